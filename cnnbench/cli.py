@@ -1,0 +1,247 @@
+"""The entry point: a verb, or else the Hydra program. Only here is printed and exited."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.errors import CnnbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def main() -> int:
+    """Run what the command line asks for.
+
+    Returns:
+        0 done, 1 failed, 2 wrong input, 130 interrupted.
+    """
+    arguments = sys.argv[1:]
+    try:
+        if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+            return _verb(arguments[0], arguments[1:])
+        return _hydra_program(arguments)
+    except CnnbenchError as error:
+        return _explain(error)
+    except KeyboardInterrupt:
+        _stderr().print("interrupted", style="yellow")
+        return INTERRUPTED
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _explain(error: CnnbenchError) -> int:
+    if WANTS_TRACEBACK:
+        raise error
+    console = _stderr()
+    console.print(f"error: {error.message}", markup=False, style="red")
+    if error.hint:
+        console.print(f"hint: {error.hint}", markup=False)
+    return WRONG_INPUT
+
+
+# -- the Hydra program --------------------------------------------------------------------------
+
+
+def _hydra_program(arguments: Sequence[str]) -> int:
+    import hydra
+    from hydra._internal.utils import get_args_parser
+
+    from cnnbench import config
+
+    flags = get_args_parser().parse_args(list(arguments))
+    outcome = Outcome()
+    sweep: Path | None = None
+    if flags.multirun and not (flags.cfg or flags.help or flags.hydra_help or flags.info):
+        sweep = _prepare_sweep(flags.overrides, flags.config_dir)
+        sys.argv.append(f"hydra.sweep.dir={config.quoted(str(sweep.resolve()))}")
+        outcome.several = True
+    # With this Hydra raises instead of printing its own message; whoever set it gets tracebacks from us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    program = hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")
+    with config.friendly(flags.overrides, flags.config_dir):
+        program(outcome.job)()
+    if sweep is not None:
+        return _compare_sweep(sweep)
+    return outcome.exit_code
+
+
+def _prepare_sweep(overrides: Sequence[str], config_dir: str | None) -> Path:
+    """Check every run of a sweep before the first one starts, and make the folder that they share."""
+    from cnnbench import config
+    from cnnbench.results import new_sweep_folder
+
+    wanted: str | None = None
+    for job in config.sweep_jobs(overrides, config_dir):
+        composed = config.compose(job, config_dir)
+        config.check_config(config.plain(composed))
+        wanted = composed.run_dir
+    return new_sweep_folder(wanted)
+
+
+class Outcome:
+    """What became of the jobs of this process; Hydra's own return value does not come back."""
+
+    def __init__(self) -> None:
+        self.exit_code = DONE
+        self.several = False
+
+    def job(self, cfg: Any) -> float | None:
+        """One training. In a sweep a failure is recorded in its folder and the others go on."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from cnnbench.config import run_spec
+        from cnnbench.report import Terminal
+
+        node = HydraConfig.get()
+        in_sweep = node.mode == RunMode.MULTIRUN
+        overrides = list(node.overrides.task)
+        sweep_dir, number = (Path(node.sweep.dir), int(node.job.num)) if in_sweep else (None, 0)
+        spec = run_spec(cfg, node.runtime.choices, overrides, sweep_dir, number)
+        console = _console()
+        _log_to(console)
+        if in_sweep:
+            console.rule(f"run {number}: {' '.join(overrides)}")
+        observer = Terminal(console)
+
+        from cnnbench.run import run
+
+        try:
+            return run(spec, observer).value
+        except CnnbenchError as error:
+            observer.close()
+            if not in_sweep:
+                raise
+            _explain(error)
+        except Exception as error:
+            observer.close()
+            if WANTS_TRACEBACK and not in_sweep:
+                raise
+            _stderr().print(f"failed: {error}", markup=False, style="red")
+            _stderr().print(f"traceback: {spec.run_dir / 'cnnbench.log'}", markup=False)
+            self.exit_code = FAILED
+        finally:
+            observer.close()
+        return None
+
+
+def _log_to(console: Console) -> None:
+    """Warnings of ours and of Python to the terminal, above the progress bar; all of it to the run's log."""
+    from rich.logging import RichHandler
+
+    log = logging.getLogger("cnnbench")
+    log.setLevel(logging.DEBUG)
+    if not log.handlers:
+        logging.captureWarnings(True)
+        handler = RichHandler(logging.WARNING, console=console, show_time=False, show_path=False)
+        for name in ("cnnbench", "py.warnings"):
+            logging.getLogger(name).addHandler(handler)
+
+
+def _compare_sweep(folder: Path) -> int:
+    from cnnbench.compare import compare
+    from cnnbench.report import ranking, unfinished
+    from cnnbench.results import find_runs
+
+    comparison = compare(find_runs([folder]))
+    console = _console()
+    if comparison.groups:
+        console.print(ranking(comparison))
+    for line in unfinished(comparison):
+        console.print(line, markup=False, highlight=False, soft_wrap=True, style="red")
+    console.print(f"results: {folder}", markup=False, highlight=False, soft_wrap=True)
+    return FAILED if comparison.others else DONE
+
+
+# -- the other verbs ----------------------------------------------------------------------------
+
+
+def _verb(verb: str, arguments: Sequence[str]) -> int:
+    from cnnbench.errors import nearest
+
+    if verb not in VERBS:
+        raise CnnbenchError(f"there is no verb {verb!r}", f"{nearest(verb, VERBS)}; or key=value to run")
+    parser = argparse.ArgumentParser(prog=f"cnnbench {verb}", description=VERBS[verb].__doc__)
+    return VERBS[verb](parser, arguments)
+
+
+def _list(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Every option of every config group, or of one, in one line."""
+    from cnnbench.config import options
+    from cnnbench.errors import nearest
+    from cnnbench.report import options_table
+
+    parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")
+    group = parser.parse_args(arguments).group
+    found = options()
+    if group is not None and group not in found:
+        raise CnnbenchError(f"there is no group {group!r}", nearest(group, found))
+    _console().print(options_table(found if group is None else {group: found[group]}))
+    return DONE
+
+
+def _compare(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Rank runs: mean ± deviation over seeds, with what they cost."""
+    from cnnbench.compare import compare
+    from cnnbench.report import ranking, unfinished
+    from cnnbench.results import find_runs
+
+    parser.add_argument("places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders")
+    runs = find_runs(parser.parse_args(arguments).places)
+    if not runs:
+        raise CnnbenchError("there are no runs", "give a folder with runs, or make one: cnnbench")
+    comparison = compare(runs)
+    console = _console()
+    if comparison.groups:
+        console.print(ranking(comparison))
+    for line in unfinished(comparison):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return DONE
+
+
+def _verify(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Evaluate best.keras of a run again and compare with the recorded figures: PASS or FAIL."""
+    from cnnbench.config import spec_from
+    from cnnbench.report import differences_table
+    from cnnbench.results import RunFolder
+    from cnnbench.verify import verify
+
+    parser.add_argument("run", type=Path, help="a run folder")
+    folder = RunFolder.open(parser.parse_args(arguments).run)
+    verdict = verify(folder, spec_from(folder.config, folder.path.name, folder.path))
+    console = _console()
+    console.print(differences_table(verdict.rows))
+    for complaint in verdict.complaints:
+        console.print(complaint, markup=False)
+    console.print("[green]PASS[/]" if verdict.passed else "[red]FAIL[/]")
+    return DONE if verdict.passed else FAILED
+
+
+VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
+    "list": _list,
+    "compare": _compare,
+    "verify": _verify,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

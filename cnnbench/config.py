@@ -1,0 +1,269 @@
+"""Where Hydra stops: from overrides to a composed config, and from that to a `RunSpec`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnbench.errors import CnnbenchError, nearest
+
+if TYPE_CHECKING:
+    from cnnbench.checks import RunConfig
+    from cnnbench.spec import RunSpec
+
+HERE = Path(__file__).resolve().parent
+# Installed as a wheel the YAML lie inside the package, in a checkout beside it.
+CONF_DIR = next((path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir()), HERE / "conf")
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
+    """Compose a config as the command line would, with Hydra's own node in it.
+
+    Raises:
+        CnnbenchError: an override that does not fit.
+    """
+    user_dir = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    GlobalHydra.instance().clear()
+    with friendly(overrides, config_dir), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra_compose("config", [*user_dir, *overrides], return_hydra_config=True)
+
+
+def sweep_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[list[str]]:
+    """The overrides of each run of a sweep, in Hydra's order.
+
+    Raises:
+        CnnbenchError: an override that cannot be read.
+    """
+    with friendly(overrides, config_dir):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        return [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
+
+
+def run_spec(
+    cfg: DictConfig,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    sweep_dir: Path | None = None,
+    job: int = 0,
+) -> RunSpec:
+    """Check a composed config and turn it into plain values and factories.
+
+    Args:
+        cfg: the composed config.
+        choices: which option each group has (`hydra.runtime.choices`).
+        overrides: what the user typed.
+        sweep_dir: the folder of the sweep that this run belongs to.
+        job: its number there.
+
+    Raises:
+        CnnbenchError: anything in it is wrong.
+    """
+    config = plain(cfg, overrides)
+    name = "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
+    checked = check_config(config)
+    run_dir = _run_dir(checked.run_dir, name, checked.seed, sweep_dir, job)
+    return spec_from(config, name, run_dir, overrides)
+
+
+def plain(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The resolved config without Hydra's node, as Python values."""
+    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    with friendly(overrides):
+        return OmegaConf.to_container(kept, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+
+
+def quoted(text: str) -> str:
+    """A value that Hydra's override grammar reads back as this text."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def check_config(config: Mapping[str, Any]) -> RunConfig:
+    """Everything that can be checked without data and TensorFlow; see `cnnbench.checks.check`."""
+    from cnnbench.checks import check  # pydantic and numpy: `--cfg job` needs neither
+
+    import_plugins(config.get("plugins") or [])
+    return check(config)
+
+
+def spec_from(config: Mapping[str, Any], name: str, run_dir: Path, overrides: Sequence[str] = ()) -> RunSpec:
+    """The `RunSpec` of a plain config, e.g. of one that a run has left in its folder."""
+    from cnnbench.spec import RunSpec
+
+    checked = check_config(config)
+    optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
+    rate = config["optimizer"]["learning_rate"]
+    return RunSpec(
+        name=name,
+        run_dir=run_dir,
+        dataset=_factory(config["dataset"], without=("task",)),
+        model=_factory(config["model"]),
+        optimizer=_factory(optimizer),
+        learning_rate=_schedule(rate) if isinstance(rate, dict) else float(rate),
+        loss=_factory(config["loss"], without=("tasks",)) if "_target_" in config["loss"] else None,
+        loss_tasks=tuple(config["loss"].get("tasks", ())),
+        callbacks={key: _factory(node) for key, node in config["callbacks"].items() if node is not None},
+        training=checked.training,
+        seed=checked.seed,
+        deterministic=checked.deterministic,
+        device=checked.device,
+        objective=checked.objective,
+        config=config,
+        overrides=tuple(overrides),
+    )
+
+
+def _factory(node: Mapping[str, Any], without: Sequence[str] = ()) -> Any:
+    """A callable that makes what the node describes; the target is imported when it is called.
+
+    `_convert_="all"`: a ListConfig inside a Keras layer cannot be saved. What the data decide is passed
+    when the factory is called, since `instantiate` would convert it.
+    """
+    kept = {key: value for key, value in node.items() if key not in without}
+
+    def make(**given_by_run: Any) -> Any:
+        return instantiate(kept, _partial_=True, _convert_="all")(**given_by_run)
+
+    return make
+
+
+def _schedule(node: Mapping[str, Any]) -> Any:
+    from cnnbench.signatures import signature
+
+    wanted = signature(node["_target_"]).parameters
+    make = _factory(node)
+
+    def schedule(steps_per_epoch: int, epochs: int) -> Any:
+        given = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}
+        return make(**{name: value for name, value in given.items() if name in wanted})
+
+    return schedule
+
+
+def _run_dir(wanted: str | None, name: str, seed: int, sweep_dir: Path | None, job: int) -> Path:
+    from cnnbench.results import new_folder
+
+    if sweep_dir is not None:
+        return sweep_dir / f"{job:03d}_{name}_seed{seed}"
+    return Path(wanted) if wanted is not None else new_folder(Path("outputs"), name)
+
+
+def import_plugins(plugins: Sequence[str]) -> None:
+    """Make the user's modules importable: by name from the working folder, or a path to a .py file.
+
+    Raises:
+        CnnbenchError: there is no such module.
+    """
+    for plugin in plugins:
+        path = Path(plugin)
+        if path.suffix == ".py" and not path.is_file():
+            raise CnnbenchError(f"plugins: there is no file {plugin}", f"looked in {Path.cwd()}")
+        folder = str(path.resolve().parent if path.suffix == ".py" else Path.cwd())
+        if folder not in sys.path:
+            sys.path.append(folder)  # last, so that it hides nothing
+
+
+def options() -> dict[str, dict[str, str]]:
+    """Every group's options with the one-line description that each file begins with."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted(CONF_DIR.rglob("*.yaml")):
+        group, option = _group_and_option(path.relative_to(CONF_DIR))
+        if group and not group.startswith("hydra"):
+            first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+            found.setdefault(group, {})[option] = first.removeprefix("#").strip()
+    return found
+
+
+def _group_and_option(relative: Path) -> tuple[str, str]:
+    parts = relative.with_suffix("").parts
+    if parts[0] == "experiment":  # experiment=notes/cifar10_cnn
+        return parts[0], "/".join(parts[1:])
+    return "/".join(parts[:-1]), parts[-1]
+
+
+@contextmanager
+def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf say into one line that names the override and what was meant."""
+    try:
+        yield
+    except HYDRA_ERRORS as error:
+        for override in overrides:
+            _diagnose(override, overrides, config_dir)
+        # Not one of the usual slips: their own first line, never the advice to add a +.
+        lines = [line for line in str(error).strip().splitlines() if "append to your config use +" not in line]
+        raise CnnbenchError(" ".join(lines[:2]) if lines else type(error).__name__) from error
+
+
+def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> None:
+    """Raise if this override alone explains why the composition failed."""
+    if text.startswith("hydra"):
+        return
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HYDRA_ERRORS as error:
+        raise CnnbenchError(
+            f"cannot read {text!r}", "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'"
+        ) from error
+    key = override.key_or_group
+    groups = _known_groups(config_dir)
+    if key in groups:
+        _diagnose_group(key, override, groups[key])
+    if override.is_sweep_override():
+        raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
+    if override.is_add() or override.is_delete():
+        return
+    config = _config_of_groups(overrides, groups)
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        known = [str(k) for k in config if k != "hydra"]
+        raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], known))
+    if name not in node:
+        known = {str(k) for k in node if k not in ("hydra", "_target_")} | (set(groups) if not parent else set())
+        raise CnnbenchError(f"there is no key {key}", nearest(name, known))
+
+
+def _diagnose_group(group: str, override: Override, options_: set[str]) -> None:
+    value = override.value()
+    for option in value if isinstance(value, list) else [value]:
+        if isinstance(option, str) and option not in options_:
+            raise CnnbenchError(f"{group} has no option {option!r}", nearest(option, options_))
+
+
+def _known_groups(config_dir: str | None) -> dict[str, set[str]]:
+    groups = {group: set(names) for group, names in options().items()}
+    if config_dir:
+        for path in Path(config_dir).rglob("*.yaml"):
+            group, option = _group_and_option(path.relative_to(config_dir))
+            groups.setdefault(group, set()).add(option)
+    return groups
+
+
+def _config_of_groups(overrides: Sequence[str], groups: Mapping[str, set[str]]) -> DictConfig:
+    """The config with the chosen options but without any changed value."""
+    parsed = OverridesParser.create().parse_overrides([o for o in overrides if not o.startswith("hydra")])
+    chosen = [o.input_line for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return hydra_compose("config", chosen)
+    except HYDRA_ERRORS:  # an option from the user's own folder: the default's keys are the best guess
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return hydra_compose("config")

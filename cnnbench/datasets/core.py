@@ -1,0 +1,140 @@
+"""What a data set is to the rest of the program."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from cnnbench.errors import CnnbenchError
+
+Task = Literal["multiclass", "binary", "regression"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a memory-mapped array, read when they are asked for and not before.
+
+    Indexing an array copies; of a folder of images that would be all of it.
+    """
+
+    base: np.ndarray
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.indices), *self.base.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.base.dtype
+
+    def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
+        return np.asarray(self.base[self.indices[key]])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples and their targets, in the same order.
+
+    Attributes:
+        x: images ``(n, height, width, channels)`` uint8, or features ``(n, columns)`` float32. Images that
+            lie in a file are `Rows` of a memory-mapped array; both know `len`, `shape`, `dtype` and indexing.
+        y: ``(n,)``; class indices (any integer type) or, for regression, float32 values.
+    """
+
+    x: np.ndarray | Rows
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, indices: np.ndarray) -> Split:
+        if isinstance(self.x, Rows):
+            return Split(Rows(self.x.base, self.x.indices[indices]), self.y[indices])
+        return Split(self.x[indices], self.y[indices])
+
+    def pieces(self, size: int = 2048) -> Iterator[np.ndarray]:
+        """The examples, `size` at a time: of float copies or mapped files never more than that in memory."""
+        for start in range(0, len(self), size):
+            yield self.x[start : start + size]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set, ready to be split and fed.
+
+    Attributes:
+        name: for summaries and figures.
+        task: ``multiclass`` (class indices, one output per class), ``binary`` (0 or 1, one output)
+            or ``regression`` (one output).
+        train: what may be learnt from.
+        test: used once, after the training.
+        val: for choosing the best epoch; None lets the run draw it from ``train``.
+        class_names: in the order of the class indices; empty for regression.
+        notes: one line for each thing the user should know (a file that could not be read, …).
+    """
+
+    name: str
+    task: Task
+    train: Split
+    test: Split
+    val: Split | None = None
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for split_name, split in self.splits.items():
+            if len(split.x) != len(split.y):
+                raise CnnbenchError(
+                    f"{self.name}: {split_name} has {len(split.x)} examples but {len(split.y)} targets"
+                )
+            if len(split) == 0:
+                raise CnnbenchError(f"{self.name}: the {split_name} split is empty")
+            if split.x.shape[1:] != self.input_shape:
+                raise CnnbenchError(
+                    f"{self.name}: {split_name} examples have shape {split.x.shape[1:]}, "
+                    f"train has {self.input_shape}"
+                )
+            if self.task != "regression" and not 0 <= split.y.min() <= split.y.max() < len(self.class_names):
+                raise CnnbenchError(
+                    f"{self.name}: {split_name} has labels from {split.y.min()} to {split.y.max()}, "
+                    f"but there are {len(self.class_names)} classes"
+                )
+            if isinstance(split.x, np.ndarray) and split.x.dtype.kind == "f" and not np.isfinite(split.x).all():
+                raise CnnbenchError(f"{self.name}: {split_name} has inputs that are NaN or infinite")
+            if split.y.dtype.kind == "f" and not np.isfinite(split.y).all():
+                raise CnnbenchError(f"{self.name}: {split_name} has targets that are NaN or infinite")
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits there are, by name, in the order train, val, test."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.train.x.shape[1:]
+
+    @property
+    def outputs(self) -> int:
+        """Width of the model's last layer: one per class, or 1 for binary and regression."""
+        return len(self.class_names) if self.task == "multiclass" else 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every split's shapes, types and bytes: two equal data sets have equal ones."""
+        digest = hashlib.sha256()
+        for name, split in self.splits.items():
+            digest.update(f"{name} {split.x.shape} {split.x.dtype} {split.y.dtype}".encode())
+            for piece in split.pieces():
+                digest.update(np.ascontiguousarray(piece).data)
+            digest.update(np.ascontiguousarray(split.y).data)
+        return digest.hexdigest()

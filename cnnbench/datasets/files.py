@@ -1,0 +1,185 @@
+"""Where the files of a data set are looked for, and what happens when they are nowhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import urllib.request
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cnnbench.datasets.reading import reading
+from cnnbench.errors import CnnbenchError
+
+DEBIAN_FOLDER = Path("/usr/share/datasets")
+CONNECT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which people have the data set on disk.
+
+    Attributes:
+        shown: how messages name it, e.g. ``fashion-mnist/*.gz``.
+        files: paths relative to a data folder, all needed, in the order in which the reader takes them.
+    """
+
+    shown: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that lies in files.
+
+    Attributes:
+        name: as people write it.
+        layouts: in the order of preference.
+        keras_name: the module of `keras.datasets` that downloads it.
+        host: where that module downloads from.
+        remedy: one more way to get it, for the hint; may be empty.
+    """
+
+    name: str
+    layouts: tuple[Layout, ...]
+    keras_name: str
+    host: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one layout, and what the user should know about where they came from."""
+
+    layout: Layout
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+def find(source: Source, data_dir: str | None) -> Found:
+    """Return the files of `source`: from a local folder if any has them, else from Keras's download.
+
+    The folders are those of `search_folders`; the first that holds a complete layout is taken.
+
+    Raises:
+        CnnbenchError: `data_dir` is not a folder; or there is no complete copy and no download.
+            Without a network this is known within seconds and before TensorFlow is imported.
+    """
+    folders = search_folders(data_dir)
+    found = _find_in(folders, source, data_dir)
+    if found is None:
+        _download(source, folders)
+        found = _find_in(_download_folders(), source, data_dir)
+    if found is None:
+        raise CnnbenchError(
+            f"{source.name}: Keras's download ended, but left nothing in "
+            f"{', '.join(map(str, _download_folders()))}",
+            hint=_remedy(source),
+        )
+    return found
+
+
+def search_folders(data_dir: str | None) -> list[Path]:
+    """Return the folders to look in, in order: `data_dir`, CNNBENCH_DATA, Keras's, Debian's.
+
+    Raises:
+        CnnbenchError: one of the first two is given and is not a folder.
+    """
+    folders = []
+    for key, value in (("data_dir", data_dir), ("CNNBENCH_DATA", os.environ.get("CNNBENCH_DATA"))):
+        if value:
+            folder = Path(value).expanduser()
+            with reading(folder):
+                exists = folder.is_dir()
+            if not exists:
+                raise CnnbenchError(
+                    f"{key}={value} is not a folder", hint=f"give {key} the folder that holds the data sets"
+                )
+            folders.append(folder)
+    return list(dict.fromkeys([*folders, _keras_folder(), DEBIAN_FOLDER]))
+
+
+def can_connect(host: str) -> bool:
+    """Whether `host`, or the proxy that leads to it, takes a connection within three seconds."""
+    address = (host, 443)
+    proxy = urllib.request.getproxies().get("https")
+    if proxy and not urllib.request.proxy_bypass(host):
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        address = (parts.hostname or host, parts.port or 443)
+    connected = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection(address, timeout=CONNECT_SECONDS).close()
+        except OSError:
+            return
+        connected.set()
+
+    # In a thread because the timeout covers neither the name look-up nor a second address.
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(CONNECT_SECONDS)
+    return connected.is_set()
+
+
+def _keras_folder() -> Path:
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path("~/.keras")).expanduser() / "datasets"
+
+
+def _download_folders() -> list[Path]:
+    # Keras goes to the temporary folder, without a word, when its own cannot be written.
+    temporary = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
+    return [_keras_folder(), temporary / ".keras" / "datasets"]
+
+
+def _find_in(folders: list[Path], source: Source, data_dir: str | None) -> Found | None:
+    for folder in folders:
+        for layout in source.layouts:
+            paths = tuple(folder / file for file in layout.files)
+            with reading(folder):
+                complete = all(path.is_file() for path in paths)
+            if complete:
+                elsewhere = data_dir and folder != Path(data_dir).expanduser()
+                notes = (f"{source.name} is not in data_dir={data_dir}; read from {folder}",)
+                return Found(layout, paths, notes if elsewhere else ())
+    return None
+
+
+def _download(source: Source, folders: list[Path]) -> None:
+    wanted = " or ".join(layout.shown for layout in source.layouts)
+    looked = f"{source.name} was not found: no complete {wanted} in {', '.join(map(str, folders))}"
+    if incomplete := _incomplete(source, folders):
+        looked += f" ({incomplete})"
+    if not can_connect(source.host):
+        raise CnnbenchError(
+            f"{looked}; and {source.host} cannot be reached to download it", hint=_remedy(source)
+        )
+    datasets = import_module("keras.datasets")  # only now: this imports TensorFlow
+    try:
+        getattr(datasets, source.keras_name).load_data()
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CnnbenchError(f"{looked}; and Keras's download failed: {reason}", _remedy(source)) from error
+
+
+def _incomplete(source: Source, folders: list[Path]) -> str:
+    """Return what the first partly present layout lacks; nothing where no folder has a part of one."""
+    for folder in folders:
+        for layout in source.layouts:
+            missing = [file for file in layout.files if not (folder / file).is_file()]
+            if len(missing) < len(layout.files):
+                return f"{folder} lacks {', '.join(missing)}"
+    return ""
+
+
+def _remedy(source: Source) -> str:
+    remedy = (
+        f"put {source.layouts[0].shown} into a folder and set data_dir=FOLDER or CNNBENCH_DATA=FOLDER, "
+        f"or run once with a network"
+    )
+    return f"{remedy}, or {source.remedy}" if source.remedy else remedy

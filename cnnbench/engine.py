@@ -1,0 +1,263 @@
+"""How a compiled Keras model is driven: device, precision, feeding, and what it costs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnnbench.datasets.core import Rows, Split
+from cnnbench.errors import CnnbenchError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run computes."""
+
+    device: str  # for people: "GPU: NVIDIA H100", "CPU: AMD EPYC, 2 cores"
+    on_gpu: bool
+    precision: str
+
+
+def prepare(seed: int, deterministic: bool, device: str, precision: str) -> Machine:
+    """Set this process up for one run: seeds, determinism, device and dtype policy.
+
+    Raises:
+        CnnbenchError: `device=gpu` without a GPU, or a change of device after the first run of a process.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    gpus = _visible_gpus(device)
+    machine = Machine(_describe(gpus), bool(gpus), _precision(precision, gpus))
+    keras.config.set_dtype_policy(machine.precision)
+    return machine
+
+
+def _visible_gpus(device: str) -> list[Any]:
+    gpus = tf.config.list_physical_devices("GPU")
+    try:
+        tf.config.set_visible_devices([] if device == "cpu" else gpus, "GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:  # too late: TensorFlow has started with other settings
+        if device == "cpu" and tf.config.get_visible_devices("GPU"):
+            raise CnnbenchError(
+                "device=cpu comes too late: an earlier run of this process uses the GPU",
+                "put runs with different devices in commands of their own",
+            ) from error
+    visible = tf.config.get_visible_devices("GPU")
+    if device == "gpu" and not visible:
+        raise CnnbenchError(
+            "device=gpu, but TensorFlow sees no GPU",
+            "install the extra cnnbench[cuda] and check nvidia-smi, or use device=auto",
+        )
+    return visible
+
+
+def _describe(gpus: list[Any]) -> str:
+    if gpus:
+        names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+        return "GPU: " + ", ".join(names)
+    return f"CPU: {_cpu_name()}, {cores()} cores"
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """That this process may use, which in a container or under taskset is fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _precision(wanted: str, gpus: list[Any]) -> str:
+    if wanted != "auto":
+        return wanted
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    has_bfloat16 = details and all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
+    return "mixed_bfloat16" if has_bfloat16 else "float32"
+
+
+class Feed:
+    """The batches of one split, for `fit`, `evaluate` and `predict`.
+
+    The examples stay in memory once, as they are (uint8 pixels); what travels is indices. With a seed the
+    order of an epoch depends on that seed and the epoch's number alone, so that a run that goes on in
+    epoch 7 meets the batches that it would have met.
+
+    Args:
+        split: examples and targets.
+        batch_size: the last batch of an epoch may be smaller.
+        seed: shuffle by it; None keeps the order.
+
+    Attributes:
+        epoch: the next one to be drawn, from 0; whoever drives the training sets it.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int | None = None) -> None:
+        self.examples = len(split)
+        self.steps = -(-self.examples // batch_size)
+        self.epoch = 0
+        self._seed = seed
+        with tf.device("CPU:0"):
+            y = tf.constant(split.y)
+            take = _reader(split.x)
+
+        def batches(order: Any) -> tf.data.Dataset:
+            starts = tf.data.Dataset.range(0, self.examples, batch_size)
+            return starts.map(lambda start: order[start : start + batch_size])
+
+        orders = tf.data.Dataset.from_generator(
+            self._orders, output_signature=tf.TensorSpec((self.examples,), tf.int32)
+        )
+        gathered = orders.flat_map(batches).map(
+            lambda indices: (take(indices), tf.gather(y, indices)), num_parallel_calls=2
+        )
+        options = tf.data.Options()
+        options.deterministic = True
+        known = gathered.apply(tf.data.experimental.assert_cardinality(self.steps))
+        self.dataset = known.prefetch(2).with_options(options)
+
+    def _orders(self) -> Any:
+        if self._seed is None:
+            yield np.arange(self.examples, dtype=np.int32)
+        else:
+            yield np.random.default_rng([self._seed, self.epoch]).permutation(self.examples).astype(np.int32)
+
+
+def _reader(x: np.ndarray | Rows) -> Callable[[Any], Any]:
+    """A function from indices to examples: from memory, or from a mapped file through numpy."""
+    if isinstance(x, np.ndarray):
+        resident = tf.constant(x)
+        return lambda indices: tf.gather(resident, indices)
+
+    def read(indices: Any) -> Any:
+        examples = tf.numpy_function(x.__getitem__, [indices], x.dtype)
+        return tf.ensure_shape(examples, (None, *x.shape[1:]))
+
+    return read
+
+
+def adapt(model: keras.Model, split: Split) -> None:
+    """Measure mean and variance of every `Normalization` layer on (training) examples.
+
+    A layer that is never adapted does nothing, silently. Its input may be any tensor of the model.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
+            until = keras.Model(model.inputs, layer.input)
+            layer.adapt(until(tf.cast(piece, "float32"), training=False) for piece in split.pieces())
+
+
+def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: int, on_gpu: bool) -> int:
+    """How many steps to chain between two looks at metrics and keyboard.
+
+    Args:
+        wanted: a number, or `auto`: about 0.4 s by the floating-point operations of a step (forward and
+            backward are three times the forward pass) and what such a device reaches with small networks.
+        flops: of the forward pass for one example.
+        batch_size: examples per step.
+        steps: per epoch, the most there can be.
+        on_gpu: whether the model runs there.
+    """
+    if wanted != "auto":
+        return int(wanted)
+    rate = 1e13 if on_gpu else 5e10 * cores()
+    seconds = 3 * flops * batch_size / rate + 0.001
+    return int(np.clip(0.4 / seconds, 1, steps))
+
+
+def flops(model: keras.Model) -> int:
+    """Floating-point operations of one example's forward pass; a multiply-add counts as two."""
+    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
+    graph = tf.function(lambda *inputs: model(inputs[0], training=False)).get_concrete_function(*specs).graph
+    builder = tf.compat.v1.profiler.ProfileOptionBuilder
+    options = builder(builder.float_operation()).with_empty_output().build()
+    return int(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
+
+
+def latency(model: keras.Model, example: np.ndarray, repeats: int = 30) -> float:
+    """Median seconds from one example in memory to its output, after a warm-up."""
+    forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    batch = tf.cast(tf.constant(example[None]), model.inputs[0].dtype)
+    times = []
+    for _ in range(repeats + 3):
+        start = time.perf_counter()
+        forward(batch).numpy()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[3:]))
+
+
+class PeakMemory:
+    """Most resident memory of this process since the object was made, in bytes."""
+
+    def __init__(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's high-water mark
+        except OSError:  # not Linux, or not allowed: then it is the peak of the process's whole life
+            pass
+
+    def bytes(self) -> int:
+        status = Path("/proc/self/status")
+        if status.is_file():
+            for line in status.read_text().splitlines():
+                if line.startswith("VmHWM"):
+                    return int(line.split()[1]) * 1024
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def with_activation(model: keras.Model, task: str) -> keras.Model:
+    """Add to raw outputs the activation that the task asks for, in float32 under every precision."""
+    activation = {"multiclass": "softmax", "binary": "sigmoid", "regression": "linear"}[task]
+    outputs = keras.layers.Activation(activation, dtype="float32", name="predictions")(model.output)
+    return keras.Model(model.inputs, outputs, name=model.name)
+
+
+def metrics(task: str) -> list[keras.metrics.Metric]:
+    """What is followed during the training; the names are those of `cnnbench.metrics.TRAINED`."""
+    if task == "regression":
+        return [keras.metrics.MeanAbsoluteError(name="mae"), keras.metrics.RootMeanSquaredError(name="rmse")]
+    if task == "binary":
+        return [keras.metrics.BinaryAccuracy(name="accuracy")]
+    return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+
+def predict(model: keras.Model, feed: Feed) -> np.ndarray:
+    """Outputs ``(n, outputs)`` float32 for every example of a feed, in order."""
+    return np.asarray(model.predict(feed.dataset, verbose=0), dtype=np.float32)
+
+
+def evaluation_batch(batch_size: int) -> int:
+    """Nothing is kept for a backward pass, so a larger batch costs no memory and saves time."""
+    return max(batch_size, 256)
+
+
+def load(path: Path) -> keras.Model:
+    """A stored model, in safe mode.
+
+    Raises:
+        CnnbenchError: the file is damaged, or names code that is not registered.
+    """
+    try:
+        return keras.models.load_model(path)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CnnbenchError(f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]") from error

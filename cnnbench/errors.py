@@ -1,0 +1,31 @@
+"""The one exception for everything that the person at the keyboard can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CnnbenchError(Exception):
+    """Wrong input: shown as one line with a hint, exit code 2, no traceback.
+
+    Args:
+        message: what is wrong, in one line, with the offending value in it.
+        hint: what to type or do instead, in one line; may be empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}  Hint: {self.hint}" if self.hint else self.message
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names what was probably meant, and what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    listing = f"there {'is' if len(names) == 1 else 'are'}: {', '.join(names)}" if names else "there are none"
+    return f"did you mean {close[0]}? {listing}" if close else listing

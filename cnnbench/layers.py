@@ -1,0 +1,1 @@
+"""Layers and activations that Keras lacks, registered so that checkpoints load without custom objects."""

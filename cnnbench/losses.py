@@ -1,0 +1,49 @@
+"""Losses that Keras lacks, registered so that checkpoints load without custom objects."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import keras
+from keras import ops
+from pydantic import Field
+
+
+def for_task(task: str) -> keras.losses.Loss:
+    """The standard loss of a task."""
+    return {
+        "multiclass": keras.losses.SparseCategoricalCrossentropy,
+        "binary": keras.losses.BinaryCrossentropy,
+        "regression": keras.losses.MeanSquaredError,
+    }[task]()
+
+
+def huber(threshold: Annotated[float, Field(gt=0)] = 1.0) -> keras.losses.Loss:
+    """Half the squared error up to `threshold` (units of the target), linear beyond (Huber 1964)."""
+    return keras.losses.Huber(delta=threshold)
+
+
+@keras.saving.register_keras_serializable("cnnbench")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of class indices with label smoothing (Szegedy et al. 2016, section 7).
+
+    Keras smooths only one-hot targets; this takes ``y_true`` ``(batch,)`` indices and ``y_pred``
+    ``(batch, classes)`` probabilities.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        name: str = "smoothed_crossentropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        indices = ops.reshape(ops.cast(y_true, "int32"), (-1,))
+        one_hot = ops.one_hot(indices, ops.shape(y_pred)[-1], dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(one_hot, y_pred, label_smoothing=self.label_smoothing)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}

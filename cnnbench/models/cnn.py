@@ -1,0 +1,90 @@
+"""The plain convolutional network: feature extractor of stages, then a dense classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import keras
+from keras import layers
+from pydantic import Field
+
+from cnnbench.errors import CnnbenchError
+from cnnbench.models.parts import dense_stack, inputs_and_scaling, normalize_and_activate
+
+Positive = Annotated[int, Field(ge=1)]
+POOLING = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
+
+
+def cnn(
+    input_shape: Sequence[int],
+    outputs: int,
+    filters: Annotated[Sequence[Positive], Field(min_length=1)] = (32, 64),
+    convolutions: Positive = 1,
+    kernel_size: Positive = 3,
+    strides: Positive = 1,
+    padding: Literal["same", "valid"] = "same",
+    pooling: Literal["max", "average"] | None = "max",
+    pool_size: Positive = 2,
+    activation: str = "relu",
+    batch_normalization: bool = True,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    dense_units: Sequence[Positive] = (128,),
+    normalization: bool = True,
+) -> keras.Model:
+    """Stages of convolutions and pooling, flattened into dense layers, then `outputs` raw outputs.
+
+    Args:
+        input_shape: ``(height, width, channels)``.
+        outputs: width of the last layer.
+        filters: of each stage; one entry, one stage.
+        convolutions: in each stage, before its pooling.
+        kernel_size: side of the square kernels, pixels.
+        strides: of the first convolution of each stage, pixels.
+        padding: `same` keeps the size, `valid` loses ``kernel_size - 1`` pixels.
+        pooling: at the end of each stage; None to leave it out.
+        pool_size: side of the pooling window and its stride, pixels.
+        activation: Keras name.
+        batch_normalization: between each convolution or dense layer and its activation.
+        dropout: before each dense layer, as a fraction.
+        dense_units: of the classifier's hidden layers; may be empty.
+        normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
+
+    Raises:
+        CnnbenchError: the data are not images, or the stages shrink them to nothing.
+    """
+    if len(input_shape) != 3:
+        raise CnnbenchError(
+            f"model=cnn needs images, but this data set has examples of shape {tuple(input_shape)}",
+            "use model=mlp",
+        )
+    inputs, x = inputs_and_scaling(input_shape, normalization)
+    for stage, width in enumerate(filters, start=1):
+        for index in range(1, convolutions + 1):
+            name = f"conv_{stage}" if convolutions == 1 else f"conv_{stage}_{index}"
+            _check_size(x, kernel_size if padding == "valid" else 1, stage, input_shape)
+            x = layers.Conv2D(
+                width,
+                kernel_size,
+                strides=strides if index == 1 else 1,
+                padding=padding,
+                use_bias=not batch_normalization,
+                name=name,
+            )(x)
+            x = normalize_and_activate(x, name, activation, batch_normalization)
+        if pooling:
+            _check_size(x, pool_size, stage, input_shape)
+            x = POOLING[pooling](pool_size, name=f"pool_{stage}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = dense_stack(x, dense_units, activation, batch_normalization, dropout)
+    return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="cnn")
+
+
+def _check_size(x: object, window: int, stage: int, input_shape: Sequence[int]) -> None:
+    height, width = x.shape[1:3]  # type: ignore[attr-defined]
+    if min(height, width) < window:
+        raise CnnbenchError(
+            f"model=cnn: stage {stage} would shrink {height}×{width} pixels with a window of {window}; "
+            f"the images of this data set are {input_shape[0]}×{input_shape[1]}",
+            "use fewer filters entries, padding=same or a smaller pool_size or strides",
+        )

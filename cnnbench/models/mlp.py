@@ -1,0 +1,39 @@
+"""Multilayer perceptrons, for images and for tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import keras
+from keras import layers
+from pydantic import Field
+
+from cnnbench.models.parts import dense_stack, inputs_and_scaling
+
+
+def mlp(
+    input_shape: Sequence[int],
+    outputs: int,
+    units: Sequence[Annotated[int, Field(ge=1)]] = (128,),
+    activation: str = "relu",
+    batch_normalization: bool = True,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    normalization: bool = True,
+) -> keras.Model:
+    """Flatten, then one dense layer per entry of `units`, then `outputs` raw outputs.
+
+    Args:
+        input_shape: of one example, without the batch.
+        outputs: width of the last layer.
+        units: of each hidden layer; may be empty for a linear model.
+        activation: Keras name.
+        batch_normalization: between each dense layer and its activation.
+        dropout: before each hidden layer, as a fraction.
+        normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
+    """
+    inputs, x = inputs_and_scaling(input_shape, normalization)
+    if len(input_shape) > 1:
+        x = layers.Flatten(name="flatten")(x)
+    x = dense_stack(x, units, activation, batch_normalization, dropout)
+    return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="mlp")

@@ -1,0 +1,293 @@
+"""The run folder: the only module that knows its file names. Every file is whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cnnbench.errors import CnnbenchError
+
+DONE, FAILED, INTERRUPTED, UNFINISHED = "done", "failed", "interrupted", "unfinished"
+
+
+def now() -> str:
+    """The time as every file here has it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make `<parent>/<date>_<time>_<name>[_n]`; no two processes ever get the same one."""
+    stamped = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    suffix = 0
+    while True:
+        path = parent / (f"{stamped}_{suffix}" if suffix else stamped)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()  # atomic: fails for the second of two that try
+        except FileExistsError as error:
+            if not parent.is_dir():
+                raise CnnbenchError(f"{parent} is a file, not a folder", "choose another run_dir") from error
+            suffix += 1
+        except OSError as error:
+            raise _unwritable(parent, error) from error
+        else:
+            return path
+
+
+def new_sweep_folder(wanted: str | None) -> Path:
+    """The folder that the runs of one sweep share: `wanted`, or a new one below outputs/.
+
+    Raises:
+        CnnbenchError: `wanted` holds something already.
+    """
+    if wanted is None:
+        return new_folder(Path("outputs"), "sweep")
+    path = Path(wanted)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise CnnbenchError(f"{path} is not empty; a sweep never overwrites another", "choose a new run_dir")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> CnnbenchError:
+    return CnnbenchError(
+        f"cannot write to {path}: {error.strerror or error}", "choose another folder with run_dir=…"
+    )
+
+
+@contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
+    """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        with temporary.open(mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": ""})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """Numpy to Python, and NaN or infinity to null, since JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's files, for writing and for reading."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Take an empty or missing folder for one run.
+
+        Raises:
+            CnnbenchError: it holds something already, or cannot be written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise CnnbenchError(
+                    f"{path} is not empty; a run never overwrites another", "choose a new run_dir"
+                )
+            with (path / "cnnbench.log").open("x"):  # of two processes that see it empty, one succeeds
+                pass
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """A folder that a run has written.
+
+        Raises:
+            CnnbenchError: there is no run in it.
+        """
+        path = Path(path)
+        if not (path / "config.yaml").is_file():
+            reason = "holds no run (no config.yaml)" if path.is_dir() else "does not exist"
+            raise CnnbenchError(f"{path} {reason}", "give the folder of one run, e.g. one below outputs/")
+        return cls(path)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def write_config(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        for name, content in (("config.yaml", plain(config)), ("overrides.yaml", list(overrides))):
+            with atomic(self.path / name) as file:
+                yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        self._write_json("environment.json", environment)
+
+    def append_history(self, entry: Mapping[str, float]) -> None:
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(entry)) + "\n")
+        history = self.history
+        # Columns may appear later than in the first epoch, so the table is written anew.
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        with atomic(self.path / "history.csv") as file:
+            file.write(table.getvalue())
+
+    def write_best(self, save: Callable[[Path], object], info: Mapping[str, Any]) -> None:
+        """Replace the best checkpoint.
+
+        Args:
+            save: writes a model to the path that it is given.
+            info: goes into `best.json`, with the file's hash: whoever reads both can tell whether they
+                belong together even if the machine died between the two writes.
+        """
+        temporary = self.path / f".best.{os.getpid()}.tmp.keras"  # Keras insists on the suffix
+        try:
+            save(temporary)
+            digest = sha256(temporary)
+            temporary.replace(self.best_model)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._write_json("best.json", {**info, "sha256": digest})
+
+    def write_predictions(self, **arrays: np.ndarray) -> None:
+        with atomic(self.path / "predictions.npz", "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    def write_figure(self, name: str, png: bytes) -> None:
+        (self.path / "figures").mkdir(exist_ok=True)
+        with atomic(self.path / "figures" / f"{name}.png", "wb") as file:
+            file.write(png)
+
+    def write_failure(self, failure: Mapping[str, Any]) -> None:
+        self._write_json("failure.json", failure)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Always the last file: where it says `done`, everything else is there."""
+        self._write_json("metrics.json", metrics)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        with atomic(self.path / name) as file:
+            json.dump(plain(content), file, indent=2, ensure_ascii=False)
+            file.write("\n")
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
+        handler = logging.FileHandler(self.path / "cnnbench.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        loggers = [logging.getLogger(name) for name in ("cnnbench", "py.warnings", "absl", "tensorflow")]
+        for logger in loggers:
+            logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)
+            handler.close()
+
+    # -- reading -------------------------------------------------------------------------------
+
+    @property
+    def best_model(self) -> Path:
+        return self.path / "best.keras"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        with (self.path / "config.yaml").open(encoding="utf-8") as file:
+            loaded = yaml.safe_load(file)
+        if not isinstance(loaded, dict):
+            raise CnnbenchError(f"{self.path / 'config.yaml'} is damaged")
+        return loaded
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        path = self.path / "history.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        return self._read_json("best.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return self._read_json("metrics.json")
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        return self._read_json("failure.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self._read_json("environment.json")
+
+    @property
+    def status(self) -> str:
+        """`done`, `failed`, `interrupted`, or `unfinished`: still running, or killed without a word."""
+        return str(self.metrics.get("status", FAILED if self.failure else UNFINISHED))
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        """The file's content; empty where there is none."""
+        path = self.path / name
+        if not path.exists():
+            return {}
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CnnbenchError(f"{path} is damaged: {error}") from error
+        return loaded if isinstance(loaded, dict) else {}
+
+
+def find_runs(places: Sequence[Path]) -> list[RunFolder]:
+    """Every run at or below `places`, each once, by name.
+
+    Raises:
+        CnnbenchError: a place does not exist.
+    """
+    found: dict[Path, RunFolder] = {}
+    for place in places:
+        if not place.is_dir():
+            raise CnnbenchError(f"{place} does not exist or is not a folder")
+        for config in sorted(place.rglob("config.yaml"), key=_natural):
+            found[config.parent.resolve()] = RunFolder(config.parent)
+    return list(found.values())
+
+
+def _natural(path: Path) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]

@@ -1,0 +1,308 @@
+"""The program, read top to bottom: data, model, training, and the best checkpoint's figures."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import numpy as np
+
+from cnnbench import metrics
+from cnnbench.datasets.core import Dataset
+from cnnbench.errors import CnnbenchError
+from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder, now
+from cnnbench.spec import Observer, RunResult, RunSpec, Summary
+from cnnbench.startup import import_tensorflow
+
+log = logging.getLogger("cnnbench")
+
+
+def run(spec: RunSpec, observer: Observer | None = None) -> RunResult:
+    """Train and measure one model; everything that is known of it lands in `spec.run_dir`.
+
+    Args:
+        spec: what to do.
+        observer: is told how it goes.
+
+    Raises:
+        CnnbenchError: wrong input. Any other exception is a failure of the run. Both, and an interruption,
+            are recorded in the folder first.
+    """
+    folder = RunFolder.create(spec.run_dir)
+    folder.write_config(spec.config, spec.overrides)
+    phases = Phases()
+    with folder.logging():
+        log.info("cnnbench %s", " ".join(spec.overrides))
+        try:
+            result = _train_and_measure(spec, folder, phases, observer or Observer())
+        except (Exception, KeyboardInterrupt) as error:
+            _record_failure(spec, folder, phases, error)
+    return result
+
+
+def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observer: Observer) -> RunResult:
+    started = now()
+    training = spec.training
+
+    # Data first: where they are missing, nobody waits for TensorFlow.
+    with phases("data"):
+        dataset = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
+        check_task(spec, dataset)
+
+    with phases("import"):
+        import_tensorflow()
+        from cnnbench import engine, environment, losses
+        from cnnbench.callbacks import BestCheckpoint, Recorder
+
+    with phases("build"):
+        machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
+        memory = engine.PeakMemory()
+        built = build("model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs))
+        model = engine.with_activation(built, dataset.task)
+        engine.adapt(model, dataset.train)
+        flops = engine.flops(model)
+        train = engine.Feed(dataset.train, training.batch_size, seed=spec.seed)
+        held_out = {
+            name: engine.Feed(split, engine.evaluation_batch(training.batch_size))
+            for name, split in dataset.splits.items()
+            if name != "train"
+        }
+        learning_rate = spec.learning_rate
+        if callable(learning_rate):
+            schedule = learning_rate
+            learning_rate = build("learning_rate", lambda: schedule(train.steps, training.epochs))
+        optimizer = build("optimizer", lambda: spec.optimizer(learning_rate=learning_rate))
+        loss = build("loss", spec.loss) if spec.loss else losses.for_task(dataset.task)
+        callbacks = {name: build(f"callback {name}", make) for name, make in spec.callbacks.items()}
+        model.compile(
+            optimizer=optimizer,
+            loss=loss,
+            metrics=engine.metrics(dataset.task),
+            steps_per_execution=engine.steps_per_execution(
+                training.steps_per_execution, flops, training.batch_size, train.steps, machine.on_gpu
+            ),
+            jit_compile=machine.on_gpu and not spec.deterministic,
+        )
+
+    # What the folder and the person are told before the wait.
+    folder.write_environment(environment.describe(spec.config, machine, dataset))
+    for note in dataset.notes:
+        log.warning(note)
+    observer.started(
+        Summary(
+            name=spec.name,
+            dataset=dataset.name,
+            splits={name: len(split) for name, split in dataset.splits.items()},
+            input_shape=dataset.input_shape,
+            outputs=dataset.outputs,
+            model=model.name,
+            parameters=model.count_params(),
+            flops=flops,
+            device=machine.device,
+            precision=machine.precision,
+            epochs=training.epochs,
+            steps=train.steps,
+            folder=folder.path,
+        )
+    )
+
+    def epoch_begins(epoch: int) -> None:
+        train.epoch = epoch
+        observer.epoch_started(epoch + 1)
+
+    def epoch_ends(entry: dict[str, float]) -> None:
+        folder.append_history(entry)
+        log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in entry.items()))
+        observer.epoch_ended(entry)
+
+    with phases("fit"):
+        recorder = Recorder(train.examples, train.steps, epoch_begins, observer.step, epoch_ends)
+        checkpoints = [c for c in callbacks.values() if isinstance(c, BestCheckpoint)]
+        for checkpoint in checkpoints:
+            checkpoint.write = folder.write_best
+        model.fit(
+            train.dataset,
+            epochs=training.epochs,
+            validation_data=held_out["val"].dataset if "val" in held_out else None,
+            callbacks=[recorder, *callbacks.values()],
+            verbose=0,
+        )
+        history = folder.history
+        if not checkpoints:
+            last = {"epoch": len(history), "monitor": None, "value": None, "metrics": history[-1]}
+            folder.write_best(model.save, last)
+        if not folder.best_model.exists():
+            raise RuntimeError(f"no epoch had a finite {checkpoints[0].monitor}, so there is no best model")
+
+    # The figures that count come from the file, not from the model in memory.
+    with phases("evaluate"):
+        best_model = engine.load(folder.best_model)
+        best = folder.best
+        followed = ("loss", *metrics.TRAINED[dataset.task])
+        figures = {"train": {name: best["metrics"][name] for name in followed}}  # means over that epoch
+        outputs = {}
+        for name, feed in held_out.items():
+            outputs[name] = engine.predict(best_model, feed)
+            figures[name] = evaluate(best_model, dataset, name, outputs[name])
+        cost = {
+            "parameters": model.count_params(),
+            "flops_per_example": flops,
+            "examples_per_second": float(np.median([row["examples_per_second"] for row in history])),
+            "latency_seconds": engine.latency(best_model, dataset.test.x[0]),
+            "peak_memory_bytes": memory.bytes(),
+            "checkpoint_bytes": folder.best_model.stat().st_size,
+        }
+        folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
+
+    with phases("figures"):
+        _draw(folder, dataset, history, best["epoch"], outputs["test"])
+
+    objective = spec.objective or f"val_{metrics.OBJECTIVE[dataset.task]}"
+    result = {
+        "status": DONE,
+        "name": spec.name,
+        "task": dataset.task,
+        "seed": spec.seed,
+        "objective": objective,
+        "value": objective_value(figures, objective),
+        "metrics": figures,
+        "best_epoch": best["epoch"],
+        "epochs": len(history),
+        "cost": {**cost, "seconds": phases.seconds},
+        "started": started,
+        "finished": now(),
+    }
+    folder.write_metrics(result)
+    run_result = RunResult(folder.path, DONE, objective, result["value"], result)
+    observer.finished(run_result)
+    return run_result
+
+
+class Phases:
+    """Seconds per phase, and which one is under way."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.current = "start"
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.current = name
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+
+def with_validation(dataset: Dataset, fraction: float, examples: int | None, seed: int) -> Dataset:
+    """Shorten the training split to `examples`, and hold a part of it out unless the data set did."""
+    from sklearn.model_selection import train_test_split
+
+    train = dataset.train
+
+    def classes(y: np.ndarray) -> np.ndarray | None:
+        # In proportion to the classes, where each has an example for either side.
+        return y if dataset.task != "regression" and np.unique(y, return_counts=True)[1].min() > 1 else None
+
+    if examples is not None and examples < len(train):
+        keep, _ = train_test_split(
+            np.arange(len(train)), train_size=examples, random_state=seed, stratify=classes(train.y)
+        )
+        train = train.take(keep)
+    if dataset.val is not None or fraction == 0:
+        return replace(dataset, train=train)
+    if round(fraction * len(train)) < 1:
+        raise CnnbenchError(
+            f"training.validation_fraction={fraction} of {len(train)} examples leaves none for validation",
+            "use a larger fraction",
+        )
+    stratify = classes(train.y)
+    if stratify is not None and fraction * len(train) < len(np.unique(stratify)):
+        stratify = None
+    fit, held_out = train_test_split(
+        np.arange(len(train)), test_size=fraction, random_state=seed, stratify=stratify
+    )
+    return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
+
+
+def check_task(spec: RunSpec, dataset: Dataset) -> None:
+    if spec.loss_tasks and dataset.task not in spec.loss_tasks:
+        raise CnnbenchError(
+            f"this loss is for {' or '.join(spec.loss_tasks)}, but {dataset.name} is {dataset.task}",
+            "use loss=auto",
+        )
+
+
+def build(what: str, make: Callable[[], Any]) -> Any:
+    """Call a factory; what Keras says against its values is the user's to mend, not a crash."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CnnbenchError(f"cannot build the {what}: {reason}", f"check the keys of {what} (--cfg job)") from error
+
+
+def evaluate(model: Any, dataset: Dataset, split_name: str, outputs: np.ndarray) -> dict[str, float]:
+    """Loss and final metrics of one split from a model's outputs for it."""
+    y_true = dataset.splits[split_name].y
+    penalty = float(sum(model.losses)) if model.losses else 0.0
+    loss = float(model.loss(y_true, outputs)) + penalty
+    return {"loss": loss, **metrics.compute(dataset.task, y_true, outputs)}
+
+
+def objective_value(figures: dict[str, dict[str, float]], objective: str) -> float:
+    """The value of e.g. `val_accuracy` among the final metrics."""
+    split, _, name = objective.partition("_")
+    if split not in ("val", "test"):
+        split, name = "train", objective
+    try:
+        return figures[split][name]
+    except KeyError:
+        known = [f"{s}_{n}" if s != "train" else n for s in figures for n in figures[s]]
+        raise CnnbenchError(f"objective={objective} is not a metric of this run", f"one of {', '.join(known)}") from None
+
+
+def _draw(folder: RunFolder, dataset: Dataset, history: list[dict[str, Any]], best: int, outputs: np.ndarray) -> None:
+    from cnnbench import figures
+
+    x, y, names = dataset.test.x, dataset.test.y, dataset.class_names
+    drawings = {
+        "samples": figures.sample_grid(dataset.train.x, dataset.train.y, names, f"{dataset.name}: training split"),
+        "learning_curves": figures.learning_curves(history, best),
+    }
+    if dataset.task == "regression":
+        drawings["residuals"] = figures.residuals(y, outputs.reshape(-1))
+        drawings["worst_mistakes"] = figures.largest_errors(x, y, outputs.reshape(-1))
+    else:
+        predicted = outputs.argmax(axis=1) if dataset.task == "multiclass" else outputs.reshape(-1) > 0.5
+        drawings["confusion_matrix"] = figures.confusion_matrix(y, predicted.astype(int), names)
+        drawings["worst_mistakes"] = figures.worst_mistakes(x, y, outputs, names)
+    for name, figure in drawings.items():
+        folder.write_figure(name, figures.to_png(figure))
+
+
+def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:
+    status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+    cause = str(error) or type(error).__name__
+    log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
+    folder.write_failure(
+        {
+            "status": status,
+            "stage": phases.current,
+            "type": type(error).__name__,
+            "cause": cause.splitlines()[0],
+            "traceback": traceback.format_exception(error),
+            "last_metrics": folder.history[-1] if folder.history else {},
+            "command": " ".join(["cnnbench", *spec.overrides]),
+        }
+    )
+    folder.write_metrics(
+        {"status": status, "reason": cause.splitlines()[0], "name": spec.name, "seed": spec.seed, "finished": now()}
+    )
+    raise error

@@ -1,0 +1,132 @@
+"""What one run is: plain values and factories. No Hydra, no TensorFlow.
+
+`config.run_spec` makes a `RunSpec` from a composed config; a notebook may fill one by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cnnbench.datasets.core import Dataset
+
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+Device = Literal["auto", "cpu", "gpu"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Factory = Callable[..., Any]
+
+
+class Training(BaseModel):
+    """The group `training`.
+
+    Attributes:
+        epochs: upper limit; early stopping may end sooner.
+        batch_size: examples per step.
+        precision: Keras dtype policy; `auto` takes bfloat16 on a GPU that has it, else float32.
+        validation_fraction: part of the training split held out for choosing the best epoch; 0 for none.
+            Ignored where the data set brings a validation split of its own.
+        examples: use only this many training examples (smoke runs); null for all.
+        steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    precision: Precision = "auto"
+    validation_fraction: Fraction = 0.1
+    examples: Annotated[int, Field(ge=10)] | None = None
+    steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides the result of one training.
+
+    Attributes:
+        name: `<model>_<dataset>`, for the folder and the tables.
+        run_dir: where the results go; made by the run, must not exist or be empty.
+        dataset: `dataset()` → `Dataset`.
+        model: `model(input_shape=, outputs=)` → uncompiled `keras.Model` that ends in raw outputs (logits).
+        optimizer: `optimizer(learning_rate=)` → `keras.optimizers.Optimizer`.
+        learning_rate: a number, or `learning_rate(steps_per_epoch=, epochs=)` → number or Keras schedule.
+        loss: `loss()` → Keras loss; None takes the standard one of the task.
+        callbacks: by name, each `callback()` → `keras.callbacks.Callback`.
+        config: the resolved config as plain values, to be written down.
+        overrides: what the user typed.
+    """
+
+    name: str
+    run_dir: Path
+    dataset: Callable[[], Dataset]
+    model: Factory
+    optimizer: Factory
+    learning_rate: float | Factory
+    loss: Factory | None = None
+    loss_tasks: tuple[str, ...] = ()
+    callbacks: Mapping[str, Factory] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+    deterministic: bool = False
+    device: Device = "auto"
+    objective: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known when the training begins."""
+
+    name: str
+    dataset: str
+    splits: Mapping[str, int]
+    input_shape: tuple[int, ...]
+    outputs: int
+    model: str
+    parameters: int
+    flops: int
+    device: str
+    precision: str
+    epochs: int
+    steps: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run.
+
+    Attributes:
+        folder: the run folder.
+        status: `done`; anything else was raised.
+        objective: name of the metric that a sweep ranks by.
+        value: its value.
+        metrics: the content of `metrics.json`.
+    """
+
+    folder: Path
+    status: str
+    objective: str
+    value: float
+    metrics: Mapping[str, Any]
+
+
+class Observer:
+    """Is told how a run goes. This one keeps it to itself."""
+
+    def started(self, summary: Summary) -> None: ...
+
+    def epoch_started(self, epoch: int) -> None:
+        """`epoch` counts from 1."""
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """`step` steps of the epoch are done; `metrics` are running means."""
+
+    def epoch_ended(self, entry: Mapping[str, float]) -> None: ...
+
+    def finished(self, result: RunResult) -> None: ...
