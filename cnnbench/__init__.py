@@ -1,15 +1,44 @@
 """Config-driven experiments with convolutional networks."""
 
+import sys
 from importlib import import_module
-
-import wrapt
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
 
-@wrapt.when_imported("keras")
-def _register_keras_objects(_keras: object) -> None:
-    # `import cnnbench` is enough to load a checkpoint that holds our layers or losses, and yet costs
-    # nothing where Keras is never needed (`cnnbench list`).
+def _register_keras_objects() -> None:
     for name in ("layers", "losses"):
         import_module(f"cnnbench.{name}")
+
+
+class _AfterKeras:
+    """Register our layers and losses as soon as Keras is imported, and not before.
+
+    `import cnnbench` must be enough to load a checkpoint that holds them, and yet cost nothing where
+    Keras is never needed, as in `cnnbench list`.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                _register_keras_objects()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if "keras" in sys.modules:
+    _register_keras_objects()
+else:
+    sys.meta_path.insert(0, _AfterKeras())

@@ -63,7 +63,7 @@ def check(config: Mapping[str, Any]) -> RunConfig:
     Raises:
         CnnbenchError: for the first thing that is wrong.
     """
-    run_config = _validated(RunConfig, config, "")
+    run_config: RunConfig = _validated(RunConfig, config, "")
     allowed = (*ALLOWED, *(_module_name(plugin) for plugin in run_config.plugins))
     for group in ("model", "dataset", "optimizer"):
         if "_target_" not in config[group]:
@@ -123,17 +123,23 @@ def _allowed_signature(path: str, target: str, allowed: Sequence[str]) -> Signat
 
 def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -> None:
     given = GIVEN_BY_RUN.get(path, ())
+    hidden = () if path == "optimizer" else given  # its learning rate is configured, and made by the run
     for name, value in keywords.items():
-        if name in given and path != "optimizer":
-            raise CnnbenchError(f"{path}.{name} is decided by the data and the training", f"remove {path}.{name}")
+        if name in hidden:
+            raise CnnbenchError(
+                f"{path}.{name} is decided by the data and the training", f"remove {path}.{name}"
+            )
         if name.startswith("_"):
-            raise CnnbenchError(f"{path}.{name} is not a keyword", "of Hydra's keys only _target_ is used here")
+            raise CnnbenchError(
+                f"{path}.{name} is not a keyword", "of Hydra's keys only _target_ is used here"
+            )
         parameter = target.parameters.get(name)
         if parameter is not None:
             _check_value(f"{path}.{name}", value, parameter)
         elif not target.open:
             raise CnnbenchError(
-                f"{path}.{name}: {target.path} takes no {name}", nearest(name, set(target.parameters) - set(given))
+                f"{path}.{name}: {target.path} takes no {name}",
+                nearest(name, set(target.parameters) - set(hidden)),
             )
     for name, parameter in target.parameters.items():
         if parameter.required and name not in keywords and name not in given:
@@ -149,7 +155,9 @@ def _check_value(path: str, value: Any, parameter: Parameter) -> None:
     # Keras annotates nothing, but a default tells enough to refuse `beta_1=high`.
     default = parameter.default
     is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    if (is_number and isinstance(value, str)) or (isinstance(default, bool) and not isinstance(value, bool | None)):
+    if (is_number and isinstance(value, str)) or (
+        isinstance(default, bool) and not isinstance(value, bool | None)
+    ):
         raise CnnbenchError(
             f"{path}={value} is not a {'number' if is_number else 'boolean'}", f"its default is {default}"
         )
@@ -218,7 +226,9 @@ def _check_objective(config: RunConfig) -> None:
     finals = metrics.FINAL.get(str(task)) or {name for names in metrics.FINAL.values() for name in names}
     names = {f"{split}_{name}" for split in ("val", "test") for name in ("loss", *finals)}
     if config.objective not in names:
-        raise CnnbenchError(f"objective={config.objective} will not exist", nearest(str(config.objective), names))
+        raise CnnbenchError(
+            f"objective={config.objective} will not exist", nearest(str(config.objective), names)
+        )
 
 
 def _module_name(plugin: str) -> str:
@@ -234,12 +244,17 @@ def _validated(kind: Any, value: Any, path: str) -> Any:
         # Of a union each member complains, under its own name; the key is what the user can find again.
         inside = [part for part in first["loc"] if isinstance(part, int) or part in _keys(value)]
         where = ".".join(str(part) for part in ([path] if path else []) + inside)
+        if first["type"] == "missing":
+            raise CnnbenchError(f"{first['loc'][-1]} is missing from the config") from None
         if first["type"] == "extra_forbidden":
             name = str(first["loc"][-1])
             raise CnnbenchError(
-                f"there is no key {'.'.join(map(str, first['loc']))}", nearest(name, _fields(kind, first["loc"]))
+                f"there is no key {'.'.join(map(str, first['loc']))}",
+                nearest(name, _fields(kind, first["loc"])),
             ) from None
-        raise CnnbenchError(f"{where}={first['input']}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        raise CnnbenchError(
+            f"{where}={first['input']}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        ) from None
 
 
 def _keys(value: Any) -> set[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from cnnbench.errors import CnnbenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from cnnbench.spec import RunSpec
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -27,7 +30,7 @@ def main() -> int:
     """
     arguments = sys.argv[1:]
     try:
-        if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+        if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
             return _verb(arguments[0], arguments[1:])
         return _hydra_program(arguments)
     except CnnbenchError as error:
@@ -35,6 +38,14 @@ def main() -> int:
     except KeyboardInterrupt:
         _stderr().print("interrupted", style="yellow")
         return INTERRUPTED
+    except Exception as error:
+        if WANTS_TRACEBACK:
+            raise
+        _stderr().print(f"failed: {error or type(error).__name__}", markup=False, style="red")
+        _stderr().print(
+            "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
+        )
+        return FAILED
 
 
 def _console() -> Console:
@@ -67,22 +78,26 @@ def _hydra_program(arguments: Sequence[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from cnnbench import config
+    from cnnbench.report import help_text
 
     flags = get_args_parser().parse_args(list(arguments))
+    if flags.help:
+        verbs = {name: (verb.__doc__ or "") for name, verb in VERBS.items()}
+        _console().print(help_text(config.options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
+        return DONE
     outcome = Outcome()
     sweep: Path | None = None
-    if flags.multirun and not (flags.cfg or flags.help or flags.hydra_help or flags.info):
+    if flags.multirun and not (flags.cfg or flags.hydra_help or flags.info):
         sweep = _prepare_sweep(flags.overrides, flags.config_dir)
         sys.argv.append(f"hydra.sweep.dir={config.quoted(str(sweep.resolve()))}")
-        outcome.several = True
     # With this Hydra raises instead of printing its own message; whoever set it gets tracebacks from us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     program = hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")
     with config.friendly(flags.overrides, flags.config_dir):
         program(outcome.job)()
-    if sweep is not None:
-        return _compare_sweep(sweep)
-    return outcome.exit_code
+    if outcome.error is not None:
+        raise outcome.error
+    return DONE if sweep is None else _compare_sweep(sweep)
 
 
 def _prepare_sweep(overrides: Sequence[str], config_dir: str | None) -> Path:
@@ -99,50 +114,66 @@ def _prepare_sweep(overrides: Sequence[str], config_dir: str | None) -> Path:
 
 
 class Outcome:
-    """What became of the jobs of this process; Hydra's own return value does not come back."""
+    """What became of the runs of this process. Hydra prints a message of its own for what a job raises."""
 
     def __init__(self) -> None:
-        self.exit_code = DONE
-        self.several = False
+        self.error: BaseException | None = None
 
     def job(self, cfg: Any) -> float | None:
         """One training. In a sweep a failure is recorded in its folder and the others go on."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from cnnbench.config import run_spec
-        from cnnbench.report import Terminal
-
         node = HydraConfig.get()
-        in_sweep = node.mode == RunMode.MULTIRUN
-        overrides = list(node.overrides.task)
-        sweep_dir, number = (Path(node.sweep.dir), int(node.job.num)) if in_sweep else (None, 0)
-        spec = run_spec(cfg, node.runtime.choices, overrides, sweep_dir, number)
-        console = _console()
-        _log_to(console)
-        if in_sweep:
-            console.rule(f"run {number}: {' '.join(overrides)}")
-        observer = Terminal(console)
-
-        from cnnbench.run import run
-
         try:
-            return run(spec, observer).value
-        except CnnbenchError as error:
-            observer.close()
-            if not in_sweep:
-                raise
-            _explain(error)
-        except Exception as error:
-            observer.close()
-            if WANTS_TRACEBACK and not in_sweep:
-                raise
-            _stderr().print(f"failed: {error}", markup=False, style="red")
-            _stderr().print(f"traceback: {spec.run_dir / 'cnnbench.log'}", markup=False)
-            self.exit_code = FAILED
-        finally:
-            observer.close()
+            if node.mode == RunMode.MULTIRUN:
+                return _run_in_sweep(cfg, node)
+            return _run_alone(cfg, node)
+        except (Exception, KeyboardInterrupt) as error:
+            self.error = error
+            if isinstance(error, KeyboardInterrupt):
+                raise  # the rest of a sweep must not start
         return None
+
+
+def _run_alone(cfg: Any, node: Any) -> float:
+    from cnnbench.config import run_spec
+    from cnnbench.results import RunFolder
+
+    spec = run_spec(cfg, node.runtime.choices, node.overrides.task)
+    try:
+        return _run(spec)
+    except CnnbenchError:
+        RunFolder(spec.run_dir).discard_if_untrained()  # so that the same run_dir works once it is mended
+        raise
+
+
+def _run_in_sweep(cfg: Any, node: Any) -> float | None:
+    from cnnbench.config import run_spec
+
+    number = int(node.job.num)
+    spec = run_spec(cfg, node.runtime.choices, node.overrides.task, Path(node.sweep.dir), number)
+    _console().rule(f"run {number}: {' '.join(node.overrides.task)}", align="left")
+    try:
+        return _run(spec)
+    except CnnbenchError as error:
+        _explain(error)
+    except Exception as error:  # noqa: BLE001  the run has recorded it; the others go on
+        _stderr().print(f"failed: {error}", markup=False, style="red")
+    return None
+
+
+def _run(spec: RunSpec) -> float:
+    from cnnbench.run import run
+    from cnnbench.terminal import Terminal
+
+    console = _console()
+    _log_to(console)
+    observer = Terminal(console)
+    try:
+        return run(spec, observer).value
+    finally:
+        observer.close()
 
 
 def _log_to(console: Console) -> None:
@@ -154,6 +185,7 @@ def _log_to(console: Console) -> None:
     if not log.handlers:
         logging.captureWarnings(True)
         handler = RichHandler(logging.WARNING, console=console, show_time=False, show_path=False)
+        handler.addFilter(lambda record: not record.exc_info)  # a traceback is for the log file
         for name in ("cnnbench", "py.warnings"):
             logging.getLogger(name).addHandler(handler)
 
@@ -189,14 +221,14 @@ def _list(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Every option of every config group, or of one, in one line."""
     from cnnbench.config import options
     from cnnbench.errors import nearest
-    from cnnbench.report import options_table
+    from cnnbench.report import options_text
 
     parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")
     group = parser.parse_args(arguments).group
     found = options()
     if group is not None and group not in found:
         raise CnnbenchError(f"there is no group {group!r}", nearest(group, found))
-    _console().print(options_table(found if group is None else {group: found[group]}))
+    _console().print(options_text(found if group is None else {group: found[group]}), soft_wrap=True)
     return DONE
 
 
@@ -206,7 +238,9 @@ def _compare(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     from cnnbench.report import ranking, unfinished
     from cnnbench.results import find_runs
 
-    parser.add_argument("places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders")
+    parser.add_argument(
+        "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
+    )
     runs = find_runs(parser.parse_args(arguments).places)
     if not runs:
         raise CnnbenchError("there are no runs", "give a folder with runs, or make one: cnnbench")

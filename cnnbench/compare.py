@@ -66,7 +66,9 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     for run in done:
         identity = _text([flat[run.path].get(key) for key in differing])
         grouped.setdefault(identity, []).append(run)
-    groups = [_group(members, {k: flat[members[0].path].get(k) for k in differing}) for members in grouped.values()]
+    groups = [
+        _group(members, {k: flat[members[0].path].get(k) for k in differing}) for members in grouped.values()
+    ]
     groups.sort(key=lambda group: -group.mean if larger_is_better(group.objective) else group.mean)
     return Comparison(groups, [run for run in runs if run.status != DONE])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def run_spec(
 
 def plain(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The resolved config without Hydra's node, as Python values."""
-    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     with friendly(overrides):
         return OmegaConf.to_container(kept, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
@@ -179,14 +179,17 @@ def import_plugins(plugins: Sequence[str]) -> None:
             sys.path.append(folder)  # last, so that it hides nothing
 
 
-def options() -> dict[str, dict[str, str]]:
+def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
     """Every group's options with the one-line description that each file begins with."""
     found: dict[str, dict[str, str]] = {}
-    for path in sorted(CONF_DIR.rglob("*.yaml")):
-        group, option = _group_and_option(path.relative_to(CONF_DIR))
-        if group and not group.startswith("hydra"):
-            first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-            found.setdefault(group, {})[option] = first.removeprefix("#").strip()
+    for folder in [CONF_DIR, *([Path(config_dir)] if config_dir else [])]:
+        for path in sorted(folder.rglob("*.yaml")):
+            group, option = _group_and_option(path.relative_to(folder))
+            if group:
+                first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+                found.setdefault(group, {})[option] = (
+                    first.removeprefix("#").strip() if first[:1] == "#" else ""
+                )
     return found
 
 
@@ -206,7 +209,9 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         for override in overrides:
             _diagnose(override, overrides, config_dir)
         # Not one of the usual slips: their own first line, never the advice to add a +.
-        lines = [line for line in str(error).strip().splitlines() if "append to your config use +" not in line]
+        lines = [
+            line for line in str(error).strip().splitlines() if "append to your config use +" not in line
+        ]
         raise CnnbenchError(" ".join(lines[:2]) if lines else type(error).__name__) from error
 
 
@@ -221,7 +226,7 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
             f"cannot read {text!r}", "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'"
         ) from error
     key = override.key_or_group
-    groups = _known_groups(config_dir)
+    groups = options(config_dir)
     if key in groups:
         _diagnose_group(key, override, groups[key])
     if override.is_sweep_override():
@@ -232,33 +237,26 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig):
-        known = [str(k) for k in config if k != "hydra"]
-        raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], known))
+        top = [str(k) for k in config if k != "hydra"]
+        raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], top))
     if name not in node:
-        known = {str(k) for k in node if k not in ("hydra", "_target_")} | (set(groups) if not parent else set())
+        known = {str(k) for k in node if k not in ("hydra", "_target_")} | (
+            set(groups) if not parent else set()
+        )
         raise CnnbenchError(f"there is no key {key}", nearest(name, known))
 
 
-def _diagnose_group(group: str, override: Override, options_: set[str]) -> None:
+def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
     value = override.value()
     for option in value if isinstance(value, list) else [value]:
-        if isinstance(option, str) and option not in options_:
-            raise CnnbenchError(f"{group} has no option {option!r}", nearest(option, options_))
+        if isinstance(option, str) and option not in known:
+            raise CnnbenchError(f"{group} has no option {option!r}", nearest(option, known))
 
 
-def _known_groups(config_dir: str | None) -> dict[str, set[str]]:
-    groups = {group: set(names) for group, names in options().items()}
-    if config_dir:
-        for path in Path(config_dir).rglob("*.yaml"):
-            group, option = _group_and_option(path.relative_to(config_dir))
-            groups.setdefault(group, set()).add(option)
-    return groups
-
-
-def _config_of_groups(overrides: Sequence[str], groups: Mapping[str, set[str]]) -> DictConfig:
+def _config_of_groups(overrides: Sequence[str], groups: Iterable[str]) -> DictConfig:
     """The config with the chosen options but without any changed value."""
     parsed = OverridesParser.create().parse_overrides([o for o in overrides if not o.startswith("hydra")])
-    chosen = [o.input_line for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+    chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnnbench.datasets.core import Rows, Split
+from cnnbench.datasets.core import Examples, Split
 from cnnbench.errors import CnnbenchError
 
 
@@ -57,7 +58,7 @@ def _visible_gpus(device: str) -> list[Any]:
                 "device=cpu comes too late: an earlier run of this process uses the GPU",
                 "put runs with different devices in commands of their own",
             ) from error
-    visible = tf.config.get_visible_devices("GPU")
+    visible: list[Any] = tf.config.get_visible_devices("GPU")
     if device == "gpu" and not visible:
         raise CnnbenchError(
             "device=gpu, but TensorFlow sees no GPU",
@@ -142,7 +143,7 @@ class Feed:
             yield np.random.default_rng([self._seed, self.epoch]).permutation(self.examples).astype(np.int32)
 
 
-def _reader(x: np.ndarray | Rows) -> Callable[[Any], Any]:
+def _reader(x: Examples) -> Callable[[Any], Any]:
     """A function from indices to examples: from memory, or from a mapped file through numpy."""
     if isinstance(x, np.ndarray):
         resident = tf.constant(x)
@@ -209,10 +210,9 @@ class PeakMemory:
     """Most resident memory of this process since the object was made, in bytes."""
 
     def __init__(self) -> None:
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's high-water mark
-        except OSError:  # not Linux, or not allowed: then it is the peak of the process's whole life
-            pass
+        # Resets the kernel's high-water mark; elsewhere it is the peak of the process's whole life.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
     def bytes(self) -> int:
         status = Path("/proc/self/status")
@@ -260,4 +260,6 @@ def load(path: Path) -> keras.Model:
         return keras.models.load_model(path)
     except (ValueError, TypeError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CnnbenchError(f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]") from error
+        raise CnnbenchError(
+            f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]"
+        ) from error

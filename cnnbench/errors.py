@@ -26,6 +26,7 @@ class CnnbenchError(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names what was probably meant, and what there is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    initials = [full for full in names if "".join(word[:1] for word in full.split("_")) == name]  # lr
+    close = initials or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     listing = f"there {'is' if len(names) == 1 else 'are'}: {', '.join(names)}" if names else "there are none"
     return f"did you mean {close[0]}? {listing}" if close else listing

@@ -61,7 +61,9 @@ def new_sweep_folder(wanted: str | None) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
-            raise CnnbenchError(f"{path} is not empty; a sweep never overwrites another", "choose a new run_dir")
+            raise CnnbenchError(
+                f"{path} is not empty; a sweep never overwrites another", "choose a new run_dir"
+            )
     except OSError as error:
         raise _unwritable(path, error) from error
     return path
@@ -78,7 +80,8 @@ def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        with temporary.open(mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": ""})) as file:
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        with open(temporary, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -145,6 +148,22 @@ class RunFolder:
             raise CnnbenchError(f"{path} {reason}", "give the folder of one run, e.g. one below outputs/")
         return cls(path)
 
+    def discard_if_untrained(self) -> None:
+        """Remove what a run has left that never began to train; anything else in the folder stays."""
+        if not self.path.is_dir() or (self.path / "history.jsonl").exists():
+            return
+        for name in (
+            "config.yaml",
+            "overrides.yaml",
+            "environment.json",
+            "failure.json",
+            "metrics.json",
+            "cnnbench.log",
+        ):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     # -- writing -------------------------------------------------------------------------------
 
     def write_config(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -185,7 +204,7 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
         self._write_json("best.json", {**info, "sha256": digest})
 
-    def write_predictions(self, **arrays: np.ndarray) -> None:
+    def write_predictions(self, **arrays: Any) -> None:
         with atomic(self.path / "predictions.npz", "wb") as file:
             np.savez_compressed(file, **arrays)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -40,7 +40,7 @@ def run(spec: RunSpec, observer: Observer | None = None) -> RunResult:
         log.info("cnnbench %s", " ".join(spec.overrides))
         try:
             result = _train_and_measure(spec, folder, phases, observer or Observer())
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
             _record_failure(spec, folder, phases, error)
     return result
 
@@ -115,7 +115,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         train.epoch = epoch
         observer.epoch_started(epoch + 1)
 
-    def epoch_ends(entry: dict[str, float]) -> None:
+    def epoch_ends(entry: Mapping[str, float]) -> None:
         folder.append_history(entry)
         log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in entry.items()))
         observer.epoch_ended(entry)
@@ -245,7 +245,9 @@ def build(what: str, make: Callable[[], Any]) -> Any:
         return make()
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CnnbenchError(f"cannot build the {what}: {reason}", f"check the keys of {what} (--cfg job)") from error
+        raise CnnbenchError(
+            f"cannot build the {what}: {reason}", f"check the keys of {what} (--cfg job)"
+        ) from error
 
 
 def evaluate(model: Any, dataset: Dataset, split_name: str, outputs: np.ndarray) -> dict[str, float]:
@@ -265,15 +267,21 @@ def objective_value(figures: dict[str, dict[str, float]], objective: str) -> flo
         return figures[split][name]
     except KeyError:
         known = [f"{s}_{n}" if s != "train" else n for s in figures for n in figures[s]]
-        raise CnnbenchError(f"objective={objective} is not a metric of this run", f"one of {', '.join(known)}") from None
+        raise CnnbenchError(
+            f"objective={objective} is not a metric of this run", f"one of {', '.join(known)}"
+        ) from None
 
 
-def _draw(folder: RunFolder, dataset: Dataset, history: list[dict[str, Any]], best: int, outputs: np.ndarray) -> None:
+def _draw(
+    folder: RunFolder, dataset: Dataset, history: list[dict[str, Any]], best: int, outputs: np.ndarray
+) -> None:
     from cnnbench import figures
 
     x, y, names = dataset.test.x, dataset.test.y, dataset.class_names
     drawings = {
-        "samples": figures.sample_grid(dataset.train.x, dataset.train.y, names, f"{dataset.name}: training split"),
+        "samples": figures.sample_grid(
+            dataset.train.x, dataset.train.y, names, f"{dataset.name}: training split"
+        ),
         "learning_curves": figures.learning_curves(history, best),
     }
     if dataset.task == "regression":
@@ -303,6 +311,12 @@ def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: Bas
         }
     )
     folder.write_metrics(
-        {"status": status, "reason": cause.splitlines()[0], "name": spec.name, "seed": spec.seed, "finished": now()}
+        {
+            "status": status,
+            "reason": cause.splitlines()[0],
+            "name": spec.name,
+            "seed": spec.seed,
+            "finished": now(),
+        }
     )
     raise error

@@ -21,7 +21,7 @@ def exponential_decay(
     decay_rate: Positive,
     staircase: bool = False,
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """``initial_learning_rate * decay_rate ** (step / decay_steps)``; `staircase` rounds the exponent down."""
+    """``initial_learning_rate * decay_rate ** (step / decay_steps)``; `staircase` floors the exponent."""
     return keras.optimizers.schedules.ExponentialDecay(
         initial_learning_rate, decay_steps, decay_rate, staircase
     )

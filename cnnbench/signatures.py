@@ -75,7 +75,9 @@ def signature(target: str) -> Signature:
 def public_names(target: str) -> list[str]:
     """Names beside the last part of `target`, for a suggestion."""
     module, _ = _walk(target.rpartition(".")[0])
-    return [name for name in module.names if not name.startswith("_")] if module else []
+    public = {k: v for k, v in module.names.items() if not k.startswith("_")} if module else {}
+    # What is defined there; in a package that only collects (`keras.optimizers`), what is imported.
+    return [name for name, value in public.items() if isinstance(value, Definition)] or list(public)
 
 
 def _find(target: str, seen: tuple[str, ...] = ()) -> tuple[_Module, Definition]:
@@ -143,7 +145,9 @@ def _parse(name: str, path: Path) -> _Module:
                 names.setdefault(alias.asname or dotted, dotted)
         elif isinstance(statement, ast.ImportFrom):
             base = package.split(".")[: len(package.split(".")) - statement.level + 1]
-            source = ".".join([*(base if statement.level else []), *([statement.module] if statement.module else [])])
+            source = ".".join(
+                [*(base if statement.level else []), *([statement.module] if statement.module else [])]
+            )
             for alias in statement.names:
                 names.setdefault(alias.asname or alias.name, f"{source}.{alias.name}")
     return _Module(name, path.parent if is_package else None, names)

@@ -1,4 +1,4 @@
-"""Does the stored checkpoint still give the recorded figures?"""
+"""Whether the stored checkpoint still gives the recorded figures."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
     complaints = []
     recorded_data = folder.environment.get("dataset", {}).get("fingerprint")
     if recorded_data != dataset.fingerprint:
-        complaints.append(f"the data differ: fingerprint {dataset.fingerprint[:12]}, recorded {str(recorded_data)[:12]}")
+        complaints.append(
+            f"the data differ: fingerprint {dataset.fingerprint[:12]}, recorded {str(recorded_data)[:12]}"
+        )
     if sha256(folder.best_model) != folder.best.get("sha256"):
         complaints.append("best.keras is not the file that best.json describes (SHA-256 differs)")
 
@@ -66,7 +68,9 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
         recorded: dict[str, Any] = folder.metrics["metrics"].get(split, {})
         if not recorded:
             continue
-        outputs = engine.predict(model, engine.Feed(dataset.splits[split], engine.evaluation_batch(spec.training.batch_size)))
+        outputs = engine.predict(
+            model, engine.Feed(dataset.splits[split], engine.evaluation_batch(spec.training.batch_size))
+        )
         measured = evaluate(model, dataset, split, outputs)
         for name, value in recorded.items():
             agrees = math.isclose(value, measured[name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)

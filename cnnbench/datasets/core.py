@@ -33,11 +33,18 @@ class Rows:
         return (len(self.indices), *self.base.shape[1:])
 
     @property
+    def ndim(self) -> int:
+        return self.base.ndim
+
+    @property
     def dtype(self) -> np.dtype:
         return self.base.dtype
 
     def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
         return np.asarray(self.base[self.indices[key]])
+
+
+Examples = np.ndarray | Rows
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Split:
         y: ``(n,)``; class indices (any integer type) or, for regression, float32 values.
     """
 
-    x: np.ndarray | Rows
+    x: Examples
     y: np.ndarray
 
     def __len__(self) -> int:
@@ -108,7 +115,11 @@ class Dataset:
                     f"{self.name}: {split_name} has labels from {split.y.min()} to {split.y.max()}, "
                     f"but there are {len(self.class_names)} classes"
                 )
-            if isinstance(split.x, np.ndarray) and split.x.dtype.kind == "f" and not np.isfinite(split.x).all():
+            if (
+                isinstance(split.x, np.ndarray)
+                and split.x.dtype.kind == "f"
+                and not np.isfinite(split.x).all()
+            ):
                 raise CnnbenchError(f"{self.name}: {split_name} has inputs that are NaN or infinite")
             if split.y.dtype.kind == "f" and not np.isfinite(split.y).all():
                 raise CnnbenchError(f"{self.name}: {split_name} has targets that are NaN or infinite")

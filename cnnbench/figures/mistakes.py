@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench.datasets.core import Examples
 from cnnbench.figures.canvas import GREEN, INK, ORANGE, note_figure
 from cnnbench.figures.pictures import picture_grid
 from cnnbench.figures.tables import rows_table
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def worst_mistakes(
-    images: np.ndarray,
+    images: Examples,
     y_true: np.ndarray,
     outputs: np.ndarray,
     class_names: Sequence[str],
@@ -51,7 +52,7 @@ def worst_mistakes(
     sure = [_percent(float(outputs[i, predicted[i]])) for i in worst]
     if images.ndim == 2:
         cells = [(true, said, percent) for (true, said), percent in zip(names, sure, strict=True)]
-        return rows_table(images, worst, ("true", "predicted", "probability"), cells, title, feature_names)
+        return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, feature_names)
     captions = [
         [(true, GREEN), (f"→ {said}", ORANGE), (percent, INK)]
         for (true, said), percent in zip(names, sure, strict=True)
@@ -67,7 +68,7 @@ def _percent(share: float) -> str:
 
 
 def largest_errors(
-    features: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray, feature_names: Sequence[str] = ()
+    features: Examples, y_true: np.ndarray, y_pred: np.ndarray, feature_names: Sequence[str] = ()
 ) -> Figure:
     """Show the rows that a regression missed by most: their features, and by how much.
 
@@ -93,4 +94,4 @@ def largest_errors(
         ]
         return picture_grid(features[worst], captions, 5, title)
     bars = errors[worst]
-    return rows_table(features, worst, ("true", "predicted", "error"), cells, title, feature_names, bars)
+    return rows_table(features[:], worst, ("true", "predicted", "error"), cells, title, feature_names, bars)

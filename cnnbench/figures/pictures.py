@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench.datasets.core import Examples
 from cnnbench.figures.canvas import BLUE, INK, LABEL, Board
 from cnnbench.figures.lettering import lettering_for
 from cnnbench.figures.tables import feature_histograms
@@ -21,7 +22,7 @@ Line = tuple[str, str]  # text, colour
 
 
 def sample_grid(
-    images: np.ndarray,
+    images: Examples,
     labels: np.ndarray,
     class_names: Sequence[str],
     title: str,
@@ -38,7 +39,7 @@ def sample_grid(
         feature_names: by column, for features.
     """
     if images.ndim == 2:
-        return feature_histograms(images, labels, class_names, title, feature_names)
+        return feature_histograms(images[:], labels, class_names, title, feature_names)
     if class_names:
         order, columns = _even_over_classes(labels, len(class_names))
         captions: list[list[Line]] = [[(class_names[int(labels[i])], INK)] for i in order]

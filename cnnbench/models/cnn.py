@@ -10,7 +10,13 @@ from keras import layers
 from pydantic import Field
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.models.parts import dense_stack, inputs_and_scaling, normalize_and_activate
+from cnnbench.models.parts import (
+    BatchNormalization,
+    dense_stack,
+    inputs_and_scaling,
+    needs_bias,
+    normalize_and_activate,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 POOLING = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
@@ -27,7 +33,8 @@ def cnn(
     pooling: Literal["max", "average"] | None = "max",
     pool_size: Positive = 2,
     activation: str = "relu",
-    batch_normalization: bool = True,
+    batch_normalization: BatchNormalization = True,
+    dense_batch_normalization: BatchNormalization = True,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     dense_units: Sequence[Positive] = (128,),
     normalization: bool = True,
@@ -45,7 +52,8 @@ def cnn(
         pooling: at the end of each stage; None to leave it out.
         pool_size: side of the pooling window and its stride, pixels.
         activation: Keras name.
-        batch_normalization: between each convolution or dense layer and its activation.
+        batch_normalization: of each convolution: before its activation, `after_activation` or not at all.
+        dense_batch_normalization: the same of each dense layer.
         dropout: before each dense layer, as a fraction.
         dense_units: of the classifier's hidden layers; may be empty.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
@@ -68,7 +76,7 @@ def cnn(
                 kernel_size,
                 strides=strides if index == 1 else 1,
                 padding=padding,
-                use_bias=not batch_normalization,
+                use_bias=needs_bias(batch_normalization),
                 name=name,
             )(x)
             x = normalize_and_activate(x, name, activation, batch_normalization)
@@ -76,7 +84,7 @@ def cnn(
             _check_size(x, pool_size, stage, input_shape)
             x = POOLING[pooling](pool_size, name=f"pool_{stage}")(x)
     x = layers.Flatten(name="flatten")(x)
-    x = dense_stack(x, dense_units, activation, batch_normalization, dropout)
+    x = dense_stack(x, dense_units, activation, dense_batch_normalization, dropout)
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="cnn")
 
 

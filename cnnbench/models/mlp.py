@@ -9,7 +9,7 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from cnnbench.models.parts import dense_stack, inputs_and_scaling
+from cnnbench.models.parts import BatchNormalization, dense_stack, inputs_and_scaling
 
 
 def mlp(
@@ -17,7 +17,7 @@ def mlp(
     outputs: int,
     units: Sequence[Annotated[int, Field(ge=1)]] = (128,),
     activation: str = "relu",
-    batch_normalization: bool = True,
+    batch_normalization: BatchNormalization = True,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     normalization: bool = True,
 ) -> keras.Model:
@@ -28,7 +28,7 @@ def mlp(
         outputs: width of the last layer.
         units: of each hidden layer; may be empty for a linear model.
         activation: Keras name.
-        batch_normalization: between each dense layer and its activation.
+        batch_normalization: of each dense layer: before its activation, `after_activation` or not at all.
         dropout: before each hidden layer, as a fraction.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
     """

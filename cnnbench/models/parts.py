@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import layers
+
+BatchNormalization = bool | Literal["after_activation"]
 
 
 def inputs_and_scaling(input_shape: Sequence[int], normalization: bool) -> tuple[Any, Any]:
@@ -27,19 +29,40 @@ def inputs_and_scaling(input_shape: Sequence[int], normalization: bool) -> tuple
 
 
 def dense_stack(
-    x: Any, units: Sequence[int], activation: str, batch_normalization: bool, dropout: float, **dense: Any
+    x: Any,
+    units: Sequence[int],
+    activation: str,
+    batch_normalization: BatchNormalization,
+    dropout: float,
+    **dense: Any,
 ) -> Any:
-    """Dense layers, each with optional dropout before and batch normalisation between it and its activation."""
+    """Dense layers, each with optional dropout before it and batch normalisation after it."""
     for index, width in enumerate(units, start=1):
+        name = f"dense_{index}"
         if dropout:
-            x = layers.Dropout(dropout, name=f"dense_{index}_dropout")(x)
-        x = layers.Dense(width, use_bias=not batch_normalization, name=f"dense_{index}", **dense)(x)
-        x = normalize_and_activate(x, f"dense_{index}", activation, batch_normalization)
+            x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+        x = layers.Dense(width, use_bias=needs_bias(batch_normalization), name=name, **dense)(x)
+        x = normalize_and_activate(x, name, activation, batch_normalization)
     return x
 
 
-def normalize_and_activate(x: Any, name: str, activation: str, batch_normalization: bool) -> Any:
+def needs_bias(batch_normalization: BatchNormalization) -> bool:
+    """Whether a layer keeps its bias: normalisation right after it would subtract it again."""
+    return batch_normalization in (False, "after_activation")
+
+
+def normalize_and_activate(
+    x: Any, name: str, activation: str, batch_normalization: BatchNormalization
+) -> Any:
+    """Activation and batch normalisation in the order asked for (True: normalise first)."""
+    if batch_normalization == "after_activation":
+        x = layers.Activation(activation, name=f"{name}_{activation}")(x)
+        return _batch_normalization(name)(x)
     if batch_normalization:
-        # Keras's momentum of 0.99 needs hundreds of steps before validation means anything.
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+        x = _batch_normalization(name)(x)
     return layers.Activation(activation, name=f"{name}_{activation}")(x)
+
+
+def _batch_normalization(name: str) -> Any:
+    # Keras's momentum of 0.99 needs hundreds of steps before validation means anything.
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")

@@ -1,0 +1,35 @@
+# The same commands as in the README and in CI. Everything happens in .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint format lock clean
+
+run: $(VENV)/ready  ## set up, then the main job on the embedded default
+	$(BIN)/cnnbench $(ARGS)
+
+test: $(VENV)/ready  ## set up, then the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/ready  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lock:  ## exact versions with hashes, for every platform and without the address of any index
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .venv-lock dist build .pytest_cache .mypy_cache .ruff_cache
