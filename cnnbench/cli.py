@@ -7,18 +7,19 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.report import DONE, FAILED, INTERRUPTED, WRONG_INPUT, stderr, stdout
+from cnnbench.verbs import VERBS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cnnbench.spec import RunSpec
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -31,39 +32,32 @@ def main() -> int:
     arguments = sys.argv[1:]
     try:
         if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
-            return _verb(arguments[0], arguments[1:])
+            verb = VERBS.get(arguments[0])
+            if verb is None:
+                hint = f"{nearest(arguments[0], VERBS)}; or key=value to run"
+                raise CnnbenchError(f"there is no verb {arguments[0]!r}", hint)
+            parser = argparse.ArgumentParser(f"cnnbench {arguments[0]}", description=verb.__doc__)
+            return verb(parser, arguments[1:])
         return _hydra_program(arguments)
     except CnnbenchError as error:
         return _explain(error)
     except KeyboardInterrupt:
-        _stderr().print("interrupted", style="yellow")
+        stderr().print("interrupted", style="yellow")
         return INTERRUPTED
     except Exception as error:
         if WANTS_TRACEBACK:
             raise
-        _stderr().print(f"failed: {error or type(error).__name__}", markup=False, style="red")
-        _stderr().print(
+        stderr().print(f"failed: {error or type(error).__name__}", markup=False, style="red")
+        stderr().print(
             "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
         )
         return FAILED
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
 def _explain(error: CnnbenchError) -> int:
     if WANTS_TRACEBACK:
         raise error
-    console = _stderr()
+    console = stderr()
     console.print(f"error: {error.message}", markup=False, style="red")
     if error.hint:
         console.print(f"hint: {error.hint}", markup=False)
@@ -83,7 +77,7 @@ def _hydra_program(arguments: Sequence[str]) -> int:
     flags = get_args_parser().parse_args(list(arguments))
     if flags.help:
         verbs = {name: (verb.__doc__ or "") for name, verb in VERBS.items()}
-        _console().print(help_text(config.options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
+        stdout().print(help_text(config.options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
         return DONE
     outcome = Outcome()
     sweep: Path | None = None
@@ -153,13 +147,13 @@ def _run_in_sweep(cfg: Any, node: Any) -> float | None:
 
     number = int(node.job.num)
     spec = run_spec(cfg, node.runtime.choices, node.overrides.task, Path(node.sweep.dir), number)
-    _console().rule(f"run {number}: {' '.join(node.overrides.task)}", align="left")
+    stdout().rule(f"run {number}: {' '.join(node.overrides.task)}", align="left")
     try:
         return _run(spec)
     except CnnbenchError as error:
         _explain(error)
     except Exception as error:  # noqa: BLE001  the run has recorded it; the others go on
-        _stderr().print(f"failed: {error}", markup=False, style="red")
+        stderr().print(f"failed: {error}", markup=False, style="red")
     return None
 
 
@@ -167,7 +161,7 @@ def _run(spec: RunSpec) -> float:
     from cnnbench.run import run
     from cnnbench.terminal import Terminal
 
-    console = _console()
+    console = stdout()
     _log_to(console)
     observer = Terminal(console)
     try:
@@ -192,90 +186,14 @@ def _log_to(console: Console) -> None:
 
 def _compare_sweep(folder: Path) -> int:
     from cnnbench.compare import compare
-    from cnnbench.report import ranking, unfinished
     from cnnbench.results import find_runs
+    from cnnbench.verbs import show_comparison
 
     comparison = compare(find_runs([folder]))
-    console = _console()
-    if comparison.groups:
-        console.print(ranking(comparison))
-    for line in unfinished(comparison):
-        console.print(line, markup=False, highlight=False, soft_wrap=True, style="red")
-    console.print(f"results: {folder}", markup=False, highlight=False, soft_wrap=True)
+    show_comparison(comparison)
+    stdout().print(f"results: {folder}", markup=False, highlight=False, soft_wrap=True)
     return FAILED if comparison.others else DONE
 
-
-# -- the other verbs ----------------------------------------------------------------------------
-
-
-def _verb(verb: str, arguments: Sequence[str]) -> int:
-    from cnnbench.errors import nearest
-
-    if verb not in VERBS:
-        raise CnnbenchError(f"there is no verb {verb!r}", f"{nearest(verb, VERBS)}; or key=value to run")
-    parser = argparse.ArgumentParser(prog=f"cnnbench {verb}", description=VERBS[verb].__doc__)
-    return VERBS[verb](parser, arguments)
-
-
-def _list(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Every option of every config group, or of one, in one line."""
-    from cnnbench.config import options
-    from cnnbench.errors import nearest
-    from cnnbench.report import options_text
-
-    parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")
-    group = parser.parse_args(arguments).group
-    found = options()
-    if group is not None and group not in found:
-        raise CnnbenchError(f"there is no group {group!r}", nearest(group, found))
-    _console().print(options_text(found if group is None else {group: found[group]}), soft_wrap=True)
-    return DONE
-
-
-def _compare(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Rank runs: mean ± deviation over seeds, with what they cost."""
-    from cnnbench.compare import compare
-    from cnnbench.report import ranking, unfinished
-    from cnnbench.results import find_runs
-
-    parser.add_argument(
-        "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
-    )
-    runs = find_runs(parser.parse_args(arguments).places)
-    if not runs:
-        raise CnnbenchError("there are no runs", "give a folder with runs, or make one: cnnbench")
-    comparison = compare(runs)
-    console = _console()
-    if comparison.groups:
-        console.print(ranking(comparison))
-    for line in unfinished(comparison):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return DONE
-
-
-def _verify(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Evaluate best.keras of a run again and compare with the recorded figures: PASS or FAIL."""
-    from cnnbench.config import spec_from
-    from cnnbench.report import differences_table
-    from cnnbench.results import RunFolder
-    from cnnbench.verify import verify
-
-    parser.add_argument("run", type=Path, help="a run folder")
-    folder = RunFolder.open(parser.parse_args(arguments).run)
-    verdict = verify(folder, spec_from(folder.config, folder.path.name, folder.path))
-    console = _console()
-    console.print(differences_table(verdict.rows))
-    for complaint in verdict.complaints:
-        console.print(complaint, markup=False)
-    console.print("[green]PASS[/]" if verdict.passed else "[red]FAIL[/]")
-    return DONE if verdict.passed else FAILED
-
-
-VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
-    "list": _list,
-    "compare": _compare,
-    "verify": _verify,
-}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,12 +6,23 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.markup import escape
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
 
 if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from rich.table import Table
 
     from cnnbench.compare import Comparison
+
+
+def stdout() -> Console:
+    return Console()
+
+
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def number(value: float | None) -> str:

@@ -167,6 +167,8 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         "status": DONE,
         "name": spec.name,
         "task": dataset.task,
+        "class_names": dataset.class_names,
+        "input_shape": dataset.input_shape,
         "seed": spec.seed,
         "objective": objective,
         "value": objective_value(figures, objective),

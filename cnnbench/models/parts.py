@@ -8,7 +8,18 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from cnnbench.errors import CnnbenchError
+
 BatchNormalization = bool | Literal["after_activation"]
+
+
+def require_images(model: str, input_shape: Sequence[int]) -> None:
+    """Refuse examples that are no images; `model` is the option's name."""
+    if len(input_shape) != 3:
+        raise CnnbenchError(
+            f"model={model} needs images, but this data set has examples of shape {tuple(input_shape)}",
+            "use model=mlp",
+        )
 
 
 def inputs_and_scaling(input_shape: Sequence[int], normalization: bool) -> tuple[Any, Any]:

@@ -1,0 +1,129 @@
+"""Shared by all tests: a working folder without data or network, the command line in process, a tiny run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+from cnnbench.datasets import files
+
+# Three classes of 8×8 images and one epoch: a whole run in about a second.
+TINY = (
+    "dataset=synthetic",
+    "dataset.classes=3",
+    "dataset.size=8",
+    "dataset.examples=120",
+    "training=smoke",
+    "model.filters=[4]",
+    "model.dense_units=[8]",
+    "device=cpu",
+)
+# What on the machine of the person who tests would change what is printed, or where data are found.
+ENVIRONMENT = ("HYDRA_FULL_ERROR", "CNNBENCH_DATA", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE")
+LOGGERS = ("cnnbench", "py.warnings", "absl", "tensorflow")
+
+
+class Outcome(NamedTuple):
+    exit_code: int
+    out: str
+    err: str
+
+
+@contextmanager
+def process_state_kept() -> Iterator[None]:
+    """Put back what `main()` changes for the rest of a process: it expects to own it."""
+    environment, argv, meta_path = dict(os.environ), sys.argv, list(sys.path)
+    handlers = {name: list(logging.getLogger(name).handlers) for name in LOGGERS}
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = argv, meta_path
+        os.environ.clear()
+        os.environ.update(environment)
+        logging.captureWarnings(False)
+        for name, kept in handlers.items():
+            logging.getLogger(name).handlers[:] = kept
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+
+
+def call_main(*arguments: str) -> int:
+    """`cnnbench ARGUMENTS…` in this process.
+
+    Returns:
+        The exit code, also where Hydra or argparse leave by `SystemExit`.
+    """
+    from cnnbench.cli import main
+
+    with process_state_kept():
+        sys.argv = ["cnnbench", *arguments]
+        try:
+            return main()
+        except SystemExit as exit_:
+            return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, on a machine without data sets and without network."""
+    path = tmp_path / "work"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")  # tables of rich are not cut
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
+    monkeypatch.setattr(files, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(files, "can_connect", lambda host: False)
+    return path
+
+
+@pytest.fixture
+def run_cli(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`run_cli("list", "model")` → `Outcome(exit_code, out, err)`, in process, in `folder`."""
+
+    def run(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        exit_code = call_main(*arguments)
+        return Outcome(exit_code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def run_python(folder: Path) -> Callable[..., Outcome]:
+    """`run_python("code", "argument")` → `Outcome`, in a new process in `folder`: each import costs again."""
+
+    def run(code: str, *arguments: str, **environment: str) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished tiny run, made once. Copy it before changing anything in it."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    environment = {name: os.environ.pop(name) for name in ENVIRONMENT if name in os.environ}
+    try:
+        assert call_main(*TINY, f"run_dir={run_dir}") == 0
+    finally:
+        os.environ.update(environment)
+    return run_dir
