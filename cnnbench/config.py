@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -213,6 +214,11 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
             line for line in str(error).strip().splitlines() if "append to your config use +" not in line
         ]
         raise CnnbenchError(" ".join(lines[:2]) if lines else type(error).__name__) from error
+    except yaml.MarkedYAMLError as error:
+        where = (
+            f"{error.problem_mark.name}, line {error.problem_mark.line + 1}" if error.problem_mark else "YAML"
+        )
+        raise CnnbenchError(f"{where}: {error.problem}") from error
 
 
 def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> None:

@@ -1,14 +1,9 @@
-"""How a compiled Keras model is driven: device, precision, feeding, and what it costs."""
+"""How a Keras model is driven: device, precision, what is added around it, loading and predicting."""
 
 from __future__ import annotations
 
 import os
 import platform
-import resource
-import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnnbench.datasets.core import Examples, Split
+from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
+from cnnbench.feed import Feed
 
 
 @dataclass(frozen=True)
@@ -96,66 +92,6 @@ def _precision(wanted: str, gpus: list[Any]) -> str:
     return "mixed_bfloat16" if has_bfloat16 else "float32"
 
 
-class Feed:
-    """The batches of one split, for `fit`, `evaluate` and `predict`.
-
-    The examples stay in memory once, as they are (uint8 pixels); what travels is indices. With a seed the
-    order of an epoch depends on that seed and the epoch's number alone, so that a run that goes on in
-    epoch 7 meets the batches that it would have met.
-
-    Args:
-        split: examples and targets.
-        batch_size: the last batch of an epoch may be smaller.
-        seed: shuffle by it; None keeps the order.
-
-    Attributes:
-        epoch: the next one to be drawn, from 0; whoever drives the training sets it.
-    """
-
-    def __init__(self, split: Split, batch_size: int, seed: int | None = None) -> None:
-        self.examples = len(split)
-        self.steps = -(-self.examples // batch_size)
-        self.epoch = 0
-        self._seed = seed
-        with tf.device("CPU:0"):
-            y = tf.constant(split.y)
-            take = _reader(split.x)
-
-        def batches(order: Any) -> tf.data.Dataset:
-            starts = tf.data.Dataset.range(0, self.examples, batch_size)
-            return starts.map(lambda start: order[start : start + batch_size])
-
-        orders = tf.data.Dataset.from_generator(
-            self._orders, output_signature=tf.TensorSpec((self.examples,), tf.int32)
-        )
-        gathered = orders.flat_map(batches).map(
-            lambda indices: (take(indices), tf.gather(y, indices)), num_parallel_calls=2
-        )
-        options = tf.data.Options()
-        options.deterministic = True
-        known = gathered.apply(tf.data.experimental.assert_cardinality(self.steps))
-        self.dataset = known.prefetch(2).with_options(options)
-
-    def _orders(self) -> Any:
-        if self._seed is None:
-            yield np.arange(self.examples, dtype=np.int32)
-        else:
-            yield np.random.default_rng([self._seed, self.epoch]).permutation(self.examples).astype(np.int32)
-
-
-def _reader(x: Examples) -> Callable[[Any], Any]:
-    """A function from indices to examples: from memory, or from a mapped file through numpy."""
-    if isinstance(x, np.ndarray):
-        resident = tf.constant(x)
-        return lambda indices: tf.gather(resident, indices)
-
-    def read(indices: Any) -> Any:
-        examples = tf.numpy_function(x.__getitem__, [indices], x.dtype)
-        return tf.ensure_shape(examples, (None, *x.shape[1:]))
-
-    return read
-
-
 def adapt(model: keras.Model, split: Split) -> None:
     """Measure mean and variance of every `Normalization` layer on (training) examples.
 
@@ -183,45 +119,6 @@ def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: i
     rate = 1e13 if on_gpu else 5e10 * cores()
     seconds = 3 * flops * batch_size / rate + 0.001
     return int(np.clip(0.4 / seconds, 1, steps))
-
-
-def flops(model: keras.Model) -> int:
-    """Floating-point operations of one example's forward pass; a multiply-add counts as two."""
-    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
-    graph = tf.function(lambda *inputs: model(inputs[0], training=False)).get_concrete_function(*specs).graph
-    builder = tf.compat.v1.profiler.ProfileOptionBuilder
-    options = builder(builder.float_operation()).with_empty_output().build()
-    return int(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
-
-
-def latency(model: keras.Model, example: np.ndarray, repeats: int = 30) -> float:
-    """Median seconds from one example in memory to its output, after a warm-up."""
-    forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-    batch = tf.cast(tf.constant(example[None]), model.inputs[0].dtype)
-    times = []
-    for _ in range(repeats + 3):
-        start = time.perf_counter()
-        forward(batch).numpy()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[3:]))
-
-
-class PeakMemory:
-    """Most resident memory of this process since the object was made, in bytes."""
-
-    def __init__(self) -> None:
-        # Resets the kernel's high-water mark; elsewhere it is the peak of the process's whole life.
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def bytes(self) -> int:
-        status = Path("/proc/self/status")
-        if status.is_file():
-            for line in status.read_text().splitlines():
-                if line.startswith("VmHWM"):
-                    return int(line.split()[1]) * 1024
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def with_activation(model: keras.Model, task: str) -> keras.Model:

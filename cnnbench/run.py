@@ -7,14 +7,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from cnnbench import metrics
 from cnnbench.datasets.core import Dataset
+from cnnbench.datasets.splits import with_validation
 from cnnbench.errors import CnnbenchError
+from cnnbench.figures.of_run import figures_of_run
 from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder, now
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary
 from cnnbench.startup import import_tensorflow
@@ -56,19 +57,20 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
 
     with phases("import"):
         import_tensorflow()
-        from cnnbench import engine, environment, losses
+        from cnnbench import cost, engine, environment, losses
         from cnnbench.callbacks import BestCheckpoint, Recorder
+        from cnnbench.feed import Feed
 
     with phases("build"):
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
-        memory = engine.PeakMemory()
+        memory = cost.PeakMemory()
         built = build("model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs))
         model = engine.with_activation(built, dataset.task)
         engine.adapt(model, dataset.train)
-        flops = engine.flops(model)
-        train = engine.Feed(dataset.train, training.batch_size, seed=spec.seed)
+        flops = cost.flops(model)
+        train = Feed(dataset.train, training.batch_size, seed=spec.seed)
         held_out = {
-            name: engine.Feed(split, engine.evaluation_batch(training.batch_size))
+            name: Feed(split, engine.evaluation_batch(training.batch_size))
             for name, split in dataset.splits.items()
             if name != "train"
         }
@@ -149,18 +151,19 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         for name, feed in held_out.items():
             outputs[name] = engine.predict(best_model, feed)
             figures[name] = evaluate(best_model, dataset, name, outputs[name])
-        cost = {
+        costs = {
             "parameters": model.count_params(),
             "flops_per_example": flops,
             "examples_per_second": float(np.median([row["examples_per_second"] for row in history])),
-            "latency_seconds": engine.latency(best_model, dataset.test.x[0]),
+            "latency_seconds": cost.latency(best_model, dataset.test.x[0]),
             "peak_memory_bytes": memory.bytes(),
             "checkpoint_bytes": folder.best_model.stat().st_size,
         }
         folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
 
     with phases("figures"):
-        _draw(folder, dataset, history, best["epoch"], outputs["test"])
+        for name, png in figures_of_run(dataset, history, best["epoch"], outputs["test"]):
+            folder.write_figure(name, png)
 
     objective = spec.objective or f"val_{metrics.OBJECTIVE[dataset.task]}"
     result = {
@@ -175,7 +178,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         "metrics": figures,
         "best_epoch": best["epoch"],
         "epochs": len(history),
-        "cost": {**cost, "seconds": phases.seconds},
+        "cost": {**costs, "seconds": phases.seconds},
         "started": started,
         "finished": now(),
     }
@@ -200,37 +203,6 @@ class Phases:
             yield
         finally:
             self.seconds[name] = time.perf_counter() - start
-
-
-def with_validation(dataset: Dataset, fraction: float, examples: int | None, seed: int) -> Dataset:
-    """Shorten the training split to `examples`, and hold a part of it out unless the data set did."""
-    from sklearn.model_selection import train_test_split
-
-    train = dataset.train
-
-    def classes(y: np.ndarray) -> np.ndarray | None:
-        # In proportion to the classes, where each has an example for either side.
-        return y if dataset.task != "regression" and np.unique(y, return_counts=True)[1].min() > 1 else None
-
-    if examples is not None and examples < len(train):
-        keep, _ = train_test_split(
-            np.arange(len(train)), train_size=examples, random_state=seed, stratify=classes(train.y)
-        )
-        train = train.take(keep)
-    if dataset.val is not None or fraction == 0:
-        return replace(dataset, train=train)
-    if round(fraction * len(train)) < 1:
-        raise CnnbenchError(
-            f"training.validation_fraction={fraction} of {len(train)} examples leaves none for validation",
-            "use a larger fraction",
-        )
-    stratify = classes(train.y)
-    if stratify is not None and fraction * len(train) < len(np.unique(stratify)):
-        stratify = None
-    fit, held_out = train_test_split(
-        np.arange(len(train)), test_size=fraction, random_state=seed, stratify=stratify
-    )
-    return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
 
 
 def check_task(spec: RunSpec, dataset: Dataset) -> None:
@@ -272,29 +244,6 @@ def objective_value(figures: dict[str, dict[str, float]], objective: str) -> flo
         raise CnnbenchError(
             f"objective={objective} is not a metric of this run", f"one of {', '.join(known)}"
         ) from None
-
-
-def _draw(
-    folder: RunFolder, dataset: Dataset, history: list[dict[str, Any]], best: int, outputs: np.ndarray
-) -> None:
-    from cnnbench import figures
-
-    x, y, names = dataset.test.x, dataset.test.y, dataset.class_names
-    drawings = {
-        "samples": figures.sample_grid(
-            dataset.train.x, dataset.train.y, names, f"{dataset.name}: training split"
-        ),
-        "learning_curves": figures.learning_curves(history, best),
-    }
-    if dataset.task == "regression":
-        drawings["residuals"] = figures.residuals(y, outputs.reshape(-1))
-        drawings["worst_mistakes"] = figures.largest_errors(x, y, outputs.reshape(-1))
-    else:
-        predicted = outputs.argmax(axis=1) if dataset.task == "multiclass" else outputs.reshape(-1) > 0.5
-        drawings["confusion_matrix"] = figures.confusion_matrix(y, predicted.astype(int), names)
-        drawings["worst_mistakes"] = figures.worst_mistakes(x, y, outputs, names)
-    for name, figure in drawings.items():
-        folder.write_figure(name, figures.to_png(figure))
 
 
 def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:

@@ -41,7 +41,8 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
     Raises:
         CnnbenchError: the run has no finished checkpoint, or the file cannot be loaded.
     """
-    from cnnbench.run import evaluate, with_validation
+    from cnnbench.datasets.splits import with_validation
+    from cnnbench.run import evaluate
     from cnnbench.startup import import_tensorflow
 
     if folder.status != DONE or not folder.best_model.is_file():
@@ -60,6 +61,7 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
 
     import_tensorflow()
     from cnnbench import engine
+    from cnnbench.feed import Feed
 
     engine.prepare(spec.seed, spec.deterministic, spec.device, spec.training.precision)
     model = engine.load(folder.best_model)
@@ -69,7 +71,7 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
         if not recorded:
             continue
         outputs = engine.predict(
-            model, engine.Feed(dataset.splits[split], engine.evaluation_batch(spec.training.batch_size))
+            model, Feed(dataset.splits[split], engine.evaluation_batch(spec.training.batch_size))
         )
         measured = evaluate(model, dataset, split, outputs)
         for name, value in recorded.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 from keras import layers
@@ -37,6 +37,7 @@ def cnn(
     dense_batch_normalization: BatchNormalization = True,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     dense_units: Sequence[Positive] = (128,),
+    kernel_regularizer: Any = None,
     normalization: bool = True,
 ) -> keras.Model:
     """Stages of convolutions and pooling, flattened into dense layers, then `outputs` raw outputs.
@@ -56,6 +57,7 @@ def cnn(
         dense_batch_normalization: the same of each dense layer.
         dropout: before each dense layer, as a fraction.
         dense_units: of the classifier's hidden layers; may be empty.
+        kernel_regularizer: of each hidden layer's kernel: a Keras name or an object.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 
     Raises:
@@ -77,6 +79,7 @@ def cnn(
                 strides=strides if index == 1 else 1,
                 padding=padding,
                 use_bias=needs_bias(batch_normalization),
+                kernel_regularizer=kernel_regularizer,
                 name=name,
             )(x)
             x = normalize_and_activate(x, name, activation, batch_normalization)
@@ -84,7 +87,9 @@ def cnn(
             _check_size(x, pool_size, stage, input_shape)
             x = POOLING[pooling](pool_size, name=f"pool_{stage}")(x)
     x = layers.Flatten(name="flatten")(x)
-    x = dense_stack(x, dense_units, activation, dense_batch_normalization, dropout)
+    x = dense_stack(
+        x, dense_units, activation, dense_batch_normalization, dropout, kernel_regularizer=kernel_regularizer
+    )
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="cnn")
 
 

@@ -67,11 +67,22 @@ def normalize_and_activate(
 ) -> Any:
     """Activation and batch normalisation in the order asked for (True: normalise first)."""
     if batch_normalization == "after_activation":
-        x = layers.Activation(activation, name=f"{name}_{activation}")(x)
+        x = activate(x, name, activation)
         return _batch_normalization(name)(x)
     if batch_normalization:
         x = _batch_normalization(name)(x)
-    return layers.Activation(activation, name=f"{name}_{activation}")(x)
+    return activate(x, name, activation)
+
+
+def activate(x: Any, name: str, activation: str) -> Any:
+    """An activation by its Keras name, or one that is registered, ours before others.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    registered = f"cnnbench>{activation}"
+    known = registered if keras.saving.get_registered_object(registered) else activation
+    return layers.Activation(known, name=f"{name}_{activation.rpartition('>')[2]}")(x)
 
 
 def _batch_normalization(name: str) -> Any:

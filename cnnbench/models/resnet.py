@@ -124,7 +124,9 @@ def _basic_block(x: Any, filters: int, strides: int, name: str, shortcut: str, a
     return layers.Activation(activation, name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))
 
 
-def _preactivated_block(x: Any, filters: int, strides: int, name: str, activation: str, dropout: float) -> Any:
+def _preactivated_block(
+    x: Any, filters: int, strides: int, name: str, activation: str, dropout: float
+) -> Any:
     y = normalize_and_activate(x, f"{name}_pre", activation, True)
     if strides > 1 or x.shape[-1] != filters:
         x = _convolution(y, filters, 1, f"{name}_shortcut", strides)

@@ -1,0 +1,41 @@
+"""From the splits that a data set has to those that a run needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from cnnbench.datasets.core import Dataset
+from cnnbench.errors import CnnbenchError
+
+
+def with_validation(dataset: Dataset, fraction: float, examples: int | None, seed: int) -> Dataset:
+    """Shorten the training split to `examples`, and hold a part of it out unless the data set did."""
+    from sklearn.model_selection import train_test_split
+
+    train = dataset.train
+
+    def classes(y: np.ndarray) -> np.ndarray | None:
+        # In proportion to the classes, where each has an example for either side.
+        return y if dataset.task != "regression" and np.unique(y, return_counts=True)[1].min() > 1 else None
+
+    if examples is not None and examples < len(train):
+        keep, _ = train_test_split(
+            np.arange(len(train)), train_size=examples, random_state=seed, stratify=classes(train.y)
+        )
+        train = train.take(keep)
+    if dataset.val is not None or fraction == 0:
+        return replace(dataset, train=train)
+    if round(fraction * len(train)) < 1:
+        raise CnnbenchError(
+            f"training.validation_fraction={fraction} of {len(train)} examples leaves none for validation",
+            "use a larger fraction",
+        )
+    stratify = classes(train.y)
+    if stratify is not None and fraction * len(train) < len(np.unique(stratify)):
+        stratify = None
+    fit, held_out = train_test_split(
+        np.arange(len(train)), test_size=fraction, random_state=seed, stratify=stratify
+    )
+    return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))

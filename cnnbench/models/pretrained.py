@@ -1,0 +1,200 @@
+"""What `keras.applications` leaves to the caller: scaling inside the model, and finding weights without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import keras
+import numpy as np
+from keras import layers
+
+from cnnbench.datasets.files import can_connect
+from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.layers import ReverseChannels
+
+# Pixels per side below which Keras refuses to build; the others take 32.
+MINIMUM_SIZE = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
+GIVEN = (
+    "include_top",
+    "weights",
+    "input_tensor",
+    "input_shape",
+    "pooling",
+    "classes",
+    "classifier_activation",
+    "name",
+)
+
+
+def application(backbone: str) -> Callable[..., keras.Model]:
+    """The function of `keras.applications` with that name.
+
+    Raises:
+        CnnbenchError: there is none.
+    """
+    names = [name for name in dir(keras.applications) if name[0].isupper()]
+    if backbone not in names:
+        raise CnnbenchError(
+            f"model.backbone={backbone} is not in keras.applications", nearest(backbone, names)
+        )
+    found: Callable[..., keras.Model] = getattr(keras.applications, backbone)
+    return found
+
+
+def minimum_size(backbone: str) -> int:
+    """The smallest height and width that the backbone takes, in pixels."""
+    return MINIMUM_SIZE.get(backbone, 32)
+
+
+def preprocess(x: Any, backbone: str) -> Any:
+    """Pixels 0…255, RGB, as the backbone wants them: its `preprocess_input` in layers that can be saved."""
+    function = sys.modules[application(backbone).__module__].preprocess_input
+    # Each of them is affine and keeps the channels apart, so four pixels tell all of it.
+    offset = function(np.zeros((1, 1, 1, 3)))[0, 0, 0]
+    factors = (function(255 * np.eye(3).reshape(3, 1, 1, 3)).reshape(3, 3) - offset) / 255
+    if np.array_equal(factors, np.eye(3)) and not offset.any():
+        return x  # the backbone scales by itself
+    if not factors[0, 0]:
+        x = ReverseChannels(dtype="float32", name="rgb_to_bgr")(x)
+        factors = factors[::-1]
+    if not np.array_equal(factors, np.diag(factors.diagonal())):
+        raise NotImplementedError(f"preprocess_input of {backbone} mixes the channels")
+    scale = factors.diagonal().tolist()
+    return layers.Rescaling(scale, offset.tolist(), dtype="float32", name="preprocessing")(x)
+
+
+def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, Any]) -> keras.Model:
+    """The backbone without its top on a preprocessed tensor: one flat model from the tensor's inputs on.
+
+    Args:
+        backbone: name of the application.
+        x: ``(batch, height, width, 3)``, preprocessed.
+        weights: `imagenet`, None or a file that Keras can load.
+        arguments: further keywords of the application.
+
+    Raises:
+        CnnbenchError: a keyword that it does not take, weights that cannot be found or do not fit.
+    """
+    make = application(backbone)
+    known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
+    for name in arguments:
+        if name not in known:
+            raise CnnbenchError(
+                f"model.backbone_arguments.{name}: {backbone} takes no {name}", nearest(name, known)
+            )
+    path = None if weights in (None, "imagenet") else Path(str(weights)).expanduser()
+    if path is not None and not path.is_file():
+        raise CnnbenchError(f"model.weights={weights} is no file", "imagenet, null or the path of a file")
+    try:
+        with warnings.catch_warnings(), _get_file_that_explains():
+            # Any other size than the published ones takes the weights of 224×224, as it should.
+            warnings.filterwarnings("ignore", message=".*Weights for input shape")
+            model = make(
+                include_top=False,
+                weights=None if path else weights,
+                input_tensor=x,
+                input_shape=tuple(x.shape[1:]),
+                **arguments,
+            )
+            if path is not None:
+                model.load_weights(path)
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if weights is None:
+            raise CnnbenchError(f"model.backbone={backbone} cannot be built: {reason}") from error
+        raise CnnbenchError(
+            f"model.weights={weights} cannot be loaded into {backbone}: {reason}",
+            "weights must come from the same backbone with the same backbone_arguments and without its top",
+        ) from error
+    return _with_fixed_normalization(model) if weights else model
+
+
+def _with_fixed_normalization(model: keras.Model) -> keras.Model:
+    """The same model, its loaded `Normalization` layers made constant.
+
+    EfficientNet keeps ImageNet's mean and variance among its weights; as constants they cannot be mistaken
+    for a layer that still has to be adapted to the training split.
+    """
+    loaded = [n for n in model.layers if isinstance(n, layers.Normalization) and n.input_mean is None]
+    if not loaded:
+        return model
+
+    def copy(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer in loaded:
+            statistics = (
+                keras.ops.convert_to_numpy(layer.adapt_mean),
+                keras.ops.convert_to_numpy(layer.adapt_variance),
+            )
+            config["mean"], config["variance"] = (value.tolist() for value in statistics)
+        return type(layer).from_config(config)
+
+    clone = keras.models.clone_model(model, clone_function=copy)
+    for layer in model.layers:
+        if layer.weights and layer not in loaded:
+            clone.get_layer(layer.name).set_weights(layer.get_weights())
+    return clone
+
+
+@contextmanager
+def _get_file_that_explains() -> Iterator[None]:
+    """Within, the applications' `get_file` says what is missing, at once where there is no network.
+
+    Keras's own would try to download for minutes, and delete a file whose hash is wrong.
+    """
+    files = sys.modules[keras.applications.MobileNet.__module__].file_utils
+    download = files.get_file
+
+    def get_file(fname: str, origin: str, file_hash: str | None = None, **keywords: Any) -> str:
+        home, writable = _keras_homes()
+        for folder in dict.fromkeys((home, writable)):
+            path = folder / "models" / fname
+            if path.is_file():
+                _check_hash(path, file_hash)
+                return str(path)
+        missing = f"the weights file {fname} is not in {home / 'models'}"
+        hint = f"put {origin} there, or run once with a network, or use model.weights=null"
+        host = urlsplit(origin).hostname or ""
+        if not can_connect(host):
+            raise CnnbenchError(f"{missing}, and {host} cannot be reached to download it", hint)
+        try:
+            return str(download(fname, origin, file_hash=file_hash, cache_dir=str(home), **keywords))
+        except Exception as error:  # Keras raises a bare Exception when a download fails
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CnnbenchError(f"{missing}, and Keras's download failed: {reason}", hint) from error
+
+    files.get_file = get_file
+    try:
+        yield
+    finally:
+        files.get_file = download
+
+
+def _keras_homes() -> tuple[Path, Path]:
+    """Where Keras keeps its files, and where it puts them instead if it cannot write there."""
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    temporary = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
+    return home, home if os.access(home, os.W_OK) else temporary / ".keras"
+
+
+def _check_hash(path: Path, file_hash: str | None) -> None:
+    if file_hash is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256" if len(file_hash) == 64 else "md5").hexdigest()
+    if found != file_hash:
+        raise CnnbenchError(
+            f"{path} is not the file that Keras publishes under this name: its hash is {found}, not {file_hash}",
+            "remove it to download it again, or give a file of your own as model.weights=FILE",
+        )

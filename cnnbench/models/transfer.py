@@ -1,0 +1,163 @@
+"""Transfer learning: a backbone from `keras.applications` with a new head.
+
+The model is one flat graph in four parts: inputs and preprocessing, backbone, the pooled `features`, head. The
+name of the pooling layer marks the border; `unfreeze` and `split_at_features` need no more than the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import keras
+from keras import layers
+from pydantic import Field
+
+from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.models import pretrained
+from cnnbench.models.parts import BatchNormalization, dense_stack, require_images
+
+Positive = Annotated[int, Field(ge=1)]
+FEATURES = "features"
+ALL = "all"
+POOLING = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+
+
+def transfer(
+    input_shape: Sequence[int],
+    outputs: int,
+    backbone: str = "MobileNetV2",
+    weights: str | None = "imagenet",
+    image_size: Positive | None = None,
+    trainable_from: str | None = None,
+    pooling: Literal["average", "max"] = "average",
+    dense_units: Sequence[Positive] = (),
+    activation: str = "relu",
+    batch_normalization: BatchNormalization = False,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+    backbone_arguments: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """A backbone without its top, frozen or partly so, then pooling and a new head.
+
+    Images are resized and preprocessed inside the model, grey ones repeated to three channels. Dropout and
+    stochastic depth that a backbone has (EfficientNet, ConvNeXt) stay active in training, frozen or not.
+
+    Args:
+        input_shape: ``(height, width, 1 or 3)`` of pixels 0…255.
+        outputs: width of the last layer.
+        backbone: a model of `keras.applications`: MobileNetV2, ResNet50, VGG16, EfficientNetV2B0, …
+        weights: `imagenet`, None for random ones, or a file: backbone weights as `.h5` or `.weights.h5`, or a
+            `.keras` model with this backbone, such as the best checkpoint of another run.
+        image_size: pixels per side that the backbone sees; None: the images' own size, but not less than
+            the backbone's minimum.
+        trainable_from: see `unfreeze`.
+        pooling: over all pixels of the last feature maps.
+        dense_units: of hidden layers in the head; may be empty.
+        activation: of these, Keras name.
+        batch_normalization: of these.
+        dropout: before each dense layer, the last too, as a fraction.
+        backbone_arguments: further keywords of the application, such as ``{"alpha": 0.25}``.
+
+    Raises:
+        CnnbenchError: the data are not images, or a name, a size or the weights do not fit.
+    """
+    require_images("transfer", input_shape)
+    if input_shape[2] not in (1, 3):
+        raise CnnbenchError(
+            f"model=transfer needs images with 1 or 3 channels, not {input_shape[2]}", "use model=cnn"
+        )
+    pretrained.application(backbone)
+    height, width = _size(backbone, image_size, input_shape)
+    inputs = x = keras.Input(shape=tuple(input_shape), name="inputs")
+    if (height, width) != tuple(input_shape[:2]):
+        x = layers.Resizing(height, width, interpolation="bilinear", dtype="float32", name="resizing")(x)
+    if input_shape[2] == 1:
+        x = layers.Concatenate(name="grey_to_rgb", dtype="float32")([x, x, x])
+    x = pretrained.preprocess(x, backbone)
+    base = pretrained.build(backbone, x, weights, backbone_arguments or {})
+    # In float32 under every precision: features may be kept and trained on.
+    x = POOLING[pooling](dtype="float32", name=FEATURES)(base.output)
+    x = dense_stack(x, dense_units, activation, batch_normalization, dropout)
+    if dropout:
+        x = layers.Dropout(dropout, name="outputs_dropout")(x)
+    x = layers.Dense(outputs, name="outputs")(x)
+    model = keras.Model(base.inputs, x, name=f"transfer_{backbone}")
+    unfreeze(model, trainable_from)
+    return model
+
+
+def backbone_end(model: keras.Model) -> str:
+    """The name of the layer that ends the backbone: its output are the pooled features ``(batch, channels)``.
+
+    Raises:
+        CnnbenchError: it is no transfer model.
+    """
+    if all(layer.name != FEATURES for layer in model.layers):
+        raise CnnbenchError(f"the model {model.name} has no pretrained backbone", "use model=transfer")
+    return FEATURES
+
+
+def unfreeze(model: keras.Model, from_layer: str | None) -> None:
+    """Say which part of the backbone is trained. Compile the model afterwards.
+
+    Batch normalisation keeps its ImageNet statistics: it stays frozen, in inference mode, above `from_layer` too.
+
+    Args:
+        model: of `transfer`, with or without the task's activation, new or loaded.
+        from_layer: the first layer to train, or the beginning of its name (`conv5`, `block_16`); None freezes
+            the whole backbone; `all` trains all of it, batch normalisation included, as from random weights.
+
+    Raises:
+        CnnbenchError: there is no such layer.
+    """
+    backbone = _backbone(model)
+    start = len(backbone)
+    if from_layer == ALL:
+        start = 0
+    elif from_layer is not None:
+        start = _position(from_layer, [layer.name for layer in backbone])
+    for index, layer in enumerate(backbone):
+        is_normalization = isinstance(layer, layers.BatchNormalization)
+        layer.trainable = index >= start and (from_layer == ALL or not is_normalization)
+
+
+def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cut the model in two at the features: extractor and head.
+
+    The head has the model's own layers, so that training it trains the model. Features of a frozen backbone
+    can be computed once (`extractor.predict`, in inference mode) and serve every epoch.
+    """
+    features = model.get_layer(backbone_end(model)).output
+    extractor = keras.Model(model.inputs, features, name=f"{model.name}_extractor")
+    return extractor, keras.Model(features, model.outputs[0], name=f"{model.name}_head")
+
+
+def _backbone(model: keras.Model) -> list[Any]:
+    """Layers before the features, in the order in which data flow through them."""
+    names = [layer.name for layer in model.layers]
+    return [
+        n for n in model.layers[: names.index(backbone_end(model))] if not isinstance(n, layers.InputLayer)
+    ]
+
+
+def _position(wanted: str, names: list[str]) -> int:
+    if wanted in names:
+        return names.index(wanted)
+    # `block_1` begins the names of block_1_expand, but not those of block_16_expand.
+    found = [i for i, n in enumerate(names) if n.startswith(wanted) and not n[len(wanted)].isdigit()]
+    if not found:
+        blocks = {name.rpartition("_")[0] or name for name in names}
+        hint = nearest(wanted, names if len(names) < 40 else blocks)
+        raise CnnbenchError(f"model.trainable_from={wanted} is no layer of the backbone", hint)
+    return found[0]
+
+
+def _size(backbone: str, image_size: int | None, input_shape: Sequence[int]) -> tuple[int, int]:
+    minimum = pretrained.minimum_size(backbone)
+    if image_size is None:
+        return max(input_shape[0], minimum), max(input_shape[1], minimum)
+    if image_size < minimum:
+        raise CnnbenchError(
+            f"model.image_size={image_size} is too small for {backbone}", f"at least {minimum}, or null"
+        )
+    return image_size, image_size
