@@ -22,15 +22,22 @@ class _AfterKeras:
     Keras is never needed, as in `cnnbench list`.
     """
 
+    def __init__(self) -> None:
+        self.asking = False
+
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != "keras":
+        if name != "keras" or self.asking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        self.asking = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self.asking = False
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module: ModuleType) -> None:
+                sys.meta_path.remove(self)  # not before: who only looks for Keras does not import it
                 execute(module)
                 _register_keras_objects()
 

@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import keras
+import numpy as np
 from pydantic import Field
+
+from cnnbench.diagnose import snapshot
+from cnnbench.feed import Feed
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss turned NaN or infinite: going on would only cost time."""
+    """The loss turned NaN or infinite: going on would only cost time.
+
+    Attributes:
+        diagnosis: as plain values, once it is known why.
+    """
+
+    diagnosis: Mapping[str, Any] | None = None
 
 
 class BestCheckpoint(keras.callbacks.Callback):
@@ -29,6 +39,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         min_delta: in the units of the monitored value.
 
     Attributes:
+        whole: the model to save where only its head is trained; None for the trained one.
         write: set by the run; called with a function that saves the model to a path, and with the epoch
             (from 1) and its metrics.
     """
@@ -42,6 +53,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.min_delta = min_delta
         self.best_epoch: int | None = None
         self.best = math.nan
+        self.whole: keras.Model | None = None
         self.write: Callable[[Callable[[Path], object], Mapping[str, Any]], None] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -53,7 +65,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.best, self.best_epoch = value, epoch + 1
         if self.write is not None:
             info = {"epoch": epoch + 1, "monitor": self.monitor, "value": value, "metrics": dict(logs or {})}
-            self.write(self.model.save, info)
+            self.write((self.whole or self.model).save, info)
 
 
 class Recorder(keras.callbacks.Callback):
@@ -68,6 +80,10 @@ class Recorder(keras.callbacks.Callback):
         on_epoch_begin: called with the epoch, from 0.
         on_step: called with the steps done in this epoch and the running metrics.
         on_epoch_end: called with the epoch's entry.
+
+    Attributes:
+        feed: is told which epoch's order to draw.
+        before_epoch: the model's state at the beginning of the epoch, to find out what went wrong in it.
 
     Raises:
         TrainingDivergedError: the loss is NaN or infinite.
@@ -84,11 +100,16 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.examples, self.steps = examples, steps
         self._on_epoch_begin, self._on_step, self._on_epoch_end = on_epoch_begin, on_step, on_epoch_end
+        self.feed: Feed | None = None
+        self.before_epoch: list[np.ndarray] = []
         self._epoch = 0
         self._started = self._trained = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
+        if self.feed is not None:
+            self.feed.epoch = epoch
+        self.before_epoch = snapshot(self.model)
         self._started = time.perf_counter()
         self._on_epoch_begin(epoch)
 

@@ -11,6 +11,7 @@ from cnnbench import metrics
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.signatures import UNKNOWN, Parameter, Signature, public_names, signature
 from cnnbench.spec import Device, Training
+from cnnbench.startup import module_name
 
 # Where a `_target_` may be defined. Not all of Keras: `keras.utils.get_file` is no part of a model.
 ALLOWED = (
@@ -25,7 +26,6 @@ ALLOWED = (
         f"cnnbench.{room}"
         for room in ("augmentation", "callbacks", "datasets", "layers", "losses", "models", "schedules")
     ),
-    "sklearn",
 )  # fmt: skip
 # What the data decide is passed by the run; a config cannot set it.
 GIVEN_BY_RUN = {
@@ -54,6 +54,7 @@ class RunConfig(BaseModel):
     dataset: dict[str, Any]
     optimizer: dict[str, Any]
     loss: dict[str, Any]
+    augmentation: dict[str, Any]
     callbacks: dict[str, dict[str, Any] | None]
 
 
@@ -64,11 +65,11 @@ def check(config: Mapping[str, Any]) -> RunConfig:
         CnnbenchError: for the first thing that is wrong.
     """
     run_config: RunConfig = _validated(RunConfig, config, "")
-    allowed = (*ALLOWED, *(_module_name(plugin) for plugin in run_config.plugins))
+    allowed = (*ALLOWED, *(module_name(plugin) for plugin in run_config.plugins))
     for group in ("model", "dataset", "optimizer"):
         if "_target_" not in config[group]:
             raise CnnbenchError(f"{group} has no _target_", f"choose an option: cnnbench list {group}")
-    for group in ("model", "dataset", "optimizer", "loss"):
+    for group in ("model", "dataset", "optimizer", "loss", "augmentation"):
         _check_node(group, config[group], allowed)
     _check_learning_rate(config)
     for name, node in run_config.callbacks.items():
@@ -104,7 +105,7 @@ def _allowed_signature(path: str, target: str, allowed: Sequence[str]) -> Signat
     top = target.partition(".")[0]
     if top not in {place.partition(".")[0] for place in allowed}:
         raise CnnbenchError(
-            f"{path}._target_={target}: a config may only name keras, cnnbench, sklearn and plugins",
+            f"{path}._target_={target}: a config may only name keras, cnnbench and plugins",
             f"if you trust that code: plugins=[{top}]",
         )
     try:
@@ -229,10 +230,6 @@ def _check_objective(config: RunConfig) -> None:
         raise CnnbenchError(
             f"objective={config.objective} will not exist", nearest(str(config.objective), names)
         )
-
-
-def _module_name(plugin: str) -> str:
-    return plugin.rpartition("/")[2].removesuffix(".py")
 
 
 def _validated(kind: Any, value: Any, path: str) -> Any:

@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from cnnbench.errors import CnnbenchError, nearest
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 # Installed as a wheel the YAML lie inside the package, in a checkout beside it.
 CONF_DIR = next((path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir()), HERE / "conf")
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: `model=null`
 
 
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
@@ -77,6 +78,7 @@ def run_spec(
     """
     config = plain(cfg, overrides)
     name = "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
+    config["plugins"] = find_plugins(config.get("plugins") or [])
     checked = check_config(config)
     run_dir = _run_dir(checked.run_dir, name, checked.seed, sweep_dir, job)
     return spec_from(config, name, run_dir, overrides)
@@ -99,7 +101,7 @@ def check_config(config: Mapping[str, Any]) -> RunConfig:
     """Everything that can be checked without data and TensorFlow; see `cnnbench.checks.check`."""
     from cnnbench.checks import check  # pydantic and numpy: `--cfg job` needs neither
 
-    import_plugins(config.get("plugins") or [])
+    find_plugins(config.get("plugins") or [])
     return check(config)
 
 
@@ -119,11 +121,13 @@ def spec_from(config: Mapping[str, Any], name: str, run_dir: Path, overrides: Se
         learning_rate=_schedule(rate) if isinstance(rate, dict) else float(rate),
         loss=_factory(config["loss"], without=("tasks",)) if "_target_" in config["loss"] else None,
         loss_tasks=tuple(config["loss"].get("tasks", ())),
+        augmentation=_factory(config["augmentation"]) if "_target_" in config["augmentation"] else None,
         callbacks={key: _factory(node) for key, node in config["callbacks"].items() if node is not None},
         training=checked.training,
         seed=checked.seed,
         deterministic=checked.deterministic,
         device=checked.device,
+        plugins=tuple(checked.plugins),
         objective=checked.objective,
         config=config,
         overrides=tuple(overrides),
@@ -165,19 +169,25 @@ def _run_dir(wanted: str | None, name: str, seed: int, sweep_dir: Path | None, j
     return Path(wanted) if wanted is not None else new_folder(Path("outputs"), name)
 
 
-def import_plugins(plugins: Sequence[str]) -> None:
+def find_plugins(plugins: Sequence[str]) -> list[str]:
     """Make the user's modules importable: by name from the working folder, or a path to a .py file.
 
+    Returns:
+        those found as files as absolute paths, so that a run can be read from another folder.
+
     Raises:
-        CnnbenchError: there is no such module.
+        CnnbenchError: there is no such file.
     """
+    found = []
     for plugin in plugins:
-        path = Path(plugin)
-        if path.suffix == ".py" and not path.is_file():
+        path = Path(plugin if plugin.endswith(".py") else f"{plugin}.py").resolve()
+        if plugin.endswith(".py") and not path.is_file():
             raise CnnbenchError(f"plugins: there is no file {plugin}", f"looked in {Path.cwd()}")
-        folder = str(path.resolve().parent if path.suffix == ".py" else Path.cwd())
+        folder = str(path.parent)
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that it hides nothing
+        found.append(str(path) if path.is_file() else plugin)
+    return found
 
 
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
@@ -206,6 +216,11 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
     """Turn what Hydra and OmegaConf say into one line that names the override and what was meant."""
     try:
         yield
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise CnnbenchError(
+            f"{mark.name}, line {mark.line + 1}: {error.problem}" if mark else str(error)
+        ) from error
     except HYDRA_ERRORS as error:
         for override in overrides:
             _diagnose(override, overrides, config_dir)
@@ -235,6 +250,8 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
     groups = options(config_dir)
     if key in groups:
         _diagnose_group(key, override, groups[key])
+        if override.is_add():
+            raise CnnbenchError(f"{text}: {key} has an option already", f"replace it: {text.lstrip('+')}")
     if override.is_sweep_override():
         raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
     if override.is_add() or override.is_delete():
@@ -255,8 +272,8 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
 def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
     value = override.value()
     for option in value if isinstance(value, list) else [value]:
-        if isinstance(option, str) and option not in known:
-            raise CnnbenchError(f"{group} has no option {option!r}", nearest(option, known))
+        if (isinstance(option, str) and option not in known) or option is None:
+            raise CnnbenchError(f"{group} has no option {option!r}", nearest(str(option), known))
 
 
 def _config_of_groups(overrides: Sequence[str], groups: Iterable[str]) -> DictConfig:

@@ -121,11 +121,41 @@ def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: i
     return int(np.clip(0.4 / seconds, 1, steps))
 
 
-def with_activation(model: keras.Model, task: str) -> keras.Model:
-    """Add to raw outputs the activation that the task asks for, in float32 under every precision."""
+def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = None) -> keras.Model:
+    """Add to raw outputs the activation that the task asks for, in float32 under every precision.
+
+    Args:
+        model: ends in raw outputs.
+        task: `multiclass`, `binary` or `regression`.
+        targets: of the training split; the network then predicts them standardised, and a last layer brings
+            its outputs back to their unit.
+    """
     activation = {"multiclass": "softmax", "binary": "sigmoid", "regression": "linear"}[task]
     outputs = keras.layers.Activation(activation, dtype="float32", name="predictions")(model.output)
+    if targets is not None:
+        unscale = keras.layers.Normalization(
+            axis=None,
+            mean=float(targets.mean()),
+            variance=float(targets.var()),
+            invert=True,
+            dtype="float32",
+            name="target_scale",
+        )
+        outputs = unscale(outputs)
     return keras.Model(model.inputs, outputs, name=model.name)
+
+
+def compile_model(
+    model: keras.Model, optimizer: Any, loss: Any, task: str, steps_per_execution: int, jit_compile: bool
+) -> None:
+    model.compile(
+        optimizer=optimizer,
+        loss=loss,
+        metrics=metrics(task),
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)  # so that its state is all there from the first step on
 
 
 def metrics(task: str) -> list[keras.metrics.Metric]:

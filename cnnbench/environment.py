@@ -18,7 +18,7 @@ from cnnbench.results import plain
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
 # Where and how often a run happens does not change what it is.
-NOT_IDENTITY = ("run_dir", "data_dir")
+NOT_IDENTITY = ("run_dir", "data_dir", "plugins")
 
 
 def describe(config: Mapping[str, Any], machine: engine.Machine, dataset: Dataset) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from keras import ops
 from pydantic import Field
 
 
-def for_task(task: str) -> keras.losses.Loss:
-    """The standard loss of a task."""
+def for_task(task: str, soft_labels: bool = False) -> keras.losses.Loss:
+    """The standard loss of a task; with `soft_labels` targets may be probabilities of the classes."""
+    if task == "multiclass" and soft_labels:
+        return SmoothedCrossentropy(0.0)
     return {
         "multiclass": keras.losses.SparseCategoricalCrossentropy,
         "binary": keras.losses.BinaryCrossentropy,
@@ -20,7 +22,8 @@ def for_task(task: str) -> keras.losses.Loss:
 
 def huber(threshold: Annotated[float, Field(gt=0)] = 1.0) -> keras.losses.Loss:
     """Half the squared error up to `threshold` (units of the target), linear beyond (Huber 1964)."""
-    return keras.losses.Huber(delta=threshold)
+    # Not keras.losses.Huber: stored in a model it forgets its delta, and comes back with 1.
+    return ThresholdHuber(threshold, name="huber")
 
 
 @keras.saving.register_keras_serializable("cnnbench")
@@ -38,7 +41,9 @@ class ThresholdHuber(keras.losses.Loss):
         self.threshold = threshold
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        error = ops.absolute(ops.cast(y_true, y_pred.dtype) - y_pred)
+        # Targets may come as (batch,): broadcast they would make (batch, batch).
+        y_true = ops.reshape(ops.cast(y_true, y_pred.dtype), ops.shape(y_pred))
+        error = ops.absolute(y_true - y_pred)
         quadratic = ops.square(error) / 2
         linear = self.threshold * (error - self.threshold / 2)
         return ops.mean(ops.where(error <= self.threshold, quadratic, linear), axis=-1)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from rich.table import Table
 
     from cnnbench.compare import Comparison
+    from cnnbench.diagnose import Diagnosis
 
 
 def stdout() -> Console:
@@ -34,12 +35,12 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def count(value: float) -> str:
-    """1,234 and 12.3 k and 4.6 M."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+def count(value: float, unit: str = "") -> str:
+    """1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
+    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if value >= limit:
-            return f"{value / (1e3 if unit == 'k' else limit):.3g} {unit}"
-    return f"{value:,.0f}"
+            return f"{value / (1e3 if prefix == 'k' else limit):.3g} {prefix}{unit}"
+    return f"{value:,.0f} {unit}".rstrip()
 
 
 def duration(seconds: float) -> str:
@@ -139,4 +140,19 @@ def differences_table(rows: list[tuple[str, Any, Any, bool]]) -> Table:
     for name, recorded, measured, passed in rows:
         verdict = "[green]ok[/]" if passed else "[red]differs[/]"
         table.add_row(name, f"{recorded:.8f}", f"{measured:.8f}", f"{measured - recorded:+.2e}", verdict)
+    return table
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> Table:
+    """The tensors of one training step in their order, up to a few after the first bad one."""
+    from rich.table import Table
+
+    table = Table()
+    for column in ("tensor", "lowest", "highest", "NaN or infinite"):
+        table.add_column(column, justify="left" if column == "tensor" else "right")
+    tensors = list(diagnosis.tensors)
+    until = tensors.index(diagnosis.first) + 4 if diagnosis.first else len(tensors)
+    for tensor in tensors[:until]:
+        bad = f"[red]{tensor.bad:,} of {tensor.size:,}[/]" if tensor.bad else "–"
+        table.add_row(escape(tensor.label), number(tensor.low), number(tensor.high), bad)
     return table

@@ -208,13 +208,47 @@ class RunFolder:
         with atomic(self.path / "predictions.npz", "wb") as file:
             np.savez_compressed(file, **arrays)
 
-    def write_figure(self, name: str, png: bytes) -> None:
-        (self.path / "figures").mkdir(exist_ok=True)
-        with atomic(self.path / "figures" / f"{name}.png", "wb") as file:
+    def write_figure(self, name: str, png: bytes, directory: Path | None = None) -> Path:
+        """Write a picture to `figures/`, or to another directory.
+
+        Returns:
+            its path.
+        """
+        directory = directory or self.path / "figures"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(directory, error) from error
+        path = directory / f"{name}.png"
+        with atomic(path, "wb") as file:
             file.write(png)
+        return path
 
     def write_failure(self, failure: Mapping[str, Any]) -> None:
         self._write_json("failure.json", failure)
+
+    def write_bad_step(self, save: Callable[[Path], object], x: np.ndarray, y: np.ndarray) -> None:
+        """Keep what `replay` needs: the model before the step that broke the training, and its batch."""
+        (self.path / "bad_step").mkdir(exist_ok=True)
+        temporary = self.path / "bad_step" / ".before.tmp.keras"
+        save(temporary)
+        temporary.replace(self.path / "bad_step" / "before.keras")
+        with atomic(self.path / "bad_step" / "batch.npz", "wb") as file:
+            np.savez_compressed(file, x=x, y=y)
+
+    def bad_step(self) -> tuple[Path, np.ndarray, np.ndarray]:
+        """The model before the bad step, and its batch.
+
+        Raises:
+            CnnbenchError: the run has none.
+        """
+        model, batch = self.path / "bad_step" / "before.keras", self.path / "bad_step" / "batch.npz"
+        if not (model.is_file() and batch.is_file()):
+            raise CnnbenchError(
+                f"{self.path} has no step to replay", "only a run whose loss turned NaN or infinite keeps one"
+            )
+        with np.load(batch, allow_pickle=False) as arrays:
+            return model, arrays["x"], arrays["y"]
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Always the last file: where it says `done`, everything else is there."""
@@ -245,6 +279,16 @@ class RunFolder:
     @property
     def best_model(self) -> Path:
         return self.path / "best.keras"
+
+    def export_path(self, name: str) -> Path:
+        return self.path / "exports" / name
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the user typed; empty where that was not written down."""
+        path = self.path / "overrides.yaml"
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return [str(text) for text in loaded or []]
 
     @property
     def config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -56,40 +57,49 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         check_task(spec, dataset)
 
     with phases("import"):
-        import_tensorflow()
-        from cnnbench import cost, engine, environment, losses
-        from cnnbench.callbacks import BestCheckpoint, Recorder
+        import_tensorflow(spec.plugins)
+        from cnnbench import cost, engine, environment
+        from cnnbench.callbacks import Recorder
         from cnnbench.feed import Feed
+        from cnnbench.fitting import Fitting
 
     with phases("build"):
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
         memory = cost.PeakMemory()
         built = build("model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs))
-        model = engine.with_activation(built, dataset.task)
+        model = engine.with_activation(
+            built, dataset.task, dataset.train.y if training.scale_targets else None
+        )
         engine.adapt(model, dataset.train)
         flops = cost.flops(model)
-        train = Feed(dataset.train, training.batch_size, seed=spec.seed)
+        augmentation = build("augmentation", spec.augmentation) if spec.augmentation else None
+        augment = augmentation and augmentation.with_outputs(dataset.outputs, dataset.task)
+        train = Feed(dataset.train, training.batch_size, spec.seed, augment, column=dataset.outputs == 1)
         held_out = {
-            name: Feed(split, engine.evaluation_batch(training.batch_size))
+            name: Feed(split, engine.evaluation_batch(training.batch_size), column=dataset.outputs == 1)
             for name, split in dataset.splits.items()
             if name != "train"
         }
-        learning_rate = spec.learning_rate
-        if callable(learning_rate):
-            schedule = learning_rate
-            learning_rate = build("learning_rate", lambda: schedule(train.steps, training.epochs))
-        optimizer = build("optimizer", lambda: spec.optimizer(learning_rate=learning_rate))
-        loss = build("loss", spec.loss) if spec.loss else losses.for_task(dataset.task)
         callbacks = {name: build(f"callback {name}", make) for name, make in spec.callbacks.items()}
-        model.compile(
-            optimizer=optimizer,
-            loss=loss,
-            metrics=engine.metrics(dataset.task),
-            steps_per_execution=engine.steps_per_execution(
-                training.steps_per_execution, flops, training.batch_size, train.steps, machine.on_gpu
-            ),
-            jit_compile=machine.on_gpu and not spec.deterministic,
-        )
+
+        def compile_model(part: Any, learning_rate: float | None) -> None:
+            """Compile the model or its head; the configured learning rate unless another is given."""
+            engine.compile_model(
+                part,
+                optimizer=build("optimizer", partial(_optimizer, spec, train.steps, learning_rate)),
+                loss=build("loss", partial(_loss, spec, dataset.task, augment)),
+                task=dataset.task,
+                steps_per_execution=engine.steps_per_execution(
+                    training.steps_per_execution,
+                    cost.flops(part),
+                    training.batch_size,
+                    train.steps,
+                    machine.on_gpu,
+                ),
+                jit_compile=machine.on_gpu and not spec.deterministic,
+            )
+
+        compile_model(model, None)
 
     # What the folder and the person are told before the wait.
     folder.write_environment(environment.describe(spec.config, machine, dataset))
@@ -107,15 +117,11 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
             flops=flops,
             device=machine.device,
             precision=machine.precision,
-            epochs=training.epochs,
+            epochs=training.epochs + (training.fine_tuning.epochs if training.fine_tuning else 0),
             steps=train.steps,
             folder=folder.path,
         )
     )
-
-    def epoch_begins(epoch: int) -> None:
-        train.epoch = epoch
-        observer.epoch_started(epoch + 1)
 
     def epoch_ends(entry: Mapping[str, float]) -> None:
         folder.append_history(entry)
@@ -123,23 +129,24 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         observer.epoch_ended(entry)
 
     with phases("fit"):
-        recorder = Recorder(train.examples, train.steps, epoch_begins, observer.step, epoch_ends)
-        checkpoints = [c for c in callbacks.values() if isinstance(c, BestCheckpoint)]
-        for checkpoint in checkpoints:
-            checkpoint.write = folder.write_best
-        model.fit(
-            train.dataset,
-            epochs=training.epochs,
-            validation_data=held_out["val"].dataset if "val" in held_out else None,
-            callbacks=[recorder, *callbacks.values()],
-            verbose=0,
-        )
+        Fitting(
+            model=model,
+            train=train,
+            val=held_out.get("val"),
+            training=training,
+            compile=compile_model,
+            recorder=Recorder(
+                train.examples,
+                train.steps,
+                lambda epoch: observer.epoch_started(epoch + 1),
+                observer.step,
+                epoch_ends,
+            ),
+            callbacks=list(callbacks.values()),
+            class_weight=class_weights(dataset) if training.class_weight == "balanced" else None,
+            folder=folder,
+        ).run()
         history = folder.history
-        if not checkpoints:
-            last = {"epoch": len(history), "monitor": None, "value": None, "metrics": history[-1]}
-            folder.write_best(model.save, last)
-        if not folder.best_model.exists():
-            raise RuntimeError(f"no epoch had a finite {checkpoints[0].monitor}, so there is no best model")
 
     # The figures that count come from the file, not from the model in memory.
     with phases("evaluate"):
@@ -162,7 +169,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
 
     with phases("figures"):
-        for name, png in figures_of_run(dataset, history, best["epoch"], outputs["test"]):
+        for name, png in figures_of_run(dataset, history, best["epoch"], outputs["test"], train.augmented):
             folder.write_figure(name, png)
 
     objective = spec.objective or f"val_{metrics.OBJECTIVE[dataset.task]}"
@@ -213,6 +220,34 @@ def check_task(spec: RunSpec, dataset: Dataset) -> None:
         )
 
 
+def _optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | None) -> Any:
+    rate = learning_rate if learning_rate is not None else spec.learning_rate
+    return spec.optimizer(
+        learning_rate=rate(steps_per_epoch, spec.training.epochs) if callable(rate) else rate
+    )
+
+
+def _loss(spec: RunSpec, task: str, augment: Any) -> Any:
+    from cnnbench import losses
+
+    if spec.loss is not None:
+        return spec.loss()
+    return losses.for_task(task, soft_labels=augment is not None and augment.mixes_labels)
+
+
+def class_weights(dataset: Dataset) -> dict[int, float]:
+    """Each class's weight: the number of examples over the classes' number times the class's own examples."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    if dataset.task == "regression":
+        raise CnnbenchError(
+            "training.class_weight is for classes, but this task is regression", "set it to null"
+        )
+    present = np.unique(dataset.train.y)
+    weights = compute_class_weight("balanced", classes=present, y=dataset.train.y)
+    return {int(index): float(weight) for index, weight in zip(present, weights, strict=True)}
+
+
 def build(what: str, make: Callable[[], Any]) -> Any:
     """Call a factory; what Keras says against its values is the user's to mend, not a crash."""
     try:
@@ -228,7 +263,8 @@ def evaluate(model: Any, dataset: Dataset, split_name: str, outputs: np.ndarray)
     """Loss and final metrics of one split from a model's outputs for it."""
     y_true = dataset.splits[split_name].y
     penalty = float(sum(model.losses)) if model.losses else 0.0
-    loss = float(model.loss(y_true, outputs)) + penalty
+    column = y_true.reshape(outputs.shape) if outputs.shape[1] == 1 else y_true
+    loss = float(model.loss(column, outputs)) + penalty
     return {"loss": loss, **metrics.compute(dataset.task, y_true, outputs)}
 
 
@@ -257,6 +293,7 @@ def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: Bas
             "type": type(error).__name__,
             "cause": cause.splitlines()[0],
             "traceback": traceback.format_exception(error),
+            "diagnosis": getattr(error, "diagnosis", None),
             "last_metrics": folder.history[-1] if folder.history else {},
             "command": " ".join(["cnnbench", *spec.overrides]),
         }

@@ -20,6 +20,22 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Factory = Callable[..., Any]
 
 
+class FineTuning(BaseModel):
+    """A second phase for a pretrained backbone, from the best epoch of the first.
+
+    Attributes:
+        from_layer: the first layer to train, or the beginning of its name; `all` for the whole backbone.
+        epochs: at most, after those of the first phase.
+        learning_rate: constant; smaller than in the first phase.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_layer: str
+    epochs: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
 class Training(BaseModel):
     """The group `training`.
 
@@ -30,6 +46,11 @@ class Training(BaseModel):
         validation_fraction: part of the training split held out for choosing the best epoch; 0 for none.
             Ignored where the data set brings a validation split of its own.
         examples: use only this many training examples (smoke runs); null for all.
+        class_weight: `balanced` weighs each example by the rarity of its class.
+        scale_targets: regression: let the network predict standardised targets; predictions and metrics stay
+            in the target's own unit.
+        cache_features: compute the features of a frozen backbone once, where nothing is augmented.
+        fine_tuning: a second phase for `model=transfer`.
         steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
     """
 
@@ -40,6 +61,10 @@ class Training(BaseModel):
     precision: Precision = "auto"
     validation_fraction: Fraction = 0.1
     examples: Annotated[int, Field(ge=10)] | None = None
+    class_weight: Literal["balanced"] | None = None
+    scale_targets: bool = False
+    cache_features: bool = True
+    fine_tuning: FineTuning | None = None
     steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
 
@@ -55,6 +80,8 @@ class RunSpec:
         optimizer: `optimizer(learning_rate=)` → `keras.optimizers.Optimizer`.
         learning_rate: a number, or `learning_rate(steps_per_epoch=, epochs=)` → number or Keras schedule.
         loss: `loss()` → Keras loss; None takes the standard one of the task.
+        augmentation: `augmentation()` → `Augmentation`; None for none.
+        plugins: modules or .py files of the user's own, to be imported before a model is built or loaded.
         callbacks: by name, each `callback()` → `keras.callbacks.Callback`.
         config: the resolved config as plain values, to be written down.
         overrides: what the user typed.
@@ -68,11 +95,13 @@ class RunSpec:
     learning_rate: float | Factory
     loss: Factory | None = None
     loss_tasks: tuple[str, ...] = ()
+    augmentation: Factory | None = None
     callbacks: Mapping[str, Factory] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     seed: int = 0
     deterministic: bool = False
     device: Device = "auto"
+    plugins: tuple[str, ...] = ()
     objective: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()

@@ -6,29 +6,39 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
 
 log = logging.getLogger("cnnbench")
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(plugins: Sequence[str] = ()) -> None:
     """Import it, and let it look for devices, with what its C++ side writes meanwhile in our log.
+
+    Afterwards `plugins`, the user's own modules, whose layers and losses register themselves with Keras.
 
     Most of that is no news ("oneDNN custom operations are on", "could not find cuda drivers"). What
     TensorFlow says later reaches the user from the level of warnings on.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    if "tensorflow" in sys.modules:
-        return
-    with _stderr_to_log():
-        import tensorflow as tf
+    if "tensorflow" not in sys.modules:
+        with stderr_to_log():
+            import tensorflow as tf
 
-        tf.config.list_physical_devices()
+            tf.config.list_physical_devices()
+    for plugin in plugins:
+        import_module(module_name(plugin))
+
+
+def module_name(plugin: str) -> str:
+    """`my_models` of `my_models`, `my_models.py` and `/some/where/my_models.py`."""
+    return Path(plugin).name.removesuffix(".py")
 
 
 @contextmanager
-def _stderr_to_log() -> Iterator[None]:
+def stderr_to_log() -> Iterator[None]:
     # C++ writes to the file descriptor, past sys.stderr.
     sys.stderr.flush()
     saved = os.dup(2)

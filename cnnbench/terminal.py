@@ -29,7 +29,7 @@ class Terminal(Observer):
         rows = {
             "data set": f"{summary.dataset}  ({splits}; {shape} → {summary.outputs})",
             "model": f"{summary.model}  ({summary.parameters:,} parameters, "
-            f"{count(summary.flops)}FLOP per example)",
+            f"{count(summary.flops, 'FLOP')} per example)",
             "device": f"{summary.device}, {summary.precision}",
             "training": f"up to {summary.epochs} epochs of {summary.steps:,} steps",
             "folder": str(summary.folder),

@@ -73,8 +73,31 @@ def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
     return DONE if verdict.passed else FAILED
 
 
+def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Repeat the step in which the loss of a run turned NaN or infinite, and show every tensor of it."""
+    from cnnbench.config import spec_from
+    from cnnbench.report import diagnosis_table
+    from cnnbench.results import RunFolder
+    from cnnbench.startup import import_tensorflow
+
+    parser.add_argument("run", type=Path, help="a run folder")
+    folder = RunFolder.open(parser.parse_args(arguments).run)
+    model_file, x, y = folder.bad_step()
+    spec = spec_from(folder.config, folder.path.name, folder.path)
+    import_tensorflow(spec.plugins)
+    from cnnbench import engine
+    from cnnbench.diagnose import examine
+
+    engine.prepare(spec.seed, spec.deterministic, "auto", spec.training.precision)
+    diagnosis = examine(engine.load(model_file), x, y)
+    stdout().print(diagnosis_table(diagnosis))
+    stdout().print(f"{diagnosis.sentence}\nWhat to do: {diagnosis.advice}", markup=False, highlight=False)
+    return DONE
+
+
 VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
     "list": list_options,
     "compare": compare_runs,
     "verify": verify_run,
+    "replay": replay_run,
 }

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.errors import CnnbenchError
-from cnnbench.results import DONE, RunFolder, sha256
+from cnnbench.results import RunFolder, sha256
 from cnnbench.spec import RunSpec
+from cnnbench.trained import load_dataset, load_model, measure, require_finished
 
 # Another machine adds in another order; more than this is another model or other data.
 TOLERANCE = 1e-5
@@ -41,15 +41,8 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
     Raises:
         CnnbenchError: the run has no finished checkpoint, or the file cannot be loaded.
     """
-    from cnnbench.datasets.splits import with_validation
-    from cnnbench.run import evaluate
-    from cnnbench.startup import import_tensorflow
-
-    if folder.status != DONE or not folder.best_model.is_file():
-        raise CnnbenchError(f"{folder.path} has no finished run to verify (status: {folder.status})")
-    dataset = with_validation(
-        spec.dataset(), spec.training.validation_fraction, spec.training.examples, spec.seed
-    )
+    require_finished(folder)
+    dataset = load_dataset(spec)
     complaints = []
     recorded_data = folder.environment.get("dataset", {}).get("fingerprint")
     if recorded_data != dataset.fingerprint:
@@ -59,21 +52,13 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
     if sha256(folder.best_model) != folder.best.get("sha256"):
         complaints.append("best.keras is not the file that best.json describes (SHA-256 differs)")
 
-    import_tensorflow()
-    from cnnbench import engine
-    from cnnbench.feed import Feed
-
-    engine.prepare(spec.seed, spec.deterministic, spec.device, spec.training.precision)
-    model = engine.load(folder.best_model)
+    model = load_model(folder, spec, anywhere=False)
     rows = []
     for split in ("val", "test"):
         recorded: dict[str, Any] = folder.metrics["metrics"].get(split, {})
         if not recorded:
             continue
-        outputs = engine.predict(
-            model, Feed(dataset.splits[split], engine.evaluation_batch(spec.training.batch_size))
-        )
-        measured = evaluate(model, dataset, split, outputs)
+        _, measured = measure(model, dataset, split, spec.training.batch_size)
         for name, value in recorded.items():
             agrees = math.isclose(value, measured[name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
             rows.append((f"{split} {name}", value, measured[name], agrees))

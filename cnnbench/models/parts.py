@@ -80,8 +80,7 @@ def activate(x: Any, name: str, activation: str) -> Any:
     Raises:
         ValueError: there is none of that name.
     """
-    registered = f"cnnbench>{activation}"
-    known = registered if keras.saving.get_registered_object(registered) else activation
+    known = keras.saving.get_registered_object(f"cnnbench>{activation}") or activation
     return layers.Activation(known, name=f"{name}_{activation.rpartition('>')[2]}")(x)
 
 

@@ -1,0 +1,240 @@
+"""What a batch goes through, with everything drawn from one seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tensorflow as tf
+
+from cnnbench.augmentation import blending
+from cnnbench.augmentation.pixels import Pixels
+from cnnbench.errors import CnnbenchError
+
+# One row each of one table of uniform numbers. All are drawn whatever is switched on, which costs nothing:
+# so an operation that is added changes nothing about the others.
+NAMES = (
+    "flip_x", "flip_y", "crop_y", "crop_x", "shift_y", "shift_x", "angle", "zoom", "cutout_y", "cutout_x",
+    "brightness", "contrast", "mixup", "cutmix", "cutmix_y", "cutmix_x", "choice",
+)  # fmt: skip
+NOTHING = "none"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of batches of images; made by `augmentation`, which describes the settings.
+
+    Attributes:
+        outputs: of the model, set by `for_data`; mixed labels need it.
+        task: likewise.
+    """
+
+    crop_padding: int
+    crop_mode: str
+    horizontal_flip: bool
+    vertical_flip: bool
+    rotation: float
+    translation: float
+    scale: float
+    cutout: int
+    cutout_fill: str
+    brightness: float
+    contrast: float
+    mixup: float
+    cutmix: float
+    outputs: int | None = None
+    task: str | None = None
+
+    def for_data(self, input_shape: Sequence[int], outputs: int, task: str) -> Augmentation:
+        """Fit it to a data set: the same settings, checked against these images and this task.
+
+        Args:
+            input_shape: ``(height, width, channels)``.
+            outputs: of the model: one per class, or 1 for binary tasks.
+            task: ``multiclass``, ``binary`` or ``regression``.
+
+        Raises:
+            CnnbenchError: not images; or the settings would leave nothing of them, or mix labels that
+                cannot be mixed.
+        """
+        if not self.changes_pixels:
+            return self
+        if len(input_shape) != 3:
+            raise CnnbenchError(
+                f"augmentation is for images, but this data set has examples of shape {tuple(input_shape)}",
+                "use augmentation=none",
+            )
+        side = min(input_shape[:2])
+        for name, pixels in (("crop_padding", self.crop_padding), ("cutout", self.cutout)):
+            if pixels >= side:
+                raise CnnbenchError(
+                    f"augmentation.{name}={pixels} may leave nothing of images of "
+                    f"{input_shape[0]}×{input_shape[1]} pixels",
+                    f"use augmentation.{name} below {side}",
+                )
+        if self.mixes_labels and task == "regression":
+            raise CnnbenchError(
+                "mixup and cutmix mix class labels, but this task is regression",
+                "use augmentation.mixup=0 and augmentation.cutmix=0",
+            )
+        return replace(self, outputs=outputs, task=task)
+
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether labels come back as shares: the loss and the metrics must take them."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether it does anything at all."""
+        return self.describe() != NOTHING
+
+    def describe(self) -> str:
+        """One line for the summary of a run."""
+        edge = {"zero": "black", "reflect": "mirrored"}[self.crop_mode]
+        parts = {
+            f"crop with {self.crop_padding} pixels of {edge} padding": self.crop_padding,
+            "horizontal flip": self.horizontal_flip,
+            "vertical flip": self.vertical_flip,
+            f"rotation ±{self.rotation:g}°": self.rotation,
+            f"translation ±{100 * self.translation:g} %": self.translation,
+            f"scale ±{100 * self.scale:g} %": self.scale,
+            f"cutout {self.cutout}×{self.cutout}": self.cutout,
+            f"brightness ±{100 * self.brightness:g} %": self.brightness,
+            f"contrast ±{100 * self.contrast:g} %": self.contrast,
+            "mixup or cutmix": self.mixup and self.cutmix,
+            f"mixup (alpha {self.mixup:g})": self.mixup and not self.cutmix,
+            f"cutmix (alpha {self.cutmix:g})": self.cutmix and not self.mixup,
+        }
+        return ", ".join(text for text, is_on in parts.items() if is_on) or NOTHING
+
+    def __call__(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        """Change one batch.
+
+        Args:
+            images: ``(batch, height, width, channels)`` uint8 or float32; all but the batch static.
+            labels: ``(batch,)`` class indices, or 0 and 1.
+            seed: ``(2,)`` int32; decides everything.
+
+        Returns:
+            Images of the same shape and type, and the labels: as they came, or where `mixes_labels`
+            ``(batch, classes)`` float32 that sum to 1 (multiclass) or ``(batch,)`` float32 (binary).
+        """
+        if not self.changes_pixels:
+            return images, labels
+        if self.mixes_labels and self.task is None:
+            raise CnnbenchError("mixing labels needs their number", "call for_data(…) of the augmentation")
+        # There is nothing in here for AutoGraph, whose rewriting of the source takes a second.
+        change = tf.autograph.experimental.do_not_convert(self._change)
+        images, labels = change(images, labels, seed)
+        return images, labels
+
+    def _change(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        dtype, draws = images.dtype, Draws(seed, tf.shape(images)[0])
+        # Colour, interpolation and blending make fractions of a grey level; they are rounded once, at the end.
+        if self.brightness or self.contrast:
+            brightness = 1 + draws.spread("brightness", self.brightness)
+            contrast = 1 + draws.spread("contrast", self.contrast)
+            images = blending.adjust(images, brightness, contrast)
+        pixels = self._move(images, draws)
+        if self.cutout:
+            self._cut_out(images, pixels, draws)
+        if not self.mixes_labels:
+            return blending.to_dtype(pixels.gather(), dtype), labels
+
+        takes_mixup = draws.coin("choice")[0] if self.mixup and self.cutmix else self.mixup > 0
+        share = self._cut_mix(pixels, draws, takes_mixup) if self.cutmix else 1.0
+        images = pixels.gather()
+        if self.mixup:
+            blend = tf.where(takes_mixup, blending.beta(draws["mixup"], self.mixup), 1.0)
+            images, share = blending.mixup(images, blend), share * blend  # one of the two is 1
+        labels = blending.mix_labels(labels, share, self.outputs if self.task == "multiclass" else None)
+        return blending.to_dtype(images, dtype), labels
+
+    def _move(self, images: Any, draws: Draws) -> Pixels:
+        """Crop, translate, rotate, scale and flip."""
+        height, width = images.shape[1:3]
+        padding, interpolates = self.crop_padding, bool(self.rotation or self.scale)
+        y, x = draws.whole("crop_y", -padding, padding), draws.whole("crop_x", -padding, padding)
+        flips = (
+            draws.coin("flip_y") if self.vertical_flip else draws.never(),
+            draws.coin("flip_x") if self.horizontal_flip else draws.never(),
+        )
+        if interpolates:
+            images = blending.warp(
+                images,
+                draws.spread("angle", math.radians(self.rotation)),
+                1 + draws.spread("zoom", self.scale),
+                tf.cast(y, tf.float32) + draws.spread("shift_y", self.translation * height),
+                tf.cast(x, tf.float32) + draws.spread("shift_x", self.translation * width),
+                *flips,
+                self.crop_mode,
+            )
+            return Pixels(images)
+        pixels = Pixels(images)
+        if padding or self.translation or self.vertical_flip or self.horizontal_flip:
+            most_y, most_x = round(self.translation * height), round(self.translation * width)
+            y += draws.whole("shift_y", -most_y, most_y)
+            x += draws.whole("shift_x", -most_x, most_x)
+            pixels.crop_flip(y, x, *flips, self.crop_mode)
+        return pixels
+
+    def _cut_out(self, images: Any, pixels: Pixels, draws: Draws) -> None:
+        height, width, channels = images.shape[1:]
+        if self.cutout_fill == "mean":
+            colours = tf.reduce_mean(tf.cast(images, tf.float32), (1, 2))
+        else:
+            colours = tf.zeros((draws.batch, channels))
+        centre = draws.whole("cutout_y", 0, height - 1), draws.whole("cutout_x", 0, width - 1)
+        pixels.cutout(*centre, self.cutout, blending.to_dtype(colours, pixels.dtype))
+
+    def _cut_mix(self, pixels: Pixels, draws: Draws, takes_mixup: Any) -> Any:
+        """Give each image a rectangle of its neighbour; the share that remains of itself."""
+        height, width = pixels.height, pixels.width
+        wanted = tf.sqrt(1 - blending.beta(draws["cutmix"], self.cutmix))
+        wanted = tf.where(takes_mixup, 0.0, wanted)
+        edges = []
+        for name, side in (("cutmix_y", height), ("cutmix_x", width)):
+            length, centre = tf.cast(wanted * side, tf.int32), draws.whole(name, 0, side - 1)
+            start = centre - length // 2
+            edges.append((tf.maximum(start, 0), tf.minimum(start + length, side)))
+        (top, bottom), (left, right) = edges
+        pixels.cutmix(top, left, bottom, right)
+        # Of the rectangle as it was cut at the borders, so that labels are the pixels' true shares.
+        area = tf.cast((bottom - top) * (right - left), tf.float32)
+        return 1 - area / (height * width)
+
+
+class Draws:
+    """Uniform numbers of one batch, by name.
+
+    Args:
+        seed: ``(2,)`` int32.
+        batch: how many examples.
+    """
+
+    def __init__(self, seed: Any, batch: Any) -> None:
+        self.batch = batch
+        # Philox by name: "auto" may be another generator on another device, and so another experiment.
+        table = tf.random.stateless_uniform((len(NAMES), batch), seed, alg="philox")
+        self._rows = dict(zip(NAMES, tf.unstack(table), strict=True))
+
+    def __getitem__(self, name: str) -> Any:
+        """``(batch,)`` in [0, 1)."""
+        return self._rows[name]
+
+    def spread(self, name: str, most: float) -> Any:
+        """Between -most and most."""
+        return (2 * self[name] - 1) * most
+
+    def whole(self, name: str, first: int, last: int) -> Any:
+        """int32 from first to last, both among them."""
+        return tf.cast(self[name] * (last - first + 1), tf.int32) + first
+
+    def coin(self, name: str) -> Any:
+        return self[name] < 0.5
+
+    def never(self) -> Any:
+        return tf.zeros(self.batch, tf.bool)

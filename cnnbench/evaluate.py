@@ -1,0 +1,155 @@
+"""What the best checkpoint of a run gives on a split of its own data set, or of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.datasets.core import Dataset
+from cnnbench.errors import CnnbenchError
+from cnnbench.report import number
+from cnnbench.results import RunFolder
+from cnnbench.spec import RunSpec
+from cnnbench.trained import load_dataset, load_model, measure, require_finished
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SPLITS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one checkpoint on one split.
+
+    Attributes:
+        run: the run folder.
+        dataset: the data set's name.
+        split: `val` or `test`.
+        examples: in that split.
+        metrics: loss and final metrics.
+        recorded: what the run has recorded for its own split of that name; may be empty.
+        notes: one line for each thing that makes the comparison of the two less than obvious.
+    """
+
+    run: str
+    dataset: str
+    split: str
+    examples: int
+    metrics: dict[str, float]
+    recorded: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_run(folder: RunFolder, spec: RunSpec, split: str = "test") -> Evaluation:
+    """Measure the best checkpoint.
+
+    Args:
+        folder: of a finished run.
+        spec: made from the folder's config; its data set may be another one.
+        split: `val` or `test`.
+
+    Raises:
+        CnnbenchError: the run has no finished checkpoint, there is no such split, or the data set does not
+            fit the model.
+    """
+    require_finished(folder)
+    dataset = load_dataset(spec) if split == "val" else spec.dataset()
+    if split not in dataset.splits:
+        raise CnnbenchError(
+            f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"
+        )
+    notes = fit_or_refuse(dataset, folder.metrics)
+    model = load_model(folder, spec)
+    _, figures = measure(model, dataset, split, spec.training.batch_size)
+    return Evaluation(
+        run=str(folder.path),
+        dataset=dataset.name,
+        split=split,
+        examples=len(dataset.splits[split]),
+        metrics=figures,
+        recorded=folder.metrics["metrics"].get(split, {}),
+        notes=(*dataset.notes, *notes),
+    )
+
+
+def fit_or_refuse(dataset: Dataset, recorded: Mapping[str, Any]) -> list[str]:
+    """Compare a data set with what a run was trained for (the content of its `metrics.json`).
+
+    Returns:
+        what is worth knowing though it fits.
+
+    Raises:
+        CnnbenchError: its task, the shape of its examples or the number of its classes is another.
+    """
+    if dataset.task != recorded["task"]:
+        raise CnnbenchError(f"{dataset.name} is a {dataset.task} task, but this run's is {recorded['task']}")
+    wanted = tuple(recorded["input_shape"])
+    if dataset.input_shape != wanted:
+        here, there = ("×".join(map(str, shape)) for shape in (dataset.input_shape, wanted))
+        raise CnnbenchError(f"{dataset.name} has examples of {here}, but this model takes {there}")
+    names = tuple(recorded["class_names"])
+    if len(dataset.class_names) != len(names):
+        raise CnnbenchError(
+            f"{dataset.name} has {len(dataset.class_names)} classes, but this model knows {len(names)}"
+        )
+    pairs = enumerate(zip(dataset.class_names, names, strict=True))
+    differing = next(((index, here, there) for index, (here, there) in pairs if here != there), None)
+    if differing is None:
+        return []
+    index, here, there = differing
+    return [
+        f"classes are matched by their index, but their names differ: "
+        f"{index} is {here!r} in this data set and {there!r} in the run"
+    ]
+
+
+def overrides_for_dataset(recorded: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """What to compose so that the node `dataset` is the one meant.
+
+    Args:
+        recorded: the overrides that the run was started with.
+        typed: `dataset=…`, `dataset.key=…` and `data_dir=…`; keys alone change the run's own data set.
+
+    Raises:
+        CnnbenchError: something else was typed.
+    """
+    for text in typed:
+        key = text.partition("=")[0]
+        if "=" not in text or not (key in ("dataset", "data_dir") or key.startswith("dataset.")):
+            raise CnnbenchError(
+                f"evaluate takes only dataset=…, dataset.key=… and data_dir=…, not {text!r}",
+                "everything else is decided by the run",
+            )
+    if not any(text.startswith("dataset=") for text in typed):
+        return [*recorded, *typed]
+    # Keys of the run's own data set, or of its preset, mean nothing to another.
+    return [*(text for text in recorded if text.startswith("data_dir=")), *typed]
+
+
+def with_dataset(config: Mapping[str, Any], other: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """A run's config with the data set of another.
+
+    Raises:
+        CnnbenchError: the tasks differ; said here because the check of the loss would blame the loss.
+    """
+    named = other["dataset"].get("task", task)
+    if named != task:
+        raise CnnbenchError(f"that data set is a {named} task, but this run's is {task}")
+    return {**config, "dataset": other["dataset"], "data_dir": other["data_dir"]}
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """One metric a line, beside what the run has recorded for its own data."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = f"{evaluation.dataset}: {evaluation.split} split, {evaluation.examples:,} examples"
+    table = Table(title=escape(title))
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column(f"the run's own {evaluation.split} split", justify="right")
+    for name, value in evaluation.metrics.items():
+        table.add_row(name, number(value), number(evaluation.recorded.get(name)))
+    return table

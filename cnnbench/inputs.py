@@ -1,0 +1,183 @@
+"""What a trained model may be asked about: pictures, arrays and tables in files, read one at a time."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+ARRAYS, TABLES = (".npy", ".npz"), (".csv",)
+ARRAY_NAMES = ("x", "x_test", "inputs")  # in an .npz with several arrays
+IDLE_SECONDS = 0.2  # who types or produces paths slowly gets an answer to each
+
+
+class Unreadable(Exception):
+    """Why one input cannot be used; the others can."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input to come.
+
+    Attributes:
+        name: the file's path as given; of an array `path[index]`, of a table `path:line`.
+        read: → one example in the shape of the model's input; raises `Unreadable`.
+    """
+
+    name: str
+    read: Callable[[], np.ndarray]
+
+
+def items(
+    arguments: Iterable[str], stdin: TextIO, shape: Sequence[int], picture: Callable[[Path], np.ndarray]
+) -> Iterator[Item]:
+    """Every input that the arguments stand for, in order, without reading one.
+
+    Args:
+        arguments: files; folders, of which all pictures are taken, also from folders inside; and `-`, which
+            stands for paths in lines of `stdin`.
+        stdin: read as far as it has been asked for.
+        shape: of the model's input, without the batch.
+        picture: from a file to an example of that shape; raises `Unreadable`.
+    """
+    for argument in arguments:
+        if argument == "-":
+            lines = (line.rstrip("\r\n") for line in stdin)
+            yield from items((line for line in lines if line and line != "-"), stdin, shape, picture)
+        elif Path(argument).is_dir():
+            yield from (Item(str(path), partial(picture, path)) for path in _pictures(argument))
+        elif argument.lower().endswith(ARRAYS):
+            yield from _of_array(argument, shape)
+        elif argument.lower().endswith(TABLES):
+            yield from _of_table(argument, shape)
+        else:
+            yield Item(argument, partial(picture, Path(argument)))
+
+
+def batches(source: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Up to `size` items at a time; fewer where the next one does not come at once (a slow pipe)."""
+    waiting: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=size)
+
+    def pump() -> None:
+        try:
+            for item in source:
+                waiting.put(item)
+            waiting.put(None)
+        except BaseException as error:  # noqa: BLE001  raised again where it can be handled
+            waiting.put(error)
+
+    threading.Thread(target=pump, daemon=True).start()
+    batch: list[Item] = []
+    while True:
+        try:
+            item = waiting.get(timeout=IDLE_SECONDS if batch else None)
+        except queue.Empty:
+            item = None
+            ended = False
+        else:
+            ended = item is None
+        if isinstance(item, BaseException):
+            raise item
+        if item is not None:
+            batch.append(item)
+        if batch and (item is None or len(batch) == size):
+            yield batch
+            batch = []
+        if ended:
+            return
+
+
+def _pictures(folder: str) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            # Hidden ones are no pictures: `._cat.jpg` is what macOS leaves beside cat.jpg.
+            if name.lower().endswith(picture_suffixes()) and not name.startswith("."):
+                yield Path(place, name)
+
+
+def _refuse(reason: str) -> np.ndarray:
+    raise Unreadable(reason)
+
+
+def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
+    try:
+        rows = _load(name)
+    except (OSError, ValueError, EOFError) as error:
+        yield Item(name, partial(_refuse, _reason(error)))
+        return
+    wanted = tuple(shape)
+    grey = wanted[:-1] if wanted[-1:] == (1,) else None
+    if rows.shape in (wanted, grey):
+        rows = rows[None]
+    if rows.dtype.kind not in "fiub" or rows.shape[1:] not in (wanted, grey):
+        reason = f"has {rows.dtype} of {_text(rows.shape)}, but the model takes batches of {_text(wanted)}"
+        yield Item(name, partial(_refuse, reason))
+        return
+    for index in range(len(rows)):
+        yield Item(f"{name}[{index}]", partial(_row, rows, index, wanted))
+
+
+def _row(rows: np.ndarray, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(rows[index], np.float32).reshape(shape)
+
+
+def _load(name: str) -> np.ndarray:
+    if name.lower().endswith(".npy"):
+        return np.asanyarray(np.load(name, mmap_mode="r", allow_pickle=False))
+    with np.load(name, allow_pickle=False) as arrays:
+        names = [key for key in ARRAY_NAMES if key in arrays.files] or arrays.files
+        if len(names) > 1 and names[0] not in ARRAY_NAMES:
+            raise ValueError(f"has the arrays {', '.join(names)}, none of which is named x")
+        if not names:
+            raise ValueError("has no array")
+        return np.asarray(arrays[names[0]])
+
+
+def _of_table(name: str, shape: Sequence[int]) -> Iterator[Item]:
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            rows = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            for cells in rows:
+                if cells and not (rows.line_num == 1 and _is_heading(cells)):
+                    yield Item(f"{name}:{rows.line_num}", partial(_numbers, cells, tuple(shape)))
+    except (OSError, ValueError, csv.Error) as error:
+        yield Item(name, partial(_refuse, _reason(error)))
+
+
+def _is_heading(cells: list[str]) -> bool:
+    try:
+        [float(cell) for cell in cells]
+    except ValueError:
+        return True
+    return False
+
+
+def _numbers(cells: list[str], shape: tuple[int, ...]) -> np.ndarray:
+    if len(cells) != math.prod(shape):
+        raise Unreadable(f"has {len(cells)} columns, but the model takes {math.prod(shape)}")
+    try:
+        return np.array([float(cell) for cell in cells], np.float32).reshape(shape)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
