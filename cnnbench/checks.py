@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from cnnbench import metrics
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.signatures import UNKNOWN, Parameter, Signature, public_names, signature
-from cnnbench.spec import Device, Training
+from cnnbench.spec import Device, Expected, Training
 from cnnbench.startup import module_name
 
 # Where a `_target_` may be defined. Not all of Keras: `keras.utils.get_file` is no part of a model.
@@ -49,6 +49,7 @@ class RunConfig(BaseModel):
     data_dir: str | None
     objective: str | None
     plugins: list[str]
+    expected: Expected | None
     training: Training
     model: dict[str, Any]
     dataset: dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 from cnnbench.metrics import larger_is_better
 from cnnbench.results import DONE, RunFolder
 
-NOT_COMPARED = ("seed", "run_dir", "data_dir")
+NOT_COMPARED = ("seed", "run_dir", "data_dir", "expected")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     done = [run for run in runs if run.status == DONE]
     flat = {run.path: _flatten(run.config) for run in done}
     for config in flat.values():
-        for key in NOT_COMPARED:
-            config.pop(key, None)
+        for key in [key for key in config if key.partition(".")[0] in NOT_COMPARED]:
+            del config[key]
     keys = dict.fromkeys(key for config in flat.values() for key in config)
     differing = [key for key in keys if len({_text(config.get(key)) for config in flat.values()}) > 1]
     grouped: dict[str, list[RunFolder]] = {}

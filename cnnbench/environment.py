@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from cnnbench.results import plain
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
 # Where and how often a run happens does not change what it is.
-NOT_IDENTITY = ("run_dir", "data_dir", "plugins")
+NOT_IDENTITY = ("run_dir", "data_dir", "plugins", "expected")
 
 
-def describe(config: Mapping[str, Any], machine: engine.Machine, dataset: Dataset) -> dict[str, Any]:
+def describe(
+    config: Mapping[str, Any], machine: engine.Machine, dataset: Dataset, notes: Sequence[str]
+) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -35,7 +37,7 @@ def describe(config: Mapping[str, Any], machine: engine.Machine, dataset: Datase
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "splits": {name: len(split) for name, split in dataset.splits.items()},
-            "notes": list(dataset.notes),
+            "notes": list(notes),
         },
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.datasets.core import Dataset
 from cnnbench.errors import CnnbenchError
 from cnnbench.report import number
-from cnnbench.results import RunFolder
+from cnnbench.results import RunFolder, plain
 from cnnbench.spec import RunSpec
 from cnnbench.trained import load_dataset, load_model, measure, require_finished
 
@@ -138,6 +138,11 @@ def with_dataset(config: Mapping[str, Any], other: Mapping[str, Any], task: str)
     if named != task:
         raise CnnbenchError(f"that data set is a {named} task, but this run's is {task}")
     return {**config, "dataset": other["dataset"], "data_dir": other["data_dir"]}
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as plain values; what is not a number is null."""
+    return dict(plain(asdict(evaluation)))
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:

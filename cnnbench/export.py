@@ -153,6 +153,19 @@ def _compare(
     return Export(path, len(expected), difference, tolerance, agreement, size, passed, notes)
 
 
+def summary(export: Export) -> list[str]:
+    """The outcome in lines for a person."""
+    agreement = (
+        "" if export.agreement is None else f"; same class for {export.agreement} of {export.examples}"
+    )
+    return [
+        *export.notes,
+        f"{export.path}  ({export.size:,} bytes)",
+        f"largest difference from Keras on {export.examples} test examples: {export.difference:.2e} "
+        f"(at most {export.tolerance:.2g}){agreement}",
+    ]
+
+
 def _classes(outputs: np.ndarray) -> np.ndarray:
     return outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs.reshape(-1) > 0.5).astype(np.intp)
 

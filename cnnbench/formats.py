@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -18,6 +18,7 @@ Format = Literal["onnx", "saved_model", "tflite"]
 Quantize = Literal["none", "float16", "int8"]
 Compute = Callable[[np.ndarray], np.ndarray]
 
+QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
 SUFFIXES = {"onnx": ".onnx", "saved_model": "", "tflite": ".tflite"}
 NEEDED = {"onnx": ("tf2onnx", "onnxruntime")}
 

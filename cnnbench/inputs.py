@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 ARRAYS, TABLES = (".npy", ".npz"), (".csv",)
 ARRAY_NAMES = ("x", "x_test", "inputs")  # in an .npz with several arrays
 IDLE_SECONDS = 0.2  # who types or produces paths slowly gets an answer to each
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """Why one input cannot be used; the others can."""
 
 
@@ -30,7 +31,7 @@ class Item:
 
     Attributes:
         name: the file's path as given; of an array `path[index]`, of a table `path:line`.
-        read: → one example in the shape of the model's input; raises `Unreadable`.
+        read: → one example in the shape of the model's input; raises `UnreadableError`.
     """
 
     name: str
@@ -47,7 +48,7 @@ def items(
             stands for paths in lines of `stdin`.
         stdin: read as far as it has been asked for.
         shape: of the model's input, without the batch.
-        picture: from a file to an example of that shape; raises `Unreadable`.
+        picture: from a file to an example of that shape; raises `UnreadableError`.
     """
     for argument in arguments:
         if argument == "-":
@@ -66,25 +67,15 @@ def items(
 def batches(source: Iterator[Item], size: int) -> Iterator[list[Item]]:
     """Up to `size` items at a time; fewer where the next one does not come at once (a slow pipe)."""
     waiting: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=size)
-
-    def pump() -> None:
-        try:
-            for item in source:
-                waiting.put(item)
-            waiting.put(None)
-        except BaseException as error:  # noqa: BLE001  raised again where it can be handled
-            waiting.put(error)
-
-    threading.Thread(target=pump, daemon=True).start()
+    threading.Thread(target=_pump, args=(source, waiting), daemon=True).start()
     batch: list[Item] = []
     while True:
         try:
             item = waiting.get(timeout=IDLE_SECONDS if batch else None)
         except queue.Empty:
-            item = None
-            ended = False
-        else:
-            ended = item is None
+            yield batch
+            batch = []
+            continue
         if isinstance(item, BaseException):
             raise item
         if item is not None:
@@ -92,8 +83,18 @@ def batches(source: Iterator[Item], size: int) -> Iterator[list[Item]]:
         if batch and (item is None or len(batch) == size):
             yield batch
             batch = []
-        if ended:
+        if item is None:
             return
+
+
+def _pump(source: Iterator[Item], waiting: queue.Queue[Item | BaseException | None]) -> None:
+    """Hand over every item and at the end None; an exception too, to be raised where it can be handled."""
+    try:
+        for item in source:
+            waiting.put(item)
+        waiting.put(None)
+    except BaseException as error:  # noqa: BLE001
+        waiting.put(error)
 
 
 def _pictures(folder: str) -> Iterator[Path]:
@@ -101,12 +102,12 @@ def _pictures(folder: str) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             # Hidden ones are no pictures: `._cat.jpg` is what macOS leaves beside cat.jpg.
-            if name.lower().endswith(picture_suffixes()) and not name.startswith("."):
+            if name.lower().endswith(PICTURES) and not name.startswith("."):
                 yield Path(place, name)
 
 
 def _refuse(reason: str) -> np.ndarray:
-    raise Unreadable(reason)
+    raise UnreadableError(reason)
 
 
 def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
@@ -166,11 +167,11 @@ def _is_heading(cells: list[str]) -> bool:
 
 def _numbers(cells: list[str], shape: tuple[int, ...]) -> np.ndarray:
     if len(cells) != math.prod(shape):
-        raise Unreadable(f"has {len(cells)} columns, but the model takes {math.prod(shape)}")
+        raise UnreadableError(f"has {len(cells)} columns, but the model takes {math.prod(shape)}")
     try:
         return np.array([float(cell) for cell in cells], np.float32).reshape(shape)
     except ValueError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableError(str(error)) from error
 
 
 def _text(shape: Sequence[int]) -> str:

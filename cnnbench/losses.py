@@ -59,10 +59,10 @@ def create_huber(threshold: Annotated[float, Field(gt=0)] = 1.0) -> keras.losses
 
 @keras.saving.register_keras_serializable("cnnbench")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of class indices with label smoothing (Szegedy et al. 2016, section 7).
+    """Cross-entropy with label smoothing (Szegedy et al. 2016, section 7) of class indices or mixed labels.
 
-    Keras smooths only one-hot targets; this takes ``y_true`` ``(batch,)`` indices and ``y_pred``
-    ``(batch, classes)`` probabilities.
+    Keras smooths only one-hot targets; this takes ``y_true`` ``(batch,)`` indices or ``(batch, classes)``
+    shares that sum to 1 (mixup, CutMix), and ``y_pred`` ``(batch, classes)`` probabilities.
     """
 
     def __init__(
@@ -75,9 +75,46 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        indices = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-        one_hot = ops.one_hot(indices, ops.shape(y_pred)[-1], dtype=y_pred.dtype)
-        return keras.losses.categorical_crossentropy(one_hot, y_pred, label_smoothing=self.label_smoothing)
+        if _is_mixed(y_true):
+            shares = ops.cast(y_true, y_pred.dtype)
+        else:
+            shares = ops.one_hot(_indices(y_true), ops.shape(y_pred)[-1], dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(shares, y_pred, label_smoothing=self.label_smoothing)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("cnnbench")
+class MixedAccuracy(keras.metrics.MeanMetricWrapper):
+    """How often the largest share of a label is the largest output.
+
+    The same as Keras's accuracies where labels are not mixed. ``y_true`` is ``(batch,)`` class indices or
+    ``(batch, classes)`` shares, ``y_pred`` ``(batch, classes)``; with one output both are ``(batch,)`` or
+    ``(batch, 1)`` probabilities of class 1, which is taken from above 0.5.
+    """
+
+    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
+        super().__init__(_agreement, name=name, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _agreement(y_true: Any, y_pred: Any) -> Any:
+    """``(batch,)`` 1 or 0."""
+    if len(y_pred.shape) == 1 or y_pred.shape[-1] == 1:
+        agree = ops.equal(ops.reshape(y_true, (-1,)) > 0.5, ops.reshape(y_pred, (-1,)) > 0.5)
+    else:
+        true = ops.argmax(y_true, axis=-1) if _is_mixed(y_true) else _indices(y_true)
+        agree = ops.equal(ops.cast(true, "int32"), ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
+    return ops.cast(agree, "float32")
+
+
+def _is_mixed(y_true: Any) -> bool:
+    """Whether labels are shares of classes; ``(batch, 1)`` is a column of indices."""
+    return len(y_true.shape) == 2 and y_true.shape[-1] != 1
+
+
+def _indices(y_true: Any) -> Any:
+    return ops.cast(ops.reshape(y_true, (-1,)), "int32")

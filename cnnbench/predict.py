@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.inputs import Item, Unreadable
+from cnnbench.inputs import Item, UnreadableError
 
 BATCH = 64
 
@@ -38,8 +38,8 @@ class Prediction:
 
 def predict(
     model: Any, task: str, class_names: Sequence[str], batches: Iterable[list[Item]]
-) -> Iterator[Prediction]:
-    """Answer for every item, in order; never more than one batch in memory.
+) -> Iterator[list[Prediction]]:
+    """Answer for every item, in order, a batch at a time; never more than one in memory.
 
     Args:
         model: a loaded checkpoint.
@@ -52,17 +52,18 @@ def predict(
             read = list(pool.map(_read, batch))
             usable = [example for example in read if isinstance(example, np.ndarray)]
             outputs = iter(model.predict_on_batch(np.stack(usable)) if usable else ())
-            for item, example in zip(batch, read, strict=True):
-                if isinstance(example, str):
-                    yield Prediction(item.name, error=example)
-                else:
-                    yield _answer(item.name, task, class_names, np.asarray(next(outputs), np.float64))
+            yield [
+                Prediction(item.name, error=example)
+                if isinstance(example, str)
+                else _answer(item.name, task, class_names, np.asarray(next(outputs), np.float64))
+                for item, example in zip(batch, read, strict=True)
+            ]
 
 
 def _read(item: Item) -> np.ndarray | str:
     try:
         return item.read().astype(np.float32)
-    except Unreadable as error:
+    except UnreadableError as error:
         return str(error)
 
 
@@ -103,7 +104,7 @@ def json_line(prediction: Prediction) -> str:
 class Lines:
     """Predictions as aligned lines of text: path, class, probability, the next most probable classes.
 
-    The lines come one at a time, so the column of paths is as wide as the widest so far.
+    Batches come one after another, so the column of paths is as wide as the widest so far.
 
     Args:
         class_names: by class index; empty for regression.
@@ -111,36 +112,39 @@ class Lines:
     """
 
     def __init__(self, class_names: Sequence[str], top: int) -> None:
-        from rich.cells import cell_len  # a Korean letter is two columns wide
-
-        self._width = cell_len
         self._top = min(top, len(class_names))
-        self._columns = [4, max([5, *map(cell_len, class_names)])]
+        self._widths = [4, max([5, *map(_columns, class_names)])]
+        self._headed = False
 
-    def heading(self, paths: Sequence[str]) -> str:
-        """The first line, for columns that fit these paths."""
-        self._columns[0] = max([self._columns[0], *map(self._width, paths)])
+    def of(self, predictions: Sequence[Prediction]) -> list[str]:
+        """The lines of one batch, those with an error left out; before the first, a heading."""
+        answered = [prediction for prediction in predictions if prediction.error is None]
+        self._widths[0] = max([self._widths[0], *(_columns(prediction.path) for prediction in answered)])
+        heading = [] if self._headed or not answered else [self._line(*self._heading())]
+        self._headed = self._headed or bool(answered)
+        return [*heading, *(self._line(*self._cells(prediction)) for prediction in answered)]
+
+    def _heading(self) -> tuple[str, ...]:
         if not self._top:
-            return self._line("file", "value")
-        following = f"then{'' if self._top > 2 else ''}" if self._top > 1 else ""
-        return self._line("file", "class", "probability", following)
+            return "file", "value"
+        return "file", "class", "probability", *(("then",) if self._top > 1 else ())
 
-    def line(self, prediction: Prediction) -> str:
-        """One prediction without an error."""
-        self._columns[0] = max(self._columns[0], self._width(prediction.path))
+    def _cells(self, prediction: Prediction) -> tuple[str, ...]:
         if prediction.value is not None:
-            return self._line(prediction.path, f"{prediction.value:.6g}")
+            return prediction.path, f"{prediction.value:.6g}"
         others = list(prediction.probabilities.items())[1 : self._top]
-        return self._line(
-            prediction.path,
-            prediction.label or "",
-            f"{prediction.probability:11.2%}",
-            ", ".join(f"{name} {probability:.2%}" for name, probability in others),
-        )
+        following = ", ".join(f"{name} {probability:.2%}" for name, probability in others)
+        return prediction.path, prediction.label or "", f"{prediction.probability:11.2%}", following
 
     def _line(self, *cells: str) -> str:
         padded = [
-            cell + " " * (width - self._width(cell))
-            for cell, width in zip(cells, self._columns, strict=False)
+            cell + " " * (width - _columns(cell)) for cell, width in zip(cells, self._widths, strict=False)
         ]
         return "  ".join([*padded, *cells[len(padded) :]]).rstrip()
+
+
+def _columns(text: str) -> int:
+    """The width of a text in a terminal, where a Korean letter takes two columns."""
+    from rich.cells import cell_len
+
+    return cell_len(text)

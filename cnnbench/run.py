@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnbench import metrics
 from cnnbench.datasets.core import Dataset
-from cnnbench.datasets.splits import with_validation
+from cnnbench.datasets.splits import leaks, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder, now
@@ -55,6 +55,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
     with phases("data"):
         dataset = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
         check_task(spec, dataset)
+        notes = [*dataset.notes, *leaks(dataset)]
 
     with phases("import"):
         import_tensorflow(spec.plugins)
@@ -102,8 +103,8 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         compile_model(model, None)
 
     # What the folder and the person are told before the wait.
-    folder.write_environment(environment.describe(spec.config, machine, dataset))
-    for note in dataset.notes:
+    folder.write_environment(environment.describe(spec.config, machine, dataset, notes))
+    for note in notes:
         log.warning(note)
     observer.started(
         Summary(

@@ -68,7 +68,10 @@ def signature(target: str) -> Signature:
         CnnbenchError: there is no such module or name.
     """
     module, definition = _find(target)
-    parameters, is_open = _parameters(module, definition)
+    try:
+        parameters, is_open = _parameters(module, definition)
+    except RecursionError:  # `from x import A; class A(A)`: here the names alone do not tell
+        parameters, is_open = {}, True
     return Signature(f"{module.name}.{definition.name}", parameters, is_open)
 
 

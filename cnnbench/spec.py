@@ -20,6 +20,23 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Factory = Callable[..., Any]
 
 
+class Expected(BaseModel):
+    """What a recipe promises, measured with at least three seeds.
+
+    Attributes:
+        metric: of the best checkpoint, e.g. `test_accuracy`.
+        low, high: mean ± three standard deviations over the seeds.
+        minutes: of training, on the machine where it was measured (two cores).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    low: float
+    high: float
+    minutes: float
+
+
 class FineTuning(BaseModel):
     """A second phase for a pretrained backbone, from the best epoch of the first.
 

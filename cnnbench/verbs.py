@@ -6,15 +6,18 @@ Heavy imports stay inside: `cnnbench list` must not wait for TensorFlow.
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.report import DONE, FAILED, stdout
+from cnnbench.report import DONE, FAILED, stderr, stdout
 
 if TYPE_CHECKING:
     from cnnbench.compare import Comparison
+    from cnnbench.results import RunFolder
 
 
 def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
@@ -95,9 +98,168 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
     return DONE
 
 
+def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Measure the best checkpoint of a run on a split of its data set, or of another."""
+    from cnnbench import evaluate
+    from cnnbench.config import compose, plain, spec_from
+
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("overrides", nargs="*", help="dataset=… dataset.key=…; default: the run's data set")
+    parser.add_argument("--split", choices=evaluate.SPLITS, default="test")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--config-dir", help="a folder with options of your own, as the run had it")
+    given = parser.parse_intermixed_args(arguments)
+    folder = _finished(given.run)
+    config = folder.config
+    if given.overrides:
+        overrides = evaluate.overrides_for_dataset(folder.overrides, given.overrides)
+        other = plain(compose(overrides, given.config_dir), overrides)
+        config = evaluate.with_dataset(config, other, folder.metrics["task"])
+    spec = spec_from(config, folder.path.name, folder.path)
+    evaluation = evaluate.evaluate_run(folder, spec, given.split)
+    if given.json:
+        _write_line(json.dumps(evaluate.as_json(evaluation), ensure_ascii=False))
+        return DONE
+    stdout().print(evaluate.evaluation_table(evaluation))
+    for note in evaluation.notes:
+        stderr().print(note, markup=False, style="yellow")
+    return DONE
+
+
+def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Classes and probabilities, or values, for pictures, arrays and tables of numbers."""
+    from cnnbench.config import spec_from
+    from cnnbench.decoding import decoder
+    from cnnbench.inputs import batches, items
+    from cnnbench.predict import BATCH, Lines, json_line, predict
+    from cnnbench.trained import load_model
+
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="pictures, folders of pictures, .npy, .npz, .csv; - reads paths from standard input",
+    )
+    parser.add_argument("--top", type=_positive, default=3, help="how many classes to show (default: 3)")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line for each input")
+    given = parser.parse_intermixed_args(arguments)
+    folder = _finished(given.run)
+    recorded = folder.metrics
+    names = recorded["class_names"]
+    model = load_model(folder, spec_from(folder.config, folder.path.name, folder.path))
+    source = items(given.files, sys.stdin, recorded["input_shape"], decoder(recorded["input_shape"]))
+    lines = Lines(names, given.top)
+    answered = failed = 0
+    for predictions in predict(model, recorded["task"], names, batches(source, BATCH)):
+        for line in map(json_line, predictions) if given.json else lines.of(predictions):
+            _write_line(line)
+        sys.stdout.flush()
+        errors = [f"{one.path}: {one.error}" for one in predictions if one.error is not None]
+        for error in () if given.json else errors:
+            stderr().print(error, markup=False, emoji=False, style="red")
+        failed += len(errors)
+        answered += len(predictions) - len(errors)
+    if not answered and not failed:
+        raise CnnbenchError(f"no inputs in {' '.join(given.files)}", "pictures, .npy, .npz or .csv")
+    return FAILED if failed else DONE
+
+
+def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Write the best checkpoint of a run in another format, and check that it computes the same."""
+    from cnnbench.config import spec_from
+    from cnnbench.export import export_run, summary
+    from cnnbench.formats import QUANTIZE, SUFFIXES
+
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--format", choices=list(SUFFIXES), required=True)
+    parser.add_argument("--output", type=Path, help="file, or folder for it (default: exports/ in the run)")
+    parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="for tflite")
+    given = parser.parse_args(arguments)
+    folder = _finished(given.run)
+    spec = spec_from(folder.config, folder.path.name, folder.path)
+    result = export_run(folder, spec, given.format, given.output, given.quantize)
+    for line in summary(result):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+    stdout().print("[green]PASS[/]" if result.passed else "[red]FAIL[/]: nothing was kept")
+    return DONE if result.passed else FAILED
+
+
+def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Pictures of what the model sees: its filters, feature maps and class-activation maps."""
+    from cnnbench.config import spec_from
+    from cnnbench.visualize import visualize
+
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="pictures; default: from the test split")
+    parser.add_argument("--layer", help="only this layer, e.g. conv_2")
+    parser.add_argument("--examples", type=_positive, default=12, help="for class-activation maps (12)")
+    parser.add_argument("--output", type=Path, help="folder for the pictures (default: figures/ in the run)")
+    given = parser.parse_intermixed_args(arguments)
+    folder = _finished(given.run)
+    spec = spec_from(folder.config, folder.path.name, folder.path)
+    for text in visualize(folder, spec, given.files, given.layer, given.examples, given.output):
+        stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+    return DONE
+
+
+def _finished(path: Path) -> RunFolder:
+    from cnnbench.results import RunFolder
+    from cnnbench.trained import require_finished
+
+    folder = RunFolder.open(path)
+    require_finished(folder)
+    return folder
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _write_line(text: str) -> None:
+    """Past rich, which would wrap lines and take `:cat:` in a path for a picture."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Run a preset and say whether this machine reproduces the score that it promises."""
+    from cnnbench import config
+    from cnnbench.recipes import judge
+    from cnnbench.run import run
+    from cnnbench.terminal import Terminal
+
+    parser.add_argument("name", help="an experiment, e.g. notes/fashion_cnn (cnnbench list experiment)")
+    parser.add_argument("overrides", nargs="*", help="key=value, e.g. seed=3")
+    options = parser.parse_args(arguments)
+    overrides = [f"experiment={options.name}", *options.overrides]
+    composed = config.compose(overrides)
+    expected = config.check_config(config.plain(composed, overrides)).expected
+    if expected is None:
+        raise CnnbenchError(f"{options.name} promises no score", "see cnnbench list experiment")
+    observer = Terminal(stdout())
+    try:
+        result = run(config.run_spec(composed, composed.hydra.runtime.choices, overrides), observer)
+    finally:
+        observer.close()
+    verdict = judge(expected, result.metrics)
+    colour = "green" if verdict.reproduced else "red"
+    stdout().print(
+        f"[{colour}]{'REPRODUCED' if verdict.reproduced else 'NOT REPRODUCED'}[/] {verdict.sentence}"
+    )
+    return DONE if verdict.reproduced else FAILED
+
+
 VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
     "list": list_options,
     "compare": compare_runs,
     "verify": verify_run,
+    "evaluate": evaluate_run,
+    "predict": predict_files,
+    "export": export_model,
+    "visualize": visualize_run,
     "replay": replay_run,
+    "check-recipe": check_recipe,
 }

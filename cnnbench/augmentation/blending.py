@@ -42,11 +42,10 @@ def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip
     cosine, sine = (tf.cos(angle) / zoom)[:, None], (tf.sin(angle) / zoom)[:, None]
     source_y = (cosine * y)[:, :, None] + (sine * x + centre_y)[:, None, :]
     source_x = (centre_x - sine * y)[:, :, None] + (cosine * x)[:, None, :]
-    # A border of one pixel, so that the four neighbours of every position exist.
     if mode == "reflect":
         source_y, source_x = reflect(source_y, height), reflect(source_x, width)
-    padding = "SYMMETRIC" if mode == "reflect" else "CONSTANT"
-    padded = tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), padding)
+    # A black border of one pixel, so that the four neighbours of every position exist.
+    padded = tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     source_y = tf.clip_by_value(source_y + 1, 0, height + 1)
     source_x = tf.clip_by_value(source_x + 1, 0, width + 1)
     top = tf.minimum(tf.floor(source_y), height)

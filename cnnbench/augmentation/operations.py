@@ -217,8 +217,11 @@ class Draws:
 
     def __init__(self, seed: Any, batch: Any) -> None:
         self.batch = batch
-        # Philox by name: "auto" may be another generator on another device, and so another experiment.
-        table = tf.random.stateless_uniform((len(NAMES), batch), seed, alg="philox")
+        # Whole numbers of one named generator are the same on every device and under XLA, floats are not.
+        # 23 of their bits: with 24, the largest times a count might round up to the count.
+        shape = (len(NAMES), batch)
+        bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
+        table = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) * 2.0**-23
         self._rows = dict(zip(NAMES, tf.unstack(table), strict=True))
 
     def __getitem__(self, name: str) -> Any:

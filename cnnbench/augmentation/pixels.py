@@ -112,7 +112,10 @@ def reflect(position: Any, size: int) -> Any:
     if size == 1:
         return tf.zeros_like(position)
     period = 2 * (size - 1)
-    position = tf.math.floormod(position, tf.cast(period, position.dtype))
+    if position.dtype.is_integer:
+        position = tf.math.floormod(position, period)
+    else:  # floormod of floats takes ten times as long
+        position -= period * tf.floor(position / period)
     return tf.minimum(position, period - position)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -39,3 +40,25 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
         np.arange(len(train)), test_size=fraction, random_state=seed, stratify=stratify
     )
     return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
+
+
+def leaks(dataset: Dataset) -> list[str]:
+    """One line for each pair of splits that share equal examples, by content.
+
+    Images in a mapped file are not read for this: a folder is searched for equal files when it is cached.
+    """
+    digests = {
+        name: [hashlib.blake2b(example.tobytes(), digest_size=16).digest() for example in split.x]
+        for name, split in dataset.splits.items()
+        if isinstance(split.x, np.ndarray)
+    }
+    seen = {name: set(values) for name, values in digests.items()}
+    found = []
+    for first, second in (("train", "test"), ("val", "test"), ("train", "val")):
+        if first in seen and second in seen:
+            count = sum(digest in seen[first] for digest in digests[second])
+            if count:
+                found.append(
+                    f"{dataset.name}: {count:,} of {len(digests[second]):,} {second} examples are also in {first}"
+                )
+    return found

@@ -108,7 +108,7 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
                 **arguments,
             )
             if path is not None:
-                model.load_weights(path)
+                _load(model, path)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if weights is None:
@@ -118,6 +118,18 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
             "weights must come from the same backbone with the same backbone_arguments and without its top",
         ) from error
     return _with_fixed_normalization(model) if weights else model
+
+
+def _load(model: keras.Model, path: Path) -> None:
+    # Where a file lacks a layer, Keras keeps the random weights and at most warns.
+    kernels = [variable for variable in model.weights if len(variable.shape) > 1]
+    before = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Skipping nested container")
+        model.load_weights(path)
+    same = [np.array_equal(old, keras.ops.convert_to_numpy(new)) for old, new in zip(before, kernels, strict=True)]
+    if any(same):
+        raise ValueError(f"the file has nothing for {sum(same)} of {len(same)} layers")
 
 
 def _with_fixed_normalization(model: keras.Model) -> keras.Model:
