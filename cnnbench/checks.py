@@ -83,6 +83,7 @@ def check(config: Mapping[str, Any]) -> RunConfig:
             f"this loss is for {' or '.join(tasks)}, but the task of this data set is {task}",
             "use loss=auto, or see cnnbench list loss",
         )
+    _check_mixing(run_config)
     if run_config.objective is not None:
         _check_objective(run_config)
     return run_config
@@ -221,6 +222,22 @@ def _check_monitor(path: str, monitor: str, config: RunConfig) -> None:
         )
     if monitor not in names:
         raise CnnbenchError(f"{path}={monitor} will not exist", nearest(monitor, names))
+
+
+def _check_mixing(config: RunConfig) -> None:
+    mixing = [name for name in ("mixup", "cutmix") if config.augmentation.get(name)]
+    if not mixing:
+        return
+    if str(config.loss.get("_target_")).endswith("SparseCategoricalCrossentropy"):
+        raise CnnbenchError(
+            f"augmentation.{mixing[0]} mixes labels, which this loss cannot read",
+            "use loss=auto or label_smoothing",
+        )
+    if config.training.class_weight:
+        raise CnnbenchError(
+            f"augmentation.{mixing[0]} mixes labels, so an example has no class for training.class_weight",
+            "use one of the two",
+        )
 
 
 def _check_objective(config: RunConfig) -> None:

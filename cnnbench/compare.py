@@ -62,12 +62,14 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
             del config[key]
     keys = dict.fromkeys(key for config in flat.values() for key in config)
     differing = [key for key in keys if len({_text(config.get(key)) for config in flat.values()}) > 1]
+    shown = [key for key in differing if not _goes_without_saying(key, differing, list(flat.values()))]
     grouped: dict[str, list[RunFolder]] = {}
     for run in done:
         identity = _text([flat[run.path].get(key) for key in differing])
         grouped.setdefault(identity, []).append(run)
     groups = [
-        _group(members, {k: flat[members[0].path].get(k) for k in differing}) for members in grouped.values()
+        _group(members, _readable(flat[members[0].path], shown, members[0].metrics["name"]))
+        for members in grouped.values()
     ]
     groups.sort(key=lambda group: -group.mean if larger_is_better(group.objective) else group.mean)
     return Comparison(groups, [run for run in runs if run.status != DONE])
@@ -78,7 +80,7 @@ def _group(members: list[RunFolder], differs: dict[str, Any]) -> Group:
     objective = metrics[0]["objective"]
     costs = [entry["cost"] for entry in metrics]
     return Group(
-        differs=_readable(differs, metrics[0]["name"]),
+        differs=differs,
         runs=members,
         objective=objective,
         values=[entry["value"] for entry in metrics],
@@ -94,16 +96,29 @@ def _group(members: list[RunFolder], differs: dict[str, Any]) -> Group:
     )
 
 
-def _readable(differs: dict[str, Any], name: str) -> dict[str, Any]:
-    """Where another option was chosen, its name says it: not every key that came with it."""
+def _goes_without_saying(key: str, differing: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a differing key came along with the option that was chosen, whose name is shown anyway."""
+    if f"{key}._target_" in differing:  # a number in some configs, an object in others
+        return True
+    target = f"{key.rpartition('.')[0]}._target_"
+    if key == target or target not in differing:
+        return False
+    values: dict[str, set[str]] = {}
+    for config in configs:
+        values.setdefault(_text(config.get(target)), set()).add(_text(config.get(key)))
+    return all(len(found) == 1 for found in values.values())
+
+
+def _readable(config: Mapping[str, Any], keys: Sequence[str], name: str) -> dict[str, Any]:
+    """The values of `keys`; of an option its name, under the name of its group."""
     shown: dict[str, Any] = {}
-    for key, value in differs.items():
-        group = key.rpartition(".")[0]
-        if f"{group}._target_" in differs:
-            if key.endswith("._target_"):
-                shown[group] = str(value).rpartition(".")[2]
+    for key in keys:
+        group, _, last = key.rpartition(".")
+        if last == "_target_":
+            target = config.get(key)
+            shown[group] = str(target).rpartition(".")[2] if target else config.get(group, "–")
         else:
-            shown[key] = value
+            shown[key] = config.get(key)
     return shown or {"run": name}
 
 

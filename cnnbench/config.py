@@ -76,7 +76,7 @@ def run_spec(
     Raises:
         CnnbenchError: anything in it is wrong.
     """
-    config = plain(cfg, overrides)
+    config = plain(cfg)
     name = "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
     config["plugins"] = find_plugins(config.get("plugins") or [])
     checked = check_config(config)
@@ -84,16 +84,17 @@ def run_spec(
     return spec_from(config, name, run_dir, overrides)
 
 
-def plain(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def plain(cfg: DictConfig) -> dict[str, Any]:
     """The resolved config without Hydra's node, as Python values."""
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    with friendly(overrides):
+    with friendly():
         return OmegaConf.to_container(kept, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
 def quoted(text: str) -> str:
     """A value that Hydra's override grammar reads back as this text."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    # Backslashes mean themselves there, except before a quote.
+    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")
     return f"'{escaped}'"
 
 
@@ -197,10 +198,9 @@ def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
         for path in sorted(folder.rglob("*.yaml")):
             group, option = _group_and_option(path.relative_to(folder))
             if group:
-                first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-                found.setdefault(group, {})[option] = (
-                    first.removeprefix("#").strip() if first[:1] == "#" else ""
-                )
+                lines = path.read_text(encoding="utf-8").splitlines()
+                first = next((line for line in lines if not line.startswith("# @package")), "")
+                found.setdefault(group, {})[option] = first.lstrip("# ").strip() if first[:1] == "#" else ""
     return found
 
 

@@ -7,6 +7,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow as tf
 from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
+from cnnbench.losses import MixedAccuracy
 
 
 @dataclass(frozen=True)
@@ -146,20 +148,27 @@ def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = 
 
 
 def compile_model(
-    model: keras.Model, optimizer: Any, loss: Any, task: str, steps_per_execution: int, jit_compile: bool
+    model: keras.Model, optimizer: Any, loss: Any, metrics: Any, steps_per_execution: int, jit_compile: bool
 ) -> None:
     model.compile(
         optimizer=optimizer,
         loss=loss,
-        metrics=metrics(task),
+        metrics=metrics,
         steps_per_execution=steps_per_execution,
         jit_compile=jit_compile,
     )
     model.optimizer.build(model.trainable_variables)  # so that its state is all there from the first step on
 
 
-def metrics(task: str) -> list[keras.metrics.Metric]:
-    """What is followed during the training; the names are those of `cnnbench.metrics.TRAINED`."""
+def metrics(task: str, soft_labels: bool = False) -> list[keras.metrics.Metric]:
+    """What is followed during the training; the names are those of `cnnbench.metrics.TRAINED`.
+
+    Args:
+        task: of the data set.
+        soft_labels: targets of the training may be probabilities of the classes (MixUp, CutMix).
+    """
+    if soft_labels:
+        return [MixedAccuracy(name="accuracy")]
     if task == "regression":
         return [keras.metrics.MeanAbsoluteError(name="mae"), keras.metrics.RootMeanSquaredError(name="rmse")]
     if task == "binary":
@@ -185,7 +194,7 @@ def load(path: Path) -> keras.Model:
     """
     try:
         return keras.models.load_model(path)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise CnnbenchError(
             f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]"

@@ -84,7 +84,7 @@ def export_run(
     model, notes = formats.in_float32(load_model(folder, spec))
     x = _some(dataset.test, EXAMPLES)
     with formats.exact_arithmetic():
-        expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in _batches(x)])
+        expected = np.concatenate([np.asarray(model([batch], training=False)) for batch in _batches(x)])
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{SUFFIXES[to]}")  # Keras looks at the suffix
     try:
         with formats.quiet():

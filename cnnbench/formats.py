@@ -119,7 +119,7 @@ def _write_onnx(model: Any, path: Path, signature: list[Any]) -> None:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     def forward(inputs: Any) -> Any:
-        return model(inputs, training=False)
+        return model([inputs], training=False)
 
     function = tf.function(forward, input_signature=signature).get_concrete_function()
     frozen = convert_variables_to_constants_v2(function)  # tf2onnx uses this too; there is no public name

@@ -104,7 +104,8 @@ class MixedAccuracy(keras.metrics.MeanMetricWrapper):
 def _agreement(y_true: Any, y_pred: Any) -> Any:
     """``(batch,)`` 1 or 0."""
     if len(y_pred.shape) == 1 or y_pred.shape[-1] == 1:
-        agree = ops.equal(ops.reshape(y_true, (-1,)) > 0.5, ops.reshape(y_pred, (-1,)) > 0.5)
+        labels = ops.cast(ops.reshape(y_true, (-1,)), "float32")
+        agree = ops.equal(labels > 0.5, ops.reshape(y_pred, (-1,)) > 0.5)
     else:
         true = ops.argmax(y_true, axis=-1) if _is_mixed(y_true) else _indices(y_true)
         agree = ops.equal(ops.cast(true, "int32"), ops.cast(ops.argmax(y_pred, axis=-1), "int32"))

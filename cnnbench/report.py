@@ -32,19 +32,19 @@ def number(value: float | None) -> str:
         return "–"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
 
 
 def count(value: float, unit: str = "") -> str:
     """1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
-    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= limit:
-            return f"{value / (1e3 if prefix == 'k' else limit):.3g} {prefix}{unit}"
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= max(1e4, 0.9995 * size):  # 999,600 is 1 M, not 1000 k
+            return f"{value / size:.3g} {prefix}{unit}"
     return f"{value:,.0f} {unit}".rstrip()
 
 
 def duration(seconds: float) -> str:
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -75,6 +75,10 @@ def _unwritable(path: Path, error: OSError) -> CnnbenchError:
     )
 
 
+def _damaged(path: Path, reason: object) -> CnnbenchError:
+    return CnnbenchError(f"{path} is damaged: {' '.join(str(reason).split())}")
+
+
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
@@ -267,9 +271,12 @@ class RunFolder:
         loggers = [logging.getLogger(name) for name in ("cnnbench", "py.warnings", "absl", "tensorflow")]
         for logger in loggers:
             logger.addHandler(handler)
+        own, level = loggers[0], loggers[0].level
+        own.setLevel(min(own.getEffectiveLevel(), logging.INFO))  # from Python nobody else has set it
         try:
             yield
         finally:
+            own.setLevel(level)
             for logger in loggers:
                 logger.removeHandler(handler)
             handler.close()
@@ -292,17 +299,23 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        with (self.path / "config.yaml").open(encoding="utf-8") as file:
-            loaded = yaml.safe_load(file)
+        path = self.path / "config.yaml"
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError) as error:
+            raise _damaged(path, error) from error
         if not isinstance(loaded, dict):
-            raise CnnbenchError(f"{self.path / 'config.yaml'} is damaged")
+            raise _damaged(path, "it holds no mapping")
         return loaded
 
     @property
     def history(self) -> list[dict[str, Any]]:
         path = self.path / "history.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise _damaged(path, error) from error
 
     @property
     def best(self) -> dict[str, Any]:
@@ -333,7 +346,7 @@ class RunFolder:
         try:
             loaded = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise CnnbenchError(f"{path} is damaged: {error}") from error
+            raise _damaged(path, error) from error
         return loaded if isinstance(loaded, dict) else {}
 
 

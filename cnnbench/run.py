@@ -74,7 +74,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         engine.adapt(model, dataset.train)
         flops = cost.flops(model)
         augmentation = build("augmentation", spec.augmentation) if spec.augmentation else None
-        augment = augmentation and augmentation.with_outputs(dataset.outputs, dataset.task)
+        augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
         train = Feed(dataset.train, training.batch_size, spec.seed, augment, column=dataset.outputs == 1)
         held_out = {
             name: Feed(split, engine.evaluation_batch(training.batch_size), column=dataset.outputs == 1)
@@ -89,7 +89,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
                 part,
                 optimizer=build("optimizer", partial(_optimizer, spec, train.steps, learning_rate)),
                 loss=build("loss", partial(_loss, spec, dataset.task, augment)),
-                task=dataset.task,
+                metrics=engine.metrics(dataset.task, soft_labels=_mixes(augment)),
                 steps_per_execution=engine.steps_per_execution(
                     training.steps_per_execution,
                     cost.flops(part),
@@ -173,7 +173,8 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         for name, png in figures_of_run(dataset, history, best["epoch"], outputs["test"], train.augmented):
             folder.write_figure(name, png)
 
-    objective = spec.objective or f"val_{metrics.OBJECTIVE[dataset.task]}"
+    split = "val_" if "val" in held_out else ""  # never the test split: ranking by it would be fitting to it
+    objective = spec.objective or split + metrics.OBJECTIVE[dataset.task]
     result = {
         "status": DONE,
         "name": spec.name,
@@ -233,7 +234,11 @@ def _loss(spec: RunSpec, task: str, augment: Any) -> Any:
 
     if spec.loss is not None:
         return spec.loss()
-    return losses.for_task(task, soft_labels=augment is not None and augment.mixes_labels)
+    return losses.for_task(task, soft_labels=_mixes(augment))
+
+
+def _mixes(augment: Any) -> bool:
+    return augment is not None and bool(augment.mixes_labels)
 
 
 def class_weights(dataset: Dataset) -> dict[int, float]:

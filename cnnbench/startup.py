@@ -28,6 +28,8 @@ def import_tensorflow(plugins: Sequence[str] = ()) -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+        # Each run of a sweep has a model of its own, so tracing anew is no mistake.
+        logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     for plugin in plugins:
         import_module(module_name(plugin))
 

@@ -113,7 +113,7 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     config = folder.config
     if given.overrides:
         overrides = evaluate.overrides_for_dataset(folder.overrides, given.overrides)
-        other = plain(compose(overrides, given.config_dir), overrides)
+        other = plain(compose(overrides, given.config_dir))
         config = evaluate.with_dataset(config, other, folder.metrics["task"])
     spec = spec_from(config, folder.path.name, folder.path)
     evaluation = evaluate.evaluate_run(folder, spec, given.split)
@@ -236,7 +236,7 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     options = parser.parse_args(arguments)
     overrides = [f"experiment={options.name}", *options.overrides]
     composed = config.compose(overrides)
-    expected = config.check_config(config.plain(composed, overrides)).expected
+    expected = config.check_config(config.plain(composed)).expected
     if expected is None:
         raise CnnbenchError(f"{options.name} promises no score", "see cnnbench list experiment")
     observer = Terminal(stdout())

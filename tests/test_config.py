@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import TINY, Outcome
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -116,7 +117,10 @@ def test_a_sweep_is_taken_apart_in_hydras_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["plain", "it's", "a b,c", "back\\slash", "'", "x=[1", "ends\\", "a\\'b"])
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "it's", "a b,c", "back\\slash", "'", "x=[1", "ends\\", "a\\'b", "\\\\'"],
+)
 def test_a_quoted_value_comes_back_as_it_was(text: str) -> None:
     assert config.compose([f"run_dir={config.quoted(text)}"]).run_dir == text
 
@@ -320,6 +324,4 @@ def test_an_interpolation_that_leads_nowhere_is_named(own: Path) -> None:
 def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
     plain = config.plain(config.compose(["model.dropout=1e-3"]))
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
-    import yaml
-
     assert yaml.safe_load((folder / "config.yaml").read_text()) == plain

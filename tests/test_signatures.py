@@ -228,13 +228,13 @@ def test_annotations_with_aliases_are_understood_and_others_are_unknown(write: A
         "import shape_e, numpy\n"
         "from shape_e import Mode\n"
         "Positive = Annotated[int, Field(ge=1)]\n"
-        "def build(n: Positive, mode: Mode, other: shape_e.Thing, arr: numpy.ndarray, no: None, x=f()): ...\n",
+        "def build(n: Positive, mode: Mode, far: shape_e.Thing, arr: numpy.ndarray, no: None, x=f()): ...\n",
     )
     write("shape_e.py", "from typing import Literal\nMode = Literal['a', 'b']\nclass Thing: ...\n")
     found = signature("shape_d.build").parameters
     assert get_args(found["n"].annotation)[0] is int
     assert found["mode"].annotation == Literal["a", "b"]
-    for name in ("other", "arr", "no"):
+    for name in ("far", "arr", "no"):
         assert found[name].annotation is UNKNOWN
     assert found["x"].default is UNKNOWN
     assert not found["x"].required

@@ -74,6 +74,11 @@ class Augmentation:
                     f"{input_shape[0]}×{input_shape[1]} pixels",
                     f"use augmentation.{name} below {side}",
                 )
+        if self.translation and not self._interpolates and self.translation * max(input_shape[:2]) < 0.5:
+            raise CnnbenchError(
+                f"augmentation.translation={self.translation} is less than half a pixel of these images",
+                f"use augmentation.translation={1 / side:.2g} or more",
+            )
         if self.mixes_labels and task == "regression":
             raise CnnbenchError(
                 "mixup and cutmix mix class labels, but this task is regression",
@@ -85,6 +90,10 @@ class Augmentation:
     def mixes_labels(self) -> bool:
         """Whether labels come back as shares: the loss and the metrics must take them."""
         return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def _interpolates(self) -> bool:
+        return self.rotation > 0 or self.scale > 0
 
     @property
     def changes_pixels(self) -> bool:
@@ -125,7 +134,7 @@ class Augmentation:
         if not self.changes_pixels:
             return images, labels
         if self.mixes_labels and self.task is None:
-            raise CnnbenchError("mixing labels needs their number", "call for_data(…) of the augmentation")
+            raise CnnbenchError("mixed labels need the number of classes", "call for_data(…) first")
         # There is nothing in here for AutoGraph, whose rewriting of the source takes a second.
         change = tf.autograph.experimental.do_not_convert(self._change)
         images, labels = change(images, labels, seed)
@@ -133,7 +142,7 @@ class Augmentation:
 
     def _change(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
         dtype, draws = images.dtype, Draws(seed, tf.shape(images)[0])
-        # Colour, interpolation and blending make fractions of a grey level; they are rounded once, at the end.
+        # Colour, interpolation and blending make fractions of a grey level, rounded once, at the end.
         if self.brightness or self.contrast:
             brightness = 1 + draws.spread("brightness", self.brightness)
             contrast = 1 + draws.spread("contrast", self.contrast)
@@ -145,41 +154,36 @@ class Augmentation:
             return blending.to_dtype(pixels.gather(), dtype), labels
 
         takes_mixup = draws.coin("choice")[0] if self.mixup and self.cutmix else self.mixup > 0
-        share = self._cut_mix(pixels, draws, takes_mixup) if self.cutmix else 1.0
+        share = self._cut_mix(pixels, draws, takes_mixup) if self.cutmix else 1.0  # of itself
         images = pixels.gather()
         if self.mixup:
-            blend = tf.where(takes_mixup, blending.beta(draws["mixup"], self.mixup), 1.0)
+            blend = blending.beta(draws["mixup"], self.mixup)
+            # The larger part to the image itself: which of the two is called itself changes nothing about
+            # the pairs, but left to chance half of the images would be shown nearly twice, half hardly.
+            blend = tf.where(takes_mixup, tf.maximum(blend, 1 - blend), 1.0)
             images, share = blending.mixup(images, blend), share * blend  # one of the two is 1
         labels = blending.mix_labels(labels, share, self.outputs if self.task == "multiclass" else None)
         return blending.to_dtype(images, dtype), labels
 
     def _move(self, images: Any, draws: Draws) -> Pixels:
         """Crop, translate, rotate, scale and flip."""
-        height, width = images.shape[1:3]
-        padding, interpolates = self.crop_padding, bool(self.rotation or self.scale)
-        y, x = draws.whole("crop_y", -padding, padding), draws.whole("crop_x", -padding, padding)
-        flips = (
-            draws.coin("flip_y") if self.vertical_flip else draws.never(),
-            draws.coin("flip_x") if self.horizontal_flip else draws.never(),
-        )
-        if interpolates:
-            images = blending.warp(
-                images,
-                draws.spread("angle", math.radians(self.rotation)),
-                1 + draws.spread("zoom", self.scale),
-                tf.cast(y, tf.float32) + draws.spread("shift_y", self.translation * height),
-                tf.cast(x, tf.float32) + draws.spread("shift_x", self.translation * width),
-                *flips,
-                self.crop_mode,
-            )
-            return Pixels(images)
+        y, x = (self._offset(axis, side, draws) for axis, side in zip("yx", images.shape[1:3], strict=True))
+        flip_y = draws.coin("flip_y") if self.vertical_flip else draws.never()
+        flip_x = draws.coin("flip_x") if self.horizontal_flip else draws.never()
+        if self._interpolates:
+            angle, zoom = draws.spread("angle", math.radians(self.rotation)), draws.spread("zoom", self.scale)
+            y, x = tf.cast(y, tf.float32), tf.cast(x, tf.float32)
+            return Pixels(blending.warp(images, angle, 1 + zoom, y, x, flip_y, flip_x, self.crop_mode))
         pixels = Pixels(images)
-        if padding or self.translation or self.vertical_flip or self.horizontal_flip:
-            most_y, most_x = round(self.translation * height), round(self.translation * width)
-            y += draws.whole("shift_y", -most_y, most_y)
-            x += draws.whole("shift_x", -most_x, most_x)
-            pixels.crop_flip(y, x, *flips, self.crop_mode)
+        if self.crop_padding or self.translation or self.vertical_flip or self.horizontal_flip:
+            pixels.crop_flip(y, x, flip_y, flip_x, self.crop_mode)
         return pixels
+
+    def _offset(self, axis: str, side: int, draws: Draws) -> Any:
+        """Where the first row or column comes from; whole pixels, so that a shift alone blurs nothing."""
+        most = round(self.translation * side)
+        crop = draws.whole(f"crop_{axis}", -self.crop_padding, self.crop_padding)
+        return crop + draws.whole(f"shift_{axis}", -most, most)
 
     def _cut_out(self, images: Any, pixels: Pixels, draws: Draws) -> None:
         height, width, channels = images.shape[1:]

@@ -37,7 +37,7 @@ UPRIGHT = {
 
 
 class UnreadableError(Exception):
-    """This file gives no image; the message is the reason, in one line.
+    """A file gives no image; the message is the reason, in one line.
 
     Args:
         reason: for the list of files that are not used.
@@ -111,10 +111,7 @@ def _pixels(file: BinaryIO, recipe: Recipe) -> np.ndarray:
         raise UnreadableError("empty file")
     try:
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > recipe.max_pixels:
-                raise UnreadableError(
-                    f"{image.width}×{image.height} pixels are more than max_pixels={recipe.max_pixels}"
-                )
+            _refuse_huge(image, recipe.max_pixels)
             _decode_reduced(image, recipe)
             image.load()
             plain = _eight_bits(image, "RGB" if recipe.channels == 3 else "L")
@@ -133,6 +130,11 @@ def _pixels(file: BinaryIO, recipe: Recipe) -> np.ndarray:
     if orientation in UPRIGHT:
         plain = plain.transpose(UPRIGHT[orientation])
     return np.asarray(_fit(plain, recipe)).reshape(recipe.shape)
+
+
+def _refuse_huge(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise UnreadableError(f"{image.width}×{image.height} pixels are more than max_pixels={max_pixels}")
 
 
 def _decode_reduced(image: Image.Image, recipe: Recipe) -> None:

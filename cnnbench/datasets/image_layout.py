@@ -32,8 +32,8 @@ class ImageFile:
 
     Attributes:
         path: where it is.
-        name: below the folder of the split, with ``/``; the first part is its class. NFC: macOS stores
-            accents and Korean syllables in pieces.
+        name: below the folder of the split, with ``/``, as the file system has it; the first part is the
+            class folder.
         size, mtime_ns: of the file; both -1 where the system does not tell (a link to nowhere).
         is_hidden: listed, not opened.
     """
@@ -46,7 +46,8 @@ class ImageFile:
 
     @property
     def label(self) -> str:
-        return self.name.partition("/")[0]
+        """The class. NFC: macOS stores accents and Korean syllables in pieces."""
+        return unicodedata.normalize("NFC", self.name.partition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class ClassFolders:
 
 def printable(name: str) -> str:
     """A file name that fits on one line of any terminal and log."""
+    name = unicodedata.normalize("NFC", name)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
@@ -101,18 +103,24 @@ def find_folder(key: str, value: str, data_dir: str | None) -> Path:
     )
 
 
-def split_folders(root: Path) -> dict[str, Path]:
-    """Return the folder of each split: of ``train`` alone where `root` itself holds the class folders.
+def inner(folder: Path) -> Path:
+    """Pass through a folder that holds nothing but one of its own name, as archives often unpack."""
+    inside = _subfolders(folder)
+    return inside[0] if len(inside) == 1 and inside[0].name == folder.name else folder
 
-    ``train``, ``val`` and ``test`` are known by their usual names. A folder that holds only one of its own
-    name, as archives often unpack, is passed through.
+
+def split_folders(root: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Return the folder of each split, and those beside them that are none.
+
+    ``train``, ``val`` and ``test`` are known by their usual names. Where there are none, `root` itself holds
+    the class folders, which are all for ``train``. Folders are passed through as by `inner`.
 
     Raises:
         CnnbenchError: two folders for one split.
     """
-    root = _inner(root)
+    root = inner(root)
     found: dict[str, Path] = {}
-    others = False
+    others = []
     for folder in _subfolders(root):
         split = next((split for split, names in SPLIT_NAMES.items() if folder.name.lower() in names), None)
         if split in found:
@@ -120,13 +128,13 @@ def split_folders(root: Path) -> dict[str, Path]:
                 f"{root} has {found[split].name} and {folder.name}, both for {split}", "move one away"
             )
         if split is None:
-            others = True
+            others.append(folder)
         else:
-            found[split] = _inner(folder)
+            found[split] = folder
     # `train` beside other folders may well be a class: of vehicles.
     if "train" in found and (len(found) > 1 or not others):
-        return found
-    return {"train": root}
+        return {split: inner(found[split]) for split in SPLIT_NAMES if split in found}, others
+    return {"train": root}, []
 
 
 def scan(folder: Path, title: str = "") -> ClassFolders:
@@ -138,16 +146,16 @@ def scan(folder: Path, title: str = "") -> ClassFolders:
     files: list[ImageFile] = []
     classes = set()
     for subfolder in _subfolders(folder):
-        label = unicodedata.normalize("NFC", subfolder.name)
-        classes.add(label)
-        files.extend(_files(subfolder, label, ()))
+        classes.add(unicodedata.normalize("NFC", subfolder.name))
+        files.extend(_files(subfolder, subfolder.name, ()))
     with reading(folder):
         beside = sorted(
             entry.name
             for entry in folder.iterdir()
             if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
         )
-    files.sort(key=lambda file: file.name)
+    # The same order, and so the same split, whichever way the file system writes its names.
+    files.sort(key=lambda file: (unicodedata.normalize("NFC", file.name), file.name))
     return ClassFolders(folder, title, tuple(sorted(classes)), tuple(files), tuple(beside))
 
 
@@ -160,7 +168,7 @@ def _files(folder: Path, name: str, above: tuple[tuple[int, int], ...]) -> Itera
         return
     for entry in entries:
         path = Path(entry.path)
-        entry_name = f"{name}/{unicodedata.normalize('NFC', entry.name)}"
+        entry_name = f"{name}/{entry.name}"
         with reading(path):
             if entry.is_dir():
                 if not _is_ignored_folder(entry.name):
@@ -190,13 +198,9 @@ def _may_be_image(path: Path) -> bool:
 
 def _subfolders(folder: Path) -> list[Path]:
     with reading(folder):
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_ignored_folder(path.name))
+        folders = [path for path in folder.iterdir() if path.is_dir()]
+    return sorted(path for path in folders if not _is_ignored_folder(path.name))
 
 
 def _is_ignored_folder(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
-
-
-def _inner(folder: Path) -> Path:
-    inside = _subfolders(folder)
-    return inside[0] if len(inside) == 1 and inside[0].name == folder.name else folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,27 +18,29 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
 
     train = dataset.train
 
-    def classes(y: np.ndarray) -> np.ndarray | None:
+    def classes(y: np.ndarray, second: int) -> np.ndarray | None:
         # In proportion to the classes, where each has an example for either side.
-        return y if dataset.task != "regression" and np.unique(y, return_counts=True)[1].min() > 1 else None
+        counts = np.unique(y, return_counts=True)[1]
+        smaller = min(second, len(y) - second)
+        return y if dataset.task != "regression" and counts.min() > 1 and len(counts) <= smaller else None
 
     if examples is not None and examples < len(train):
+        rest = len(train) - examples
         keep, _ = train_test_split(
-            np.arange(len(train)), train_size=examples, random_state=seed, stratify=classes(train.y)
+            np.arange(len(train)), test_size=rest, random_state=seed, stratify=classes(train.y, rest)
         )
         train = train.take(keep)
     if dataset.val is not None or fraction == 0:
         return replace(dataset, train=train)
-    if round(fraction * len(train)) < 1:
+    held = math.ceil(fraction * len(train))
+    if round(fraction * len(train)) < 1 or held == len(train):
+        side, change = ("training", "smaller") if held == len(train) else ("validation", "larger")
         raise CnnbenchError(
-            f"training.validation_fraction={fraction} of {len(train)} examples leaves none for validation",
-            "use a larger fraction",
+            f"training.validation_fraction={fraction} of {len(train)} examples leaves none for {side}",
+            f"use a {change} fraction",
         )
-    stratify = classes(train.y)
-    if stratify is not None and fraction * len(train) < len(np.unique(stratify)):
-        stratify = None
     fit, held_out = train_test_split(
-        np.arange(len(train)), test_size=fraction, random_state=seed, stratify=stratify
+        np.arange(len(train)), test_size=held, random_state=seed, stratify=classes(train.y, held)
     )
     return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
 

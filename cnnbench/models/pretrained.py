@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnnbench.datasets.files import can_connect
+from cnnbench.datasets import files
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.layers import ReverseChannels
 
@@ -110,7 +110,7 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
             if path is not None:
                 _load(model, path)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         if weights is None:
             raise CnnbenchError(f"model.backbone={backbone} cannot be built: {reason}") from error
         raise CnnbenchError(
@@ -165,8 +165,8 @@ def _get_file_that_explains() -> Iterator[None]:
 
     Keras's own would try to download for minutes, and delete a file whose hash is wrong.
     """
-    files = sys.modules[keras.applications.MobileNet.__module__].file_utils
-    download = files.get_file
+    utilities = sys.modules[keras.applications.MobileNet.__module__].file_utils
+    download = utilities.get_file
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **keywords: Any) -> str:
         home, writable = _keras_homes()
@@ -178,7 +178,7 @@ def _get_file_that_explains() -> Iterator[None]:
         missing = f"the weights file {fname} is not in {home / 'models'}"
         hint = f"put {origin} there, or run once with a network, or use model.weights=null"
         host = urlsplit(origin).hostname or ""
-        if not can_connect(host):
+        if not files.can_connect(host):
             raise CnnbenchError(f"{missing}, and {host} cannot be reached to download it", hint)
         try:
             return str(download(fname, origin, file_hash=file_hash, cache_dir=str(home), **keywords))
@@ -186,11 +186,11 @@ def _get_file_that_explains() -> Iterator[None]:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CnnbenchError(f"{missing}, and Keras's download failed: {reason}", hint) from error
 
-    files.get_file = get_file
+    utilities.get_file = get_file
     try:
         yield
     finally:
-        files.get_file = download
+        utilities.get_file = download
 
 
 def _keras_homes() -> tuple[Path, Path]:

@@ -47,7 +47,9 @@ def transfer(
         outputs: width of the last layer.
         backbone: a model of `keras.applications`: MobileNetV2, ResNet50, VGG16, EfficientNetV2B0, …
         weights: `imagenet`, None for random ones, or a file: backbone weights as `.h5` or `.weights.h5`, or a
-            `.keras` model with this backbone, such as the best checkpoint of another run.
+            `.keras` model with this backbone, such as the best checkpoint of another run. Keras's own files for
+            EfficientNetB0 to B7 belong into ``$KERAS_HOME/models``: as `imagenet` only do they get the scaling
+            that they were trained with.
         image_size: pixels per side that the backbone sees; None: the images' own size, but not less than
             the backbone's minimum.
         trainable_from: see `unfreeze`.
@@ -68,7 +70,7 @@ def transfer(
         )
     pretrained.application(backbone)
     height, width = _size(backbone, image_size, input_shape)
-    inputs = x = keras.Input(shape=tuple(input_shape), name="inputs")
+    x = keras.Input(shape=tuple(input_shape), name="inputs")
     if (height, width) != tuple(input_shape[:2]):
         x = layers.Resizing(height, width, interpolation="bilinear", dtype="float32", name="resizing")(x)
     if input_shape[2] == 1:
@@ -81,7 +83,7 @@ def transfer(
     if dropout:
         x = layers.Dropout(dropout, name="outputs_dropout")(x)
     x = layers.Dense(outputs, name="outputs")(x)
-    model = keras.Model(base.inputs, x, name=f"transfer_{backbone}")
+    model = keras.Model(base.inputs[0], x, name=f"transfer_{backbone}")
     unfreeze(model, trainable_from)
     return model
 
@@ -115,7 +117,7 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     if from_layer == ALL:
         start = 0
     elif from_layer is not None:
-        start = _position(from_layer, [layer.name for layer in backbone])
+        start = _position(from_layer, backbone)
     for index, layer in enumerate(backbone):
         is_normalization = isinstance(layer, layers.BatchNormalization)
         layer.trainable = index >= start and (from_layer == ALL or not is_normalization)
@@ -128,7 +130,7 @@ def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     can be computed once (`extractor.predict`, in inference mode) and serve every epoch.
     """
     features = model.get_layer(backbone_end(model)).output
-    extractor = keras.Model(model.inputs, features, name=f"{model.name}_extractor")
+    extractor = keras.Model(model.inputs[0], features, name=f"{model.name}_extractor")
     return extractor, keras.Model(features, model.outputs[0], name=f"{model.name}_head")
 
 
@@ -140,15 +142,17 @@ def _backbone(model: keras.Model) -> list[Any]:
     ]
 
 
-def _position(wanted: str, names: list[str]) -> int:
+def _position(wanted: str, backbone: Sequence[Any]) -> int:
+    names = [layer.name for layer in backbone]
     if wanted in names:
         return names.index(wanted)
     # `block_1` begins the names of block_1_expand, but not those of block_16_expand.
-    found = [i for i, n in enumerate(names) if n.startswith(wanted) and not n[len(wanted)].isdigit()]
+    found = [i for i, name in enumerate(names) if name.startswith(wanted) and not name[len(wanted)].isdigit()]
     if not found:
-        blocks = {name.rpartition("_")[0] or name for name in names}
-        hint = nearest(wanted, names if len(names) < 40 else blocks)
-        raise CnnbenchError(f"model.trainable_from={wanted} is no layer of the backbone", hint)
+        known = [n.name for n in backbone if n.weights and not isinstance(n, layers.BatchNormalization)]
+        if len(known) > 60:  # more than anybody reads: their blocks
+            known = sorted({name.rpartition("_")[0] or name for name in known})
+        raise CnnbenchError(f"model.trainable_from={wanted} is no layer of the backbone", nearest(wanted, known))
     return found[0]
 
 
