@@ -21,6 +21,7 @@ class Group:
 
     Attributes:
         differs: the config keys, dotted, that tell this group from the others.
+        overrides: what was typed for the first of its runs, without the seed.
         runs: the finished ones.
         objective: its name.
         values: of the objective, one per run.
@@ -29,6 +30,7 @@ class Group:
     """
 
     differs: Mapping[str, Any]
+    overrides: Sequence[str]
     runs: Sequence[RunFolder]
     objective: str
     values: Sequence[float]
@@ -56,7 +58,16 @@ class Comparison:
 def compare(runs: Sequence[RunFolder]) -> Comparison:
     """Rank finished runs; those that failed, were interrupted or are not finished are kept apart."""
     done = [run for run in runs if run.status == DONE]
-    flat = {run.path: _flatten(run.config) for run in done}
+    objectives: dict[str, list[RunFolder]] = {}
+    for run in done:
+        objectives.setdefault(run.metrics["objective"], []).append(run)
+    groups = [group for members in objectives.values() for group in _rank(members)]
+    return Comparison(groups, [run for run in runs if run.status != DONE])
+
+
+def _rank(runs: Sequence[RunFolder]) -> list[Group]:
+    """Groups of runs with one objective, best first."""
+    flat = {run.path: _flatten(run.config) for run in runs}
     for config in flat.values():
         for key in [key for key in config if key.partition(".")[0] in NOT_COMPARED]:
             del config[key]
@@ -64,25 +75,24 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     differing = [key for key in keys if len({_text(config.get(key)) for config in flat.values()}) > 1]
     shown = [key for key in differing if not _goes_without_saying(key, differing, list(flat.values()))]
     grouped: dict[str, list[RunFolder]] = {}
-    for run in done:
+    for run in runs:
         identity = _text([flat[run.path].get(key) for key in differing])
         grouped.setdefault(identity, []).append(run)
     groups = [
         _group(members, _readable(flat[members[0].path], shown, members[0].metrics["name"]))
         for members in grouped.values()
     ]
-    groups.sort(key=lambda group: -group.mean if larger_is_better(group.objective) else group.mean)
-    return Comparison(groups, [run for run in runs if run.status != DONE])
+    return sorted(groups, key=lambda group: -group.mean if larger_is_better(group.objective) else group.mean)
 
 
 def _group(members: list[RunFolder], differs: dict[str, Any]) -> Group:
     metrics = [run.metrics for run in members]
-    objective = metrics[0]["objective"]
     costs = [entry["cost"] for entry in metrics]
     return Group(
         differs=differs,
+        overrides=[o for o in members[0].overrides if o.partition("=")[0].lstrip("+") not in NOT_COMPARED],
         runs=members,
-        objective=objective,
+        objective=metrics[0]["objective"],
         values=[entry["value"] for entry in metrics],
         test={
             name: statistics.fmean(entry["metrics"]["test"][name] for entry in metrics)

@@ -144,7 +144,8 @@ def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = 
             name="target_scale",
         )
         outputs = unscale(outputs)
-    return keras.Model(model.inputs, outputs, name=model.name)
+    # The tensor, not a list of it: else the stored model warns when it is called with an array.
+    return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 def compile_model(

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
+MOST_COLUMNS = 4  # of config keys in a ranking
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
 
 if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from rich.table import Table
 
-    from cnnbench.compare import Comparison
+    from cnnbench.compare import Comparison, Group
     from cnnbench.diagnose import Diagnosis
 
 
 def stdout() -> Console:
-    return Console()
+    """The terminal; a pipe or a file is given room, so that tables are not folded to 80 columns."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160
+    return console
 
 
 def stderr() -> Console:
@@ -51,30 +57,46 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def ranking(comparison: Comparison) -> Table:
-    """The groups of a comparison, best first."""
+def rankings(comparison: Comparison) -> list[Table]:
+    """The groups of a comparison, best first; one table for each objective, since they do not compare."""
+    objectives = dict.fromkeys(group.objective for group in comparison.groups)
+    return [_ranking([g for g in comparison.groups if g.objective == objective]) for objective in objectives]
+
+
+def _ranking(groups: Sequence[Group]) -> Table:
     from rich.table import Table
 
-    groups = comparison.groups
-    objective = groups[0].objective if groups else "objective"
+    objective = groups[0].objective
     table = Table(title=f"ranking by {objective}")
     keys = list(dict.fromkeys(key for group in groups for key in group.differs))
-    test = next(iter(n for n in ("accuracy", "rmse") if groups and n in groups[0].test), None)
+    if len(keys) > MOST_COLUMNS:  # too many to read side by side: what was typed says it shorter
+        keys = ["overrides"]
+    test = "accuracy" if "accuracy" in groups[0].test else "rmse"
     for key in ("#", *keys, "runs", objective, f"test {test}", "parameters", "training", "examples/s"):
-        table.add_column(key, justify="left" if key in keys else "right")
+        is_key = key in keys
+        table.add_column(
+            key,
+            justify="left" if is_key else "right",
+            no_wrap=not is_key,
+            overflow="fold" if is_key else "ellipsis",
+        )
     for rank, group in enumerate(groups, start=1):
         spread = f" ± {number(group.deviation)}" if len(group.values) > 1 else ""
         table.add_row(
             str(rank),
-            *(escape(str(group.differs.get(key, ""))) for key in keys),
+            *(escape(_cell(group, key)) for key in keys),
             str(len(group.runs)),
             f"{group.mean:.4f}{spread}",
-            f"{group.test[test]:.4f}" if test else "",
+            f"{group.test[test]:.4f}",
             count(group.cost["parameters"]),
             duration(group.cost["seconds"]),
             number(group.cost["examples_per_second"]),
         )
     return table
+
+
+def _cell(group: Group, key: str) -> str:
+    return "\n".join(group.overrides) if key == "overrides" else str(group.differs.get(key, ""))
 
 
 def unfinished(comparison: Comparison) -> list[str]:

@@ -50,10 +50,10 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
 
 def show_comparison(comparison: Comparison) -> None:
-    from cnnbench.report import ranking, unfinished
+    from cnnbench.report import rankings, unfinished
 
-    if comparison.groups:
-        stdout().print(ranking(comparison))
+    for table in rankings(comparison):
+        stdout().print(table)
     for line in unfinished(comparison):
         stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
 

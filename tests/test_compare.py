@@ -75,7 +75,7 @@ def runs(tmp_path: Path) -> Runs:
 
 def rendered(comparison: Comparison) -> str:
     out = io.StringIO()
-    Console(file=out, width=200).print(report.ranking(comparison))
+    Console(file=out, width=200).print(*report.rankings(comparison))
     return out.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,7 +135,7 @@ def test_fit_sees_every_example_once_an_epoch_however_many_steps_are_chained(cha
     model.compile(steps_per_execution=chained, jit_compile=False)
     for epoch in range(2):
         feed.epoch = epoch
-        model.fit(feed.dataset, initial_epoch=epoch, epochs=epoch + 1, verbose=0)
+        model.fit(feed.dataset, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0)
         assert (model.seen.numpy() == epoch + 1).all()
         assert model.steps.numpy() == 11 * (epoch + 1)
 
@@ -159,7 +160,7 @@ def test_the_epoch_set_when_an_epoch_begins_is_the_one_that_fit_draws() -> None:
     feed = Feed(numbered(30), batch_size=8, seed=5)
     model = Orders()
     model.compile(jit_compile=False)
-    model.fit(feed.dataset, epochs=3, callbacks=[Begin()], verbose=0)
+    model.fit(feed.dataset, epochs=3, callbacks=[Begin()], shuffle=False, verbose=0)
     for epoch, order in enumerate(drawn):
         assert order == list(np.random.default_rng([5, epoch]).permutation(30))
 
@@ -224,7 +225,7 @@ def test_each_task_gets_its_activation_in_float32(
         keras.Model(inputs, keras.layers.Identity()(inputs), name="mine"), task
     )
     logits = np.arange(1, width + 1, dtype=np.float32)[None]
-    outputs = np.asarray(model(logits))
+    outputs = np.asarray(model(logits))  # a plain array, at which a model of a list of inputs would warn
     assert outputs.dtype == np.float32
     assert outputs[0] == pytest.approx(expected, abs=1e-5)
     assert model.name == "mine"
@@ -349,7 +350,7 @@ def test_without_a_gpu_the_processor_is_named_with_its_usable_cores(monkeypatch:
 
 def test_the_seed_decides_weights_and_dropout() -> None:
     def drawn(seed: int) -> np.ndarray:
-        engine.prepare(seed, False, "cpu", "float32")
+        engine.prepare(seed, False, "auto", "float32")
         inputs = keras.Input((4,))
         hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(8)(inputs))
         return np.asarray(keras.Model(inputs, hidden)(np.ones((2, 4), np.float32), training=True))
@@ -382,11 +383,13 @@ def test_latency_is_a_time_of_raw_bytes_to_output() -> None:
     assert cost.latency(model, np.zeros((4, 4, 1), np.uint8), repeats=3) > 0
 
 
-def test_the_peak_of_memory_is_at_least_what_was_just_used() -> None:
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux can reset the peak")
+def test_the_peak_of_memory_is_that_since_the_run_began() -> None:
+    np.ones(2**28, np.uint8)  # 256 MiB of an earlier run, given back
     memory = cost.PeakMemory()
     before = memory.bytes()
     block = np.ones(2**27, np.uint8)  # 128 MiB, touched
-    assert memory.bytes() > before + 100 * 2**20
+    assert 100 * 2**20 < memory.bytes() - before < 200 * 2**20
     del block
 
 

@@ -35,7 +35,9 @@ FAMILIES = {
     "wide_resnet": lambda shape, outputs: wide_resnet(shape, outputs, depth=10, width=1, dropout=0.3),
     "vgg": lambda shape, outputs: vgg(shape, outputs, depth=11, width=8),
     "fast": fast_cnn,
-    "transfer": lambda shape, outputs: transfer(shape, outputs, "MobileNet", None, backbone_arguments=QUARTER),
+    "transfer": lambda shape, outputs: transfer(
+        shape, outputs, "MobileNet", None, backbone_arguments=QUARTER
+    ),
     "transfer in BGR": lambda shape, outputs: transfer(shape, outputs, "VGG16", None),
 }
 SHAPES = [(28, 28, 1), (32, 32, 3), (8, 8, 1), (9, 13, 3)]
@@ -134,9 +136,9 @@ def test_a_vgg_has_the_convolutions_of_its_depth(depth, convolutions):
 
 
 def test_vgg16_without_normalisation_has_the_convolutions_of_keras_s_vgg16():
-    assert vgg((32, 32, 3), 10, 16, batch_normalization=False, normalization=False, dense_units=()).count_params() == (
-        BACKBONES["VGG16"] + 512 * 10 + 10
-    )
+    assert vgg(
+        (32, 32, 3), 10, 16, batch_normalization=False, normalization=False, dense_units=()
+    ).count_params() == (BACKBONES["VGG16"] + 512 * 10 + 10)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,9 @@ def test_a_depth_that_does_not_exist_is_refused_with_those_that_do(family, keywo
 def test_the_identity_shortcut_takes_every_second_pixel_and_adds_zero_channels():
     model = resnet((8, 8, 3), 2, depth=8, width=2)
     before, after = model.get_layer("stage_1_block_1_out"), model.get_layer("stage_2_block_1_widen")
-    a, b = (np.asarray(t) for t in keras.Model(model.inputs[0], [before.output, after.output])(pixels((8, 8, 3))))
+    a, b = (
+        np.asarray(t) for t in keras.Model(model.inputs[0], [before.output, after.output])(pixels((8, 8, 3)))
+    )
 
     np.testing.assert_array_equal(b[..., 1:3], a[:, ::2, ::2])
     assert not b[..., [0, 3]].any()
@@ -182,7 +186,9 @@ def test_the_fast_cnn_takes_10_to_40_mega_operations_for_an_image():
 
 
 def test_the_fast_cnn_can_do_without_its_extras():
-    model = fast_cnn((28, 28, 1), 2, 4, (8, 8, 8), residual=False, pooling="average", activation="gelu", dropout=0.1)
+    model = fast_cnn(
+        (28, 28, 1), 2, 4, (8, 8, 8), residual=False, pooling="average", activation="gelu", dropout=0.1
+    )
 
     assert len(layers_of(model, keras.layers.Conv2D)) == 4
     assert layers_of(model, keras.layers.GlobalAveragePooling2D)
@@ -233,7 +239,9 @@ def test_the_run_adapts_the_inputs_of_every_family_that_is_not_pretrained(family
     model = FAMILIES[family]((12, 12, 3), 2)
     x = np.random.default_rng(0).integers(0, 256, (64, 12, 12, 3), dtype=np.uint8)
     engine.adapt(model, Split(x, np.zeros(64, dtype="int64")))
-    scaled = np.asarray(keras.Model(model.inputs[0], model.get_layer("normalization").output)(x.astype("float32")))
+    scaled = np.asarray(
+        keras.Model(model.inputs[0], model.get_layer("normalization").output)(x.astype("float32"))
+    )
 
     np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(scaled.std(axis=(0, 1, 2)), 1, atol=1e-3)
@@ -284,7 +292,9 @@ def test_a_frozen_backbone_leaves_only_the_head_to_train(backbone):
 
 
 def test_features_are_those_of_the_application_on_its_own(tmp_path):
-    base = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg")
+    base = keras.applications.ResNet50(
+        weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg"
+    )
     base.save_weights(tmp_path / "base.weights.h5")
     extractor, _ = split_at_features(transfer((32, 32, 3), 2, "ResNet50", str(tmp_path / "base.weights.h5")))
     x = pixels((32, 32, 3))
@@ -385,7 +395,9 @@ def test_weights_are_read_from_every_kind_of_file(tmp_path):
         np.testing.assert_array_equal(model.get_layer("conv_pw_13").get_weights()[0], kernel)
 
 
-@pytest.mark.parametrize("case", ["another width", "another backbone", "broken.weights.h5", "broken.h5", "broken.txt"])
+@pytest.mark.parametrize(
+    "case", ["another width", "another backbone", "broken.weights.h5", "broken.h5", "broken.txt"]
+)
 def test_a_file_that_does_not_fit_is_refused(case, tmp_path):
     path = tmp_path / (case if "." in case else "other.weights.h5")
     if case == "another width":
@@ -441,7 +453,9 @@ def test_imagenet_weights_are_taken_from_a_keras_home_that_cannot_be_written(fol
     model = transfer((28, 28, 1), 10, "MobileNet", backbone_arguments=QUARTER)
 
     kernel = "conv_pw_13"
-    np.testing.assert_array_equal(model.get_layer(kernel).get_weights()[0], base.get_layer(kernel).get_weights()[0])
+    np.testing.assert_array_equal(
+        model.get_layer(kernel).get_weights()[0], base.get_layer(kernel).get_weights()[0]
+    )
 
 
 def test_a_weights_file_with_a_wrong_hash_is_kept_and_reported(folder, tmp_path):
@@ -499,7 +513,9 @@ def test_four_channels_are_refused():
 def test_the_published_weights_of_mobilenet_give_the_features_of_the_application(monkeypatch, tmp_path):
     homes = [os.environ.get("KERAS_HOME"), str(Path(os.environ.get("CNNBENCH_DATA", "-")).parent)]
     name = "mobilenet_2_5_224_tf_no_top.h5"
-    published = next((path for home in homes if home and (path := Path(home) / "models" / name).is_file()), None)
+    published = next(
+        (path for home in homes if home and (path := Path(home) / "models" / name).is_file()), None
+    )
     if published is None:
         pytest.skip(f"no {name} beside CNNBENCH_DATA or in KERAS_HOME")
     (tmp_path / "models").mkdir()

@@ -28,9 +28,9 @@ def fast_cnn(
 ) -> keras.Model:
     """A slim cousin of Page's ResNet-9 (2018) and Jordan's airbench (2024).
 
-    A stem and one stage per entry of `filters`. Each begins with convolution, max pooling, batch normalisation
-    and activation in that order: after the pooling these two cost a quarter. A stage goes on with a residual
-    convolution. Global pooling and scaled features lead to the outputs.
+    A stem and one stage per entry of `filters`. Each begins with convolution, max pooling, batch
+    normalisation and activation in that order: after the pooling the last two cost a quarter. A stage goes
+    on with a residual convolution. Global pooling and scaled features lead to the outputs.
 
     Args:
         input_shape: ``(height, width, channels)``.
@@ -40,7 +40,7 @@ def fast_cnn(
         residual: the second convolution of each stage, at the small size, around which the input is added.
         pooling: over all pixels at the end.
         activation: Keras name.
-        feature_scale: factor on the pooled features, which keeps the first outputs small at high learning rates.
+        feature_scale: factor on the pooled features: small first outputs allow a high learning rate.
         dropout: before the last layer, as a fraction.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 

@@ -20,6 +20,7 @@ def mlp(
     batch_normalization: BatchNormalization = True,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     kernel_regularizer: Any = None,
+    embedding: Any = None,
     normalization: bool = True,
 ) -> keras.Model:
     """Flatten, then one dense layer per entry of `units`, then `outputs` raw outputs.
@@ -32,10 +33,13 @@ def mlp(
         batch_normalization: of each dense layer: before its activation, `after_activation` or not at all.
         dropout: before each hidden layer, as a fraction.
         kernel_regularizer: of each hidden layer's kernel: a Keras name or an object.
+        embedding: a layer between the scaled inputs and the first hidden layer, such as `PeriodicEmbedding`.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
     """
     inputs, x = inputs_and_scaling(input_shape, normalization)
     if len(input_shape) > 1:
         x = layers.Flatten(name="flatten")(x)
+    if embedding is not None:
+        x = embedding(x)
     x = dense_stack(x, units, activation, batch_normalization, dropout, kernel_regularizer=kernel_regularizer)
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="mlp")

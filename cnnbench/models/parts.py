@@ -85,5 +85,4 @@ def activate(x: Any, name: str, activation: str) -> Any:
 
 
 def _batch_normalization(name: str) -> Any:
-    # Keras's momentum of 0.99 needs hundreds of steps before validation means anything.
-    return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")
+    return layers.BatchNormalization(name=f"{name}_bn")

@@ -127,7 +127,9 @@ def _load(model: keras.Model, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Skipping nested container")
         model.load_weights(path)
-    same = [np.array_equal(old, keras.ops.convert_to_numpy(new)) for old, new in zip(before, kernels, strict=True)]
+    same = [
+        np.array_equal(old, keras.ops.convert_to_numpy(new)) for old, new in zip(before, kernels, strict=True)
+    ]
     if any(same):
         raise ValueError(f"the file has nothing for {sum(same)} of {len(same)} layers")
 

@@ -152,7 +152,9 @@ def _position(wanted: str, backbone: Sequence[Any]) -> int:
         known = [n.name for n in backbone if n.weights and not isinstance(n, layers.BatchNormalization)]
         if len(known) > 60:  # more than anybody reads: their blocks
             known = sorted({name.rpartition("_")[0] or name for name in known})
-        raise CnnbenchError(f"model.trainable_from={wanted} is no layer of the backbone", nearest(wanted, known))
+        raise CnnbenchError(
+            f"model.trainable_from={wanted} is no layer of the backbone", nearest(wanted, known)
+        )
     return found[0]
 
 

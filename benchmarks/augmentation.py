@@ -1,0 +1,127 @@
+"""What augmentation costs: training throughput of the note's CIFAR-10 network (N3) with and without it.
+
+    python benchmarks/augmentation.py [--dataset synthetic|cifar10] [--repeats 7] [--steps 100] [OPTION…]
+
+Every repeat trains without and with an option in turn, so that what else the machine does falls on both:
+read the ratio, not the images per second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+import yaml
+
+from cnnbench import engine
+from cnnbench.augmentation import Augmentation, augmentation
+from cnnbench.config import CONF_DIR
+from cnnbench.datasets.cifar import cifar10
+from cnnbench.datasets.core import Dataset, Split
+from cnnbench.datasets.synthetic import synthetic
+from cnnbench.losses import MixedAccuracy, SmoothedCrossentropy
+from cnnbench.models.cnn import cnn
+
+BATCH = 64
+
+
+def main() -> None:
+    options = sorted(path.stem for path in (CONF_DIR / "augmentation").glob("*.yaml"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("options", nargs="*", metavar="OPTION", help=", ".join(options))
+    parser.add_argument("--dataset", choices=["synthetic", "cifar10"], default="synthetic")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=100, help="in one measurement")
+    arguments = parser.parse_args()
+
+    examples = arguments.steps * BATCH
+    if arguments.dataset == "cifar10":
+        dataset = cifar10()
+    else:
+        dataset = synthetic(examples=examples * 5 // 4 + 10, classes=10, size=32, channels=3)
+    split = dataset.train.take(np.arange(examples))
+    machine = engine.prepare(seed=0, deterministic=False, device="auto", precision="float32")
+    print(f"{machine.device}; {dataset.name}, batch {BATCH}, {arguments.steps} steps, medians of the repeats")
+
+    chosen = arguments.options or [name for name in options if name != "none"]
+    plain = trainer(dataset, split, load("none", dataset))
+    trainers = {name: trainer(dataset, split, load(name, dataset)) for name in chosen}
+    without: dict[str, list[float]] = {name: [] for name in chosen}
+    with_it: dict[str, list[float]] = {name: [] for name in chosen}
+    for _ in range(arguments.repeats):
+        for name, train in trainers.items():
+            without[name].append(examples / plain())
+            with_it[name].append(examples / train())
+
+    print(f"{'option':<12}{'none, img/s':>12}{'with, img/s':>12}{'with/none':>11}{'range':>14}  what")
+    for name in chosen:
+        ratios = [after / before for after, before in zip(with_it[name], without[name], strict=True)]
+        spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
+        print(
+            f"{name:<12}{median(without[name]):>12,.0f}{median(with_it[name]):>12,.0f}"
+            f"{median(ratios):>11.2f}{spread:>14}  {load(name, dataset).describe()}"
+        )
+
+
+def load(option: str, dataset: Dataset) -> Augmentation:
+    node = yaml.safe_load((CONF_DIR / "augmentation" / f"{option}.yaml").read_text())
+    node.pop("_target_", None)
+    return augmentation(**node).for_data(dataset.input_shape, dataset.outputs, dataset.task)
+
+
+def trainer(dataset: Dataset, split: Split, augment: Augmentation) -> Callable[[], float]:
+    """A function that trains once over the split and returns the seconds; compiled and warm."""
+    keras.utils.set_random_seed(0)
+    built = cnn(
+        dataset.input_shape,
+        dataset.outputs,
+        padding="valid",
+        batch_normalization=False,
+        dense_batch_normalization="after_activation",
+    )
+    engine.adapt(built, split)
+    model = engine.with_activation(built, dataset.task)
+    mixes = augment.mixes_labels
+    model.compile(
+        optimizer=keras.optimizers.Adam(0.001),
+        loss=SmoothedCrossentropy(0.0) if mixes else keras.losses.SparseCategoricalCrossentropy(),
+        metrics=[MixedAccuracy()] if mixes else engine.metrics(dataset.task),
+        steps_per_execution=50,
+        jit_compile=False,
+    )
+    batches = feed(split, augment)
+
+    def train() -> float:
+        start = time.perf_counter()
+        model.fit(batches, epochs=1, shuffle=False, verbose=0)
+        return time.perf_counter() - start
+
+    train()
+    return train
+
+
+def feed(split: Split, augment: Augmentation) -> Any:
+    """Batches as `engine.Feed` makes them: gathered from memory by index, in the same step augmented."""
+    x, y = tf.constant(split.x), tf.constant(split.y)
+    order = tf.constant(np.random.default_rng(0).permutation(len(split)).astype(np.int32))
+
+    def batch(start: Any) -> tuple[Any, Any]:
+        indices = order[start : start + BATCH]
+        seed = tf.stack([0, tf.cast(start, tf.int32)])
+        return augment(tf.gather(x, indices), tf.gather(y, indices), seed)
+
+    starts = tf.data.Dataset.range(0, len(split), BATCH)
+    return starts.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What is shipped: the wheel and the source archive, file by file, and the pinned versions."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email import message_from_string
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import cnnbench
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NAMED = f"cnnbench-{cnnbench.__version__}"
+
+
+def files(folder: str, *suffixes: str) -> set[str]:
+    return {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts
+    }
+
+
+def build(source: Path, place: Path, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place), *arguments, str(source)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the source archive, and the wheel that was built from it."""
+    place = tmp_path_factory.mktemp("dist")
+    build(ROOT, place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def wheel(shipped: Path) -> Path:
+    return shipped / f"{NAMED}-py3-none-any.whl"
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel unpacked, as an installer would."""
+    place = tmp_path_factory.mktemp("site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(place)
+    return place
+
+
+def contents(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def metadata(wheel: Path, name: str) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(f"{NAMED}.dist-info/{name}").decode()
+
+
+def test_the_wheel_holds_the_package_and_every_yaml_and_nothing_else(wheel: Path) -> None:
+    """A wrong path in pyproject.toml builds a wheel without a single YAML, and says nothing."""
+    yamls = {f"cnnbench/{name}" for name in files("conf", ".yaml")}
+    assert len(yamls) > 20
+    information = {
+        f"{NAMED}.dist-info/{name}"
+        for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
+    }
+    assert contents(wheel) == files("cnnbench", ".py", ".typed") | yamls | information
+
+
+def test_the_wheel_from_the_checkout_is_the_one_from_the_source_archive(wheel: Path, tmp_path: Path) -> None:
+    build(ROOT, tmp_path, "--wheel")
+    (direct,) = tmp_path.iterdir()
+    assert direct.name == wheel.name
+    assert contents(direct) == contents(wheel)
+
+
+def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path) -> None:
+    with tarfile.open(shipped / f"{NAMED}.tar.gz") as archive:
+        found = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    beside = ("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "requirements.lock", "pyproject.toml")
+    present = {name for name in beside if (ROOT / name).exists()}
+    made = {"PKG-INFO", ".gitignore"}
+    tests = files("tests", ".py")
+    assert found - made == files("cnnbench", ".py", ".typed") | files("conf", ".yaml") | tests | present
+
+
+def test_the_command_is_there_and_leads_to_main(wheel: Path) -> None:
+    assert "[console_scripts]\ncnnbench = cnnbench.cli:main" in metadata(wheel, "entry_points.txt")
+
+
+def test_version_and_requirements_in_the_metadata_are_those_of_the_project(wheel: Path) -> None:
+    described = message_from_string(metadata(wheel, "METADATA"))
+    assert described["Name"] == "cnnbench"
+    assert described["Version"] == cnnbench.__version__
+    required = {canonicalize_name(Requirement(text).name) for text in described.get_all("Requires-Dist", [])}
+    assert required >= {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+
+
+@pytest.mark.parametrize("typed", ["--cfg job", "list", "--help"])
+def test_an_installed_wheel_finds_its_config_from_any_folder(typed: str, installed: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnbench.cli", *typed.split()],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = {"--cfg job": "_target_: cnnbench.models.cnn.cnn", "list": "cifar10", "--help": "cifar10"}
+    assert expected[typed] in done.stdout
+
+
+def test_the_config_folder_of_an_installed_wheel_is_inside_the_package(installed: Path) -> None:
+    code = "import cnnbench.config as c; print(c.__file__, c.CONF_DIR, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        str(installed / "cnnbench" / "config.py"),
+        str(installed / "cnnbench" / "conf"),
+    ]
+
+
+def test_a_wheel_without_its_yaml_would_be_noticed(tmp_path: Path) -> None:
+    """The comparison above can fail: with a mistyped folder the build succeeds, and lacks them all."""
+    for name in ("cnnbench", "conf"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    mistyped = text.replace('only-include = ["cnnbench", "conf"]', 'only-include = ["cnnbench", "config"]')
+    assert mistyped != text
+    (tmp_path / "pyproject.toml").write_text(mistyped, encoding="utf-8")
+    build(tmp_path, tmp_path / "dist", "--wheel")
+    (broken,) = (tmp_path / "dist").iterdir()
+    assert [name for name in contents(broken) if name.endswith(".yaml")] == []
+
+
+# ---------------------------------------------------------------- requirements.lock
+
+
+def pins() -> dict[str, list[tuple[str, int]]]:
+    """By name: each pinned version with the number of its hashes (a version may depend on the platform)."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for block in re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text(encoding="utf-8").strip()):
+        pinned = re.match(r"([\w.-]+)(?:\[[^]]*\])?==(\S+)", block)
+        assert pinned, block.splitlines()[0]
+        hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block)
+        found.setdefault(canonicalize_name(pinned[1]), []).append((pinned[2], len(hashes)))
+    return found
+
+
+def test_the_lock_names_no_address() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "http" not in text
+    assert "--index" not in text
+    assert "@ file" not in text
+
+
+def test_every_pin_has_hashes() -> None:
+    assert [name for name, versions in pins().items() if not all(count for _, count in versions)] == []
+
+
+@pytest.mark.parametrize("text", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]])
+def test_every_requirement_is_pinned_to_a_version_that_fits(text: str) -> None:
+    required = Requirement(text)
+    versions = [version for version, _ in pins().get(canonicalize_name(required.name), [])]
+    assert versions, "run `make lock`"
+    assert all(required.specifier.contains(version) for version in versions)
