@@ -7,22 +7,22 @@ import math
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+from cnnbench.datasets.image_decoding import Recipe, UnreadableError, decode
+from cnnbench.datasets.image_layout import IMAGE_SUFFIXES
+
+CHANNELS = (1, 3)  # that a picture can be made to have: grey, or red, green and blue
 ARRAYS, TABLES = (".npy", ".npz"), (".csv",)
 ARRAY_NAMES = ("x", "x_test", "inputs")  # in an .npz with several arrays
+MAX_PIXELS = 89_478_485  # from here on Pillow suspects a decompression bomb
 IDLE_SECONDS = 0.2  # who types or produces paths slowly gets an answer to each
-
-
-class UnreadableError(Exception):
-    """Why one input cannot be used; the others can."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,24 @@ class Item:
 
     name: str
     read: Callable[[], np.ndarray]
+
+
+def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable[[Path], np.ndarray]:
+    """A function from a picture file to an example, prepared as the training examples were.
+
+    Args:
+        shape: of the model's input, without the batch.
+        dataset: the run's config of the data set; `resize` and `max_pixels` count, if there.
+
+    Returns:
+        path → uint8 of that shape; raises `UnreadableError`.
+    """
+    if len(shape) != 3 or shape[2] not in CHANNELS:
+        reason = f"the model takes {_text(shape)}, which no picture has; give .npy, .npz or .csv"
+        return lambda path: _refuse(reason)
+    most = int(dataset.get("max_pixels") or MAX_PIXELS)
+    recipe = Recipe(shape[0], shape[1], shape[2], dataset.get("resize", "stretch"), most)
+    return lambda path: decode(path, recipe)[0]
 
 
 def items(
@@ -102,7 +120,7 @@ def _pictures(folder: str) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             # Hidden ones are no pictures: `._cat.jpg` is what macOS leaves beside cat.jpg.
-            if name.lower().endswith(PICTURES) and not name.startswith("."):
+            if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("."):
                 yield Path(place, name)
 
 

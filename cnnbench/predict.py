@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.inputs import Item, UnreadableError
+from cnnbench.datasets.image_decoding import UnreadableError, pillow_warnings
+from cnnbench.inputs import Item
 
 BATCH = 64
 
@@ -47,7 +48,7 @@ def predict(
         class_names: by class index.
         batches: of items to read, by several threads, and to predict together.
     """
-    with ThreadPoolExecutor() as pool:
+    with pillow_warnings(), ThreadPoolExecutor() as pool:
         for batch in batches:
             read = list(pool.map(_read, batch))
             usable = [example for example in read if isinstance(example, np.ndarray)]
@@ -55,7 +56,7 @@ def predict(
             yield [
                 Prediction(item.name, error=example)
                 if isinstance(example, str)
-                else _answer(item.name, task, class_names, np.asarray(next(outputs), np.float64))
+                else answer(item.name, task, class_names, np.asarray(next(outputs), np.float64))
                 for item, example in zip(batch, read, strict=True)
             ]
 
@@ -67,7 +68,8 @@ def _read(item: Item) -> np.ndarray | str:
         return str(error)
 
 
-def _answer(path: str, task: str, class_names: Sequence[str], outputs: np.ndarray) -> Prediction:
+def answer(path: str, task: str, class_names: Sequence[str], outputs: np.ndarray) -> Prediction:
+    """What a model's outputs ``(outputs,)`` for one example mean."""
     if not np.isfinite(outputs).all():
         return Prediction(path, error="the model's output is NaN or infinite")
     if task == "regression":

@@ -129,8 +129,7 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Classes and probabilities, or values, for pictures, arrays and tables of numbers."""
     from cnnbench.config import spec_from
-    from cnnbench.decoding import decoder
-    from cnnbench.inputs import batches, items
+    from cnnbench.inputs import batches, items, picture_reader
     from cnnbench.predict import BATCH, Lines, json_line, predict
     from cnnbench.trained import load_model
 
@@ -147,8 +146,9 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     folder = _finished(given.run)
     recorded = folder.metrics
     names = recorded["class_names"]
+    shape = recorded["input_shape"]
+    source = items(given.files, sys.stdin, shape, picture_reader(shape, folder.config["dataset"]))
     model = load_model(folder, spec_from(folder.config, folder.path.name, folder.path))
-    source = items(given.files, sys.stdin, recorded["input_shape"], decoder(recorded["input_shape"]))
     lines = Lines(names, given.top)
     answered = failed = 0
     for predictions in predict(model, recorded["task"], names, batches(source, BATCH)):

@@ -218,6 +218,19 @@ def test_a_traceback_is_printed_on_demand_only(run_python: Cli) -> None:
     assert "CnnbenchError: seed=-1" in outcome.err
 
 
+def test_the_traceback_of_a_failure_too_is_printed_on_demand(
+    run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(spec: object, observer: object) -> None:
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("cnnbench.run.run", broken)
+    assert run_cli(*TINY).err.startswith("failed: broken\n")
+    monkeypatch.setattr(cli, "WANTS_TRACEBACK", True)
+    with pytest.raises(ZeroDivisionError):
+        run_cli(*TINY)
+
+
 def test_help_lists_five_examples_the_verbs_and_every_option(run_cli: Cli) -> None:
     exit_code, out, err = run_cli("--help")
     assert (exit_code, err) == (0, "")
@@ -320,12 +333,6 @@ def test_start_up_noise_of_tensorflow_stays_out_of_stderr(run_python: Cli, folde
     assert "TensorFlow: " in (made / "cnnbench.log").read_text()
 
 
-def test_a_second_run_of_one_process_has_a_log_too(run_cli: Cli, folder: Path) -> None:
-    for name in ("first", "second"):
-        assert run_cli(*TINY, f"run_dir={name}").exit_code == 0
-    assert "epoch=1" in (folder / "second" / "cnnbench.log").read_text()
-
-
 def test_warnings_reach_the_terminal_and_the_log(
     run_cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,10 +383,10 @@ def test_a_sweep_is_every_combination_in_one_folder_with_a_ranking(run_cli: Cli,
 def test_a_run_that_fails_does_not_stop_the_sweep(
     typed: tuple[str, ...], cause: str, stage: str, run_cli: Cli, folder: Path
 ) -> None:
-    exit_code, out, err = run_cli("-m", *typed)
+    exit_code, out, err = run_cli("-m", *typed, "run_dir=mine")
     assert exit_code == 1
-    (sweep,) = folders_in(folder / "outputs")
-    runs = folders_in(sweep)
+    assert not (folder / "outputs").exists()
+    runs = folders_in(folder / "mine")
     status = {run: json.loads((run / "metrics.json").read_text())["status"] for run in runs}
     assert sorted(status.values()) == ["done", "failed"]
     (failed,) = (run for run in runs if status[run] == "failed")
@@ -391,12 +398,6 @@ def test_a_run_that_fails_does_not_stop_the_sweep(
     assert f"failed: {failed.relative_to(folder)}  {failure['cause']}" in out
     assert cause in err
     assert "Traceback" not in out + err
-
-
-def test_a_sweep_can_be_given_its_folder(run_cli: Cli, folder: Path) -> None:
-    assert run_cli("-m", *TINY, "seed=0,1", "run_dir=mine").exit_code == 0
-    assert len(folders_in(folder / "mine")) == 2
-    assert not (folder / "outputs").exists()
 
 
 def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,15 @@ class Runs:
         self.made: list[RunFolder] = []
 
     def add(
-        self, value: float, objective: str = "val_accuracy", status: str = "done", **config: Any
+        self,
+        value: float,
+        objective: str = "val_accuracy",
+        status: str = "done",
+        overrides: Sequence[str] = (),
+        **config: Any,
     ) -> RunFolder:
         run = RunFolder.create(self.folder / f"run_{len(self.made)}")
-        run.write_config({**BASE, "run_dir": str(run.path), **config}, [])
+        run.write_config({**BASE, "run_dir": str(run.path), **config}, overrides)
         metric = objective.partition("_")[2]
         metrics: dict[str, Any] = {
             "status": status,
@@ -164,6 +169,33 @@ def test_groups_are_ranked_by_their_mean_and_not_by_their_best_run(runs: Runs) -
     for seed, value in enumerate([0.75, 0.75]):
         runs.add(value, seed=seed, training={"epochs": 2})
     assert [group.mean for group in runs.groups] == [0.75, 0.625]
+
+
+def test_what_does_not_compare_is_ranked_apart(runs: Runs) -> None:
+    for epochs, (value, objective) in enumerate(
+        [(0.5, "val_accuracy"), (60.0, "val_rmse"), (0.75, "val_accuracy"), (50.0, "val_rmse")], start=1
+    ):
+        runs.add(value, objective, training={"epochs": epochs})
+    comparison = runs.compare()
+    tables = report.rankings(comparison)
+    assert [table.title for table in tables] == ["ranking by val_accuracy", "ranking by val_rmse"]
+    assert [
+        [group.mean for group in comparison.groups if group.objective == objective]
+        for objective in ("val_accuracy", "val_rmse")
+    ] == [[0.75, 0.5], [50.0, 60.0]]
+    assert [table.row_count for table in tables] == [2, 2]
+
+
+def test_more_differences_than_fit_side_by_side_are_told_as_they_were_typed(runs: Runs) -> None:
+    wide = {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}
+    runs.add(0.5, overrides=["+wide=one", "seed=3"], wide=wide)
+    runs.add(0.75, overrides=["+wide=two", "seed=4"], wide=dict.fromkeys(wide, 2))
+    text = rendered(runs.compare())
+    assert "overrides" in text
+    assert "+wide=one" in text
+    assert "+wide=two" in text
+    assert "seed=" not in text
+    assert "wide.a" not in text
 
 
 def test_runs_without_figures_are_kept_apart_with_their_cause(runs: Runs) -> None:

@@ -259,18 +259,20 @@ def test_what_reaches_a_target_is_plain_python(own: Path) -> None:
     assert not any(isinstance(value, DictConfig) for value in given.values())
 
 
-@pytest.mark.parametrize("plugin", ["own_models", "own_models.py", "ABSOLUTE"])
-def test_a_model_of_the_users_own_trains_by_module_name_and_by_path(
-    plugin: str, own: Path, run_cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("plugin", ["own_models", "own_models.py", "./own_models.py", "ABSOLUTE"])
+def test_a_model_of_the_users_own_is_found_by_module_name_and_by_path(plugin: str, own: Path) -> None:
+    plugin = plugin.replace("ABSOLUTE", str(own / "own_models.py"))
+    spec = spec_of("model=mine", f"plugins=[{plugin}]", "run_dir=x", config_dir="conf")
+    assert spec.model(input_shape=(8, 8, 1), outputs=3).output_shape == (None, 3)
+
+
+def test_a_model_of_the_users_own_trains_from_another_working_folder(
+    own: Path, run_cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if plugin == "ABSOLUTE":  # from another working folder
-        plugin = str(own / "own_models.py")
-        (own / "elsewhere").mkdir()
-        monkeypatch.chdir(own / "elsewhere")
+    (own / "elsewhere").mkdir()
+    monkeypatch.chdir(own / "elsewhere")
     common = [value for value in TINY if not value.startswith("model")]
-    outcome = run_cli(
-        "--config-dir", str(own / "conf"), *common, "model=mine", f"plugins=[{plugin}]", "run_dir=run"
-    )
+    outcome = run_cli("--config-dir", "../conf", *common, "model=mine", "plugins=[../own_models.py]")
     assert (outcome.exit_code, outcome.err) == (0, "")
     assert "model: mine" in outcome.out
 

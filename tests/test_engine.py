@@ -221,9 +221,7 @@ def test_each_task_gets_its_activation_in_float32(
 ) -> None:
     keras.config.set_dtype_policy(policy)
     inputs = keras.Input((width,))
-    model = engine.with_activation(
-        keras.Model(inputs, keras.layers.Identity()(inputs), name="mine"), task
-    )
+    model = engine.with_activation(keras.Model(inputs, keras.layers.Identity()(inputs), name="mine"), task)
     logits = np.arange(1, width + 1, dtype=np.float32)[None]
     outputs = np.asarray(model(logits))  # a plain array, at which a model of a list of inputs would warn
     assert outputs.dtype == np.float32

@@ -56,7 +56,7 @@ def test_huber_is_that_of_keras() -> None:
 
 @pytest.mark.parametrize("make", [losses.huber, losses.create_huber])
 def test_huber_compares_each_target_with_its_own_output(make: Callable[[], keras.losses.Loss]) -> None:
-    """Targets come as ``(batch,)``, outputs as ``(batch, 1)``; broadcast they would make ``(batch, batch)``."""
+    """Targets come as ``(batch,)``, outputs as ``(batch, 1)``; broadcast they make ``(batch, batch)``."""
     x = np.arange(8, dtype=np.float32)[:, None]
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.layers[0].set_weights([np.array([[100.0]], np.float32), np.zeros(1, np.float32)])

@@ -22,7 +22,7 @@ from cnnbench import results
 from cnnbench.errors import CnnbenchError
 from cnnbench.results import RunFolder, atomic, find_runs, new_folder, new_sweep_folder, sha256
 
-NOON = datetime(2026, 1, 2, 12, 0, 0)  # noqa: DTZ001  local time, as in the names
+NOON = datetime(2026, 1, 2, 12, 0, 0)  # local time, as in the names
 
 
 class StoppedClock:
@@ -77,9 +77,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     path = tmp_path / "file.json"
     with atomic(path, mode) as file:
         file.write(old)
-    with pytest.raises(ZeroDivisionError), atomic(path, mode) as file:
-        file.write(new)
-        raise ZeroDivisionError
+
+    def half() -> None:
+        with atomic(path, mode) as file:
+            file.write(new)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
     assert files(tmp_path) == {"file.json"}
     assert path.read_bytes() == b"old"
 
@@ -233,7 +238,11 @@ def test_history_has_a_line_per_epoch_and_a_table_with_columns_that_came_later(r
         run.append_history(entry)
     assert run.history == entries
     with (run.path / "history.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [["epoch", "loss", "val_loss"], ["1", "1.5", ""], ["2", "1.25", "2.0"]]
+        assert list(csv.reader(file)) == [
+            ["epoch", "loss", "val_loss"],
+            ["1", "1.5", ""],
+            ["2", "1.25", "2.0"],
+        ]
 
 
 def test_nan_and_infinity_are_null_in_json_and_empty_in_the_table(run: RunFolder) -> None:
@@ -331,15 +340,17 @@ def test_a_folder_without_a_run_cannot_be_opened(tmp_path: Path) -> None:
 def test_runs_are_found_at_and_below_each_place_once_and_in_the_order_of_their_numbers(
     tmp_path: Path,
 ) -> None:
-    names = ["run_1", "run_2", "run_10", "sweep/000_mlp", "sweep/001_cnn", "sweep/deep/002_cnn", "sweep/010_cnn"]
+    alone = ["run_1", "run_2", "run_10"]
+    swept = ["sweep/000_mlp", "sweep/001_cnn", "sweep/010_cnn"]
+    names = [*alone, *swept, "sweep/deep/002_cnn"]
     for name in reversed(names):
         record(tmp_path / "outputs" / name)
     (tmp_path / "outputs" / "notes").mkdir()
     found = find_runs([tmp_path / "outputs", tmp_path / "outputs" / "sweep", tmp_path / "outputs" / "run_1"])
     shown = [str(run.path.relative_to(tmp_path / "outputs")) for run in found]
     assert sorted(shown) == sorted(names)
-    assert [name for name in shown if "/" not in name] == ["run_1", "run_2", "run_10"]
-    assert [name for name in shown if name.count("/") == 1] == ["sweep/000_mlp", "sweep/001_cnn", "sweep/010_cnn"]
+    assert [name for name in shown if "/" not in name] == alone
+    assert [name for name in shown if name.count("/") == 1] == swept
 
 
 def test_a_place_that_is_not_there_is_wrong_input(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import keras
 import pytest
 
@@ -32,7 +34,7 @@ def test_cosine_without_warmup_falls_from_the_peak_to_the_end() -> None:
     assert rates[0] == pytest.approx(PEAK)
     assert rates[STEPS * EPOCHS // 2] == pytest.approx(PEAK / 2)
     assert rates[-1] == pytest.approx(0.0, abs=1e-7)
-    assert all(later < earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates))
 
 
 def test_cosine_ends_at_the_final_fraction_and_stays_there() -> None:

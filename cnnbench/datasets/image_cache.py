@@ -63,7 +63,7 @@ def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, titl
                 found = read(stem, files, recipe)  # made while we waited
                 if found is None:
                     _make(stem, files, recipe)
-                    found = read(stem, files, recipe)
+                    found = read(stem, files, recipe, just_made=True)
         except OSError as error:
             raise CnnbenchError(
                 f"the decoded images cannot be kept in {folder}: {error.strerror or error}",

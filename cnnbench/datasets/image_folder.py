@@ -105,18 +105,14 @@ def _folders(
                 f"remove test_root, or name the training folder: root={found['train']}",
             )
         found["test"] = inner(find_folder("test_root", test_root, data_dir))
-    told = (
-        [f"{top}: not used, for they are no split: {listed([path.name for path in others])}"]
-        if others
-        else []
-    )
-    if data_dir and not Path(root).expanduser().is_absolute() and not top.is_relative_to(_place(data_dir)):
+    told = []
+    if others:
+        names = listed([printable(path.name) for path in others])
+        told.append(f"{top}: not used, for their names are of no split: {names}")
+    is_relative = not Path(root).expanduser().is_absolute()
+    if data_dir and is_relative and not top.is_relative_to(Path(data_dir).expanduser()):
         told.append(f"{root} was found in {top.parent}, not in data_dir={data_dir}")
     return {split: scan(folder, _title(folder, top)) for split, folder in found.items()}, told
-
-
-def _place(data_dir: str) -> Path:
-    return Path(data_dir).expanduser()
 
 
 def _title(folder: Path, top: Path) -> str:

@@ -41,8 +41,11 @@ def beside(stem: Path, ending: str) -> Path:
     return stem.with_name(stem.name + ending)
 
 
-def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> Images | None:
-    """Return the cache; None where there is none, or one that is not whole or not of these files."""
+def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: bool = False) -> Images | None:
+    """Return the cache; None where there is none, or one that is not whole or not of these files.
+
+    Also None where a file that could not be opened then can be now, unless the cache was `just_made`.
+    """
     record = beside(stem, ".json")
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
@@ -54,8 +57,8 @@ def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> Images | Non
         return None
     if {*used, *skipped} != {file.name for file in files}:
         return None
-    if any(file.name in retry and os.access(file.path, os.R_OK) for file in files):
-        return None  # what could not be opened then can be now
+    if not just_made and any(file.name in retry and os.access(file.path, os.R_OK) for file in files):
+        return None
     return Images(pixels, used, skipped, record)
 
 

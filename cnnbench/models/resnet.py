@@ -73,7 +73,7 @@ def wide_resnet(
     activation: str = "relu",
     normalization: bool = True,
 ) -> keras.Model:
-    """The wide ResNet of Zagoruyko & Komodakis 2016, WRN-`depth`-`width`, with activations before convolutions.
+    """The wide ResNet of Zagoruyko & Komodakis 2016, WRN-`depth`-`width`; activations precede convolutions.
 
     Args:
         input_shape: ``(height, width, channels)``.

@@ -1,7 +1,7 @@
 """Transfer learning: a backbone from `keras.applications` with a new head.
 
-The model is one flat graph in four parts: inputs and preprocessing, backbone, the pooled `features`, head. The
-name of the pooling layer marks the border; `unfreeze` and `split_at_features` need no more than the model.
+The model is one flat graph in four parts: inputs and preprocessing, backbone, the pooled `features`, head.
+The pooling layer's name marks the border; `unfreeze` and `split_at_features` need no more than the model.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def transfer(
         input_shape: ``(height, width, 1 or 3)`` of pixels 0…255.
         outputs: width of the last layer.
         backbone: a model of `keras.applications`: MobileNetV2, ResNet50, VGG16, EfficientNetV2B0, …
-        weights: `imagenet`, None for random ones, or a file: backbone weights as `.h5` or `.weights.h5`, or a
-            `.keras` model with this backbone, such as the best checkpoint of another run. Keras's own files for
-            EfficientNetB0 to B7 belong into ``$KERAS_HOME/models``: as `imagenet` only do they get the scaling
-            that they were trained with.
+        weights: `imagenet`, None for random ones, or a file: backbone weights as `.h5` or `.weights.h5`, or
+            a `.keras` model with this backbone, such as the best checkpoint of another run. Keras's own files
+            for EfficientNetB0 to B7 belong into ``$KERAS_HOME/models``: only as `imagenet` do they get the
+            scaling that they were trained with.
         image_size: pixels per side that the backbone sees; None: the images' own size, but not less than
             the backbone's minimum.
         trainable_from: see `unfreeze`.
@@ -102,7 +102,7 @@ def backbone_end(model: keras.Model) -> str:
 def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     """Say which part of the backbone is trained. Compile the model afterwards.
 
-    Batch normalisation keeps its ImageNet statistics: it stays frozen, in inference mode, above `from_layer` too.
+    Batch normalisation keeps its ImageNet statistics: above `from_layer` too it stays in inference mode.
 
     Args:
         model: of `transfer`, with or without the task's activation, new or loaded.
