@@ -178,10 +178,15 @@ def _log_to(console: Console) -> None:
     log.setLevel(logging.DEBUG)
     if not log.handlers:
         logging.captureWarnings(True)
-        handler = RichHandler(logging.WARNING, console=console, show_time=False, show_path=False)
-        handler.addFilter(lambda record: not record.exc_info)  # a traceback is for the log file
+        handler = RichHandler(logging.INFO, console=console, show_time=False, show_path=False)
+        handler.addFilter(_is_for_the_terminal)
         for name in ("cnnbench", "py.warnings"):
             logging.getLogger(name).addHandler(handler)
+
+
+def _is_for_the_terminal(record: logging.LogRecord) -> bool:
+    """Warnings, and what is marked as worth a line before a wait; a traceback is for the log file."""
+    return not record.exc_info and (record.levelno >= logging.WARNING or getattr(record, "notice", False))
 
 
 def _compare_sweep(folder: Path) -> int:

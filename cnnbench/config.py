@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from cnnbench.errors import CnnbenchError, nearest
@@ -221,6 +221,9 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         raise CnnbenchError(
             f"{mark.name}, line {mark.line + 1}: {error.problem}" if mark else str(error)
         ) from error
+    except MissingMandatoryValue as error:
+        key = error.full_key or str(error)
+        raise CnnbenchError(f"{key} is missing", f"add {key}=…") from error
     except HYDRA_ERRORS as error:
         for override in overrides:
             _diagnose(override, overrides, config_dir)

@@ -88,6 +88,16 @@ def followed_by(model: keras.Model, layer: Any) -> list[Any]:
         tensor = users[0].output
 
 
+def classifier_sizes(model: keras.Model) -> str:
+    """The widths of what comes after the last feature maps, e.g. `256 → 128 → 10`."""
+    layers = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 2]
+    if not layers:
+        return ""
+    widths = [layers[0].output.shape[1]]
+    widths += [layer.units for layer in layers[1:] if isinstance(layer, keras.layers.Dense)]
+    return " → ".join(map(str, widths))
+
+
 def _inputs(layer: Any) -> list[Any]:
     try:
         return list(keras.tree.flatten(layer.input))
@@ -98,7 +108,7 @@ def _inputs(layer: Any) -> list[Any]:
 def outputs_of(
     model: keras.Model, layers: Sequence[Any], x: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The outputs of some layers with what `followed_by` finds, and of the model, for a batch of raw inputs."""
+    """The outputs of some layers with what `followed_by` finds, and of the model, for a batch."""
     tensors = [(followed_by(model, layer) or [layer])[-1].output for layer in layers]
     part = keras.Model(model.inputs, [*tensors, model.outputs[0]])
     *maps, outputs = part([tf.cast(x, tf.float32)], training=False)

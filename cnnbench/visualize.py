@@ -71,7 +71,7 @@ def visualize(
     shape = folder.metrics["input_shape"]
     if len(shape) != 3:
         raise CnnbenchError(
-            f"{folder.path}: its examples are rows of {shape[0]} numbers; only images can be looked at this way"
+            f"the examples of this run are rows of {shape[0]} numbers; pictures need a model of images"
         )
     dataset = spec.config["dataset"]
     examples = _from_files(files, shape, dataset) if files else _from_test_split(spec, count)
@@ -104,7 +104,8 @@ def visualize(
         yield write(f"feature_maps_{one.name}", inside.feature_maps(examples.x[0], stage, note))
     if layer is None:
         probabilities = list(answer("", task, class_names, outputs[0]).probabilities.items())[:5]
-        yield write("feature_maps", inside.layer_chain(examples.x[0], stages, probabilities))
+        sizes = network.classifier_sizes(model)
+        yield write("feature_maps", inside.layer_chain(examples.x[0], stages, sizes, probabilities))
     if convolutions and (layer is None or convolutions[0].input.shape[-1] in (1, 3)):
         first = convolutions[0]
         kernels = network.kernels(first)

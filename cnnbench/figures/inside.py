@@ -46,13 +46,12 @@ def feature_maps(image: np.ndarray, stage: Stage, note: str) -> Figure:
     """
     count = min(stage.maps.shape[2], MOST_MAPS)
     columns = 8 if count > 16 else 4
-    rows = max(4, math.ceil(count / columns))
-    side = 76
-    left = 230
+    side, box = _whole(stage.maps.shape, 76), _whole(image.shape, 180)
+    rows = max(math.ceil(count / columns), math.ceil((box + 70) / side))
+    left = 24 + box + 32
     width = max(left + columns * (side + _GAP) + 16, 720)
     board = Board(width, _TOP + rows * (side + _GAP + 2) + 34, f"{stage.name}: {stage.text}", _letters(note))
     board.write(note, width / 2, 48, width - 24, colour=GREY)
-    box = 180
     board.paste(_tiles(image[None], box, _limits(image))[0], 24, _TOP, (box, box))
     board.write(f"input {_size(image.shape)}", 24 + box / 2, _TOP + box + 14, box, size=LABEL)
     _ramp(board, 24, _TOP + box + 42, box, *_scale(stage.maps))
@@ -64,29 +63,35 @@ def feature_maps(image: np.ndarray, stage: Stage, note: str) -> Figure:
     return board.figure()
 
 
-def layer_chain(image: np.ndarray, stages: Sequence[Stage], outputs: Sequence[tuple[str, float]]) -> Figure:
+def layer_chain(
+    image: np.ndarray, stages: Sequence[Stage], classifier: str, outputs: Sequence[tuple[str, float]]
+) -> Figure:
     """Show the way of one example from the input through the layers to the classes.
 
     Args:
         image: ``(height, width, channels)``.
         stages: in the order of computation; of many, some evenly chosen. Of each the strongest maps.
-        outputs: names and probabilities, the highest first.
+        classifier: the sizes of its layers, in a few words.
+        outputs: names and probabilities, the highest first; none for a regression.
     """
     if len(stages) > MOST_STAGES:
         stages = [stages[i] for i in np.linspace(0, len(stages) - 1, MOST_STAGES).round().astype(int)]
-    side, step, top = 96, 124, 104
+    # Not rounded up: nine columns of 64×64 pixels at twice their size would be too wide.
+    longest = max(image.shape[:2])
+    side = max(1, 96 // longest) * longest if longest <= 96 else 96
+    step, top = max(side + 28, 110), 104
     classes = 190 if outputs else 0
     width = max(2 * 16 + (len(stages) + 1) * step + classes, 640)
     height = top + MAPS_PER_STAGE * (side + _GAP) + 20
     texts = [name for name, _ in outputs]
-    board = Board(width, height, "From the input through the layers to the output", _letters(*texts))
+    board = Board(width, height, "Input → feature extractor → classifier → output", _letters(*texts))
     middle = top + (MAPS_PER_STAGE * (side + _GAP) - side) // 2
-    _column(board, "input", _size(image.shape), 16, side)
+    _column(board, "input", _size(image.shape), 16, side, step)
     board.paste(_tiles(image[None], side, _limits(image))[0], 16, middle, (side, side))
     largest = max(stage.maps.shape[0] for stage in stages)
     for number, stage in enumerate(stages, start=1):
         left = 16 + number * step
-        _column(board, stage.name, _size(stage.maps.shape), left, side)
+        _column(board, stage.name, _size(stage.maps.shape), left, side, step)
         strongest = np.argsort(-np.abs(stage.maps).mean(axis=(0, 1)), kind="stable")[:MAPS_PER_STAGE]
         # Smaller maps are drawn smaller, by the root, so that pooling and strides show and 2×2 can be seen.
         shown = max(24, round(side * math.sqrt(stage.maps.shape[0] / largest)))
@@ -98,7 +103,7 @@ def layer_chain(image: np.ndarray, stages: Sequence[Stage], outputs: Sequence[tu
         board.write(f"{name}  {probability:.1%}", left + 80, y, 170, colour=BLUE if row == 0 else INK)
         _bar(board, left, y + 10, max(1, round(160 * probability)))
     if outputs:
-        _column(board, "output", f"{len(outputs)} most probable", left + 32, side)
+        _column(board, "classifier, output", classifier, left + 32, 96, classes)
     return board.figure()
 
 
@@ -146,7 +151,7 @@ def class_activation_maps(
         title: the heading.
         note: a line below it.
     """
-    side, between, below = 116, 4, 17 * len(captions[0]) + 14
+    side, between, below = _whole(images.shape[1:], 116), 4, 17 * len(captions[0]) + 14
     columns = 4 if len(images) > 6 else min(3, len(images))
     rows = math.ceil(len(images) / columns)
     step_x, step_y = 2 * side + between + 24, side + below + 10
@@ -174,7 +179,8 @@ def _overlay(tile: np.ndarray, heat: np.ndarray) -> np.ndarray:
     smooth = Image.fromarray(heat.astype(np.float32)).resize((columns, rows), Image.Resampling.BILINEAR)
     strength = np.clip(np.asarray(smooth), 0, 1)[..., None]
     grey = tile.mean(axis=2, keepdims=True) * 0.75 + 32
-    return (grey * (1 - 0.65 * strength) + 0.65 * strength * _colours(strength[..., 0])).astype(np.uint8)
+    mixed: np.ndarray = grey * (1 - 0.65 * strength) + 0.65 * strength * _colours(strength[..., 0])
+    return mixed.astype(np.uint8)
 
 
 def _colours(values: np.ndarray, name: str = "inferno") -> np.ndarray:
@@ -211,9 +217,15 @@ def _bar(board: Board, x: int, y: int, length: int) -> None:
     board.paste(np.tile(colour, (8, length, 1)), x, y, (8, length))
 
 
-def _column(board: Board, name: str, size: str, left: int, side: int) -> None:
-    board.write(name, left + side / 2, 58, side + 22, size=CAPTION, colour=BLUE)
-    board.write(size, left + side / 2, 76, side + 22, size=CAPTION, colour=GREY)
+def _column(board: Board, name: str, size: str, left: int, side: int, step: int) -> None:
+    board.write(name, left + side / 2, 58, step - 4, size=CAPTION, colour=BLUE)
+    board.write(size, left + side / 2, 76, step - 4, size=CAPTION, colour=GREY)
+
+
+def _whole(shape: Sequence[int], wanted: int) -> int:
+    """About the wanted side, but a multiple of the picture's own: every pixel is then drawn equally large."""
+    longest = max(shape[:2])
+    return longest * max(1, round(wanted / longest)) if longest < 1.5 * wanted else wanted
 
 
 def _size(shape: Sequence[int]) -> str:
