@@ -156,7 +156,7 @@ def examine(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Diagnosis:
     """
     before = snapshot(model)
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    probe = keras.Model(model.inputs, [layer.output for layer in layers])
+    probe = keras.Model(model.inputs[0], [layer.output for layer in layers])
     with tf.GradientTape() as tape:
         outputs = keras.tree.flatten(probe(tf.convert_to_tensor(x), training=True))
         loss = model.compute_loss(x, tf.convert_to_tensor(y), outputs[-1])

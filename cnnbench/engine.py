@@ -101,7 +101,7 @@ def adapt(model: keras.Model, split: Split) -> None:
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
-            until = keras.Model(model.inputs, layer.input)
+            until = keras.Model(model.inputs[0], layer.input)
             layer.adapt(until(tf.cast(piece, "float32"), training=False) for piece in split.pieces())
 
 

@@ -112,7 +112,7 @@ def _gibibytes(files: Sequence[ImageFile], recipe: Recipe) -> float:
 def _make(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> None:
     """Decode `files` and put the cache into place. Only while holding its lock."""
     started = time.perf_counter()
-    log.info("decoding %d images, once, into %s.npy", len(files), stem)
+    log.info("decoding %d images, once, into %s.npy", len(files), stem, extra={"notice": True})
     for left in stem.parent.glob(f"{stem.name}.*.tmp"):  # of a process that was killed
         left.unlink(missing_ok=True)
     record = beside(stem, ".json")
