@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,16 +178,16 @@ def find_plugins(plugins: Sequence[str]) -> list[str]:
         those found as files as absolute paths, so that a run can be read from another folder.
 
     Raises:
-        CnnbenchError: there is no such file.
+        CnnbenchError: there is no such file or module.
     """
     found = []
     for plugin in plugins:
         path = Path(plugin if plugin.endswith(".py") else f"{plugin}.py").resolve()
-        if plugin.endswith(".py") and not path.is_file():
-            raise CnnbenchError(f"plugins: there is no file {plugin}", f"looked in {Path.cwd()}")
         folder = str(path.parent)
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that it hides nothing
+        if not path.is_file() and (plugin.endswith(".py") or find_spec(plugin.partition(".")[0]) is None):
+            raise CnnbenchError(f"plugins: there is no {plugin}", f"looked in {Path.cwd()}")
         found.append(str(path) if path.is_file() else plugin)
     return found
 
@@ -253,15 +254,17 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
     groups = options(config_dir)
     if key in groups:
         _diagnose_group(key, override, groups[key])
-        if override.is_add():
-            raise CnnbenchError(f"{text}: {key} has an option already", f"replace it: {text.lstrip('+')}")
     if override.is_sweep_override():
         raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
-    if override.is_add() or override.is_delete():
+    if override.is_delete() or key in groups:
         return
     config = _config_of_groups(overrides, groups)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
+    if override.is_add():
+        if isinstance(node, DictConfig) and name in node:
+            raise CnnbenchError(f"{text}: {key} exists already", f"change it: {text.lstrip('+')}")
+        return
     if not isinstance(node, DictConfig):
         top = [str(k) for k in config if k != "hydra"]
         raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], top))
@@ -277,6 +280,9 @@ def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> Non
     for option in value if isinstance(value, list) else [value]:
         if (isinstance(option, str) and option not in known) or option is None:
             raise CnnbenchError(f"{group} has no option {option!r}", nearest(str(option), known))
+    if override.is_add():
+        instead = str(override.input_line).lstrip("+")
+        raise CnnbenchError(f"{group} has an option already", f"replace it: {instead}")
 
 
 def _config_of_groups(overrides: Sequence[str], groups: Iterable[str]) -> DictConfig:

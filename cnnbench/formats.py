@@ -23,13 +23,24 @@ SUFFIXES = {"onnx": ".onnx", "saved_model": "", "tflite": ".tflite"}
 NEEDED = {"onnx": ("tf2onnx", "onnxruntime")}
 
 
-def in_float32(model: Any) -> tuple[Any, tuple[str, ...]]:
-    """The model with float32 arithmetic: ONNX and TFLite runtimes lack bfloat16 on most machines."""
+def ready_for_export(model: Any) -> tuple[Any, tuple[str, ...]]:
+    """The model with one input tensor and float32 arithmetic, and what is worth knowing about that.
+
+    Runtimes of ONNX and TFLite lack bfloat16 on most machines; the weights are float32 anyway.
+    """
     import keras
 
     policies = {layer.dtype_policy.name for layer in model.layers if layer.compute_dtype != "float32"}
-    if not policies:
-        return model, ()
+    notes: tuple[str, ...] = ()
+    if policies:
+        notes = (f"trained with {', '.join(sorted(policies))}; exported and compared in float32",)
+        model = _in_float32(model)
+    # Loaded models want a list of one tensor or the tensor alone, depending on how they were made.
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name), notes
+
+
+def _in_float32(model: Any) -> Any:
+    import keras
 
     def copy(layer: Any) -> Any:
         return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
@@ -39,7 +50,7 @@ def in_float32(model: Any) -> tuple[Any, tuple[str, ...]]:
     for layer in clone.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # set_weights leaves the constants that are made of them as they were
-    return clone, (f"trained with {', '.join(sorted(policies))}; exported and compared in float32",)
+    return clone
 
 
 @contextmanager
@@ -119,7 +130,7 @@ def _write_onnx(model: Any, path: Path, signature: list[Any]) -> None:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     def forward(inputs: Any) -> Any:
-        return model([inputs], training=False)
+        return model(inputs, training=False)
 
     function = tf.function(forward, input_signature=signature).get_concrete_function()
     frozen = convert_variables_to_constants_v2(function)  # tf2onnx uses this too; there is no public name

@@ -110,8 +110,8 @@ def outputs_of(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The outputs of some layers with what `followed_by` finds, and of the model, for a batch."""
     tensors = [(followed_by(model, layer) or [layer])[-1].output for layer in layers]
-    part = keras.Model(model.inputs, [*tensors, model.outputs[0]])
-    *maps, outputs = part([tf.cast(x, tf.float32)], training=False)
+    part = keras.Model(model.inputs[0], [*tensors, model.outputs[0]])
+    *maps, outputs = part(tf.cast(x, tf.float32), training=False)
     return [np.asarray(tf.cast(one, tf.float32)) for one in maps], np.asarray(outputs, np.float32)
 
 
@@ -134,13 +134,13 @@ def class_activation(
     """
     maps = (followed_by(model, layer) or [layer])[-1].output
     raw = next((one.input for one in model.layers if one.name == OUTPUT), model.outputs[0])
-    part = keras.Model(model.inputs, [maps, raw, model.outputs[0]])
+    part = keras.Model(model.inputs[0], [maps, raw, model.outputs[0]])
     heat, outputs = [], []
     for start in range(0, len(x), BATCH):
         batch = tf.constant(x[start : start + BATCH], tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(batch)  # of a frozen backbone no variable would have the maps recorded
-            features, scores, result = part([batch], training=False)
+            features, scores, result = part(batch, training=False)
             if task == "multiclass":
                 score = tf.gather(scores, tf.argmax(scores, axis=1), axis=1, batch_dims=1)
             elif task == "binary":

@@ -100,7 +100,8 @@ def visualize(
     ]
     for one, stage in zip(chosen, stages, strict=True):
         after = " and ".join(ending.name for ending in network.followed_by(model, one))
-        note = f"of {examples.names[0]}{f'; shown after {after}' if after else ''}"
+        where = " of the test split" if examples.have_truth else ""
+        note = f"input: {examples.names[0]}{where}{f'; maps after {after}' if after else ''}"
         yield write(f"feature_maps_{one.name}", inside.feature_maps(examples.x[0], stage, note))
     if layer is None:
         probabilities = list(answer("", task, class_names, outputs[0]).probabilities.items())[:5]
@@ -114,7 +115,7 @@ def visualize(
     target = chosen[0] if layer else _last_with_places(convolutions or chosen)
     heat, outputs = network.class_activation(model, target, examples.x, task)
     captions = [
-        _caption(examples, index, answer("", task, class_names, outputs[index]))
+        _caption(examples, index, answer("", task, class_names, outputs[index]), bool(heat[index].any()))
         for index in range(len(examples.x))
     ]
     size = "×".join(map(str, target.output.shape[1:3]))
@@ -130,16 +131,17 @@ def _last_with_places(layers: Sequence[Any]) -> Any:
     return useful[-1] if useful else layers[0]
 
 
-def _caption(examples: Examples, index: int, said: Prediction) -> list[tuple[str, str]]:
+def _caption(examples: Examples, index: int, said: Prediction, has_heat: bool) -> list[tuple[str, str]]:
     name = examples.names[index]
     if said.error is not None:
         return [(name, INK), (said.error, ORANGE)]
     if said.value is not None:
         return [(name, GREEN), (f"→ {said.value:.4g}", INK)]
+    without = "" if has_heat else "  (no place spoke for it)"
     wrong = examples.have_truth and name != said.label
     return [
         (name, GREEN if examples.have_truth else INK),
-        (f"→ {said.label}  {said.probability:.1%}", ORANGE if wrong else INK),
+        (f"→ {said.label}  {said.probability:.1%}{without}", ORANGE if wrong else INK),
     ]
 
 

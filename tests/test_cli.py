@@ -56,6 +56,7 @@ WRONG = [
     ("+model.filter=[8]", "model.filter", "did you mean filters?"),
     ("training.epoch=1", "there is no key training.epoch", "did you mean epochs?"),
     ("+training.epoch=1", "there is no key training.epoch", "did you mean epochs?"),
+    ("+optimizer.clipvalue=1.0 sed=1", "there is no key sed", "did you mean seed?"),  # not the one that fits
     ("optimizer.lr=0.1", "there is no key optimizer.lr", "did you mean learning_rate?"),
     ("+optimizer.lr=0.1", "takes no lr", "did you mean learning_rate?"),
     ("callbacks.erly_stopping=null", "no key callbacks.erly_stopping", "did you mean early_stopping?"),
@@ -114,7 +115,8 @@ WRONG = [
     ("+callbacks.mine.monitor=val_loss", "callbacks.mine has no _target_", "cnnbench list callbacks"),
     ("model._target_=cnnbench.models.cnn.cn", "has no function or class 'cn'", "did you mean cnn?"),
     ("model._target_=cnnbench.models", "is a module", ""),
-    ("plugins=[nothere.py]", "there is no file nothere.py", ""),
+    ("plugins=[nothere.py]", "plugins: there is no nothere.py", ""),
+    ("plugins=[nothere]", "plugins: there is no nothere", ""),
     # what Hydra does with the command line
     ("model=cnn,mlp", "model=cnn,mlp has several values", "add -m"),
     ("seed=1,2", "seed=1,2 has several values", "add -m"),

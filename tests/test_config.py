@@ -308,7 +308,7 @@ def test_a_plugin_hides_no_installed_module(own: Path) -> None:
 
 
 def test_a_plugin_file_that_is_missing_is_wrong_input(folder: Path) -> None:
-    with pytest.raises(CnnbenchError, match=r"there is no file nothing_here\.py"):
+    with pytest.raises(CnnbenchError, match=r"there is no nothing_here\.py"):
         spec_of("plugins=[nothing_here.py]")
 
 

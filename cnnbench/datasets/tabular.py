@@ -23,17 +23,20 @@ def california_housing(
     data_dir: str | None = None,
     version: Literal["large", "small"] = "large",
     target_unit: Annotated[float, Field(gt=0)] = 1.0,
+    ratios: bool = False,
 ) -> Dataset:
     """Load California housing with the split of `keras.datasets.california_housing.load_data`.
 
     Args:
         data_dir: looked in first, for ``california_housing.npz``.
         version: ``large``: 16,512 + 4,128 districts; ``small``: 480 + 120, those of the first 600.
+        ratios: adds three columns, as logarithms: rooms per household, bedrooms per room, people per
+            household. A network multiplies badly, and totals of a district say little.
         target_unit: dollars that count as 1 in y; 100000 keeps the loss near 1.
 
     Returns:
         x ``(n, 8)`` float32: longitude, latitude, median age, rooms, bedrooms, population, households,
-        median income, unscaled; y ``(n,)`` float32: the median house value in `target_unit` dollars.
+        median income, unscaled (and the ratios); y ``(n,)`` float32: the median house value in `target_unit` dollars.
 
     Raises:
         CnnbenchError: the file is nowhere and cannot be downloaded, or is damaged.
@@ -49,6 +52,10 @@ def california_housing(
     np.random.RandomState(113).shuffle(order)
     x = x[order].astype(np.float32, copy=False)
     y = (y[order] / target_unit).astype(np.float32)
+    if ratios:
+        rooms, bedrooms, people, households = np.maximum(x[:, 3:7], 1).T
+        columns = (rooms / households, bedrooms / rooms, people / households)
+        x = np.concatenate([x, np.log(np.stack(columns, axis=1))], axis=1)
     trained = int(len(x) * (1 - 0.2))
     return Dataset(
         name="california_housing",

@@ -79,7 +79,7 @@ def layer_chain(
     # Not rounded up: nine columns of 64×64 pixels at twice their size would be too wide.
     longest = max(image.shape[:2])
     side = max(1, 96 // longest) * longest if longest <= 96 else 96
-    step, top = max(side + 28, 110), 104
+    step, top = max(side + 28, 110), 108
     classes = 190 if outputs else 0
     width = max(2 * 16 + (len(stages) + 1) * step + classes, 640)
     height = top + MAPS_PER_STAGE * (side + _GAP) + 20
@@ -218,8 +218,17 @@ def _bar(board: Board, x: int, y: int, length: int) -> None:
 
 
 def _column(board: Board, name: str, size: str, left: int, side: int, step: int) -> None:
-    board.write(name, left + side / 2, 58, step - 4, size=CAPTION, colour=BLUE)
-    board.write(size, left + side / 2, 76, step - 4, size=CAPTION, colour=GREY)
+    middle, room = left + side / 2, step - 4
+    start, rest = _two_lines(name)
+    board.write(start, middle, 56, room, size=CAPTION, colour=BLUE)
+    board.write(rest, middle, 71, room, size=CAPTION, colour=BLUE)
+    board.write(size, middle, 88, room, size=CAPTION, colour=GREY)
+
+
+def _two_lines(name: str) -> tuple[str, str]:
+    """Cut a long layer name where its last part begins: `stage_1_block_2` and `conv_1`."""
+    cut = name.rfind("_", 0, 17)
+    return (name[:cut], name[cut + 1 :]) if len(name) > 16 and cut > 0 else (name, "")
 
 
 def _whole(shape: Sequence[int], wanted: int) -> int:
