@@ -32,12 +32,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     try:
         if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
-            verb = VERBS.get(arguments[0])
-            if verb is None:
-                hint = f"{nearest(arguments[0], VERBS)}; or key=value to run"
-                raise CnnbenchError(f"there is no verb {arguments[0]!r}", hint)
-            parser = argparse.ArgumentParser(f"cnnbench {arguments[0]}", description=verb.__doc__)
-            return verb(parser, arguments[1:])
+            return _verb(arguments[0], arguments[1:])
         return _hydra_program(arguments)
     except CnnbenchError as error:
         return _explain(error)
@@ -52,6 +47,13 @@ def main() -> int:
             "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
         )
         return FAILED
+
+
+def _verb(name: str, arguments: Sequence[str]) -> int:
+    verb = VERBS.get(name)
+    if verb is None:
+        raise CnnbenchError(f"there is no verb {name!r}", f"{nearest(name, VERBS)}; or key=value to run")
+    return verb(argparse.ArgumentParser(f"cnnbench {name}", description=verb.__doc__), arguments)
 
 
 def _explain(error: CnnbenchError) -> int:

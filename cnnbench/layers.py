@@ -1,4 +1,7 @@
-"""Layers, activations and regularizers that Keras lacks, registered: checkpoints load without custom objects."""
+"""Layers, activations and regularizers that Keras lacks.
+
+All are registered, so that checkpoints load without custom objects.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a preset reproduce here the score that it promises?"""
+"""Whether a preset reproduces here the score that it promises."""
 
 from __future__ import annotations
 

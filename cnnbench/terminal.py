@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -20,6 +21,7 @@ class Terminal(Observer):
         self.console = console
         self.summary: Summary | None = None
         self.epoch = 0
+        self.epoch_began = time.perf_counter()
         self.progress: Progress | None = None
 
     def started(self, summary: Summary) -> None:
@@ -45,25 +47,36 @@ class Terminal(Observer):
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=30),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}  {task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
             console=self.console,
             transient=True,
         )
         self.task = self.progress.add_task(
-            "training", total=summary.epochs * summary.steps, epoch=f"1/{summary.epochs}", metrics="starting"
+            "training",
+            total=summary.epochs * summary.steps,
+            epoch=f"1/{summary.epochs}",
+            metrics="starting",
+            rate="",
         )
         self.progress.start()
 
     def epoch_started(self, epoch: int) -> None:
         self.epoch = epoch
+        self.epoch_began = time.perf_counter()
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         if self.progress is None or self.summary is None:
             return
         done = (self.epoch - 1) * self.summary.steps + step
+        examples = step * self.summary.splits["train"] / self.summary.steps
+        rate = examples / (time.perf_counter() - self.epoch_began)
         self.progress.update(
-            self.task, completed=done, metrics=_pairs(metrics), epoch=f"{self.epoch}/{self.summary.epochs}"
+            self.task,
+            completed=done,
+            metrics=_pairs(metrics),
+            epoch=f"{self.epoch}/{self.summary.epochs}",
+            rate=f"{rate:,.0f} examples/s",
         )
 
     def epoch_ended(self, entry: Mapping[str, float]) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cnnbench.augmentation.pixels import reflect
-
 QUANTILES = 1025
 
 
@@ -43,7 +41,7 @@ def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip
     source_y = (cosine * y)[:, :, None] + (sine * x + centre_y)[:, None, :]
     source_x = (centre_x - sine * y)[:, :, None] + (cosine * x)[:, None, :]
     if mode == "reflect":
-        source_y, source_x = reflect(source_y, height), reflect(source_x, width)
+        source_y, source_x = _reflect(source_y, height), _reflect(source_x, width)
     # A black border of one pixel, so that the four neighbours of every position exist.
     padded = tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     source_y = tf.clip_by_value(source_y + 1, 0, height + 1)
@@ -66,6 +64,14 @@ def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip
     return tf.ensure_shape(
         tf.reshape(_between(upper, lower, down), (batch, height, width, channels)), images.shape
     )
+
+
+def _reflect(position: Any, size: int) -> Any:
+    if size == 1:
+        return tf.zeros_like(position)
+    period = 2 * (size - 1)
+    position -= period * tf.floor(position / period)  # floormod of floats takes ten times as long
+    return tf.minimum(position, period - position)
 
 
 def _between(start: Any, end: Any, fraction: Any) -> Any:

@@ -10,14 +10,14 @@ from typing import Any
 import tensorflow as tf
 
 from cnnbench.augmentation import blending
-from cnnbench.augmentation.pixels import Pixels
+from cnnbench.augmentation.pixels import Pixels, ways
 from cnnbench.errors import CnnbenchError
 
 # One row each of one table of uniform numbers. All are drawn whatever is switched on, which costs nothing:
 # so an operation that is added changes nothing about the others.
 NAMES = (
-    "flip_x", "flip_y", "crop_y", "crop_x", "shift_y", "shift_x", "angle", "zoom", "cutout_y", "cutout_x",
-    "brightness", "contrast", "mixup", "cutmix", "cutmix_y", "cutmix_x", "choice",
+    "way_y", "way_x", "angle", "zoom", "cutout_y", "cutout_x", "brightness", "contrast",
+    "mixup", "cutmix", "cutmix_y", "cutmix_x", "choice",
 )  # fmt: skip
 NOTHING = "none"
 
@@ -167,23 +167,26 @@ class Augmentation:
 
     def _move(self, images: Any, draws: Draws) -> Pixels:
         """Crop, translate, rotate, scale and flip."""
-        y, x = (self._offset(axis, side, draws) for axis, side in zip("yx", images.shape[1:3], strict=True))
-        flip_y = draws.coin("flip_y") if self.vertical_flip else draws.never()
-        flip_x = draws.coin("flip_x") if self.horizontal_flip else draws.never()
+        height, width = images.shape[1:3]
+        # Whole pixels, so that a shift alone blurs nothing.
+        reach_y, reach_x = (self.crop_padding + round(self.translation * side) for side in (height, width))
+        turns = 1 + self.vertical_flip, 1 + self.horizontal_flip
+        # One number for shift and flip, in the order of `ways`.
+        y = draws.whole("way_y", (2 * reach_y + 1) * turns[0])
+        x = draws.whole("way_x", (2 * reach_x + 1) * turns[1])
         if self._interpolates:
             angle, zoom = draws.spread("angle", math.radians(self.rotation)), draws.spread("zoom", self.scale)
-            y, x = tf.cast(y, tf.float32), tf.cast(x, tf.float32)
-            return Pixels(blending.warp(images, angle, 1 + zoom, y, x, flip_y, flip_x, self.crop_mode))
+            shift_y, shift_x = y // turns[0] - reach_y, x // turns[1] - reach_x
+            flip_y, flip_x = y % turns[0] == 1, x % turns[1] == 1
+            shift_y, shift_x = tf.cast(shift_y, tf.float32), tf.cast(shift_x, tf.float32)
+            mode = self.crop_mode
+            return Pixels(blending.warp(images, angle, 1 + zoom, shift_y, shift_x, flip_y, flip_x, mode))
         pixels = Pixels(images)
-        if self.crop_padding or self.translation or self.vertical_flip or self.horizontal_flip:
-            pixels.crop_flip(y, x, flip_y, flip_x, self.crop_mode)
+        if reach_y or reach_x or self.vertical_flip or self.horizontal_flip:
+            ways_y = ways(height, reach_y, self.vertical_flip, self.crop_mode)
+            ways_x = ways(width, reach_x, self.horizontal_flip, self.crop_mode)
+            pixels.crop_flip(y, x, ways_y, ways_x)
         return pixels
-
-    def _offset(self, axis: str, side: int, draws: Draws) -> Any:
-        """Where the first row or column comes from; whole pixels, so that a shift alone blurs nothing."""
-        most = round(self.translation * side)
-        crop = draws.whole(f"crop_{axis}", -self.crop_padding, self.crop_padding)
-        return crop + draws.whole(f"shift_{axis}", -most, most)
 
     def _cut_out(self, images: Any, pixels: Pixels, draws: Draws) -> None:
         height, width, channels = images.shape[1:]
@@ -191,7 +194,7 @@ class Augmentation:
             colours = tf.reduce_mean(tf.cast(images, tf.float32), (1, 2))
         else:
             colours = tf.zeros((draws.batch, channels))
-        centre = draws.whole("cutout_y", 0, height - 1), draws.whole("cutout_x", 0, width - 1)
+        centre = draws.whole("cutout_y", height), draws.whole("cutout_x", width)
         pixels.cutout(*centre, self.cutout, blending.to_dtype(colours, pixels.dtype))
 
     def _cut_mix(self, pixels: Pixels, draws: Draws, takes_mixup: Any) -> Any:
@@ -201,7 +204,7 @@ class Augmentation:
         wanted = tf.where(takes_mixup, 0.0, wanted)
         edges = []
         for name, side in (("cutmix_y", height), ("cutmix_x", width)):
-            length, centre = tf.cast(wanted * side, tf.int32), draws.whole(name, 0, side - 1)
+            length, centre = tf.cast(wanted * side, tf.int32), draws.whole(name, side)
             start = centre - length // 2
             edges.append((tf.maximum(start, 0), tf.minimum(start + length, side)))
         (top, bottom), (left, right) = edges
@@ -221,10 +224,16 @@ class Draws:
 
     def __init__(self, seed: Any, batch: Any) -> None:
         self.batch = batch
-        # Whole numbers of one named generator are the same on every device and under XLA, floats are not.
+        # Whole numbers of Philox are the same on every device and under XLA; fractions are not. The seed is
+        # its key as it is: TensorFlow's own functions scramble it first, which costs as much again.
+        bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=(len(NAMES), batch),
+            key=tf.reshape(tf.bitcast(seed, tf.uint64), (1,)),
+            counter=tf.zeros(2, tf.uint64),
+            alg=tf.random.Algorithm.PHILOX.value,
+            dtype=tf.uint32,
+        )
         # 23 of their bits: with 24, the largest times a count might round up to the count.
-        shape = (len(NAMES), batch)
-        bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
         table = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) * 2.0**-23
         self._rows = dict(zip(NAMES, tf.unstack(table), strict=True))
 
@@ -236,12 +245,9 @@ class Draws:
         """Between -most and most."""
         return (2 * self[name] - 1) * most
 
-    def whole(self, name: str, first: int, last: int) -> Any:
-        """int32 from first to last, both among them."""
-        return tf.cast(self[name] * (last - first + 1), tf.int32) + first
+    def whole(self, name: str, count: int) -> Any:
+        """int32 from 0 to count - 1."""
+        return tf.cast(self[name] * count, tf.int32)
 
     def coin(self, name: str) -> Any:
         return self[name] < 0.5
-
-    def never(self) -> Any:
-        return tf.zeros(self.batch, tf.bool)

@@ -11,11 +11,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+OUTSIDE = -1
+FAR = 2**29  # beyond every pixel of a batch, and twice it is still an int32
 
 
 class Pixels:
     """Which pixel of a batch lands where. Methods change the plan, `gather` carries it out.
+
+    What can be known of an axis beforehand comes from tables: beside a training a small operation costs ten
+    times what it costs alone, so that their number counts.
 
     Args:
         images: ``(batch, height, width, channels)``, any type; all but the batch static.
@@ -28,31 +35,25 @@ class Pixels:
         self._batch = tf.shape(images)[0]
         # The images one below the other, one pixel a row; then whatever colours are added.
         self._table = [tf.reshape(images, (-1, self._channels))]
-        self._rows = self._batch * self.height * self.width
+        self._rows = self._batch * (self.height * self.width)
         self._plan: Any = None  # (batch, height, width) rows of the table; None as it is
 
-    def crop_flip(self, dy: Any, dx: Any, flip_y: Any, flip_x: Any, mode: str) -> None:
-        """Take from each image a crop of its own size, then flip it.
+    def crop_flip(self, y: Any, x: Any, ways_y: np.ndarray, ways_x: np.ndarray) -> None:
+        """Take rows and columns of each image in one of several ways.
 
         Args:
-            dy: ``(batch,)`` int32, the first row of the crop in the image; may lie outside.
-            dx: likewise, the first column.
-            flip_y: ``(batch,)`` bool, upside down.
-            flip_x: likewise, left to right.
-            mode: `zero` is black outside, `reflect` mirrors the image at its edge pixels.
+            y: ``(batch,)`` int32, which of `ways_y`.
+            x: likewise, of `ways_x`.
+            ways_y: ``(any, height)``, made by `ways`.
+            ways_x: ``(any, width)``.
         """
-        y = _counted(self.height, flip_y) + dy[:, None]
-        x = _counted(self.width, flip_x) + dx[:, None]
-        first = tf.range(self._batch)[:, None] * (self.height * self.width)
-        if mode == "reflect":
-            rows, columns = first + reflect(y, self.height) * self.width, reflect(x, self.width)
-            self._plan = rows[:, :, None] + columns[:, None, :]
-            return
-        # Either part of the sum is large enough to be cut down to the black pixel: cheaper than two masks.
-        black = self._add(tf.zeros((1, self._channels), self._images.dtype))
-        rows = tf.where((y >= 0) & (y < self.height), first + y * self.width, black)
-        columns = tf.where((x >= 0) & (x < self.width), x, black)
-        self._plan = tf.minimum(rows[:, :, None] + columns[:, None, :], black)
+        far_y, far_x = ways_y == OUTSIDE, ways_x == OUTSIDE
+        rows = np.where(far_y, FAR, ways_y * self.width).astype(np.int32)[:, :, None]
+        columns = np.where(far_x, FAR, ways_x).astype(np.int32)[:, None, :]
+        self._plan = self._first() + tf.gather(rows, y) + tf.gather(columns, x)
+        if far_y.any() or far_x.any():
+            # All that is far becomes the one black pixel: cheaper than masks, or than padding.
+            self._plan = tf.minimum(self._plan, self._add(tf.zeros((1, self._channels), self.dtype), 1))
 
     def cutout(self, y: Any, x: Any, side: int, colours: Any) -> None:
         """Cover a square (DeVries & Taylor 2017); what would lie outside the image is cut off.
@@ -63,10 +64,11 @@ class Pixels:
             side: pixels.
             colours: ``(batch, channels)`` to cover it with.
         """
-        top, left = y - side // 2, x - side // 2
-        covered = self._inside(top, left, top + side, left + side)
-        colour = self._add(tf.cast(colours, self._images.dtype)) + tf.range(self._batch)
-        self._plan = tf.where(covered, colour[:, None, None], self._current())
+        rows, columns = _near(self.height, side)[:, :, None], _near(self.width, side)[:, None, :]
+        covered = tf.gather(rows, y) & tf.gather(columns, x)
+        first = self._add(tf.cast(colours, self.dtype), self._batch)
+        colour = tf.reshape(tf.range(first, first + self._batch), (-1, 1, 1))
+        self._plan = tf.where(covered, colour, self._current())
 
     def cutmix(self, top: Any, left: Any, bottom: Any, right: Any) -> None:
         """Fill a rectangle with the same one of the image before, of the first with that of the last.
@@ -87,18 +89,22 @@ class Pixels:
         table = tf.concat(self._table, 0) if len(self._table) > 1 else self._table[0]
         return tf.ensure_shape(tf.gather(table, self._plan), self._images.shape)
 
-    def _add(self, colours: Any) -> Any:
+    def _add(self, colours: Any, count: Any) -> Any:
         """Append rows to the table; the index of the first."""
         first = self._rows
         self._table.append(colours)
-        self._rows += tf.shape(colours)[0]
+        self._rows += count
         return first
+
+    def _first(self) -> Any:
+        """``(batch, 1, 1)``: the row of each image's first pixel."""
+        size = self.height * self.width
+        return tf.reshape(tf.range(0, self._batch * size, size), (-1, 1, 1))
 
     def _current(self) -> Any:
         if self._plan is not None:
             return self._plan
-        shape = (self._batch, self.height, self.width)
-        return tf.reshape(tf.range(self._batch * self.height * self.width), shape)
+        return self._first() + tf.reshape(tf.range(self.height * self.width), (self.height, self.width))
 
     def _inside(self, top: Any, left: Any, bottom: Any, right: Any) -> Any:
         y, x = tf.range(self.height), tf.range(self.width)
@@ -107,19 +113,31 @@ class Pixels:
         return rows[:, :, None] & columns[:, None, :]
 
 
-def reflect(position: Any, size: int) -> Any:
-    """Bring integer or fractional positions into 0…size-1, mirrored at the edge pixels: 2 1 0 1 2 1 0."""
-    if size == 1:
-        return tf.zeros_like(position)
-    period = 2 * (size - 1)
-    if position.dtype.is_integer:
-        position = tf.math.floormod(position, period)
-    else:  # floormod of floats takes ten times as long
-        position -= period * tf.floor(position / period)
-    return tf.minimum(position, period - position)
+def ways(size: int, reach: int, flips: bool, mode: str) -> np.ndarray:
+    """Every way to shift one axis of an image and to flip it then.
+
+    Args:
+        size: pixels of the axis.
+        reach: the most it is shifted by, either way.
+        flips: whether it is flipped in half of the ways.
+        mode: `zero` or `reflect`, which mirrors the image at its edge pixels: 2 1 0 1 2 1 0.
+
+    Returns:
+        ``(2 reach + 1, size)``, for each way the pixel that each place shows, or `OUTSIDE`. With flips twice
+        as many: each shift (from -reach) as it is, then flipped.
+    """
+    position = np.arange(-reach, reach + 1)[:, None] + np.arange(size)
+    if mode == "reflect":
+        period = max(2 * (size - 1), 1)
+        position %= period
+        position = np.minimum(position, period - position)
+    else:
+        position[(position < 0) | (position >= size)] = OUTSIDE
+    return np.stack([position, position[:, ::-1]], axis=1).reshape(-1, size) if flips else position
 
 
-def _counted(size: int, is_reversed: Any) -> Any:
-    """0, 1, …, size-1 for each example, or down to 0."""
-    up = tf.range(size)
-    return tf.where(is_reversed[:, None], size - 1 - up, up)
+def _near(size: int, side: int) -> np.ndarray:
+    """``(size, size)`` bool: for each centre the places that a square of that side covers."""
+    place = np.arange(size)
+    start = place[:, None] - side // 2
+    return (place >= start) & (place < start + side)

@@ -61,7 +61,6 @@ def leaks(dataset: Dataset) -> list[str]:
         if first in seen and second in seen:
             count = sum(digest in seen[first] for digest in digests[second])
             if count:
-                found.append(
-                    f"{dataset.name}: {count:,} of {len(digests[second]):,} {second} examples are also in {first}"
-                )
+                share = f"{count:,} of {len(digests[second]):,} {second} examples"
+                found.append(f"{dataset.name}: {share} are also in {first}")
     return found

@@ -36,7 +36,8 @@ def california_housing(
 
     Returns:
         x ``(n, 8)`` float32: longitude, latitude, median age, rooms, bedrooms, population, households,
-        median income, unscaled (and the ratios); y ``(n,)`` float32: the median house value in `target_unit` dollars.
+        median income, unscaled (and the ratios: ``(n, 11)``); y ``(n,)`` float32: the median house value in
+        `target_unit` dollars.
 
     Raises:
         CnnbenchError: the file is nowhere and cannot be downloaded, or is damaged.

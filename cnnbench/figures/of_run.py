@@ -30,7 +30,8 @@ def figures_of_run(
         dataset: of the run.
         history: one entry per epoch.
         best_epoch: from 1.
-        outputs: of the best checkpoint for the test split, probabilities ``(n, classes)`` or values ``(n, 1)``.
+        outputs: of the best checkpoint for the test split: probabilities ``(n, classes)`` or ``(n, 1)``,
+            or values ``(n, 1)``.
         augment: from images and labels to augmented images; None where the run has no augmentation.
 
     Yields:
