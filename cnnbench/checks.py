@@ -27,6 +27,8 @@ ALLOWED = (
         for room in ("augmentation", "callbacks", "datasets", "layers", "losses", "models", "schedules")
     ),
 )  # fmt: skip
+# In an allowed room, but they write, delete or send where the config says; the run folder has the same.
+REFUSED = ("BackupAndRestore", "CSVLogger", "ModelCheckpoint", "RemoteMonitor", "TensorBoard")
 # What the data decide is passed by the run; a config cannot set it.
 GIVEN_BY_RUN = {
     "model": ("input_shape", "outputs"),
@@ -120,6 +122,11 @@ def _allowed_signature(path: str, target: str, allowed: Sequence[str]) -> Signat
         raise CnnbenchError(
             f"{path}._target_={target} is {found.path}, which is no part of a model, data set or training",
             "a config may name layers, losses, optimizers, callbacks, … but not every function",
+        )
+    if found.path.startswith("keras.") and found.path.rpartition(".")[2] in REFUSED:
+        raise CnnbenchError(
+            f"{path}._target_={target} may write or send anything anywhere",
+            "every run keeps history.csv and best.keras; or subclass it in a plugin of your own",
         )
     return found
 
