@@ -99,7 +99,7 @@ def _hydra_program(arguments: Sequence[str]) -> int:
 def _prepare_sweep(overrides: Sequence[str], config_dir: str | None) -> Path:
     """Check every run of a sweep before the first one starts, and make the folder that they share."""
     from cnnbench import config
-    from cnnbench.results import new_sweep_folder
+    from cnnbench.files import new_sweep_folder
 
     wanted: str | None = None
     for job in config.sweep_jobs(overrides, config_dir):

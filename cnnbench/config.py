@@ -164,7 +164,7 @@ def _schedule(node: Mapping[str, Any]) -> Any:
 
 
 def _run_dir(wanted: str | None, name: str, seed: int, sweep_dir: Path | None, job: int) -> Path:
-    from cnnbench.results import new_folder
+    from cnnbench.files import new_folder
 
     if sweep_dir is not None:
         return sweep_dir / f"{job:03d}_{name}_seed{seed}"

@@ -17,6 +17,7 @@ from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
 from cnnbench.losses import MixedAccuracy
+from cnnbench.metrics import compute as final_metrics
 
 
 @dataclass(frozen=True)
@@ -200,3 +201,10 @@ def load(path: Path) -> keras.Model:
         raise CnnbenchError(
             f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]"
         ) from error
+
+
+def evaluate(model: keras.Model, task: str, y_true: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    """Loss and final metrics from a model's outputs ``(n, outputs)`` for targets ``(n,)``."""
+    penalty = float(sum(model.losses)) if model.losses else 0.0
+    column = y_true.reshape(outputs.shape) if outputs.shape[1] == 1 else y_true
+    return {"loss": float(model.loss(column, outputs)) + penalty, **final_metrics(task, y_true, outputs)}

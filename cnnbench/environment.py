@@ -14,7 +14,7 @@ from typing import Any
 
 from cnnbench import engine
 from cnnbench.datasets.core import Dataset
-from cnnbench.results import plain
+from cnnbench.files import plain
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
 # Where and how often a run happens does not change what it is.

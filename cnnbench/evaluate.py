@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.datasets.core import Dataset
 from cnnbench.errors import CnnbenchError
+from cnnbench.files import plain
 from cnnbench.report import number
-from cnnbench.results import RunFolder, plain
+from cnnbench.results import RunFolder
 from cnnbench.spec import RunSpec
 from cnnbench.trained import load_dataset, load_model, measure, require_finished
 

@@ -79,7 +79,7 @@ def export_run(
     if quantize != "none" and to != "tflite":
         raise CnnbenchError(f"--quantize {quantize} is for --format tflite", "leave it out")
     _require_packages(to)
-    path = _place(folder, to, output)
+    path = _place(folder, to, quantize, output)
     dataset = spec.dataset()
     model, notes = formats.ready_for_export(load_model(folder, spec))
     x = _some(dataset.test, EXAMPLES)
@@ -112,8 +112,9 @@ def _require_packages(to: Format) -> None:
         )
 
 
-def _place(folder: RunFolder, to: Format, output: Path | None) -> Path:
-    own = folder.export_path(f"{'saved_model' if to == 'saved_model' else 'model'}{SUFFIXES[to]}")
+def _place(folder: RunFolder, to: Format, quantize: Quantize, output: Path | None) -> Path:
+    kind = "" if quantize == "none" else f"_{quantize}"
+    own = folder.export_path("saved_model" if to == "saved_model" else f"model{kind}{SUFFIXES[to]}")
     path = own if output is None else output / own.name if output.is_dir() else output
     if output is not None and path.exists():
         raise CnnbenchError(f"{path} exists already", "remove it, or choose another --output")

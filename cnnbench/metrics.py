@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from cnnbench.errors import CnnbenchError, nearest
 
 # What is followed during training, by Keras, and so may be monitored.
 TRAINED = {"multiclass": ("accuracy",), "binary": ("accuracy",), "regression": ("mae", "rmse")}
@@ -62,3 +66,17 @@ def compute(task: str, y_true: np.ndarray, outputs: np.ndarray) -> dict[str, flo
         if len(y_true) > 1:
             figures["r2"] = sk.r2_score(y_true, values)
     return {name: float(value) for name, value in figures.items()}
+
+
+def objective_value(figures: Mapping[str, Mapping[str, float]], objective: str) -> float:
+    """The value of e.g. `val_accuracy` among the final metrics."""
+    split, _, name = objective.partition("_")
+    if split not in ("val", "test"):
+        split, name = "train", objective
+    try:
+        return figures[split][name]
+    except KeyError:
+        known = [f"{s}_{n}" if s != "train" else n for s in figures for n in figures[s]]
+        raise CnnbenchError(
+            f"objective={objective} is not a metric of this run", nearest(objective, known)
+        ) from None

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,97 +18,9 @@ import numpy as np
 import yaml
 
 from cnnbench.errors import CnnbenchError
+from cnnbench.files import atomic, damaged_file, plain, sha256, unwritable
 
 DONE, FAILED, INTERRUPTED, UNFINISHED = "done", "failed", "interrupted", "unfinished"
-
-
-def now() -> str:
-    """The time as every file here has it: ISO 8601, UTC, whole seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def new_folder(parent: Path, name: str) -> Path:
-    """Make `<parent>/<date>_<time>_<name>[_n]`; no two processes ever get the same one."""
-    stamped = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
-    suffix = 0
-    while True:
-        path = parent / (f"{stamped}_{suffix}" if suffix else stamped)
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()  # atomic: fails for the second of two that try
-        except FileExistsError as error:
-            if not parent.is_dir():
-                raise CnnbenchError(f"{parent} is a file, not a folder", "choose another run_dir") from error
-            suffix += 1
-        except OSError as error:
-            raise _unwritable(parent, error) from error
-        else:
-            return path
-
-
-def new_sweep_folder(wanted: str | None) -> Path:
-    """The folder that the runs of one sweep share: `wanted`, or a new one below outputs/.
-
-    Raises:
-        CnnbenchError: `wanted` holds something already.
-    """
-    if wanted is None:
-        return new_folder(Path("outputs"), "sweep")
-    path = Path(wanted)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise CnnbenchError(
-                f"{path} is not empty; a sweep never overwrites another", "choose a new run_dir"
-            )
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    return path
-
-
-def _unwritable(path: Path, error: OSError) -> CnnbenchError:
-    return CnnbenchError(
-        f"cannot write to {path}: {error.strerror or error}", "choose another folder with run_dir=…"
-    )
-
-
-def _damaged(path: Path, reason: object) -> CnnbenchError:
-    return CnnbenchError(f"{path} is damaged: {' '.join(str(reason).split())}")
-
-
-@contextmanager
-def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
-    """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-        with open(temporary, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def plain(value: Any) -> Any:
-    """Numpy to Python, and NaN or infinity to null, since JSON has neither."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -136,7 +45,7 @@ class RunFolder:
             with (path / "cnnbench.log").open("x"):  # of two processes that see it empty, one succeeds
                 pass
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         return cls(path)
 
     @classmethod
@@ -222,7 +131,7 @@ class RunFolder:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(directory, error) from error
+            raise unwritable(directory, error) from error
         path = directory / f"{name}.png"
         with atomic(path, "wb") as file:
             file.write(png)
@@ -303,9 +212,9 @@ class RunFolder:
         try:
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError) as error:
-            raise _damaged(path, error) from error
+            raise damaged_file(path, error) from error
         if not isinstance(loaded, dict):
-            raise _damaged(path, "it holds no mapping")
+            raise damaged_file(path, "it holds no mapping")
         return loaded
 
     @property
@@ -315,7 +224,7 @@ class RunFolder:
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
             return [json.loads(line) for line in lines]
         except ValueError as error:
-            raise _damaged(path, error) from error
+            raise damaged_file(path, error) from error
 
     @property
     def best(self) -> dict[str, Any]:
@@ -346,7 +255,7 @@ class RunFolder:
         try:
             loaded = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise _damaged(path, error) from error
+            raise damaged_file(path, error) from error
         return loaded if isinstance(loaded, dict) else {}
 
 

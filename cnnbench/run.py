@@ -14,10 +14,11 @@ import numpy as np
 
 from cnnbench import metrics
 from cnnbench.datasets.core import Dataset
-from cnnbench.datasets.splits import leaks, with_validation
+from cnnbench.datasets.splits import class_weights, leaks, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.figures.of_run import figures_of_run
-from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder, now
+from cnnbench.files import now
+from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary
 from cnnbench.startup import import_tensorflow
 
@@ -158,7 +159,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         outputs = {}
         for name, feed in held_out.items():
             outputs[name] = engine.predict(best_model, feed)
-            figures[name] = evaluate(best_model, dataset, name, outputs[name])
+            figures[name] = engine.evaluate(best_model, dataset.task, dataset.splits[name].y, outputs[name])
         costs = {
             "parameters": model.count_params(),
             "flops_per_example": flops,
@@ -183,7 +184,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         "input_shape": dataset.input_shape,
         "seed": spec.seed,
         "objective": objective,
-        "value": objective_value(figures, objective),
+        "value": metrics.objective_value(figures, objective),
         "metrics": figures,
         "best_epoch": best["epoch"],
         "epochs": len(history),
@@ -241,19 +242,6 @@ def _mixes(augment: Any) -> bool:
     return augment is not None and bool(augment.mixes_labels)
 
 
-def class_weights(dataset: Dataset) -> dict[int, float]:
-    """Each class's weight: the number of examples over the classes' number times the class's own examples."""
-    from sklearn.utils.class_weight import compute_class_weight
-
-    if dataset.task == "regression":
-        raise CnnbenchError(
-            "training.class_weight is for classes, but this task is regression", "set it to null"
-        )
-    present = np.unique(dataset.train.y)
-    weights = compute_class_weight("balanced", classes=present, y=dataset.train.y)
-    return {int(index): float(weight) for index, weight in zip(present, weights, strict=True)}
-
-
 def build(what: str, make: Callable[[], Any]) -> Any:
     """Call a factory; what Keras says against its values is the user's to mend, not a crash."""
     try:
@@ -263,29 +251,6 @@ def build(what: str, make: Callable[[], Any]) -> Any:
         raise CnnbenchError(
             f"cannot build the {what}: {reason}", f"check the keys of {what} (--cfg job)"
         ) from error
-
-
-def evaluate(model: Any, dataset: Dataset, split_name: str, outputs: np.ndarray) -> dict[str, float]:
-    """Loss and final metrics of one split from a model's outputs for it."""
-    y_true = dataset.splits[split_name].y
-    penalty = float(sum(model.losses)) if model.losses else 0.0
-    column = y_true.reshape(outputs.shape) if outputs.shape[1] == 1 else y_true
-    loss = float(model.loss(column, outputs)) + penalty
-    return {"loss": loss, **metrics.compute(dataset.task, y_true, outputs)}
-
-
-def objective_value(figures: dict[str, dict[str, float]], objective: str) -> float:
-    """The value of e.g. `val_accuracy` among the final metrics."""
-    split, _, name = objective.partition("_")
-    if split not in ("val", "test"):
-        split, name = "train", objective
-    try:
-        return figures[split][name]
-    except KeyError:
-        known = [f"{s}_{n}" if s != "train" else n for s in figures for n in figures[s]]
-        raise CnnbenchError(
-            f"objective={objective} is not a metric of this run", f"one of {', '.join(known)}"
-        ) from None
 
 
 def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:

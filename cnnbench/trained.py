@@ -57,7 +57,7 @@ def measure(model: Any, dataset: Dataset, split: str, batch_size: int) -> tuple[
     """Outputs ``(n, outputs)`` for every example of a split, and the loss and final metrics from them."""
     from cnnbench import engine
     from cnnbench.feed import Feed
-    from cnnbench.run import evaluate
 
-    outputs = engine.predict(model, Feed(dataset.splits[split], engine.evaluation_batch(batch_size)))
-    return outputs, evaluate(model, dataset, split, outputs)
+    examples = dataset.splits[split]
+    outputs = engine.predict(model, Feed(examples, engine.evaluation_batch(batch_size)))
+    return outputs, engine.evaluate(model, dataset.task, examples.y, outputs)

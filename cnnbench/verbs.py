@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     spec = spec_from(config, folder.path.name, folder.path)
     evaluation = evaluate.evaluate_run(folder, spec, given.split)
     if given.json:
-        _write_line(json.dumps(evaluate.as_json(evaluation), ensure_ascii=False))
+        _write_lines([json.dumps(evaluate.as_json(evaluation), ensure_ascii=False)])
         return DONE
     stdout().print(evaluate.evaluation_table(evaluation))
     for note in evaluation.notes:
@@ -152,9 +153,8 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     lines = Lines(names, given.top)
     answered = failed = 0
     for predictions in predict(model, recorded["task"], names, batches(source, BATCH)):
-        for line in map(json_line, predictions) if given.json else lines.of(predictions):
-            _write_line(line)
-        sys.stdout.flush()
+        if not _write_lines(map(json_line, predictions) if given.json else lines.of(predictions)):
+            return DONE
         errors = [f"{one.path}: {one.error}" for one in predictions if one.error is not None]
         for error in () if given.json else errors:
             stderr().print(error, markup=False, emoji=False, style="red")
@@ -218,10 +218,22 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _write_line(text: str) -> None:
-    """Past rich, which would wrap lines and take `:cat:` in a path for a picture."""
+def _write_lines(lines: Iterable[str]) -> bool:
+    """Past rich, which would wrap lines and take `:cat:` in a path for a picture.
+
+    Returns:
+        whether anybody still reads: after `| head` nobody does.
+    """
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    try:
+        for line in lines:
+            sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Or Python would complain once more when it closes the stream at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:

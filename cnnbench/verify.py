@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.results import RunFolder, sha256
+from cnnbench.files import sha256
+from cnnbench.results import RunFolder
 from cnnbench.spec import RunSpec
 from cnnbench.trained import load_dataset, load_model, measure, require_finished
 

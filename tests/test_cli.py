@@ -15,7 +15,7 @@ from conftest import TINY, Outcome
 
 from cnnbench import cli
 from cnnbench.config import options
-from cnnbench.results import new_folder
+from cnnbench.files import new_folder
 from cnnbench.verbs import VERBS
 
 Cli = Callable[..., Outcome]

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnbench import results
+from cnnbench import files
 from cnnbench.errors import CnnbenchError
-from cnnbench.results import RunFolder, atomic, find_runs, new_folder, new_sweep_folder, sha256
+from cnnbench.files import atomic, new_folder, new_sweep_folder, sha256
+from cnnbench.results import RunFolder, find_runs
 
 NOON = datetime(2026, 1, 2, 12, 0, 0)  # local time, as in the names
 
@@ -146,14 +147,14 @@ def test_processes_in_the_same_second_get_folders_of_their_own(tmp_path: Path) -
 import sys
 from pathlib import Path
 from datetime import datetime
-from cnnbench import results
+from cnnbench import files
 class StoppedClock:
     now = staticmethod(lambda timezone=None: datetime(2026, 1, 2, 12))
-results.datetime = StoppedClock
+files.datetime = StoppedClock
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(25):
-    print(results.new_folder(Path(sys.argv[1]), "cnn_digits").name)
+    print(files.new_folder(Path(sys.argv[1]), "cnn_digits").name)
 """
     processes = [
         subprocess.Popen(

@@ -25,11 +25,13 @@ from cnnbench.datasets.splits import with_validation
 from cnnbench.datasets.synthetic import synthetic
 from cnnbench.datasets.tabular import diabetes
 from cnnbench.errors import CnnbenchError
+from cnnbench.files import sha256
 from cnnbench.losses import SmoothedCrossentropy
+from cnnbench.metrics import objective_value
 from cnnbench.models.cnn import cnn
 from cnnbench.models.mlp import mlp
-from cnnbench.results import RunFolder, sha256
-from cnnbench.run import objective_value, run
+from cnnbench.results import RunFolder
+from cnnbench.run import run
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary, Training
 
 PNG = b"\x89PNG\r\n\x1a\n"

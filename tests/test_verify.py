@@ -12,7 +12,8 @@ import pytest
 
 from cnnbench.config import spec_from
 from cnnbench.errors import CnnbenchError
-from cnnbench.results import RunFolder, sha256
+from cnnbench.files import sha256
+from cnnbench.results import RunFolder
 from cnnbench.spec import RunSpec
 from cnnbench.verify import Verdict, verify
 

@@ -64,3 +64,16 @@ def leaks(dataset: Dataset) -> list[str]:
                 share = f"{count:,} of {len(digests[second]):,} {second} examples"
                 found.append(f"{dataset.name}: {share} are also in {first}")
     return found
+
+
+def class_weights(dataset: Dataset) -> dict[int, float]:
+    """Each class's weight: the number of examples over the classes' number times the class's own examples."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    if dataset.task == "regression":
+        raise CnnbenchError(
+            "training.class_weight is for classes, but this task is regression", "set it to null"
+        )
+    present = np.unique(dataset.train.y)
+    weights = compute_class_weight("balanced", classes=present, y=dataset.train.y)
+    return {int(index): float(weight) for index, weight in zip(present, weights, strict=True)}

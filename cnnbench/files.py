@@ -1,0 +1,105 @@
+"""Files and folders that are whole or absent, and never shared by accident."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench.errors import CnnbenchError
+
+
+def now() -> str:
+    """The time as every file here has it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make `<parent>/<date>_<time>_<name>[_n]`; no two processes ever get the same one."""
+    stamped = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    suffix = 0
+    while True:
+        path = parent / (f"{stamped}_{suffix}" if suffix else stamped)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()  # atomic: fails for the second of two that try
+        except FileExistsError as error:
+            if not parent.is_dir():
+                raise CnnbenchError(f"{parent} is a file, not a folder", "choose another run_dir") from error
+            suffix += 1
+        except OSError as error:
+            raise unwritable(parent, error) from error
+        else:
+            return path
+
+
+def new_sweep_folder(wanted: str | None) -> Path:
+    """The folder that the runs of one sweep share: `wanted`, or a new one below outputs/.
+
+    Raises:
+        CnnbenchError: `wanted` holds something already.
+    """
+    if wanted is None:
+        return new_folder(Path("outputs"), "sweep")
+    path = Path(wanted)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise CnnbenchError(
+                f"{path} is not empty; a sweep never overwrites another", "choose a new run_dir"
+            )
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return path
+
+
+def unwritable(path: Path, error: OSError) -> CnnbenchError:
+    return CnnbenchError(
+        f"cannot write to {path}: {error.strerror or error}", "choose another folder with run_dir=…"
+    )
+
+
+def damaged_file(path: Path, reason: object) -> CnnbenchError:
+    return CnnbenchError(f"{path} is damaged: {' '.join(str(reason).split())}")
+
+
+@contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
+    """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        with open(temporary, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """Numpy to Python, and NaN or infinity to null, since JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
