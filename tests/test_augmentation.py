@@ -16,7 +16,7 @@ from scipy.ndimage import affine_transform
 
 from cnnbench.augmentation import Augmentation, augmentation, blending
 from cnnbench.augmentation.operations import NAMES, Draws
-from cnnbench.augmentation.pixels import Pixels, reflect
+from cnnbench.augmentation.pixels import OUTSIDE, Pixels, ways
 from cnnbench.config import CONF_DIR
 from cnnbench.errors import CnnbenchError
 from cnnbench.losses import MixedAccuracy, SmoothedCrossentropy
@@ -68,8 +68,18 @@ def drawn(count: int, first: int = 1) -> dict[str, np.ndarray]:
     return {name: draws[name].numpy().astype(np.float64) for name in NAMES}
 
 
-def whole(row: np.ndarray, first: int, last: int) -> np.ndarray:
-    return np.floor(row * (last - first + 1)).astype(int) + first
+def whole(row: np.ndarray, count: int) -> np.ndarray:
+    return np.floor(row * count).astype(int)
+
+
+def moved(count: int, reach: tuple[int, int], flips: tuple[bool, bool], first: int = 1) -> tuple[Any, ...]:
+    """The drawn shifts and flips of both axes, as `slow_crop_flip` wants them."""
+    shifts, turned = [], []
+    for axis, most, flipped in zip("yx", reach, flips, strict=True):
+        way = whole(drawn(count, first)[f"way_{axis}"], (2 * most + 1) * (1 + flipped))
+        shifts.append(way // (1 + flipped) - most)
+        turned.append(way % 2 == 1 if flipped else np.zeros(count, bool))
+    return (*shifts, *turned)
 
 
 def options(name: str) -> dict[str, Any]:
@@ -133,17 +143,37 @@ def slow_warp(images: np.ndarray, angle: Any, zoom: Any, dy: Any, dx: Any, mode:
 # Every operation, for parameters of our own.
 
 
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("mode", ["zero", "reflect"])
+@pytest.mark.parametrize(("size", "reach"), [(1, 0), (1, 2), (5, 0), (5, 2), (4, 30)])
+def test_ways_are_every_shift_as_it_is_and_flipped(size: int, reach: int, mode: str, flips: bool) -> None:
+    expected = []
+    for shift in range(-reach, reach + 1):
+        places = range(shift, shift + size)
+        if mode == "reflect":
+            row = [mirrored(place, size) for place in places]
+        else:
+            row = [place if 0 <= place < size else OUTSIDE for place in places]
+        expected += [row, row[::-1]] if flips else [row]
+    np.testing.assert_array_equal(ways(size, reach, flips, mode), expected)
+
+
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_crop_and_flips_match_the_reference(shape: tuple[int, ...], dtype: Any, mode: str) -> None:
-    images, count = noise(shape, dtype), shape[0]
+    images, (count, height, width, _) = noise(shape, dtype), shape
     rng = np.random.default_rng(1)
     for reach in (0, 3, 40):  # farther than any side too: black, or mirrored again and again
-        dy, dx = rng.integers(-reach, reach + 1, (2, count), dtype=np.int32)
+        dy, dx = rng.integers(-reach, reach + 1, (2, count))
         flip_y, flip_x = rng.random((2, count)) < 0.5
         pixels = Pixels(tf.constant(images))
-        pixels.crop_flip(dy, dx, flip_y, flip_x, mode)
+        pixels.crop_flip(
+            tf.constant(2 * (dy + reach) + flip_y, tf.int32),
+            tf.constant(2 * (dx + reach) + flip_x, tf.int32),
+            ways(height, reach, True, mode),
+            ways(width, reach, True, mode),
+        )
         changed = pixels.gather()
         assert changed.dtype == dtype
         np.testing.assert_array_equal(changed, slow_crop_flip(images, dy, dx, flip_y, flip_x, mode))
@@ -172,8 +202,8 @@ def test_an_odd_cutout_in_the_middle_has_its_full_area_and_a_quarter_in_the_corn
 def test_cutout_lies_over_the_black_padding_too() -> None:
     images = np.full((1, 8, 8, 1), 7, np.uint8)
     pixels = Pixels(tf.constant(images))
-    nothing = np.zeros(1, bool)
-    pixels.crop_flip(np.array([5], np.int32), np.array([0], np.int32), nothing, nothing, "zero")
+    down, same = ways(8, 5, False, "zero"), ways(8, 0, False, "zero")
+    pixels.crop_flip(np.array([10], np.int32), np.array([0], np.int32), down, same)
     pixels.cutout(np.array([7], np.int32), np.array([4], np.int32), 3, np.full((1, 1), 9, np.uint8))
     expected = np.zeros((8, 8), int)
     expected[:3] = 7
@@ -233,16 +263,6 @@ def test_zoom_above_one_magnifies() -> None:
     assert larger.numpy().sum() > 2 * images.sum(dtype=int)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5])
-def test_reflect_mirrors_at_the_edge_pixels(size: int) -> None:
-    positions = np.arange(-25, 25, dtype=np.int32)
-    expected = [mirrored(position, size) for position in positions]
-    np.testing.assert_array_equal(reflect(tf.constant(positions), size), expected)
-    np.testing.assert_array_equal(reflect(tf.constant(positions, tf.float32), size), expected)
-    if size > 1:
-        assert reflect(tf.constant([-0.25, size - 0.75]), size).numpy() == pytest.approx([0.25, size - 1.25])
-
-
 def test_brightness_and_contrast_match_the_reference_and_stay_within_bytes() -> None:
     images = noise((4, 6, 5, 3))
     brightness, contrast = np.array([1, 1.9, 0.5, 1.5]), np.array([1, 1, 1.5, 1.9])
@@ -272,8 +292,8 @@ def test_beta_has_the_moments_and_the_quantiles_of_its_distribution() -> None:
 
 
 def test_whole_draws_reach_both_ends_and_never_further() -> None:
-    values = Draws(seed(), 100_000).whole("crop_y", -4, 4).numpy()
-    assert np.unique(values).tolist() == list(range(-4, 5))
+    values = Draws(seed(), 100_000).whole("way_y", 9).numpy()
+    assert np.unique(values).tolist() == list(range(9))
     counts = np.unique(values, return_counts=True)[1]
     assert counts.min() > 0.95 * 100_000 / 9
     # The largest number that can be drawn, times any count.
@@ -296,16 +316,8 @@ def test_crop_translation_and_flips_follow_the_draws(shape: tuple[int, ...], mod
         "translation": 0.3,
     }
     changed, y = apply(settings, images)
-    draws = drawn(count)
-    most_y, most_x = round(0.3 * height), round(0.3 * width)
-    expected = slow_crop_flip(
-        images,
-        whole(draws["crop_y"], -3, 3) + whole(draws["shift_y"], -most_y, most_y),
-        whole(draws["crop_x"], -3, 3) + whole(draws["shift_x"], -most_x, most_x),
-        draws["flip_y"] < 0.5,
-        draws["flip_x"] < 0.5,
-        mode,
-    )
+    reach = 3 + round(0.3 * height), 3 + round(0.3 * width)
+    expected = slow_crop_flip(images, *moved(count, reach, (True, True)), mode)
     np.testing.assert_array_equal(changed, expected)
     np.testing.assert_array_equal(y, labels(count))
 
@@ -317,18 +329,24 @@ def test_cutout_follows_the_draws(shape: tuple[int, ...], fill: str) -> None:
     changed, _ = apply({"cutout": 4, "cutout_fill": fill}, images)
     draws = drawn(count)
     colours = images.mean((1, 2)).round() if fill == "mean" else np.zeros((count, shape[3]))
-    centre = whole(draws["cutout_y"], 0, height - 1), whole(draws["cutout_x"], 0, width - 1)
+    centre = whole(draws["cutout_y"], height), whole(draws["cutout_x"], width)
     np.testing.assert_array_equal(changed, slow_cutout(images, *centre, 4, colours))
 
 
+@pytest.mark.parametrize("mode", ["zero", "reflect"])
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_rotation_and_scale_follow_the_draws_and_are_rounded(shape: tuple[int, ...]) -> None:
-    images = noise(shape)
-    changed, _ = apply({"rotation": 30.0, "scale": 0.3}, images)
-    draws = drawn(shape[0])
+def test_rotation_and_scale_follow_the_draws_and_are_rounded(
+    shape: tuple[int, ...], flips: tuple[bool, bool], mode: str
+) -> None:
+    images, count = noise(shape), shape[0]
+    settings = {"rotation": 30.0, "scale": 0.3, "crop_padding": 2, "crop_mode": mode}
+    changed, _ = apply({**settings, "vertical_flip": flips[0], "horizontal_flip": flips[1]}, images)
+    draws = drawn(count)
     angle, zoom = np.radians(30) * (2 * draws["angle"] - 1), 1 + 0.3 * (2 * draws["zoom"] - 1)
-    nowhere = np.zeros(shape[0])
-    expected = slow_warp(images, angle, zoom, nowhere, nowhere, "zero")
+    dy, dx, *turned = moved(count, (2, 2), flips)
+    nowhere = np.zeros(count, int)
+    expected = slow_crop_flip(slow_warp(images, angle, zoom, dy, dx, mode), nowhere, nowhere, *turned)
     assert np.abs(changed - expected).max() < 0.52
     assert abs((changed - expected).mean()) < 0.05  # cut off instead of rounded it would be -0.5
 
@@ -421,6 +439,9 @@ def test_switching_an_operation_on_leaves_the_others_as_they_were() -> None:
     plain, _ = apply({"crop_padding": 4, "horizontal_flip": True}, images)
     with_cutout, _ = apply({"crop_padding": 4, "horizontal_flip": True, "cutout": 2}, images)
     assert (plain != with_cutout).any(3).sum((1, 2)).max() <= 4
+    unflipped, _ = apply({"crop_padding": 4}, images)
+    for one, other in zip(plain, unflipped, strict=True):
+        assert (one == other).all() or (one == other[:, ::-1]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnbench import files
+import cnnbench.files
 from cnnbench.errors import CnnbenchError
 from cnnbench.files import atomic, new_folder, new_sweep_folder, sha256
 from cnnbench.results import RunFolder, find_runs
@@ -36,7 +36,7 @@ class StoppedClock:
 
 @pytest.fixture
 def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "datetime", StoppedClock)
+    monkeypatch.setattr(cnnbench.files, "datetime", StoppedClock)
 
 
 @pytest.fixture
@@ -352,6 +352,11 @@ def test_runs_are_found_at_and_below_each_place_once_and_in_the_order_of_their_n
     assert sorted(shown) == sorted(names)
     assert [name for name in shown if "/" not in name] == alone
     assert [name for name in shown if name.count("/") == 1] == swept
+
+
+def test_digits_that_are_no_numbers_are_letters_in_a_name(tmp_path: Path) -> None:
+    record(tmp_path / "run_1²2")
+    assert len(find_runs([tmp_path])) == 1
 
 
 def test_a_place_that_is_not_there_is_wrong_input(tmp_path: Path) -> None:

@@ -21,9 +21,6 @@ FAR = 2**29  # beyond every pixel of a batch, and twice it is still an int32
 class Pixels:
     """Which pixel of a batch lands where. Methods change the plan, `gather` carries it out.
 
-    What can be known of an axis beforehand comes from tables: beside a training a small operation costs ten
-    times what it costs alone, so that their number counts.
-
     Args:
         images: ``(batch, height, width, channels)``, any type; all but the batch static.
     """

@@ -1,0 +1,45 @@
+"""One small trained run per kind of task, made when first asked for and shared by the tests that look into runs."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from cnnbench.config import compose, plain, spec_from
+from cnnbench.results import RunFolder
+from cnnbench.run import run
+from cnnbench.spec import RunSpec
+
+SYNTHETIC = ("dataset=synthetic", "dataset.examples=300", "dataset.noise=0.1", "training.batch_size=16")
+SMALL_CNN = ("model.filters=[4,8]", "model.dense_units=[8]", "training.epochs=4", "device=cpu")
+KINDS = {
+    "multiclass": (*SYNTHETIC, "dataset.classes=3", "dataset.size=8", *SMALL_CNN),
+    "binary": (*SYNTHETIC, "dataset.classes=2", "dataset.size=12", "dataset.channels=3", *SMALL_CNN),
+    "regression": ("dataset=diabetes", "model=mlp", "model.units=[8]", "training.epochs=2", "device=cpu"),
+    "mlp": (
+        *SYNTHETIC,
+        "dataset.classes=3",
+        "dataset.size=8",
+        "model=mlp",
+        "training.epochs=2",
+        "device=cpu",
+    ),
+}
+
+
+@cache
+def trained(kind: str) -> RunFolder:
+    """The folder of a finished run; copy it before changing anything in it."""
+    place = Path(tempfile.mkdtemp(prefix="cnnbench_tests_"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    overrides = KINDS[kind]
+    config = plain(compose(overrides), overrides)
+    run(spec_from(config, kind, place / "run", overrides))
+    return RunFolder(place / "run")
+
+
+def spec_of(folder: RunFolder) -> RunSpec:
+    return spec_from(folder.config, folder.path.name, folder.path)
