@@ -1,4 +1,4 @@
-"""One small trained run per kind of task, made when first asked for and shared by the tests that look into runs."""
+"""One small trained run per kind of task, made when first asked for and shared by several test files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trained(kind: str) -> RunFolder:
     place = Path(tempfile.mkdtemp(prefix="cnnbench_tests_"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     overrides = KINDS[kind]
-    config = plain(compose(overrides), overrides)
+    config = plain(compose(overrides))
     run(spec_from(config, kind, place / "run", overrides))
     return RunFolder(place / "run")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,7 +109,9 @@ def test_in_a_pipe_each_epoch_is_one_plain_line() -> None:
     assert len(lines) == 3
 
 
-def test_in_a_terminal_a_bar_moves_with_the_steps() -> None:
+def test_in_a_terminal_a_bar_moves_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([0.0, 100.0, 102.0])  # when the terminal is made, an epoch begins, a step is done
+    monkeypatch.setattr("cnnbench.terminal.time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     screen, out = console(is_terminal=True)
     terminal = Terminal(screen)
     terminal.started(SUMMARY)
@@ -118,10 +121,10 @@ def test_in_a_terminal_a_bar_moves_with_the_steps() -> None:
     terminal.epoch_started(2)
     terminal.step(10, {"loss": 0.25})
     assert task.completed == 31
-    assert task.fields == {"epoch": "2/3", "metrics": "loss 0.2500"}
+    assert task.fields == {"epoch": "2/3", "metrics": "loss 0.2500", "rate": "308 examples/s"}
     terminal.progress.refresh()
     assert "epoch 2/3" in out.getvalue()
-    assert "loss 0.2500" in out.getvalue()
+    assert "loss 0.2500  308 examples/s" in out.getvalue()
     terminal.close()
 
 

@@ -49,7 +49,8 @@ def augmentation(
         horizontal_flip: left to right, with probability 1/2.
         vertical_flip: upside down, with probability 1/2.
         rotation: degrees, the most either way, bilinear.
-        translation: fraction of the side, the most either way, in whole pixels.
+        translation: fraction of the side, the most either way, in whole pixels; with `crop_padding` too the
+            image is shifted by up to the sum of both.
         scale: by a factor of 1 - `scale` to 1 + `scale`, bilinear.
         cutout: side in pixels of a square whose centre is anywhere in the image, so that a part of it may
             lie outside (DeVries & Taylor 2017).
