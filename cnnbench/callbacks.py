@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from cnnbench.diagnose import snapshot
+from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.feed import Feed
 
 
@@ -57,6 +58,8 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.write: Callable[[Callable[[Path], object], Mapping[str, Any]], None] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.monitor not in (logs or {}):
+            raise CnnbenchError(f"monitor={self.monitor} does not exist", nearest(self.monitor, logs or {}))
         value = float((logs or {})[self.monitor])
         if not math.isfinite(value):
             return

@@ -82,7 +82,8 @@ def _rank(runs: Sequence[RunFolder]) -> list[Group]:
         _group(members, _readable(flat[members[0].path], shown, members[0].metrics["name"]))
         for members in grouped.values()
     ]
-    return sorted(groups, key=lambda group: -group.mean if larger_is_better(group.objective) else group.mean)
+    sign = -1 if larger_is_better(runs[0].metrics["objective"]) else 1
+    return sorted(groups, key=lambda group: (math.isnan(group.mean), sign * group.mean))
 
 
 def _group(members: list[RunFolder], differs: dict[str, Any]) -> Group:
@@ -93,9 +94,9 @@ def _group(members: list[RunFolder], differs: dict[str, Any]) -> Group:
         overrides=[o for o in members[0].overrides if o.partition("=")[0].lstrip("+") not in NOT_COMPARED],
         runs=members,
         objective=metrics[0]["objective"],
-        values=[entry["value"] for entry in metrics],
+        values=[_number(entry["value"]) for entry in metrics],
         test={
-            name: statistics.fmean(entry["metrics"]["test"][name] for entry in metrics)
+            name: statistics.fmean(_number(entry["metrics"]["test"].get(name)) for entry in metrics)
             for name in metrics[0]["metrics"]["test"]
         },
         cost={
@@ -104,6 +105,11 @@ def _group(members: list[RunFolder], differs: dict[str, Any]) -> Group:
             "examples_per_second": statistics.fmean(cost["examples_per_second"] for cost in costs),
         },
     )
+
+
+def _number(value: float | None) -> float:
+    """What was NaN or infinite stands as null in the file."""
+    return math.nan if value is None else value
 
 
 def _goes_without_saying(key: str, differing: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:

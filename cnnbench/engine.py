@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
 from cnnbench.losses import MixedAccuracy
 from cnnbench.metrics import compute as final_metrics
+
+
+log = logging.getLogger("cnnbench")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,11 @@ def adapt(model: keras.Model, split: Split) -> None:
         if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
             until = keras.Model(model.inputs[0], layer.input)
             layer.adapt(until(tf.cast(piece, "float32"), training=False) for piece in split.pieces())
+        elif any(
+            isinstance(inner, keras.layers.Normalization) and inner.input_mean is None
+            for inner in getattr(layer, "layers", [])
+        ):
+            log.warning("the Normalization inside %s is not adapted: it does nothing", layer.name)
 
 
 def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: int, on_gpu: bool) -> int:

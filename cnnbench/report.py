@@ -41,6 +41,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
 
 
+def fixed(value: float) -> str:
+    """Four decimals, so that a column of scores lines up."""
+    return f"{value:.4f}" if math.isfinite(value) else "–"
+
+
 def count(value: float, unit: str = "") -> str:
     """1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
     for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -86,8 +91,8 @@ def _ranking(groups: Sequence[Group]) -> Table:
             str(rank),
             *(escape(_cell(group, key)) for key in keys),
             str(len(group.runs)),
-            f"{group.mean:.4f}{spread}",
-            f"{group.test[test]:.4f}",
+            f"{fixed(group.mean)}{spread}",
+            fixed(group.test[test]),
             count(group.cost["parameters"]),
             duration(group.cost["seconds"]),
             number(group.cost["examples_per_second"]),

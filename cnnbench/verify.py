@@ -61,6 +61,8 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
             continue
         _, measured = measure(model, dataset, split, spec.training.batch_size)
         for name, value in recorded.items():
-            agrees = math.isclose(value, measured[name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-            rows.append((f"{split} {name}", value, measured[name], agrees))
+            stored = math.nan if value is None else value  # NaN and infinity stand as null in the file
+            agrees = math.isclose(stored, measured[name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+            same = agrees or not (math.isfinite(stored) or math.isfinite(measured[name]))
+            rows.append((f"{split} {name}", stored, measured[name], same))
     return Verdict(rows, complaints)

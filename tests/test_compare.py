@@ -245,3 +245,16 @@ def test_a_value_with_brackets_is_text_in_the_table(runs: Runs) -> None:
     runs.add(0.5, model={**CNN, "filters": ["[bold]"]})
     runs.add(0.5, model={**CNN, "filters": [1]})
     assert "['[bold]']" in rendered(runs.compare())
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_rmse"])
+def test_a_figure_that_is_not_finite_neither_stops_the_ranking_nor_wins_it(
+    runs: Runs, objective: str
+) -> None:
+    runs.add(math.nan, objective, training={"epochs": 1})
+    runs.add(0.5, objective, training={"epochs": 2})
+    best, last = runs.groups
+    assert best.mean == 0.5
+    assert math.isnan(last.mean)
+    assert math.isnan(last.test[objective.partition("_")[2]])
+    assert "nan" not in rendered(runs.compare())

@@ -428,3 +428,12 @@ def test_code_that_nobody_registered_is_wrong_input(tmp_path: Path) -> None:
     keras.Sequential([keras.Input((2,)), Unregistered()]).save(tmp_path / "best.keras")
     with pytest.raises(CnnbenchError, match="plugins"):
         engine.load(tmp_path / "best.keras")
+
+
+def test_a_normalization_out_of_reach_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Normalization()], name="inner")
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inner(inputs)))
+    with caplog.at_level("WARNING", logger="cnnbench"):
+        engine.adapt(model, Split(np.ones((4, 2), np.float32), np.zeros(4, np.float32)))
+    assert "inside inner is not adapted" in caplog.text
