@@ -20,7 +20,6 @@ from cnnbench.feed import Feed
 from cnnbench.losses import MixedAccuracy
 from cnnbench.metrics import compute as final_metrics
 
-
 log = logging.getLogger("cnnbench")
 
 

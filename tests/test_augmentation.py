@@ -15,7 +15,7 @@ import yaml
 from scipy.ndimage import affine_transform
 
 from cnnbench.augmentation import Augmentation, augmentation, blending
-from cnnbench.augmentation.operations import NAMES, Draws
+from cnnbench.augmentation.draws import NAMES, Draws
 from cnnbench.augmentation.pixels import OUTSIDE, Pixels, ways
 from cnnbench.config import CONF_DIR
 from cnnbench.errors import CnnbenchError
@@ -299,6 +299,18 @@ def test_whole_draws_reach_both_ends_and_never_further() -> None:
     # The largest number that can be drawn, times any count.
     largest, counts = np.float32(1 - 2.0**-23), np.arange(1, 5000, dtype=np.float32)
     assert (np.floor(largest * counts) < counts).all()
+
+
+def test_draws_are_uniform_and_independent_of_their_neighbours_in_every_direction() -> None:
+    # The seeds of a training are consecutive, and they are Philox's key as they are.
+    draw = tf.function(lambda step: tf.stack([Draws(tf.stack([1, step]), 64)[name] for name in NAMES]))
+    table = np.stack([draw(tf.constant(step)).numpy() for step in range(400)])  # seed, name, example
+    standard = (table - 0.5) * math.sqrt(12)
+    assert abs(standard.mean()) * math.sqrt(table.size) < 4
+    assert standard.var() == pytest.approx(1, abs=0.01)
+    for axis in range(3):
+        product = standard * np.roll(standard, 1, axis)
+        assert abs(product.mean()) * math.sqrt(product.size) < 4
 
 
 # The whole, for what was drawn.
