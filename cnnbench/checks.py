@@ -51,7 +51,7 @@ class RunConfig(BaseModel):
     data_dir: str | None
     objective: str | None
     plugins: list[str]
-    expected: Expected | None
+    expected: Expected | None = None
     training: Training
     model: dict[str, Any]
     dataset: dict[str, Any]

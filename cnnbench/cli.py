@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.report import DONE, FAILED, INTERRUPTED, WRONG_INPUT, stderr, stdout
+from cnnbench.report import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, WRONG_INPUT, stderr, stdout
 from cnnbench.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def main() -> int:
     except KeyboardInterrupt:
         stderr().print("interrupted", style="yellow")
         return INTERRUPTED
+    except BrokenPipeError:  # `cnnbench … | head`: nobody reads on, and that is no failure to report
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except Exception as error:
         if WANTS_TRACEBACK:
             raise

@@ -47,37 +47,17 @@ class Feed:
         self.split, self.batch_size, self.seed, self.augment = split, batch_size, seed, augment
         self.examples = len(split)
         self.steps = -(-self.examples // batch_size)
-        self.epoch = 0
+        self._order = _Order(self.examples, seed)
         with tf.device("CPU:0"):
-            targets = tf.constant(split.y)
-            take = _reader(split.x)
+            self.dataset = _batches(split, batch_size, self._order, augment, column)
 
-        def batches(order: Any, epoch: Any) -> tf.data.Dataset:
-            numbers = tf.data.Dataset.range(self.steps, output_type=tf.int32)
-            return numbers.map(
-                lambda number: (
-                    order[number * batch_size : (number + 1) * batch_size],
-                    tf.stack([tf.constant((seed or 0) % 2**31, tf.int32), epoch * self.steps + number]),
-                )
-            )
+    @property
+    def epoch(self) -> int:
+        return self._order.epoch
 
-        def examples(indices: Any, batch_seed: Any) -> Any:
-            x, y = take(indices), tf.gather(targets, indices)
-            if augment:
-                x, y = augment(x, y, batch_seed)
-            return (x, y[:, None]) if column else (x, y)
-
-        def order(_: Any) -> Any:
-            # Asked for when an epoch begins. (A `from_generator` complains when the program ends in one.)
-            indices, epoch = tf.numpy_function(self._order, [], (tf.int32, tf.int32), stateful=True)
-            return tf.ensure_shape(indices, (self.examples,)), tf.ensure_shape(epoch, ())
-
-        orders = tf.data.Dataset.range(1).map(order)
-        options = tf.data.Options()
-        options.deterministic = True
-        batched = orders.flat_map(batches).map(examples, num_parallel_calls=2)
-        known = batched.apply(tf.data.experimental.assert_cardinality(self.steps))
-        self.dataset = known.prefetch(2).with_options(options)
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._order.epoch = epoch
 
     @property
     def augmented(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
@@ -89,11 +69,55 @@ class Feed:
             augment(tf.constant(x), tf.constant(y), tf.constant([self.seed or 0, 0]))[0]
         )
 
-    def _order(self) -> tuple[np.ndarray, np.int32]:
+
+class _Order:
+    """The order of one epoch.
+
+    TensorFlow keeps what a `numpy_function` calls for as long as the process lives: this, not the feed
+    with its examples.
+    """
+
+    def __init__(self, examples: int, seed: int | None) -> None:
+        self.examples, self.seed, self.epoch = examples, seed, 0
+
+    def __call__(self) -> tuple[np.ndarray, np.int32]:
         order = np.arange(self.examples, dtype=np.int32)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         return order, np.int32(self.epoch)
+
+
+def _batches(
+    split: Split, batch_size: int, order: _Order, augment: Augment | None, column: bool
+) -> tf.data.Dataset:
+    targets, take = tf.constant(split.y), _reader(split.x)
+    examples, seed = len(split), (order.seed or 0) % 2**31
+    steps = -(-examples // batch_size)
+
+    def draw(_: Any) -> Any:
+        # Asked for when an epoch begins. (A `from_generator` complains when the program ends in one.)
+        indices, epoch = tf.numpy_function(order, [], (tf.int32, tf.int32), stateful=True)
+        return tf.ensure_shape(indices, (examples,)), tf.ensure_shape(epoch, ())
+
+    def cut(indices: Any, epoch: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.range(steps, output_type=tf.int32).map(
+            lambda number: (
+                indices[number * batch_size : (number + 1) * batch_size],
+                tf.stack([tf.constant(seed, tf.int32), epoch * steps + number]),
+            )
+        )
+
+    def gather(indices: Any, batch_seed: Any) -> Any:
+        x, y = take(indices), tf.gather(targets, indices)
+        if augment:
+            x, y = augment(x, y, batch_seed)
+        return (x, y[:, None]) if column else (x, y)
+
+    options = tf.data.Options()
+    options.deterministic = True
+    batches = tf.data.Dataset.range(1).map(draw).flat_map(cut).map(gather, num_parallel_calls=2)
+    known = batches.apply(tf.data.experimental.assert_cardinality(steps))
+    return known.prefetch(2).with_options(options)
 
 
 def _reader(x: Examples) -> Callable[[Any], Any]:

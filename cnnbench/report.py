@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 MOST_COLUMNS = 4  # of config keys in a ranking
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit codes
+DONE, FAILED, WRONG_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141  # exit codes
 
 if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from rich.table import Table
