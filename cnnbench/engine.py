@@ -106,7 +106,9 @@ def adapt(model: keras.Model, split: Split) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
             until = keras.Model(model.inputs[0], layer.input)
-            layer.adapt(until(tf.cast(piece, "float32"), training=False) for piece in split.pieces())
+            # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.
+            forward = tf.function(lambda x, until=until: until(x, training=False), reduce_retracing=True)
+            layer.adapt(forward(tf.cast(piece, "float32")) for piece in split.pieces(256))
         elif any(
             isinstance(inner, keras.layers.Normalization) and inner.input_mean is None
             for inner in getattr(layer, "layers", [])

@@ -31,6 +31,7 @@ def transfer(
     image_size: Positive | None = None,
     trainable_from: str | None = None,
     pooling: Literal["average", "max"] = "average",
+    scale_features: bool = False,
     dense_units: Sequence[Positive] = (),
     activation: str = "relu",
     batch_normalization: BatchNormalization = False,
@@ -57,6 +58,8 @@ def transfer(
         dense_units: of hidden layers in the head; may be empty.
         activation: of these, Keras name.
         batch_normalization: of these.
+        scale_features: to mean 0 and deviation 1, measured by the run on the training split; for a frozen
+            backbone and a linear head.
         dropout: before each dense layer, the last too, as a fraction.
         backbone_arguments: further keywords of the application, such as ``{"alpha": 0.25}``.
 
@@ -79,6 +82,8 @@ def transfer(
     base = pretrained.build(backbone, x, weights, backbone_arguments or {})
     # In float32 under every precision: features may be kept and trained on.
     x = POOLING[pooling](dtype="float32", name=FEATURES)(base.output)
+    if scale_features:
+        x = layers.Normalization(axis=-1, dtype="float32", name="features_scaling")(x)
     x = dense_stack(x, dense_units, activation, batch_normalization, dropout)
     if dropout:
         x = layers.Dropout(dropout, name="outputs_dropout")(x)
