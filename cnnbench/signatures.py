@@ -121,9 +121,9 @@ def _module_file(directory: Path, name: str) -> Path | None:
 def _top_module(name: str) -> _Module | None:
     try:
         spec = importlib.util.find_spec(name)  # of a top-level name: looks, does not import
-    except ValueError:  # a name without a spec, such as __main__
+    except ValueError:  # a name without a spec
         return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    if name == "__main__" or spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     return _parse(name, Path(spec.origin))
 
