@@ -12,7 +12,9 @@ from pydantic import Field
 from cnnbench.errors import CnnbenchError
 from cnnbench.models.parts import (
     BatchNormalization,
+    Normalization,
     dense_stack,
+    flatten,
     inputs_and_scaling,
     needs_bias,
     normalize_and_activate,
@@ -38,7 +40,7 @@ def cnn(
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     dense_units: Sequence[Positive] = (128,),
     kernel_regularizer: Any = None,
-    normalization: bool = True,
+    normalization: Normalization = True,
 ) -> keras.Model:
     """Stages of convolutions and pooling, flattened into dense layers, then `outputs` raw outputs.
 
@@ -58,7 +60,7 @@ def cnn(
         dropout: before each dense layer, as a fraction.
         dense_units: of the classifier's hidden layers; may be empty.
         kernel_regularizer: of each hidden layer's kernel: a Keras name or an object.
-        normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
+        normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`), or `after_flatten`.
 
     Raises:
         CnnbenchError: the data are not images, or the stages shrink them to nothing.
@@ -86,7 +88,7 @@ def cnn(
         if pooling:
             _check_size(x, pool_size, stage, input_shape)
             x = POOLING[pooling](pool_size, name=f"pool_{stage}")(x)
-    x = layers.Flatten(name="flatten")(x)
+    x = flatten(x, normalization)
     x = dense_stack(
         x, dense_units, activation, dense_batch_normalization, dropout, kernel_regularizer=kernel_regularizer
     )

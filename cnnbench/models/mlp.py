@@ -9,7 +9,7 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from cnnbench.models.parts import BatchNormalization, dense_stack, inputs_and_scaling
+from cnnbench.models.parts import BatchNormalization, Normalization, dense_stack, flatten, inputs_and_scaling
 
 
 def mlp(
@@ -21,7 +21,7 @@ def mlp(
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     kernel_regularizer: Any = None,
     embedding: Any = None,
-    normalization: bool = True,
+    normalization: Normalization = True,
 ) -> keras.Model:
     """Flatten, then one dense layer per entry of `units`, then `outputs` raw outputs.
 
@@ -34,11 +34,11 @@ def mlp(
         dropout: before each hidden layer, as a fraction.
         kernel_regularizer: of each hidden layer's kernel: a Keras name or an object.
         embedding: a layer between the scaled inputs and the first hidden layer, such as `PeriodicEmbedding`.
-        normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
+        normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`), or `after_flatten`.
     """
     inputs, x = inputs_and_scaling(input_shape, normalization)
     if len(input_shape) > 1:
-        x = layers.Flatten(name="flatten")(x)
+        x = flatten(x, normalization)
     if embedding is not None:
         x = embedding(x)
     x = dense_stack(x, units, activation, batch_normalization, dropout, kernel_regularizer=kernel_regularizer)

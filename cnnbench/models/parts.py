@@ -10,6 +10,7 @@ from keras import layers
 
 from cnnbench.errors import CnnbenchError
 
+Normalization = bool | Literal["after_flatten"]
 BatchNormalization = bool | Literal["after_activation"]
 
 
@@ -22,21 +23,32 @@ def require_images(model: str, input_shape: Sequence[int]) -> None:
         )
 
 
-def inputs_and_scaling(input_shape: Sequence[int], normalization: bool) -> tuple[Any, Any]:
+def inputs_and_scaling(input_shape: Sequence[int], normalization: Normalization) -> tuple[Any, Any]:
     """The input tensor, and the same scaled.
 
     Args:
         input_shape: ``(height, width, channels)`` of pixels 0…255, or ``(columns,)``.
         normalization: per channel or column to mean 0 and deviation 1; the run adapts the layer on the
-            training split. Otherwise pixels are divided by 255 and columns left as they are.
+            training split. `after_flatten` leaves that to `flatten`. Otherwise pixels are divided by 255 and
+            columns left as they are.
     """
     inputs = keras.Input(shape=tuple(input_shape), name="inputs")
+    if normalization == "after_flatten":
+        return inputs, inputs
     if normalization:
         # In float32 under every precision: a mean over pixels must not be summed in 8 bits.
         return inputs, layers.Normalization(axis=-1, dtype="float32", name="normalization")(inputs)
     if len(input_shape) == 3:
         return inputs, layers.Rescaling(1 / 255, name="rescaling")(inputs)
     return inputs, inputs
+
+
+def flatten(x: Any, normalization: Normalization) -> Any:
+    """All values of an example in a row, with `after_flatten` each to mean 0 and deviation 1."""
+    x = layers.Flatten(name="flatten")(x)
+    if normalization == "after_flatten":
+        x = layers.Normalization(axis=-1, dtype="float32", name="normalization")(x)
+    return x
 
 
 def dense_stack(
