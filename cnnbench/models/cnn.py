@@ -18,6 +18,7 @@ from cnnbench.models.parts import (
     inputs_and_scaling,
     needs_bias,
     normalize_and_activate,
+    require_images,
 )
 
 Positive = Annotated[int, Field(ge=1)]
@@ -65,11 +66,7 @@ def cnn(
     Raises:
         CnnbenchError: the data are not images, or the stages shrink them to nothing.
     """
-    if len(input_shape) != 3:
-        raise CnnbenchError(
-            f"model=cnn needs images, but this data set has examples of shape {tuple(input_shape)}",
-            "use model=mlp",
-        )
+    require_images("cnn", input_shape)
     inputs, x = inputs_and_scaling(input_shape, normalization)
     for stage, width in enumerate(filters, start=1):
         for index in range(1, convolutions + 1):
