@@ -30,9 +30,9 @@ class TrainingDivergedError(RuntimeError):
 class BestCheckpoint(keras.callbacks.Callback):
     """Keep the model of the best epoch.
 
-    An epoch is better when its monitored value is finite and better than the best so far by more than
-    `min_delta`; a tie keeps the earlier epoch. Keras's `ModelCheckpoint` would take a NaN of the first
-    epoch as the best for ever.
+    An epoch is better when all its metrics and weights are finite and its monitored value is better than
+    the best so far by more than `min_delta`; a tie keeps the earlier epoch. Keras's `ModelCheckpoint` would
+    take a NaN of the first epoch as the best for ever.
 
     Args:
         monitor: a name of the epoch's logs, e.g. `val_loss`.
@@ -61,14 +61,20 @@ class BestCheckpoint(keras.callbacks.Callback):
         if self.monitor not in (logs or {}):
             raise CnnbenchError(f"monitor={self.monitor} does not exist", nearest(self.monitor, logs or {}))
         value = float((logs or {})[self.monitor])
-        if not math.isfinite(value):
+        if not all(math.isfinite(float(metric)) for metric in (logs or {}).values()):
             return
         if self.best_epoch is not None and self.sign * (value - self.best) <= self.min_delta:
             return
+        if not has_finite_weights(self.model):
+            return  # the last step broke them; its loss was measured before it
         self.best, self.best_epoch = value, epoch + 1
         if self.write is not None:
             info = {"epoch": epoch + 1, "monitor": self.monitor, "value": value, "metrics": dict(logs or {})}
             self.write((self.whole or self.model).save, info)
+
+
+def has_finite_weights(model: keras.Model) -> bool:
+    return all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f")
 
 
 class Recorder(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.errors import CnnbenchError, FolderRefusedError, nearest
 from cnnbench.report import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, WRONG_INPUT, stderr, stdout
 from cnnbench.verbs import VERBS
 
@@ -77,21 +77,30 @@ def _hydra_program(arguments: Sequence[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from cnnbench import config
+    from cnnbench.options import CONF_DIR, options
     from cnnbench.report import help_text
 
-    flags = get_args_parser().parse_args(list(arguments))
+    # Hydra reads overrides on one side of the flags only; people write `model=mlp,cnn -m seed=0,1`.
+    flags = get_args_parser().parse_intermixed_args(list(arguments))
+    sys.argv[1:] = [text for text in arguments if text not in flags.overrides] + flags.overrides
     if flags.help:
         verbs = {name: (verb.__doc__ or "") for name, verb in VERBS.items()}
-        stdout().print(help_text(config.options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
+        stdout().print(help_text(options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
         return DONE
     outcome = Outcome()
+    if flags.config_path or flags.config_name:
+        raise CnnbenchError("--config-path and --config-name are not used", "add a folder with --config-dir")
+    if flags.config_dir:
+        if not Path(flags.config_dir).is_dir():
+            raise CnnbenchError(f"--config-dir {flags.config_dir} is no folder", f"looked from {Path.cwd()}")
+        config.refuse_hydra_settings(flags.overrides, flags.config_dir)
     sweep: Path | None = None
     if flags.multirun and not (flags.cfg or flags.hydra_help or flags.info):
         sweep = _prepare_sweep(flags.overrides, flags.config_dir)
         sys.argv.append(f"hydra.sweep.dir={config.quoted(str(sweep.resolve()))}")
     # With this Hydra raises instead of printing its own message; whoever set it gets tracebacks from us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    program = hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")
+    program = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
     with config.friendly(flags.overrides, flags.config_dir):
         program(outcome.job)()
     if outcome.error is not None:
@@ -105,9 +114,13 @@ def _prepare_sweep(overrides: Sequence[str], config_dir: str | None) -> Path:
     from cnnbench.files import new_sweep_folder
 
     wanted: str | None = None
-    for job in config.sweep_jobs(overrides, config_dir):
-        composed = config.compose(job, config_dir)
-        config.check_config(config.plain(composed))
+    for number, job in enumerate(config.sweep_jobs(overrides, config_dir)):
+        try:
+            composed = config.compose(job, config_dir)
+            config.check_config(config.plain(composed))
+        except CnnbenchError as error:
+            where = f"run {number} of the sweep ({' '.join(job)})"
+            raise CnnbenchError(f"{where}: {error.message}", error.hint) from error
         wanted = composed.run_dir
     return new_sweep_folder(wanted)
 
@@ -142,6 +155,8 @@ def _run_alone(cfg: Any, node: Any) -> float:
     spec = run_spec(cfg, node.runtime.choices, node.overrides.task)
     try:
         return _run(spec)
+    except FolderRefusedError:
+        raise
     except CnnbenchError:
         RunFolder(spec.run_dir).discard_if_untrained()  # so that the same run_dir works once it is mended
         raise

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +15,20 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.options import CONF_DIR, options
+from cnnbench.startup import find_plugins
 
 if TYPE_CHECKING:
     from cnnbench.checks import RunConfig
     from cnnbench.spec import RunSpec
 
-HERE = Path(__file__).resolve().parent
-# Installed as a wheel the YAML lie inside the package, in a checkout beside it.
-CONF_DIR = next((path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir()), HERE / "conf")
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: `model=null`
 
 
@@ -45,6 +42,38 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     GlobalHydra.instance().clear()
     with friendly(overrides, config_dir), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return hydra_compose("config", [*user_dir, *overrides], return_hydra_config=True)
+
+
+def refuse_hydra_settings(overrides: Sequence[str], config_dir: str) -> None:
+    """Let a folder of options choose models and values, but not what Hydra runs and writes before any check.
+
+    Raises:
+        CnnbenchError: a file in `config_dir` sets something of Hydra's, or names plugins that were not typed.
+    """
+    typed = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
+    allowed = _hydra_settings(compose(typed))
+    for job in sweep_jobs(overrides, config_dir):
+        composed = compose(job, config_dir)
+        if _hydra_settings(composed) != allowed:
+            raise CnnbenchError(
+                f"a file in {config_dir} sets something below hydra",
+                "type such settings: hydra.key=value",
+            )
+        if composed.plugins and not any(text.lstrip("+").startswith("plugins=") for text in overrides):
+            raise CnnbenchError(
+                f"a file in {config_dir} names plugins: {list(composed.plugins)}",
+                "if you trust that code, type plugins=[…] yourself",
+            )
+
+
+def _hydra_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Hydra's node without what every composition has of its own."""
+    settings: dict[str, Any] = OmegaConf.to_container(cfg.hydra, resolve=False)  # type: ignore[assignment]
+    for key in ("runtime", "overrides", "searchpath"):
+        settings.pop(key, None)
+    for key in ("override_dirname", "config_name", "id", "num"):
+        settings["job"].pop(key, None)
+    return settings
 
 
 def sweep_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[list[str]]:
@@ -79,7 +108,7 @@ def run_spec(
     """
     config = plain(cfg)
     name = "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
-    config["plugins"] = find_plugins(config.get("plugins") or [])
+    config["plugins"] = find_plugins(config.get("plugins", []))
     checked = check_config(config)
     run_dir = _run_dir(checked.run_dir, name, checked.seed, sweep_dir, job)
     return spec_from(config, name, run_dir, overrides)
@@ -103,7 +132,7 @@ def check_config(config: Mapping[str, Any]) -> RunConfig:
     """Everything that can be checked without data and TensorFlow; see `cnnbench.checks.check`."""
     from cnnbench.checks import check  # pydantic and numpy: `--cfg job` needs neither
 
-    find_plugins(config.get("plugins") or [])
+    find_plugins(config.get("plugins", []))
     return check(config)
 
 
@@ -111,6 +140,11 @@ def spec_from(config: Mapping[str, Any], name: str, run_dir: Path, overrides: Se
     """The `RunSpec` of a plain config, e.g. of one that a run has left in its folder."""
     from cnnbench.spec import RunSpec
 
+    if config.get("made_in") == "python":
+        raise CnnbenchError(
+            f"{run_dir} was made in Python, so its data set and model are not written down",
+            "load best.keras with keras.models.load_model",
+        )
     checked = check_config(config)
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
     rate = config["optimizer"]["learning_rate"]
@@ -145,7 +179,11 @@ def _factory(node: Mapping[str, Any], without: Sequence[str] = ()) -> Any:
     kept = {key: value for key, value in node.items() if key not in without}
 
     def make(**given_by_run: Any) -> Any:
-        return instantiate(kept, _partial_=True, _convert_="all")(**given_by_run)
+        try:
+            factory = instantiate(kept, _partial_=True, _convert_="all")
+        except InstantiationException as error:  # Hydra wraps what a nested object says in pages of its own
+            raise error.__cause__ if error.__cause__ is not None else error from None
+        return factory(**given_by_run)
 
     return make
 
@@ -169,47 +207,6 @@ def _run_dir(wanted: str | None, name: str, seed: int, sweep_dir: Path | None, j
     if sweep_dir is not None:
         return sweep_dir / f"{job:03d}_{name}_seed{seed}"
     return Path(wanted) if wanted is not None else new_folder(Path("outputs"), name)
-
-
-def find_plugins(plugins: Sequence[str]) -> list[str]:
-    """Make the user's modules importable: by name from the working folder, or a path to a .py file.
-
-    Returns:
-        those found as files as absolute paths, so that a run can be read from another folder.
-
-    Raises:
-        CnnbenchError: there is no such file or module.
-    """
-    found = []
-    for plugin in plugins:
-        path = Path(plugin if plugin.endswith(".py") else f"{plugin}.py").resolve()
-        folder = str(path.parent)
-        if folder not in sys.path:
-            sys.path.append(folder)  # last, so that it hides nothing
-        if not path.is_file() and (plugin.endswith(".py") or find_spec(plugin.partition(".")[0]) is None):
-            raise CnnbenchError(f"plugins: there is no {plugin}", f"looked in {Path.cwd()}")
-        found.append(str(path) if path.is_file() else plugin)
-    return found
-
-
-def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
-    """Every group's options with the one-line description that each file begins with."""
-    found: dict[str, dict[str, str]] = {}
-    for folder in [CONF_DIR, *([Path(config_dir)] if config_dir else [])]:
-        for path in sorted(folder.rglob("*.yaml")):
-            group, option = _group_and_option(path.relative_to(folder))
-            if group:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                first = next((line for line in lines if not line.startswith("# @package")), "")
-                found.setdefault(group, {})[option] = first.lstrip("# ").strip() if first[:1] == "#" else ""
-    return found
-
-
-def _group_and_option(relative: Path) -> tuple[str, str]:
-    parts = relative.with_suffix("").parts
-    if parts[0] == "experiment":  # experiment=notes/cifar10_cnn
-        return parts[0], "/".join(parts[1:])
-    return "/".join(parts[:-1]), parts[-1]
 
 
 @contextmanager

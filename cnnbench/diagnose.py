@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,13 +97,19 @@ def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def find_bad_step(model: keras.Model, feed: Feed, before_epoch: Sequence[np.ndarray]) -> BadStep | None:
+def find_bad_step(
+    model: keras.Model,
+    feed: Feed,
+    before_epoch: Sequence[np.ndarray],
+    class_weight: Mapping[int, float] | None = None,
+) -> BadStep | None:
     """Repeat an epoch step by step up to the one that broke it.
 
     Args:
         model: compiled; it ends in the state before the bad step.
         feed: its `epoch` is the one to repeat.
         before_epoch: a `snapshot` from its beginning.
+        class_weight: as in the training.
 
     Returns:
         None where the epoch does not break again (a GPU does not add in the same order twice).
@@ -117,6 +123,7 @@ def find_bad_step(model: keras.Model, feed: Feed, before_epoch: Sequence[np.ndar
         shuffle=False,
         initial_epoch=feed.epoch,
         epochs=feed.epoch + 1,
+        class_weight=class_weight,
         callbacks=[watch],
         verbose=0,
     )

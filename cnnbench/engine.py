@@ -144,7 +144,7 @@ def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = 
             its outputs back to their unit.
     """
     activation = {"multiclass": "softmax", "binary": "sigmoid", "regression": "linear"}[task]
-    outputs = keras.layers.Activation(activation, dtype="float32", name="predictions")(model.output)
+    outputs = keras.layers.Activation(activation, dtype="float32", name="predictions")(model.outputs[0])
     if targets is not None:
         unscale = keras.layers.Normalization(
             axis=None,

@@ -23,6 +23,10 @@ class CnnbenchError(Exception):
         return f"{self.message}  Hint: {self.hint}" if self.hint else self.message
 
 
+class FolderRefusedError(CnnbenchError):
+    """A run did not get its folder, so what is in there belongs to somebody else."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names what was probably meant, and what there is."""
     names = sorted(known)

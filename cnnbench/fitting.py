@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from cnnbench import diagnose, engine
-from cnnbench.callbacks import BestCheckpoint, Recorder, TrainingDivergedError
+from cnnbench.callbacks import BestCheckpoint, Recorder, TrainingDivergedError, has_finite_weights
 from cnnbench.datasets.core import Split
 from cnnbench.feed import Feed
 from cnnbench.models.transfer import FEATURES, split_at_features, unfreeze
@@ -69,7 +69,7 @@ class Fitting:
             self._keep_last()
         if not self.folder.best_model.exists():
             monitor = self.checkpoints[0].monitor
-            raise RuntimeError(f"no epoch had a finite {monitor}, so there is no best model")
+            raise RuntimeError(f"no epoch had a finite {monitor} and finite weights: there is no best model")
 
     def _fit_head(self) -> None:
         """Train what stands on a frozen backbone, whose features are computed once."""
@@ -112,6 +112,8 @@ class Fitting:
     def _keep_last(self) -> None:
         """Without a checkpoint callback the last weights are the result."""
         if not self.checkpoints:
+            if not has_finite_weights(self.model):
+                raise TrainingDivergedError("the last step left weights that are NaN or infinite")
             history = self.folder.history
             info = {"epoch": len(history), "monitor": None, "value": None, "metrics": history[-1]}
             self.folder.write_best(self.model.save, info)
@@ -120,7 +122,7 @@ class Fitting:
         self, error: TrainingDivergedError, model: keras.Model, feed: Feed
     ) -> TrainingDivergedError:
         log.warning("%s; looking for the step that broke it", error)
-        bad = diagnose.find_bad_step(model, feed, self.recorder.before_epoch)
+        bad = diagnose.find_bad_step(model, feed, self.recorder.before_epoch, self.class_weight)
         if bad is None:
             return error
         self.folder.write_bad_step(model.save, bad.x, bad.y)

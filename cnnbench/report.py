@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,16 @@ if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from cnnbench.diagnose import Diagnosis
 
 
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence when nobody reads any more: `cnnbench … | head` must not end a training."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def stdout() -> Console:
     """The terminal; a pipe or a file is given room, so that tables are not folded to 80 columns."""
-    console = Console()
+    console = _Terminal()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 160
     return console

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, FolderRefusedError
 from cnnbench.files import atomic, damaged_file, plain, sha256, unwritable
 
 DONE, FAILED, INTERRUPTED, UNFINISHED = "done", "failed", "interrupted", "unfinished"
@@ -39,13 +39,18 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
-                raise CnnbenchError(
+                raise FolderRefusedError(
                     f"{path} is not empty; a run never overwrites another", "choose a new run_dir"
                 )
             with (path / "cnnbench.log").open("x"):  # of two processes that see it empty, one succeeds
                 pass
+        except FileExistsError as error:
+            raise FolderRefusedError(
+                f"{path} was just taken by another run, or is a file", "choose a new run_dir"
+            ) from error
         except OSError as error:
-            raise unwritable(path, error) from error
+            refused = unwritable(path, error)
+            raise FolderRefusedError(refused.message, refused.hint) from error
         return cls(path)
 
     @classmethod
@@ -74,7 +79,7 @@ class RunFolder:
             "cnnbench.log",
         ):
             (self.path / name).unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
+        if not any(self.path.iterdir()) and self.path.resolve() != Path.cwd():
             self.path.rmdir()
 
     # -- writing -------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def run(spec: RunSpec, observer: Observer | None = None) -> RunResult:
             are recorded in the folder first.
     """
     folder = RunFolder.create(spec.run_dir)
-    folder.write_config(spec.config, spec.overrides)
+    folder.write_config(spec.config or spec.as_config(), spec.overrides)
     phases = Phases()
     with folder.logging():
         log.info("cnnbench %s", " ".join(spec.overrides))
@@ -64,6 +64,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         from cnnbench.callbacks import Recorder
         from cnnbench.feed import Feed
         from cnnbench.fitting import Fitting
+        from cnnbench.models.transfer import check_layer
 
     with phases("build"):
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
@@ -72,6 +73,8 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         model = engine.with_activation(
             built, dataset.task, dataset.train.y if training.scale_targets else None
         )
+        if training.fine_tuning is not None:
+            check_layer(model, training.fine_tuning.from_layer)
         engine.adapt(model, dataset.train)
         flops = cost.flops(model)
         augmentation = build("augmentation", spec.augmentation) if spec.augmentation else None
@@ -216,6 +219,12 @@ class Phases:
 
 
 def check_task(spec: RunSpec, dataset: Dataset) -> None:
+    """What could not be checked before the data set said its task."""
+    if spec.training.scale_targets and dataset.task != "regression":
+        raise CnnbenchError(
+            f"training.scale_targets is for regression, not for {dataset.task}",
+            "set it to false",
+        )
     if spec.loss_tasks and dataset.task not in spec.loss_tasks:
         raise CnnbenchError(
             f"this loss is for {' or '.join(spec.loss_tasks)}, but {dataset.name} is {dataset.task}",

@@ -7,7 +7,7 @@ from typing import Annotated
 import keras
 from pydantic import Field
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def constant(initial_learning_rate: Positive) -> float:

@@ -29,7 +29,7 @@ class Expected(BaseModel):
         minutes: of training, on the machine where it was measured (two cores).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     metric: str
     low: float
@@ -46,7 +46,7 @@ class FineTuning(BaseModel):
         learning_rate: constant; smaller than in the first phase.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     from_layer: str
     epochs: Annotated[int, Field(ge=1)]
@@ -71,7 +71,7 @@ class Training(BaseModel):
         steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     epochs: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -122,6 +122,16 @@ class RunSpec:
     objective: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+
+    def as_config(self) -> dict[str, Any]:
+        """What can be written down of a spec that was not made from a config: enough to tell runs apart."""
+        named = {
+            name: getattr(value, "__qualname__", repr(value))
+            for name in ("dataset", "model", "optimizer", "learning_rate", "loss", "augmentation")
+            if (value := getattr(self, name)) is not None
+        }
+        plain = {name: getattr(self, name) for name in ("seed", "deterministic", "device")}
+        return {"made_in": "python", **plain, **named, "training": self.training.model_dump()}
 
 
 @dataclass(frozen=True)

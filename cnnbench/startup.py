@@ -1,4 +1,4 @@
-"""Importing TensorFlow once, and without its chatter."""
+"""Importing TensorFlow once, without its chatter, and the user's own modules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from cnnbench.errors import CnnbenchError
 
 log = logging.getLogger("cnnbench")
 
@@ -55,3 +59,29 @@ def stderr_to_log() -> Iterator[None]:
             captured.seek(0)
             for line in captured.read().decode(errors="replace").splitlines():
                 log.debug("TensorFlow: %s", line)
+
+
+def find_plugins(plugins: Any) -> Any:
+    """Make the user's modules importable: by name from the working folder, or a path to a .py file.
+
+    Returns:
+        those found as files as absolute paths, so that a run can be read from another folder; anything but
+        a list of texts as it came.
+
+    Raises:
+        CnnbenchError: there is no such file or module.
+    """
+    if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):
+        return plugins  # the check of the config says what is wrong with it
+    found = []
+    for plugin in plugins:
+        if module_name(plugin).partition(".")[0] in (*sys.stdlib_module_names, "__main__"):
+            raise CnnbenchError(f"plugins: {plugin} is part of Python, not of yours", "name your own module")
+        path = Path(plugin if plugin.endswith(".py") else f"{plugin}.py").resolve()
+        folder = str(path.parent)
+        if folder not in sys.path:
+            sys.path.append(folder)  # last, so that it hides nothing
+        if not path.is_file() and (plugin.endswith(".py") or find_spec(plugin.partition(".")[0]) is None):
+            raise CnnbenchError(f"plugins: there is no {plugin}", f"looked in {Path.cwd()}")
+        found.append(str(path) if path.is_file() else plugin)
+    return found

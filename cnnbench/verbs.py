@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Every option of every config group, or of one, in one line."""
-    from cnnbench.config import options
+    from cnnbench.options import options
     from cnnbench.report import options_text
 
     parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")

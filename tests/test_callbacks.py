@@ -18,6 +18,9 @@ NAN, INF = math.nan, math.inf
 class FakeModel:
     def save(self, path: object) -> None: ...
 
+    def get_weights(self) -> list[np.ndarray]:
+        return [np.zeros(2, np.float32)]
+
 
 def written(
     values: Sequence[float], mode: str = "min", min_delta: float = 0.0, monitor: str = "val_loss"
@@ -179,3 +182,17 @@ def test_a_loss_that_is_not_finite_ends_the_training(bad: float, chained: int) -
     with pytest.raises(TrainingDivergedError, match="epoch 1"):
         fit([told.recorder(10, 5)], y, steps_per_execution=chained)
     assert told.entries == []
+
+
+def test_an_epoch_whose_weights_are_broken_is_not_the_best() -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    checkpoint = BestCheckpoint("accuracy", "max")
+    checkpoint.set_model(model)
+    written: list[int] = []
+    checkpoint.write = lambda save, info: written.append(info["epoch"])
+    checkpoint.on_epoch_end(0, {"accuracy": 0.5, "val_loss": math.nan})
+    model.layers[0].kernel.assign([[math.inf]])
+    checkpoint.on_epoch_end(1, {"accuracy": 0.6, "val_loss": 1.0})
+    model.layers[0].kernel.assign([[1.0]])
+    checkpoint.on_epoch_end(2, {"accuracy": 0.1, "val_loss": 1.0})
+    assert written == [3]

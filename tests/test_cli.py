@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,8 @@ import yaml
 from conftest import TINY, Outcome
 
 from cnnbench import cli
-from cnnbench.config import options
 from cnnbench.files import new_folder
+from cnnbench.options import options
 from cnnbench.verbs import VERBS
 
 Cli = Callable[..., Outcome]
@@ -427,3 +429,92 @@ def test_the_module_can_be_run_and_returns_the_exit_code(run_python: Cli) -> Non
     )
     outcome = run_python(code, "seed=-1")
     assert outcome.exit_code == cli.WRONG_INPUT == 2
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("own", ["hydra: {run: {dir: ./elsewhere}}", "hydra: {job: {chdir: true}}"])
+def test_a_folder_of_options_cannot_set_what_hydra_does(
+    folder: Path, run_cli: Callable[..., Outcome], own: str
+) -> None:
+    write(folder / "theirs" / "experiment" / "evil.yaml", f"# @package _global_\n# evil\n{own}\n")
+    outcome = run_cli("--config-dir", "theirs", "experiment=evil", *TINY)
+    assert outcome.exit_code == 2
+    assert "sets something below hydra" in outcome.err
+    assert not (folder / "elsewhere").exists()
+
+
+def test_a_folder_of_options_cannot_trust_plugins_for_the_user(
+    folder: Path, run_cli: Callable[..., Outcome]
+) -> None:
+    write(folder / "theirs" / "experiment" / "evil.yaml", "# @package _global_\n# evil\nplugins: [code]\n")
+    write(folder / "code.py", "")
+    outcome = run_cli("--config-dir", "theirs", "experiment=evil", *TINY)
+    assert outcome.exit_code == 2
+    assert "names plugins" in outcome.err
+
+
+@pytest.mark.parametrize("taken", ["mine", "."])
+def test_a_folder_that_was_refused_keeps_its_files(
+    folder: Path, run_cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    for name in ("config.yaml", "metrics.json"):
+        write(folder / "mine" / name, "kept")
+    if taken == ".":
+        monkeypatch.chdir(folder / "mine")
+    assert run_cli(f"run_dir={taken}", *TINY).exit_code == 2
+    assert [path.read_text() for path in sorted((folder / "mine").iterdir())] == ["kept", "kept"]
+
+
+def test_overrides_may_stand_on_both_sides_of_a_flag(folder: Path, run_cli: Callable[..., Outcome]) -> None:
+    outcome = run_cli("training=smoke", "-m", *TINY, "run_dir=sweep", "seed=0,1")
+    assert outcome.exit_code == 0, outcome.err
+    assert len(list((folder / "sweep").glob("*/metrics.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["plugins=3"], "valid list"),
+        (["plugins=[1]"], "valid string"),
+        (["plugins=[shutil]"], "part of Python"),
+        (["model=mlp", "model.normalization=off"], "wrong type"),
+        (["model.filters=[32.0]"], "wrong type"),
+        (["training.scale_targets=true"], "for regression"),
+        (["dataset=diabetes", "model=mlp", "training.class_weight=balanced"], "for classes"),
+        (["training.fine_tuning={from_layer: x, epochs: 1, learning_rate: 0.1}"], "pretrained backbone"),
+        (["objective=test_accuracy"], "test split"),
+        (["+callbacks.x.monitor=loss", "optimizer/learning_rate=cosine"], "no _target_"),
+        (["+callbacks.x={_target_: keras.callbacks.BackupAndRestore, backup_dir: x}"], "write or send"),
+        (["augmentation=mixup", "loss=cross_entropy"], "mixes labels"),
+        (["augmentation=mixup", "training.class_weight=balanced"], "mixes labels"),
+        (["--config-name", "x"], "--config-dir"),
+    ],
+)
+def test_what_would_go_wrong_silently_is_refused(
+    folder: Path, run_cli: Callable[..., Outcome], overrides: list[str], words: str
+) -> None:
+    outcome = run_cli(*overrides)
+    assert outcome.exit_code == 2
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(folder: Path) -> None:
+    code = "import sys; from cnnbench.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *TINY, "run_dir=run"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+    assert json.loads((folder / "run" / "metrics.json").read_text())["status"] == "done"
+
+
+def test_a_refused_sweep_says_which_run_was_meant(folder: Path, run_cli: Callable[..., Outcome]) -> None:
+    outcome = run_cli("-m", "dataset=digits,diabetes", "model=mlp", "loss=mae", "training=smoke")
+    assert outcome.exit_code == 2
+    assert "run 0 of the sweep (dataset=digits" in outcome.err

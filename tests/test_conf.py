@@ -14,10 +14,11 @@ import yaml
 from cnnbench import config
 from cnnbench.datasets.core import Dataset, Task
 from cnnbench.errors import CnnbenchError
+from cnnbench.options import CONF_DIR, group_and_option, options
 from cnnbench.spec import RunSpec
 
-FILES = sorted(config.CONF_DIR.rglob("*.yaml"))
-NAMES = [str(path.relative_to(config.CONF_DIR)) for path in FILES]
+FILES = sorted(CONF_DIR.rglob("*.yaml"))
+NAMES = [str(path.relative_to(CONF_DIR)) for path in FILES]
 # A data set of each task that is there without files and network.
 OFFLINE = {
     "multiclass": ["dataset=digits"],
@@ -177,7 +178,7 @@ BUILDERS = {
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "config.yaml"])
 def test_an_option_composes_passes_the_checks_and_is_built(name: str, folder: Path) -> None:
-    group, option = config._group_and_option(Path(name))
+    group, option = group_and_option(Path(name))
     assert group in BUILDERS, "say above how the options of this group are built"
     BUILDERS[group](option)
     assert list(folder.iterdir()) == []
@@ -197,15 +198,15 @@ def test_the_first_line_says_what_it_is(path: Path) -> None:
     assert first.startswith("# ")
     assert 10 < len(first) <= 100
     assert not first.startswith("# @")
-    name = str(path.relative_to(config.CONF_DIR))
+    name = str(path.relative_to(CONF_DIR))
     if name != "config.yaml":
-        group, option = config._group_and_option(Path(name))
-        assert config.options()[group][option] == first.removeprefix("# ")
+        group, option = group_and_option(Path(name))
+        assert options()[group][option] == first.removeprefix("# ")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("experiment/")])
 def test_an_experiment_names_the_command_that_runs_it(name: str) -> None:
-    text = (config.CONF_DIR / name).read_text(encoding="utf-8")
+    text = (CONF_DIR / name).read_text(encoding="utf-8")
     option = name.removeprefix("experiment/").removesuffix(".yaml")
     assert f"#   cnnbench experiment={option}\n" in text
 
@@ -220,11 +221,11 @@ def test_only_plain_targets_are_configured(path: Path) -> None:
 
 
 def test_monitors_and_modes_are_always_said() -> None:
-    for path in (config.CONF_DIR / "callbacks").glob("*.yaml"):
+    for path in (CONF_DIR / "callbacks").glob("*.yaml"):
         for name, node in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             if name != "defaults" and "monitor" in node:
                 assert node["mode"] in ("min", "max"), path
 
 
 def test_conf_holds_nothing_but_yaml() -> None:
-    assert [path for path in config.CONF_DIR.rglob("*") if path.is_file() and path.suffix != ".yaml"] == []
+    assert [path for path in CONF_DIR.rglob("*") if path.is_file() and path.suffix != ".yaml"] == []

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.errors import CnnbenchError
+from cnnbench.options import options
 from cnnbench.spec import RunSpec
 
 # A module of the user's: it remembers what it was given, and builds a real (if small) model.
@@ -126,7 +127,7 @@ def test_a_quoted_value_comes_back_as_it_was(text: str) -> None:
 
 
 def test_every_group_has_options_with_descriptions() -> None:
-    found = config.options()
+    found = options()
     assert {"model", "dataset", "optimizer", "optimizer/learning_rate", "loss", "callbacks"} <= set(found)
     assert found["model"]["mlp"] == "Multilayer perceptron: flatten, then dense layers"
     assert found["experiment"]["notes/cifar10_cnn"].startswith("N3: ")
@@ -134,8 +135,8 @@ def test_every_group_has_options_with_descriptions() -> None:
 
 
 def test_options_of_the_user_are_listed_too(own: Path) -> None:
-    assert config.options("conf")["model"]["mine"] == "A model of my own"
-    assert "cnn" in config.options("conf")["model"]
+    assert options("conf")["model"]["mine"] == "A model of my own"
+    assert "cnn" in options("conf")["model"]
 
 
 # ---------------------------------------------------------------- the spec

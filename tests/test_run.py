@@ -666,3 +666,25 @@ def test_a_run_in_bfloat16_finishes_and_reloads_to_its_figures(tmp_path: Path, n
     assert again == pytest.approx(outputs, abs=1e-6)
     reported = result.metrics["metrics"]["test"]["accuracy"]
     assert np.mean(again.argmax(axis=1) == y_true) == pytest.approx(reported)
+
+
+def test_a_sequential_model_serves_as_well(tmp_path: Path) -> None:
+    def sequential(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+        return keras.Sequential(
+            [keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(outputs)]
+        )
+
+    spec = RunSpec(
+        name="mine_synthetic",
+        run_dir=tmp_path / "run",
+        dataset=lambda: synthetic(examples=100, classes=3, size=8),
+        model=sequential,
+        optimizer=keras.optimizers.Adam,
+        learning_rate=0.01,
+        training=Training(epochs=1),
+    )
+    assert run(spec).status == "done"
+    other = replace(spec, run_dir=tmp_path / "other", learning_rate=0.1)
+    run(other)
+    configs = [RunFolder(place).config for place in (spec.run_dir, other.run_dir)]
+    assert configs[0] != configs[1]  # so that `compare` does not take them for two seeds of one

@@ -27,7 +27,7 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 def image_folder(
-    root: str,
+    root: Annotated[str, Field(min_length=1)],
     test_root: str | None = None,
     size: Side | tuple[Side, Side] = 128,
     channels: Literal[1, 3] = 3,

@@ -147,6 +147,16 @@ def _backbone(model: keras.Model) -> list[Any]:
     ]
 
 
+def check_layer(model: keras.Model, from_layer: str) -> None:
+    """Find out now, not after hours, whether `unfreeze` will know a layer.
+
+    Raises:
+        CnnbenchError: the model has no such layer, or no backbone.
+    """
+    if from_layer != ALL:
+        _position(from_layer, _backbone(model))
+
+
 def _position(wanted: str, backbone: Sequence[Any]) -> int:
     names = [layer.name for layer in backbone]
     if wanted in names:
@@ -157,9 +167,7 @@ def _position(wanted: str, backbone: Sequence[Any]) -> int:
         known = [n.name for n in backbone if n.weights and not isinstance(n, layers.BatchNormalization)]
         if len(known) > 60:  # more than anybody reads: their blocks
             known = sorted({name.rpartition("_")[0] or name for name in known})
-        raise CnnbenchError(
-            f"model.trainable_from={wanted} is no layer of the backbone", nearest(wanted, known)
-        )
+        raise CnnbenchError(f"{wanted} is no layer of the backbone", nearest(wanted, known))
     return found[0]
 
 

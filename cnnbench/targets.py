@@ -1,0 +1,167 @@
+"""What a `_target_` of a config may be, and which keywords it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.signatures import UNKNOWN, Parameter, Signature, public_names, signature
+
+# Where a `_target_` may be defined. Not all of Keras: `keras.utils.get_file` is no part of a model.
+ALLOWED = (
+    *(
+        f"keras.src.{room}"
+        for room in (
+            "activations", "applications", "callbacks", "constraints", "initializers", "layers", "losses",
+            "metrics", "optimizers", "regularizers",
+        )
+    ),
+    *(
+        f"cnnbench.{room}"
+        for room in ("augmentation", "callbacks", "datasets", "layers", "losses", "models", "schedules")
+    ),
+)  # fmt: skip
+# In an allowed room, but they write, delete or send where the config says; the run folder has the same.
+REFUSED = (
+    "BackupAndRestore", "CSVLogger", "ModelCheckpoint", "OrbaxCheckpoint", "RemoteMonitor", "TensorBoard",
+)  # fmt: skip
+# What the data decide is passed by the run; a config cannot set it.
+GIVEN_BY_RUN = {
+    "model": ("input_shape", "outputs"),
+    "optimizer": ("learning_rate",),
+    "optimizer.learning_rate": ("steps_per_epoch", "epochs"),
+}
+NOT_KEYWORDS = {"loss": ("tasks",), "dataset": ("task",)}  # for the checks here, not for the target
+
+
+def check_node(path: str, node: Any, allowed: Sequence[str]) -> None:
+    """Check the target of a node and of every node in it."""
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            check_node(f"{path}[{index}]", item, allowed)
+    if not isinstance(node, Mapping):
+        return
+    keywords = {k: v for k, v in node.items() if k not in ("_target_", *NOT_KEYWORDS.get(path, ()))}
+    for name, value in keywords.items():
+        check_node(f"{path}.{name}", value, allowed)
+    if "_target_" in node:
+        _check_keywords(path, keywords, allowed_signature(path, str(node["_target_"]), allowed))
+
+
+def allowed_signature(path: str, target: str, allowed: Sequence[str]) -> Signature:
+    top = target.partition(".")[0]
+    if top not in {place.partition(".")[0] for place in allowed}:
+        raise CnnbenchError(
+            f"{path}._target_={target}: a config may only name keras, cnnbench and plugins",
+            f"if you trust that code: plugins=[{top}]",
+        )
+    try:
+        found = signature(target)
+    except CnnbenchError as error:
+        names = public_names(target)
+        hint = error.hint or (nearest(target.rpartition(".")[2], names) if 0 < len(names) < 60 else "")
+        raise CnnbenchError(f"{path}: {error.message}", hint) from error
+    if not any(found.path == place or found.path.startswith(f"{place}.") for place in allowed):
+        raise CnnbenchError(
+            f"{path}._target_={target} is {found.path}, which is no part of a model, data set or training",
+            "a config may name layers, losses, optimizers, callbacks, … but not every function",
+        )
+    if found.path.startswith("keras.") and found.path.rpartition(".")[2] in REFUSED:
+        raise CnnbenchError(
+            f"{path}._target_={target} may write or send anything anywhere",
+            "every run keeps history.csv and best.keras; or subclass it in a plugin of your own",
+        )
+    return found
+
+
+def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -> None:
+    given = GIVEN_BY_RUN.get(path, ())
+    hidden = () if path == "optimizer" else given  # its learning rate is configured, and made by the run
+    for name, value in keywords.items():
+        if name in hidden:
+            raise CnnbenchError(
+                f"{path}.{name} is decided by the data and the training", f"remove {path}.{name}"
+            )
+        if name.startswith("_"):
+            raise CnnbenchError(
+                f"{path}.{name} is not a keyword", "of Hydra's keys only _target_ is used here"
+            )
+        parameter = target.parameters.get(name)
+        if parameter is not None:
+            _check_value(f"{path}.{name}", value, parameter)
+        elif not target.open:
+            raise CnnbenchError(
+                f"{path}.{name}: {target.path} takes no {name}",
+                nearest(name, set(target.parameters) - set(hidden)),
+            )
+    for name, parameter in target.parameters.items():
+        if parameter.required and name not in keywords and name not in given:
+            raise CnnbenchError(f"{path} lacks {name}, which {target.path} needs", f"add +{path}.{name}=…")
+
+
+def _check_value(path: str, value: Any, parameter: Parameter) -> None:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return  # an object by then; its own keywords are checked
+    if parameter.annotation is not UNKNOWN:
+        if _converted(value, validated(TypeAdapter(parameter.annotation), value, path)):
+            # The target gets what was typed: `off` is text, and as such true.
+            raise CnnbenchError(f"{path}={value} is of the wrong type", "write true, false, 3, 0.5 or 'text'")
+        return
+    # Keras annotates nothing, but a default tells enough to refuse `beta_1=high`.
+    default = parameter.default
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    if (is_number and isinstance(value, str)) or (
+        isinstance(default, bool) and not isinstance(value, bool | None)
+    ):
+        raise CnnbenchError(
+            f"{path}={value} is not a {'number' if is_number else 'boolean'}", f"its default is {default}"
+        )
+
+
+def _converted(value: Any, validated: Any) -> bool:
+    """Whether pydantic had to turn a text into a number, a number into a truth or the like."""
+    if isinstance(value, list) and isinstance(validated, Sequence) and not isinstance(validated, str):
+        return any(_converted(*pair) for pair in zip(value, validated, strict=True))
+    kinds = [(isinstance(v, str), isinstance(v, bool)) for v in (value, validated)]
+    return kinds[0] != kinds[1] or (isinstance(value, float) and type(validated) is int)
+
+
+def validated(kind: Any, value: Any, path: str) -> Any:
+    """Let pydantic judge; its first complaint, with the key as the user would type it."""
+    try:
+        return kind.validate_python(value) if isinstance(kind, TypeAdapter) else kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        # Of a union each member complains, under its own name; the key is what the user can find again.
+        inside = [part for part in first["loc"] if isinstance(part, int) or part in _keys(value)]
+        where = ".".join(str(part) for part in ([path] if path else []) + inside)
+        if first["type"] == "missing":
+            raise CnnbenchError(f"{first['loc'][-1]} is missing from the config") from None
+        if first["type"] == "extra_forbidden":
+            name = str(first["loc"][-1])
+            raise CnnbenchError(
+                f"there is no key {'.'.join(map(str, first['loc']))}",
+                nearest(name, _fields(kind, first["loc"])),
+            ) from None
+        raise CnnbenchError(
+            f"{where}={first['input']}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        ) from None
+
+
+def _keys(value: Any) -> set[Any]:
+    """Every mapping key at any depth."""
+    if isinstance(value, Mapping):
+        return set(value) | {key for item in value.values() for key in _keys(item)}
+    return set()
+
+
+def _fields(model: type[BaseModel], location: Sequence[Any]) -> set[str]:
+    for part in location[:-1]:
+        field = model.model_fields[str(part)].annotation
+        if not (isinstance(field, type) and issubclass(field, BaseModel)):
+            return set()
+        model = field
+    return set(model.model_fields)
