@@ -154,10 +154,10 @@ def check_layer(model: keras.Model, from_layer: str) -> None:
         CnnbenchError: the model has no such layer, or no backbone.
     """
     if from_layer != ALL:
-        _position(from_layer, _backbone(model))
+        _position(from_layer, _backbone(model), "training.fine_tuning.from_layer")
 
 
-def _position(wanted: str, backbone: Sequence[Any]) -> int:
+def _position(wanted: str, backbone: Sequence[Any], key: str = "model.trainable_from") -> int:
     names = [layer.name for layer in backbone]
     if wanted in names:
         return names.index(wanted)
@@ -167,7 +167,7 @@ def _position(wanted: str, backbone: Sequence[Any]) -> int:
         known = [n.name for n in backbone if n.weights and not isinstance(n, layers.BatchNormalization)]
         if len(known) > 60:  # more than anybody reads: their blocks
             known = sorted({name.rpartition("_")[0] or name for name in known})
-        raise CnnbenchError(f"{wanted} is no layer of the backbone", nearest(wanted, known))
+        raise CnnbenchError(f"{key}={wanted} is no layer of the backbone", nearest(wanted, known))
     return found[0]
 
 
