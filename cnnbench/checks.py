@@ -14,8 +14,6 @@ from cnnbench.spec import Device, Expected, Training
 from cnnbench.startup import module_name
 from cnnbench.targets import ALLOWED, allowed_signature, check_node, validated
 
-WITHOUT_VALIDATION = ("loss", "learning_rate")
-
 
 class RunConfig(BaseModel):
     """The whole config: run-level keys with types and ranges, groups as they come."""
