@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format lock clean
+.PHONY: run test faults lint format lock clean
 
 run: $(VENV)/ready  ## set up, then the main job on the embedded default
 	$(BIN)/cnnbench $(ARGS)
 
 test: $(VENV)/ready  ## set up, then the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half an hour
+	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/test_resume.py $(ARGS)
+	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/test_damaged_files.py $(ARGS)
 
 lint: $(VENV)/ready  ## ruff and mypy
 	$(BIN)/ruff check .

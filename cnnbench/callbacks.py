@@ -92,6 +92,7 @@ class Recorder(keras.callbacks.Callback):
 
     Attributes:
         feed: is told which epoch's order to draw.
+        seconds_before: that another process has spent on the epoch under way.
         before_epoch: the model's state at the beginning of the epoch, to find out what went wrong in it.
 
     Raises:
@@ -110,6 +111,7 @@ class Recorder(keras.callbacks.Callback):
         self.examples, self.steps = examples, steps
         self._on_epoch_begin, self._on_step, self._on_epoch_end = on_epoch_begin, on_step, on_epoch_end
         self.feed: Feed | None = None
+        self.seconds_before = 0.0
         self.before_epoch: list[np.ndarray] = []
         self._epoch = 0
         self._started = self._trained = 0.0
@@ -127,13 +129,24 @@ class Recorder(keras.callbacks.Callback):
         self._trained = time.perf_counter()
         if not math.isfinite(running["loss"]):
             raise TrainingDivergedError(
-                f"the loss became {running['loss']} in epoch {self._epoch + 1}, by step {batch + 1}"
+                f"the loss became {running['loss']} in epoch {self._epoch + 1}, by step {self.done(batch)}"
             )
-        self._on_step(min(batch + 1, self.steps), running)
+        self._on_step(self.done(batch), running)
+
+    def done(self, batch: int) -> int:
+        """Steps of the epoch, with those that another process has made."""
+        return min((self.feed.first if self.feed else 0) + batch + 1, self.steps)
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of the epoch under way so far."""
+        return self.seconds_before + time.perf_counter() - self._started
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         assert logs is not None
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        logs["seconds"] = time.perf_counter() - self._started
-        logs["examples_per_second"] = self.examples / (self._trained - self._started)
+        logs["seconds"] = self.epoch_seconds
+        self.seconds_before = 0.0
+        share = 1 - (self.feed.first / self.steps if self.feed else 0)
+        logs["examples_per_second"] = self.examples * share / (self._trained - self._started)
         self._on_epoch_end({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})

@@ -23,6 +23,7 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     deterministic: bool
     device: Device
+    name: Annotated[str, Field(pattern=r"^[\w.-]*\w[\w.-]*$", max_length=100)] | None = None
     run_dir: Annotated[str, Field(min_length=1)] | None
     data_dir: Annotated[str, Field(min_length=1)] | None
     objective: str | None

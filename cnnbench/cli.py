@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnbench.errors import CnnbenchError, FolderRefusedError, nearest
-from cnnbench.report import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, WRONG_INPUT, stderr, stdout
+from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, stderr, stdout
 from cnnbench.verbs import VERBS
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cnnbench.spec import RunSpec
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -27,18 +23,23 @@ def main() -> int:
     """Run what the command line asks for.
 
     Returns:
-        0 done, 1 failed, 2 wrong input, 130 interrupted.
+        0 done, 1 failed, 2 wrong input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = sys.argv[1:]
     try:
+        if arguments and arguments[0] == "launch":
+            return _launch(arguments[1:])
         if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
             return _verb(arguments[0], arguments[1:])
         return _hydra_program(arguments)
     except CnnbenchError as error:
-        return _explain(error)
-    except KeyboardInterrupt:
+        if WANTS_TRACEBACK:
+            raise
+        explain(error)
+        return WRONG_INPUT
+    except KeyboardInterrupt as error:
         stderr().print("interrupted", style="yellow")
-        return INTERRUPTED
+        return 128 + getattr(error, "number", signal.SIGINT)
     except BrokenPipeError:  # `cnnbench … | head`: nobody reads on, and that is no failure to report
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -59,24 +60,13 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
     return verb(argparse.ArgumentParser(f"cnnbench {name}", description=verb.__doc__), arguments)
 
 
-def _explain(error: CnnbenchError) -> int:
-    if WANTS_TRACEBACK:
-        raise error
-    console = stderr()
-    console.print(f"error: {error.message}", markup=False, style="red")
-    if error.hint:
-        console.print(f"hint: {error.hint}", markup=False)
-    return WRONG_INPUT
-
-
 # -- the Hydra program --------------------------------------------------------------------------
 
 
 def _hydra_program(arguments: Sequence[str]) -> int:
-    import hydra
     from hydra._internal.utils import get_args_parser
 
-    from cnnbench import config
+    from cnnbench import config, sweeping
     from cnnbench.options import CONF_DIR, options
     from cnnbench.report import help_text
 
@@ -87,137 +77,106 @@ def _hydra_program(arguments: Sequence[str]) -> int:
         verbs = {name: (verb.__doc__ or "") for name, verb in VERBS.items()}
         stdout().print(help_text(options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
         return DONE
-    outcome = Outcome()
     if flags.config_path or flags.config_name:
         raise CnnbenchError("--config-path and --config-name are not used", "add a folder with --config-dir")
     if flags.config_dir:
         if not Path(flags.config_dir).is_dir():
             raise CnnbenchError(f"--config-dir {flags.config_dir} is no folder", f"looked from {Path.cwd()}")
         config.refuse_hydra_settings(flags.overrides, flags.config_dir)
-    sweep: Path | None = None
     if flags.multirun and not (flags.cfg or flags.hydra_help or flags.info):
-        sweep = _prepare_sweep(flags.overrides, flags.config_dir)
-        sys.argv.append(f"hydra.sweep.dir={config.quoted(str(sweep.resolve()))}")
-    # With this Hydra raises instead of printing its own message; whoever set it gets tracebacks from us.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    program = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
+        return sweeping.start(flags.overrides, flags.config_dir)
+    outcome = Outcome()
     with config.friendly(flags.overrides, flags.config_dir):
-        program(outcome.job)()
+        _hydra_main("config", outcome.job, str(CONF_DIR))
     if outcome.error is not None:
         raise outcome.error
-    return DONE if sweep is None else _compare_sweep(sweep)
+    return DONE
 
 
-def _prepare_sweep(overrides: Sequence[str], config_dir: str | None) -> Path:
-    """Check every run of a sweep before the first one starts, and make the folder that they share."""
-    from cnnbench import config
-    from cnnbench.files import new_sweep_folder
+def _hydra_main(config_name: str, job: Callable[[Any], object], config_path: str | None = None) -> None:
+    import hydra
 
-    wanted: str | None = None
-    for number, job in enumerate(config.sweep_jobs(overrides, config_dir)):
-        try:
-            composed = config.compose(job, config_dir)
-            config.check_config(config.plain(composed))
-        except CnnbenchError as error:
-            where = f"run {number} of the sweep ({' '.join(job)})"
-            raise CnnbenchError(f"{where}: {error.message}", error.hint) from error
-        wanted = composed.run_dir
-    return new_sweep_folder(wanted)
+    # With this Hydra raises instead of printing its own message; whoever set it gets tracebacks from us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)(job)()
 
 
 class Outcome:
-    """What became of the runs of this process. Hydra prints a message of its own for what a job raises."""
+    """What became of the run. Hydra prints a message of its own for what a job raises."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
 
-    def job(self, cfg: Any) -> float | None:
-        """One training. In a sweep a failure is recorded in its folder and the others go on."""
+    def job(self, cfg: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
 
-        node = HydraConfig.get()
+        from cnnbench.config import run_spec
+        from cnnbench.results import RunFolder
+        from cnnbench.terminal import train
+
         try:
-            if node.mode == RunMode.MULTIRUN:
-                return _run_in_sweep(cfg, node)
-            return _run_alone(cfg, node)
-        except (Exception, KeyboardInterrupt) as error:
+            node = HydraConfig.get()
+            spec = run_spec(cfg, node.runtime.choices, node.overrides.task)
+            try:
+                train(spec)
+            except FolderRefusedError:
+                raise
+            except CnnbenchError:
+                RunFolder(spec.run_dir).discard_if_untrained()  # the same run_dir works once it is mended
+                raise
+            except KeyboardInterrupt:
+                stderr().print(f"to go on: cnnbench resume {shlex.quote(str(spec.run_dir))}", markup=False)
+                raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  raised by the caller
             self.error = error
-            if isinstance(error, KeyboardInterrupt):
-                raise  # the rest of a sweep must not start
-        return None
 
 
-def _run_alone(cfg: Any, node: Any) -> float:
-    from cnnbench.config import run_spec
-    from cnnbench.results import RunFolder
+# -- inside the process that runs a sweep ---------------------------------------------------------
 
-    spec = run_spec(cfg, node.runtime.choices, node.overrides.task)
+
+def _launch(arguments: Sequence[str]) -> int:
+    """Run some jobs of a stored sweep by Hydra's launcher: the folder, their numbers, Hydra's settings."""
+    from hydra.core.config_store import ConfigStore
+
+    from cnnbench.supervise import stop_with_parent
+    from cnnbench.sweeps import quoted
+
+    folder, numbers, *settings = arguments
+    stop_with_parent()
+    quiet = [{f"override hydra/{log}": "none"} for log in ("job_logging", "hydra_logging")]
+    here = {"output_subdir": None, "run": {"dir": "."}, "sweep": {"dir": folder, "subdir": "."}}
+    ConfigStore.instance().store(
+        "launch", {"defaults": ["_self_", *quiet], "sweep": "", "job": 0, "hydra": here}
+    )
+    sys.argv[1:] = ["--multirun", *settings, f"sweep={quoted(folder)}", f"job={numbers}"]
+    _hydra_main("launch", run_job)
+    return DONE
+
+
+def run_job(cfg: Any) -> float | None:
+    """One run of a sweep, in whatever process the launcher has chosen; the others go on if it fails.
+
+    Returns:
+        its objective; None where it failed, which its folder says too.
+    """
+    from cnnbench.config import spec_of_run
+    from cnnbench.supervise import SESSION
+    from cnnbench.sweeps import Sweep
+    from cnnbench.terminal import train
+
+    sweep = Sweep.open(Path(cfg.sweep))
+    job = sweep.jobs[int(cfg.job)]
+    sweep.note_start(job.number, os.environ[SESSION])
+    stdout().rule(f"run {job.number}: {' '.join(job.overrides)}", align="left")
+    folder = sweep.run_folder(job.number)
     try:
-        return _run(spec)
-    except FolderRefusedError:
-        raise
-    except CnnbenchError:
-        RunFolder(spec.run_dir).discard_if_untrained()  # so that the same run_dir works once it is mended
-        raise
-
-
-def _run_in_sweep(cfg: Any, node: Any) -> float | None:
-    from cnnbench.config import run_spec
-
-    number = int(node.job.num)
-    spec = run_spec(cfg, node.runtime.choices, node.overrides.task, Path(node.sweep.dir), number)
-    stdout().rule(f"run {number}: {' '.join(node.overrides.task)}", align="left")
-    try:
-        return _run(spec)
+        spec = spec_of_run(job.config, folder.path, job.overrides)
+        return train(spec, resume=folder.has_run).value
     except CnnbenchError as error:
-        _explain(error)
+        explain(error)
     except Exception as error:  # noqa: BLE001  the run has recorded it; the others go on
         stderr().print(f"failed: {error}", markup=False, style="red")
     return None
-
-
-def _run(spec: RunSpec) -> float:
-    from cnnbench.run import run
-    from cnnbench.terminal import Terminal
-
-    console = stdout()
-    _log_to(console)
-    observer = Terminal(console)
-    try:
-        return run(spec, observer).value
-    finally:
-        observer.close()
-
-
-def _log_to(console: Console) -> None:
-    """Warnings of ours and of Python to the terminal, above the progress bar; all of it to the run's log."""
-    from rich.logging import RichHandler
-
-    log = logging.getLogger("cnnbench")
-    log.setLevel(logging.DEBUG)
-    if not log.handlers:
-        logging.captureWarnings(True)
-        handler = RichHandler(logging.INFO, console=console, show_time=False, show_path=False)
-        handler.addFilter(_is_for_the_terminal)
-        for name in ("cnnbench", "py.warnings"):
-            logging.getLogger(name).addHandler(handler)
-
-
-def _is_for_the_terminal(record: logging.LogRecord) -> bool:
-    """Warnings, and what is marked as worth a line before a wait; a traceback is for the log file."""
-    return not record.exc_info and (record.levelno >= logging.WARNING or getattr(record, "notice", False))
-
-
-def _compare_sweep(folder: Path) -> int:
-    from cnnbench.compare import compare
-    from cnnbench.results import find_runs
-    from cnnbench.verbs import show_comparison
-
-    comparison = compare(find_runs([folder]))
-    show_comparison(comparison)
-    stdout().print(f"results: {folder}", markup=False, highlight=False, soft_wrap=True)
-    return FAILED if comparison.others else DONE
 
 
 if __name__ == "__main__":

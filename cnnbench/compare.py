@@ -12,7 +12,7 @@ from typing import Any
 from cnnbench.metrics import larger_is_better
 from cnnbench.results import DONE, RunFolder
 
-NOT_COMPARED = ("seed", "run_dir", "data_dir", "expected")
+NOT_COMPARED = ("name", "seed", "run_dir", "data_dir", "expected")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -24,6 +23,7 @@ from yaml import MarkedYAMLError
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.options import CONF_DIR, options
 from cnnbench.startup import find_plugins
+from cnnbench.trust import refuse_interpolations, remember
 
 if TYPE_CHECKING:
     from cnnbench.checks import RunConfig
@@ -87,31 +87,44 @@ def sweep_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[
         return [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
 
 
-def run_spec(
-    cfg: DictConfig,
-    choices: Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    sweep_dir: Path | None = None,
-    job: int = 0,
-) -> RunSpec:
+def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunSpec:
     """Check a composed config and turn it into plain values and factories.
 
     Args:
         cfg: the composed config.
         choices: which option each group has (`hydra.runtime.choices`).
         overrides: what the user typed.
-        sweep_dir: the folder of the sweep that this run belongs to.
-        job: its number there.
+
+    Raises:
+        CnnbenchError: anything in it is wrong.
+    """
+    from cnnbench.files import new_folder
+
+    config = named(cfg, choices)
+    wanted = config["run_dir"]
+    run_dir = Path(wanted) if wanted is not None else new_folder(Path("outputs"), config["name"])
+    return spec_of_run(config, run_dir, overrides)
+
+
+def named(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as a run writes it down: plain, checked, with a name and the places of the plugins.
 
     Raises:
         CnnbenchError: anything in it is wrong.
     """
     config = plain(cfg)
-    name = "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
+    if config.get("name") is None:
+        parts = (re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
+        config["name"] = "_".join(parts)
     config["plugins"] = find_plugins(config.get("plugins", []))
-    checked = check_config(config)
-    run_dir = _run_dir(checked.run_dir, name, checked.seed, sweep_dir, job)
-    return spec_from(config, name, run_dir, overrides)
+    check_config(config)
+    remember(config)
+    return config
+
+
+def spec_of_run(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> RunSpec:
+    """The spec of a run, from what is written down of it."""
+    return spec_from(config, str(config.get("name") or run_dir.name), run_dir, overrides)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -121,11 +134,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         return OmegaConf.to_container(kept, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def quoted(text: str) -> str:
-    """A value that Hydra's override grammar reads back as this text."""
-    # Backslashes mean themselves there, except before a quote.
-    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")
-    return f"'{escaped}'"
+def typed_values(overrides: Sequence[str]) -> dict[str, Any]:
+    """What `key=value …` says, by key; one that cannot be read raises a CnnbenchError."""
+    with friendly(overrides):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        values = OmegaConf.create([override.value() for override in parsed])
+        resolved: Any = OmegaConf.to_container(values, resolve=True)
+    return {override.key_or_group: value for override, value in zip(parsed, resolved, strict=True)}
 
 
 def check_config(config: Mapping[str, Any]) -> RunConfig:
@@ -145,6 +160,7 @@ def spec_from(config: Mapping[str, Any], name: str, run_dir: Path, overrides: Se
             f"{run_dir} was made in Python, so its data set and model are not written down",
             "load best.keras with keras.models.load_model",
         )
+    refuse_interpolations(config, run_dir)
     checked = check_config(config)
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
     rate = config["optimizer"]["learning_rate"]
@@ -201,14 +217,6 @@ def _schedule(node: Mapping[str, Any]) -> Any:
     return schedule
 
 
-def _run_dir(wanted: str | None, name: str, seed: int, sweep_dir: Path | None, job: int) -> Path:
-    from cnnbench.files import new_folder
-
-    if sweep_dir is not None:
-        return sweep_dir / f"{job:03d}_{name}_seed{seed}"
-    return Path(wanted) if wanted is not None else new_folder(Path("outputs"), name)
-
-
 @contextmanager
 def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> Iterator[None]:
     """Turn what Hydra and OmegaConf say into one line that names the override and what was meant."""
@@ -226,15 +234,8 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         for override in overrides:
             _diagnose(override, overrides, config_dir)
         # Not one of the usual slips: their own first line, never the advice to add a +.
-        lines = [
-            line for line in str(error).strip().splitlines() if "append to your config use +" not in line
-        ]
+        lines = [line for line in str(error).strip().splitlines() if "config use +" not in line]
         raise CnnbenchError(" ".join(lines[:2]) if lines else type(error).__name__) from error
-    except yaml.MarkedYAMLError as error:
-        where = (
-            f"{error.problem_mark.name}, line {error.problem_mark.line + 1}" if error.problem_mark else "YAML"
-        )
-        raise CnnbenchError(f"{where}: {error.problem}") from error
 
 
 def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> None:
@@ -266,9 +267,8 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
         top = [str(k) for k in config if k != "hydra"]
         raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], top))
     if name not in node:
-        known = {str(k) for k in node if k not in ("hydra", "_target_")} | (
-            set(groups) if not parent else set()
-        )
+        known = {str(k) for k in node if k not in ("hydra", "_target_")}
+        known |= set() if parent else set(groups)
         raise CnnbenchError(f"there is no key {key}", nearest(name, known))
 
 

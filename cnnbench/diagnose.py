@@ -108,7 +108,7 @@ def find_bad_step(
     Args:
         model: compiled; it ends in the state before the bad step.
         feed: its `epoch` is the one to repeat.
-        before_epoch: a `snapshot` from its beginning.
+        before_epoch: a `snapshot` from its beginning, or from where the feed begins in it.
         class_weight: as in the training.
 
     Returns:
@@ -131,7 +131,7 @@ def find_bad_step(
         return None
     restore(model, watch.before)
     x, y = next(feed.dataset.skip(watch.bad_step).take(1).as_numpy_iterator())
-    return BadStep(feed.epoch + 1, watch.bad_step + 1, x, y)
+    return BadStep(feed.epoch + 1, feed.first + watch.bad_step + 1, x, y)
 
 
 class _Watch(keras.callbacks.Callback):

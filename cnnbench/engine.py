@@ -8,12 +8,12 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from cnnbench.checkpoints import check_model
 from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
@@ -199,15 +199,18 @@ def evaluation_batch(batch_size: int) -> int:
 
 
 def load(path: Path) -> keras.Model:
-    """A stored model, in safe mode.
+    """A stored model, in safe mode and after a look at what it names; see `checkpoints`.
 
     Raises:
-        CnnbenchError: the file is damaged, or names code that is not registered.
+        CnnbenchError: the file is damaged, or names code that is not registered, or other files.
     """
     try:
-        return keras.models.load_model(path)
-    except (ValueError, TypeError, OSError, KeyError, BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
+        check_model(path)
+        return keras.models.load_model(path, safe_mode=True)
+    except CnnbenchError:
+        raise
+    except Exception as error:  # what is damaged, or not of a model, may raise anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CnnbenchError(
             f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]"
         ) from error

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import re
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cnnbench import engine
+from cnnbench.code import fingerprint
 from cnnbench.datasets.core import Dataset
 from cnnbench.files import plain
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
 # Where and how often a run happens does not change what it is.
-NOT_IDENTITY = ("run_dir", "data_dir", "plugins", "expected")
+NOT_IDENTITY = ("name", "run_dir", "data_dir", "plugins", "expected")
 
 
 def describe(
-    config: Mapping[str, Any], machine: engine.Machine, dataset: Dataset, notes: Sequence[str]
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    machine: engine.Machine,
+    dataset: Dataset,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
@@ -31,6 +37,7 @@ def describe(
         "device": machine.device,
         "precision": machine.precision,
         "threads": engine.cores(),
+        "code": fingerprint(config.get("plugins", [])),
         "git": git_commit(Path.cwd()),
         "config_hash": config_hash(config),
         "dataset": {
@@ -39,7 +46,7 @@ def describe(
             "splits": {name: len(split) for name, split in dataset.splits.items()},
             "notes": list(notes),
         },
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": ["cnnbench", *overrides],
     }
 
 
@@ -49,16 +56,25 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def git_commit(directory: Path) -> str | None:
-    """The commit of the working folder, with `+changes` where files differ; None outside of git."""
+    """The commit of the working folder; None outside of git.
+
+    With `+changes` where files differ, `+unknown` where only a program named in the folder could tell.
+    """
     try:
         commit = _git("rev-parse", "HEAD", directory=directory)
-        return commit + ("+changes" if _git("status", "--porcelain", directory=directory) else "")
+        # Of these, git runs what a folder's own settings say, whoever has made the folder.
+        settings = _git("config", "--list", "--name-only", "--show-scope", directory=directory)
+        if re.search(r"(?m)^(local|worktree)\s+filter\.", settings):
+            return f"{commit}+unknown"
+        status = _git("status", "--porcelain", "--ignore-submodules=dirty", directory=directory)
+        return commit + ("+changes" if status else "")
     except (OSError, subprocess.SubprocessError):  # no git, or no repository
         return None
 
 
 def _git(*arguments: str, directory: Path) -> str:
-    command = ["git", *arguments]
+    quiet = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+    command = ["git", "--no-optional-locks", *quiet, *arguments]
     return subprocess.run(
         command, cwd=directory, capture_output=True, text=True, check=True, timeout=5
     ).stdout.strip()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.datasets.core import Dataset
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.files import plain
 from cnnbench.report import number
 from cnnbench.results import RunFolder
@@ -106,15 +107,11 @@ def fit_or_refuse(dataset: Dataset, recorded: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def overrides_for_dataset(recorded: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """What to compose so that the node `dataset` is the one meant.
-
-    Args:
-        recorded: the overrides that the run was started with.
-        typed: `dataset=…`, `dataset.key=…` and `data_dir=…`; keys alone change the run's own data set.
+def chooses_dataset(typed: Sequence[str]) -> bool:
+    """Whether `dataset=…` is among what was typed; without it, keys change the run's own data set.
 
     Raises:
-        CnnbenchError: something else was typed.
+        CnnbenchError: something else than `dataset=…`, `dataset.key=…` and `data_dir=…` was typed.
     """
     for text in typed:
         key = text.partition("=")[0]
@@ -123,10 +120,31 @@ def overrides_for_dataset(recorded: Sequence[str], typed: Sequence[str]) -> list
                 f"evaluate takes only dataset=…, dataset.key=… and data_dir=…, not {text!r}",
                 "everything else is decided by the run",
             )
-    if not any(text.startswith("dataset=") for text in typed):
-        return [*recorded, *typed]
-    # Keys of the run's own data set, or of its preset, mean nothing to another.
-    return [*(text for text in recorded if text.startswith("data_dir=")), *typed]
+    return any(text.startswith("dataset=") for text in typed)
+
+
+def with_keys(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config with some keys of its data set changed.
+
+    Not composed anew from what was typed for the run: in a stranger's folder that could be anything.
+
+    Raises:
+        CnnbenchError: there is no such key.
+    """
+    changed = deepcopy(dict(config))
+    if "data_dir" in values and "data_dir" in changed["dataset"]:  # written down resolved, in both places
+        values = {"dataset.data_dir": values["data_dir"], **values}
+    for key, value in values.items():
+        *parents, name = key.split(".")
+        node: Any = changed
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, Mapping) else None
+        if not isinstance(node, dict) or name not in node:
+            raise CnnbenchError(
+                f"there is no key {key}", nearest(name, node if isinstance(node, dict) else ())
+            )
+        node[name] = value
+    return changed
 
 
 def with_dataset(config: Mapping[str, Any], other: Mapping[str, Any], task: str) -> dict[str, Any]:

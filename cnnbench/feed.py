@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Feed:
         split, batch_size, seed, augment, column: as given.
         examples, steps: of one epoch.
         epoch: the next one to be drawn, from 0; whoever drives the training sets it.
+        first: the step with which its epochs begin.
     """
 
     def __init__(
@@ -47,9 +49,19 @@ class Feed:
         self.split, self.batch_size, self.seed, self.augment = split, batch_size, seed, augment
         self.examples = len(split)
         self.steps = -(-self.examples // batch_size)
+        self.first = 0
         self._order = _Order(self.examples, seed)
         with tf.device("CPU:0"):
-            self.dataset = _batches(split, batch_size, self._order, augment, column)
+            self._take, self._targets = _reader(split.x), tf.constant(split.y)
+            self.dataset = self._batches()
+
+    def rest(self, first: int) -> Feed:
+        """The same examples in the same order, from step `first` of each epoch on."""
+        shorter = copy(self)
+        shorter.first = first
+        with tf.device("CPU:0"):
+            shorter.dataset = shorter._batches()
+        return shorter
 
     @property
     def epoch(self) -> int:
@@ -69,6 +81,38 @@ class Feed:
             augment(tf.constant(x), tf.constant(y), tf.constant([self.seed or 0, 0]))[0]
         )
 
+    def _batches(self) -> tf.data.Dataset:
+        # Local names: `self` in what TensorFlow traces would live as long as the process.
+        examples, batch_size, first, steps = self.examples, self.batch_size, self.first, self.steps
+        order, take, targets = self._order, self._take, self._targets
+        augment, column = self.augment, self.column
+        seed = (self.seed or 0) % 2**31
+
+        def draw(_: Any) -> Any:
+            # Asked for when an epoch begins. (A `from_generator` complains when the program ends in one.)
+            indices, epoch = tf.numpy_function(order, [], (tf.int32, tf.int32), stateful=True)
+            return tf.ensure_shape(indices, (examples,)), tf.ensure_shape(epoch, ())
+
+        def cut(indices: Any, epoch: Any) -> tf.data.Dataset:
+            return tf.data.Dataset.range(first, steps, output_type=tf.int32).map(
+                lambda number: (
+                    indices[number * batch_size : (number + 1) * batch_size],
+                    tf.stack([tf.constant(seed, tf.int32), epoch * steps + number]),
+                )
+            )
+
+        def gather(indices: Any, batch_seed: Any) -> Any:
+            x, y = take(indices), tf.gather(targets, indices)
+            if augment:
+                x, y = augment(x, y, batch_seed)
+            return (x, y[:, None]) if column else (x, y)
+
+        options = tf.data.Options()
+        options.deterministic = True
+        batches = tf.data.Dataset.range(1).map(draw).flat_map(cut).map(gather, num_parallel_calls=2)
+        known = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
+        return known.prefetch(2).with_options(options)
+
 
 class _Order:
     """The order of one epoch.
@@ -85,39 +129,6 @@ class _Order:
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         return order, np.int32(self.epoch)
-
-
-def _batches(
-    split: Split, batch_size: int, order: _Order, augment: Augment | None, column: bool
-) -> tf.data.Dataset:
-    targets, take = tf.constant(split.y), _reader(split.x)
-    examples, seed = len(split), (order.seed or 0) % 2**31
-    steps = -(-examples // batch_size)
-
-    def draw(_: Any) -> Any:
-        # Asked for when an epoch begins. (A `from_generator` complains when the program ends in one.)
-        indices, epoch = tf.numpy_function(order, [], (tf.int32, tf.int32), stateful=True)
-        return tf.ensure_shape(indices, (examples,)), tf.ensure_shape(epoch, ())
-
-    def cut(indices: Any, epoch: Any) -> tf.data.Dataset:
-        return tf.data.Dataset.range(steps, output_type=tf.int32).map(
-            lambda number: (
-                indices[number * batch_size : (number + 1) * batch_size],
-                tf.stack([tf.constant(seed, tf.int32), epoch * steps + number]),
-            )
-        )
-
-    def gather(indices: Any, batch_seed: Any) -> Any:
-        x, y = take(indices), tf.gather(targets, indices)
-        if augment:
-            x, y = augment(x, y, batch_seed)
-        return (x, y[:, None]) if column else (x, y)
-
-    options = tf.data.Options()
-    options.deterministic = True
-    batches = tf.data.Dataset.range(1).map(draw).flat_map(cut).map(gather, num_parallel_calls=2)
-    known = batches.apply(tf.data.experimental.assert_cardinality(steps))
-    return known.prefetch(2).with_options(options)
 
 
 def _reader(x: Examples) -> Callable[[Any], Any]:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import IO, Any
 
 import numpy as np
+import yaml
 
 from cnnbench.errors import CnnbenchError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def now() -> str:
@@ -71,6 +80,36 @@ def damaged_file(path: Path, reason: object) -> CnnbenchError:
 
 
 @contextmanager
+def hold(path: Path) -> Iterator[bool]:
+    """Lock a file for as long as the block, or the process, lives; whether nobody else has it.
+
+    Without `flock` (Windows) nobody ever has it.
+    """
+    with path.open("a") as file:
+        if fcntl is None:
+            yield True
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process, or another part of this one, holds `path`."""
+    if fcntl is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+@contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -78,11 +117,58 @@ def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(file: IO[Any]) -> None:
+    """Wait until the disk has it: a machine that dies later must not take it along."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic(path) as file:
+        json.dump(plain(content), file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's content; empty where there is none.
+
+    Raises:
+        CnnbenchError: it is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise damaged_file(path, error) from error
+    return loaded if isinstance(loaded, dict) else {}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """No references: nothing here writes them, and ten lines of them make a billion values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it refers to parts of itself")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> Any:
+    """The file's content.
+
+    Raises:
+        CnnbenchError: it is damaged, or names Python objects.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise damaged_file(path, error) from error
 
 
 def plain(value: Any) -> Any:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
+
+from cnnbench.errors import CnnbenchError
+from cnnbench.logs import neutral
 
 MOST_COLUMNS = 4  # of config keys in a ranking
-DONE, FAILED, WRONG_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141  # exit codes
+DONE, FAILED, WRONG_INPUT, BROKEN_PIPE = 0, 1, 2, 141  # exit codes; 128 and a signal's number for that
 
 if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from rich.table import Table
@@ -21,7 +25,14 @@ if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from cnnbench.diagnose import Diagnosis
 
 
-class _Terminal(Console):
+class _Neutral(Console):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is printed may come from file names, class names and somebody else's run folder."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=neutral(segment.text))
+
+
+class _Terminal(_Neutral):
     def on_broken_pipe(self) -> None:
         """Go on in silence when nobody reads any more: `cnnbench … | head` must not end a training."""
         self.quiet = True
@@ -37,7 +48,15 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Neutral(stderr=True, highlight=False, soft_wrap=True)
+
+
+def explain(error: CnnbenchError) -> None:
+    """What is wrong, and what to do, in two lines."""
+    console = stderr()
+    console.print(f"error: {error.message}", markup=False, style="red")
+    if error.hint:
+        console.print(f"hint: {error.hint}", markup=False)
 
 
 def number(value: float | None) -> str:
@@ -80,7 +99,7 @@ def _ranking(groups: Sequence[Group]) -> Table:
     from rich.table import Table
 
     objective = groups[0].objective
-    table = Table(title=f"ranking by {objective}")
+    table = Table(title=escape(f"ranking by {objective}"))
     keys = list(dict.fromkeys(key for group in groups for key in group.differs))
     if len(keys) > MOST_COLUMNS:  # too many to read side by side: what was typed says it shorter
         keys = ["overrides"]
@@ -88,7 +107,7 @@ def _ranking(groups: Sequence[Group]) -> Table:
     for key in ("#", *keys, "runs", objective, f"test {test}", "parameters", "training", "examples/s"):
         is_key = key in keys
         table.add_column(
-            key,
+            escape(key),
             justify="left" if is_key else "right",
             no_wrap=not is_key,
             overflow="fold" if is_key else "ellipsis",
@@ -125,8 +144,10 @@ def options_text(options: Mapping[str, Mapping[str, str]]) -> str:
     width = max(len(option) for members in options.values() for option in members)
     lines = []
     for group, members in options.items():
-        lines.append(f"[bold]{group}[/]")
-        lines += [f"  [cyan]{option:<{width}}[/]  {escape(text)}" for option, text in members.items()]
+        lines.append(f"[bold]{escape(group)}[/]")
+        lines += [
+            f"  [cyan]{escape(f'{name:<{width}}')}[/]  {escape(text)}" for name, text in members.items()
+        ]
     return "\n".join(lines)
 
 
@@ -174,7 +195,9 @@ def differences_table(rows: list[tuple[str, Any, Any, bool]]) -> Table:
         table.add_column(column, justify="right" if column else "left")
     for name, recorded, measured, passed in rows:
         verdict = "[green]ok[/]" if passed else "[red]differs[/]"
-        table.add_row(name, f"{recorded:.8f}", f"{measured:.8f}", f"{measured - recorded:+.2e}", verdict)
+        table.add_row(
+            escape(name), f"{recorded:.8f}", f"{measured:.8f}", f"{measured - recorded:+.2e}", verdict
+        )
     return table
 
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import logging
 import os
-import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from cnnbench.bad_step import BadStepFiles
 from cnnbench.errors import CnnbenchError, FolderRefusedError
-from cnnbench.files import atomic, damaged_file, plain, sha256, unwritable
+from cnnbench.files import (
+    atomic,
+    damaged_file,
+    hold,
+    is_held,
+    plain,
+    read_json,
+    read_yaml,
+    sha256,
+    sync,
+    unwritable,
+    write_json,
+)
+from cnnbench.history import History
+from cnnbench.last import LastStates, Stored
+from cnnbench.logs import logging_to
 
-DONE, FAILED, INTERRUPTED, UNFINISHED = "done", "failed", "interrupted", "unfinished"
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+CONFIG = "config.yaml"  # a folder with this file holds a run
+RUNNING, UNFINISHED = "running", "unfinished"
 
 
 @dataclass(frozen=True)
@@ -61,17 +76,38 @@ class RunFolder:
             CnnbenchError: there is no run in it.
         """
         path = Path(path)
-        if not (path / "config.yaml").is_file():
+        if not (path / CONFIG).is_file():
             reason = "holds no run (no config.yaml)" if path.is_dir() else "does not exist"
             raise CnnbenchError(f"{path} {reason}", "give the folder of one run, e.g. one below outputs/")
         return cls(path)
+
+    def reopen(self) -> None:
+        """Take back what says that the run has ended, and what was half written when it did."""
+        for name in ("failure.json", "metrics.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for leftover in self.path.glob(".*.tmp*"):
+            leftover.unlink()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process out of the folder; the system gives it back when this one dies.
+
+        Raises:
+            FolderRefusedError: another process is at work in it.
+        """
+        with hold(self.path / "cnnbench.log") as mine:
+            if not mine:
+                raise FolderRefusedError(
+                    f"another process is at work in {self.path}", "wait for it, or stop it first"
+                )
+            yield
 
     def discard_if_untrained(self) -> None:
         """Remove what a run has left that never began to train; anything else in the folder stays."""
         if not self.path.is_dir() or (self.path / "history.jsonl").exists():
             return
         for name in (
-            "config.yaml",
+            CONFIG,
             "overrides.yaml",
             "environment.json",
             "failure.json",
@@ -85,7 +121,7 @@ class RunFolder:
     # -- writing -------------------------------------------------------------------------------
 
     def write_config(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        for name, content in (("config.yaml", plain(config)), ("overrides.yaml", list(overrides))):
+        for name, content in ((CONFIG, plain(config)), ("overrides.yaml", list(overrides))):
             with atomic(self.path / name) as file:
                 yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
 
@@ -93,17 +129,15 @@ class RunFolder:
         self._write_json("environment.json", environment)
 
     def append_history(self, entry: Mapping[str, float]) -> None:
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(entry)) + "\n")
-        history = self.history
-        # Columns may appear later than in the first epoch, so the table is written anew.
-        columns = list(dict.fromkeys(key for row in history for key in row))
-        table = io.StringIO()
-        writer = csv.DictWriter(table, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        with atomic(self.path / "history.csv") as file:
-            file.write(table.getvalue())
+        self._history.append(plain(entry))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return self._history.read()
+
+    @property
+    def _history(self) -> History:
+        return History(self.path / "history.jsonl", self.path / "history.csv")
 
     def write_best(self, save: Callable[[Path], object], info: Mapping[str, Any]) -> None:
         """Replace the best checkpoint.
@@ -116,6 +150,8 @@ class RunFolder:
         temporary = self.path / f".best.{os.getpid()}.tmp.keras"  # Keras insists on the suffix
         try:
             save(temporary)
+            with temporary.open("rb") as file:
+                sync(file)
             digest = sha256(temporary)
             temporary.replace(self.best_model)
         finally:
@@ -142,60 +178,63 @@ class RunFolder:
             file.write(png)
         return path
 
+    def write_state(self, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a state of the training, with the checkpoint that is the best now."""
+        self._last.write(content, arrays, self.best_model, self.best)
+
+    def take_up(self, epochs: int, stored: Stored | None) -> None:
+        """Put the history and the best checkpoint back to a state; without one, to the beginning.
+
+        An epoch after the state may have left its row or its checkpoint already: trained once more on a
+        machine that does not add in the same order twice, it may come out otherwise.
+        """
+        self._history.cut(epochs)
+        info = stored.best_info if stored else {}
+        present = sha256(self.best_model) if self.best_model.exists() else None
+        if info == self.best and info.get("sha256") == present:
+            return
+        if stored is not None and stored.best is not None:
+            self.write_best(partial(shutil.copyfile, stored.best), info)
+        else:
+            (self.path / "best.json").unlink(missing_ok=True)
+            self.best_model.unlink(missing_ok=True)
+
+    def stored_state(self) -> Stored | None:
+        """The last whole state of the training; None where there is none."""
+        return self._last.read()
+
+    def clear_states(self) -> None:
+        """They take three times the room of the model, and a finished run needs none."""
+        self._last.clear()
+
+    @property
+    def _last(self) -> LastStates:
+        return LastStates(self.path / "last")
+
     def write_failure(self, failure: Mapping[str, Any]) -> None:
         self._write_json("failure.json", failure)
 
-    def write_bad_step(self, save: Callable[[Path], object], x: np.ndarray, y: np.ndarray) -> None:
-        """Keep what `replay` needs: the model before the step that broke the training, and its batch."""
-        (self.path / "bad_step").mkdir(exist_ok=True)
-        temporary = self.path / "bad_step" / ".before.tmp.keras"
-        save(temporary)
-        temporary.replace(self.path / "bad_step" / "before.keras")
-        with atomic(self.path / "bad_step" / "batch.npz", "wb") as file:
-            np.savez_compressed(file, x=x, y=y)
-
-    def bad_step(self) -> tuple[Path, np.ndarray, np.ndarray]:
-        """The model before the bad step, and its batch.
-
-        Raises:
-            CnnbenchError: the run has none.
-        """
-        model, batch = self.path / "bad_step" / "before.keras", self.path / "bad_step" / "batch.npz"
-        if not (model.is_file() and batch.is_file()):
-            raise CnnbenchError(
-                f"{self.path} has no step to replay", "only a run whose loss turned NaN or infinite keeps one"
-            )
-        with np.load(batch, allow_pickle=False) as arrays:
-            return model, arrays["x"], arrays["y"]
+    @property
+    def bad_step(self) -> BadStepFiles:
+        return BadStepFiles(self.path / "bad_step")
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Always the last file: where it says `done`, everything else is there."""
         self._write_json("metrics.json", metrics)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        with atomic(self.path / name) as file:
-            json.dump(plain(content), file, indent=2, ensure_ascii=False)
-            file.write("\n")
+        write_json(self.path / name, content)
 
-    @contextmanager
-    def logging(self) -> Iterator[None]:
+    def logging(self) -> AbstractContextManager[None]:
         """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
-        handler = logging.FileHandler(self.path / "cnnbench.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        loggers = [logging.getLogger(name) for name in ("cnnbench", "py.warnings", "absl", "tensorflow")]
-        for logger in loggers:
-            logger.addHandler(handler)
-        own, level = loggers[0], loggers[0].level
-        own.setLevel(min(own.getEffectiveLevel(), logging.INFO))  # from Python nobody else has set it
-        try:
-            yield
-        finally:
-            own.setLevel(level)
-            for logger in loggers:
-                logger.removeHandler(handler)
-            handler.close()
+        return logging_to(self.path / "cnnbench.log")
 
     # -- reading -------------------------------------------------------------------------------
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a run has begun here, or was recorded as one that could not."""
+        return any((self.path / name).is_file() for name in (CONFIG, "metrics.json"))
 
     @property
     def best_model(self) -> Path:
@@ -208,28 +247,16 @@ class RunFolder:
     def overrides(self) -> list[str]:
         """What the user typed; empty where that was not written down."""
         path = self.path / "overrides.yaml"
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+        loaded = read_yaml(path) if path.is_file() else None
         return [str(text) for text in loaded or []]
 
     @property
     def config(self) -> dict[str, Any]:
-        path = self.path / "config.yaml"
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError) as error:
-            raise damaged_file(path, error) from error
+        path = self.path / CONFIG
+        loaded = read_yaml(path)
         if not isinstance(loaded, dict):
             raise damaged_file(path, "it holds no mapping")
         return loaded
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        path = self.path / "history.jsonl"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise damaged_file(path, error) from error
 
     @property
     def best(self) -> dict[str, Any]:
@@ -249,35 +276,12 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """`done`, `failed`, `interrupted`, or `unfinished`: still running, or killed without a word."""
-        return str(self.metrics.get("status", FAILED if self.failure else UNFINISHED))
+        """`done`, `failed`, `interrupted`, `running`, or `unfinished`: killed without a word."""
+        status = self.metrics.get("status", FAILED if self.failure else None)
+        if status is None:
+            status = RUNNING if is_held(self.path / "cnnbench.log") else UNFINISHED
+        return str(status)
 
     def _read_json(self, name: str) -> dict[str, Any]:
         """The file's content; empty where there is none."""
-        path = self.path / name
-        if not path.exists():
-            return {}
-        try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise damaged_file(path, error) from error
-        return loaded if isinstance(loaded, dict) else {}
-
-
-def find_runs(places: Sequence[Path]) -> list[RunFolder]:
-    """Every run at or below `places`, each once, by name.
-
-    Raises:
-        CnnbenchError: a place does not exist.
-    """
-    found: dict[Path, RunFolder] = {}
-    for place in places:
-        if not place.is_dir():
-            raise CnnbenchError(f"{place} does not exist or is not a folder")
-        for config in sorted(place.rglob("config.yaml"), key=_natural):
-            found[config.parent.resolve()] = RunFolder(config.parent)
-    return list(found.values())
-
-
-def _natural(path: Path) -> list[Any]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+        return read_json(self.path / name)

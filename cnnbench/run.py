@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -13,42 +13,53 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cnnbench import metrics
-from cnnbench.datasets.core import Dataset
+from cnnbench.building import build, check_task, loss, mixes, optimizer
+from cnnbench.datasets.reading import unwrapped
+from cnnbench.datasets.remarks import remarks
 from cnnbench.datasets.splits import class_weights, leaks, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
 from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder
+from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary
 from cnnbench.startup import import_tensorflow
 
 log = logging.getLogger("cnnbench")
 
 
-def run(spec: RunSpec, observer: Observer | None = None) -> RunResult:
+def run(spec: RunSpec, observer: Observer | None = None, resume: bool = False) -> RunResult:
     """Train and measure one model; everything that is known of it lands in `spec.run_dir`.
 
     Args:
         spec: what to do.
         observer: is told how it goes.
+        resume: go on in a folder whose run was interrupted, failed or was killed.
 
     Raises:
         CnnbenchError: wrong input. Any other exception is a failure of the run. Both, and an interruption,
             are recorded in the folder first.
+        InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
     """
-    folder = RunFolder.create(spec.run_dir)
-    folder.write_config(spec.config or spec.as_config(), spec.overrides)
-    phases = Phases()
-    with folder.logging():
-        log.info("cnnbench %s", " ".join(spec.overrides))
+    folder = RunFolder.open(spec.run_dir) if resume else RunFolder.create(spec.run_dir)
+    phases, interruption = Phases(), Interruption()
+    with folder.held(), folder.logging(), interruption.watch():
+        if resume:
+            folder.reopen()
+        else:
+            folder.write_config(spec.config or spec.as_config(), spec.overrides)
+        log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
         try:
-            result = _train_and_measure(spec, folder, phases, observer or Observer())
+            result = _train_and_measure(spec, folder, phases, observer or Observer(), interruption)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
-            _record_failure(spec, folder, phases, error)
+            _record_failure(spec, folder, phases, unwrapped(error))
+        folder.clear_states()
     return result
 
 
-def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observer: Observer) -> RunResult:
+def _train_and_measure(
+    spec: RunSpec, folder: RunFolder, phases: Phases, observer: Observer, interruption: Interruption
+) -> RunResult:
     started = now()
     training = spec.training
 
@@ -56,7 +67,7 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
     with phases("data"):
         dataset = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
         check_task(spec, dataset)
-        notes = [*dataset.notes, *leaks(dataset)]
+        notes = [*dataset.notes, *remarks(dataset, training.batch_size), *leaks(dataset)]
 
     with phases("import"):
         import_tensorflow(spec.plugins)
@@ -65,6 +76,8 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         from cnnbench.feed import Feed
         from cnnbench.fitting import Fitting
         from cnnbench.models.transfer import check_layer
+        from cnnbench.saving import StateSaver
+        from cnnbench.state import State
 
     with phases("build"):
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
@@ -91,9 +104,9 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
             """Compile the model or its head; the configured learning rate unless another is given."""
             engine.compile_model(
                 part,
-                optimizer=build("optimizer", partial(_optimizer, spec, train.steps, learning_rate)),
-                loss=build("loss", partial(_loss, spec, dataset.task, augment)),
-                metrics=engine.metrics(dataset.task, soft_labels=_mixes(augment)),
+                optimizer=build("optimizer", partial(optimizer, spec, train.steps, learning_rate)),
+                loss=build("loss", partial(loss, spec, dataset.task, augment)),
+                metrics=engine.metrics(dataset.task, soft_labels=mixes(augment)),
                 steps_per_execution=engine.steps_per_execution(
                     training.steps_per_execution,
                     cost.flops(part),
@@ -107,7 +120,8 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         compile_model(model, None)
 
     # What the folder and the person are told before the wait.
-    folder.write_environment(environment.describe(spec.config, machine, dataset, notes))
+    before = folder.environment.get("code")
+    folder.write_environment(environment.describe(spec.config, spec.overrides, machine, dataset, notes))
     for note in notes:
         log.warning(note)
     observer.started(
@@ -128,11 +142,29 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
         )
     )
 
+    stored = folder.stored_state()
+    state = State.from_dict(stored.content, stored.arrays) if stored else None
+    folder.take_up(state.position.epoch if state else 0, stored)
+    if before not in (None, folder.environment["code"]):
+        log.warning(
+            "the code has changed since this run began: its result may be another than without a break"
+        )
+    if state is not None:
+        at = f"epoch {state.position.epoch + 1}, step {state.position.step + 1}"
+        log.info("going on at %s", at, extra={"notice": True})
+
     def epoch_ends(entry: Mapping[str, float]) -> None:
         folder.append_history(entry)
         log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in entry.items()))
         observer.epoch_ended(entry)
 
+    recorder = Recorder(
+        train.examples,
+        train.steps,
+        lambda epoch: observer.epoch_started(epoch + 1),
+        observer.step,
+        epoch_ends,
+    )
     with phases("fit"):
         Fitting(
             model=model,
@@ -140,18 +172,21 @@ def _train_and_measure(spec: RunSpec, folder: RunFolder, phases: Phases, observe
             val=held_out.get("val"),
             training=training,
             compile=compile_model,
-            recorder=Recorder(
-                train.examples,
-                train.steps,
-                lambda epoch: observer.epoch_started(epoch + 1),
-                observer.step,
-                epoch_ends,
-            ),
+            recorder=recorder,
             callbacks=list(callbacks.values()),
+            saver=StateSaver(
+                lambda state: folder.write_state(state.as_dict(), state.arrays),
+                interruption,
+                recorder,
+                list(callbacks.values()),
+                training.save_minutes,
+            ),
+            interruption=interruption,
             class_weight=class_weights(dataset) if training.class_weight == "balanced" else None,
             folder=folder,
-        ).run()
+        ).run(state)
         history = folder.history
+    phases.seconds["fit"] += state.position.seconds if state else 0.0  # in the processes before this one
 
     # The figures that count come from the file, not from the model in memory.
     with phases("evaluate"):
@@ -218,73 +253,32 @@ class Phases:
             self.seconds[name] = time.perf_counter() - start
 
 
-def check_task(spec: RunSpec, dataset: Dataset) -> None:
-    """What could not be checked before the data set said its task."""
-    if spec.training.scale_targets and dataset.task != "regression":
-        raise CnnbenchError(
-            f"training.scale_targets is for regression, not for {dataset.task}",
-            "set it to false",
-        )
-    if spec.loss_tasks and dataset.task not in spec.loss_tasks:
-        raise CnnbenchError(
-            f"this loss is for {' or '.join(spec.loss_tasks)}, but {dataset.name} is {dataset.task}",
-            "use loss=auto",
-        )
-
-
-def _optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | None) -> Any:
-    rate = learning_rate if learning_rate is not None else spec.learning_rate
-    return spec.optimizer(
-        learning_rate=rate(steps_per_epoch, spec.training.epochs) if callable(rate) else rate
-    )
-
-
-def _loss(spec: RunSpec, task: str, augment: Any) -> Any:
-    from cnnbench import losses
-
-    if spec.loss is not None:
-        return spec.loss()
-    return losses.for_task(task, soft_labels=_mixes(augment))
-
-
-def _mixes(augment: Any) -> bool:
-    return augment is not None and bool(augment.mixes_labels)
-
-
-def build(what: str, make: Callable[[], Any]) -> Any:
-    """Call a factory; what Keras says against its values is the user's to mend, not a crash."""
-    try:
-        return make()
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CnnbenchError(
-            f"cannot build the {what}: {reason}", f"check the keys of {what} (--cfg job)"
-        ) from error
-
-
 def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:
     status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     cause = str(error) or type(error).__name__
     log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
-    folder.write_failure(
-        {
-            "status": status,
-            "stage": phases.current,
-            "type": type(error).__name__,
-            "cause": cause.splitlines()[0],
-            "traceback": traceback.format_exception(error),
-            "diagnosis": getattr(error, "diagnosis", None),
-            "last_metrics": folder.history[-1] if folder.history else {},
-            "command": " ".join(["cnnbench", *spec.overrides]),
-        }
-    )
-    folder.write_metrics(
-        {
-            "status": status,
-            "reason": cause.splitlines()[0],
-            "name": spec.name,
-            "seed": spec.seed,
-            "finished": now(),
-        }
-    )
+    try:
+        folder.write_failure(
+            {
+                "status": status,
+                "stage": phases.current,
+                "type": type(error).__name__,
+                "cause": cause.splitlines()[0],
+                "traceback": traceback.format_exception(error),
+                "diagnosis": getattr(error, "diagnosis", None),
+                "last_metrics": folder.history[-1] if folder.history else {},
+                "command": " ".join(["cnnbench", *spec.overrides]),
+            }
+        )
+        folder.write_metrics(
+            {
+                "status": status,
+                "reason": cause.splitlines()[0],
+                "name": spec.name,
+                "seed": spec.seed,
+                "finished": now(),
+            }
+        )
+    except (OSError, CnnbenchError):  # the disk may be what has failed; the first error is the news
+        log.exception("and the failure could not be recorded")
     raise error

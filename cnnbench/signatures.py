@@ -44,11 +44,13 @@ class Signature:
         path: where it is defined, e.g. `keras.src.optimizers.adam.Adam`.
         parameters: by name.
         open: it takes further keywords that nobody can list.
+        returns: what a function says that it returns; empty where it does not say, None of a class.
     """
 
     path: str
     parameters: dict[str, Parameter]
     open: bool
+    returns: str | None
 
 
 Definition = ast.ClassDef | ast.FunctionDef
@@ -72,7 +74,10 @@ def signature(target: str) -> Signature:
         parameters, is_open = _parameters(module, definition)
     except RecursionError:  # `from x import A; class A(A)`: here the names alone do not tell
         parameters, is_open = {}, True
-    return Signature(f"{module.name}.{definition.name}", parameters, is_open)
+    returns = None
+    if isinstance(definition, ast.FunctionDef):
+        returns = ast.unparse(definition.returns) if definition.returns else ""
+    return Signature(f"{module.name}.{definition.name}", parameters, is_open, returns)
 
 
 def public_names(target: str) -> list[str]:

@@ -68,6 +68,8 @@ class Training(BaseModel):
             in the target's own unit.
         cache_features: compute the features of a frozen backbone once, where nothing is augmented.
         fine_tuning: a second phase for `model=transfer`.
+        save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
+            each epoch, unless that took more than 2 % of the time.
         steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
     """
 
@@ -82,6 +84,7 @@ class Training(BaseModel):
     scale_targets: bool = False
     cache_features: bool = True
     fine_tuning: FineTuning | None = None
+    save_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
 

@@ -75,8 +75,11 @@ def find_plugins(plugins: Any) -> Any:
         return plugins  # the check of the config says what is wrong with it
     found = []
     for plugin in plugins:
-        if module_name(plugin).partition(".")[0] in (*sys.stdlib_module_names, "__main__"):
+        top = module_name(plugin).partition(".")[0]
+        if top in (*sys.stdlib_module_names, "__main__"):
             raise CnnbenchError(f"plugins: {plugin} is part of Python, not of yours", "name your own module")
+        if top in ("keras", "cnnbench"):  # all of it would be allowed, and not only what belongs in a config
+            raise CnnbenchError(f"plugins: {plugin} needs no plugin", "name your own module")
         path = Path(plugin if plugin.endswith(".py") else f"{plugin}.py").resolve()
         folder = str(path.parent)
         if folder not in sys.path:

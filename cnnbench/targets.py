@@ -15,8 +15,8 @@ ALLOWED = (
     *(
         f"keras.src.{room}"
         for room in (
-            "activations", "applications", "callbacks", "constraints", "initializers", "layers", "losses",
-            "metrics", "optimizers", "regularizers",
+            "callbacks", "constraints", "initializers", "layers", "losses", "metrics", "optimizers",
+            "regularizers",
         )
     ),
     *(
@@ -24,10 +24,15 @@ ALLOWED = (
         for room in ("augmentation", "callbacks", "datasets", "layers", "losses", "models", "schedules")
     ),
 )  # fmt: skip
-# In an allowed room, but they write, delete or send where the config says; the run folder has the same.
+# In an allowed room, but they read, write, delete or send where the config says; the run folder has the same.
 REFUSED = (
-    "BackupAndRestore", "CSVLogger", "ModelCheckpoint", "OrbaxCheckpoint", "RemoteMonitor", "TensorBoard",
+    "BackupAndRestore", "CSVLogger", "IndexLookup", "IntegerLookup", "ModelCheckpoint", "OrbaxCheckpoint",
+    "RemoteMonitor", "StringLookup", "TensorBoard", "TextVectorization",
 )  # fmt: skip
+# In these rooms other functions lock files or look for a network; one that a config may name returns this.
+RETURNS = {
+    "cnnbench.augmentation": "Augmentation", "cnnbench.datasets": "Dataset", "cnnbench.models": "keras.Model",
+}  # fmt: skip
 # What the data decide is passed by the run; a config cannot set it.
 GIVEN_BY_RUN = {
     "model": ("input_shape", "outputs"),
@@ -64,17 +69,28 @@ def allowed_signature(path: str, target: str, allowed: Sequence[str]) -> Signatu
         names = public_names(target)
         hint = error.hint or (nearest(target.rpartition(".")[2], names) if 0 < len(names) < 60 else "")
         raise CnnbenchError(f"{path}: {error.message}", hint) from error
-    if not any(found.path == place or found.path.startswith(f"{place}.") for place in allowed):
+    if not any(_lies_in(place, found) for place in allowed) or not _is_a_part(found):
         raise CnnbenchError(
             f"{path}._target_={target} is {found.path}, which is no part of a model, data set or training",
             "a config may name layers, losses, optimizers, callbacks, … but not every function",
         )
     if found.path.startswith("keras.") and found.path.rpartition(".")[2] in REFUSED:
         raise CnnbenchError(
-            f"{path}._target_={target} may write or send anything anywhere",
+            f"{path}._target_={target} may read, write or send anything anywhere",
             "every run keeps history.csv and best.keras; or subclass it in a plugin of your own",
         )
     return found
+
+
+def _lies_in(place: str, found: Signature) -> bool:
+    return found.path == place or found.path.startswith(f"{place}.")
+
+
+def _is_a_part(found: Signature) -> bool:
+    """Of Keras the public classes: its functions make objects out of anything, or are meant for tensors."""
+    if found.path.startswith("keras."):
+        return found.returns is None and not found.path.rpartition(".")[2].startswith("_")
+    return all(found.returns == made for place, made in RETURNS.items() if _lies_in(place, found))
 
 
 def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 
@@ -10,8 +11,40 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cnnbench.report import count, duration, number
-from cnnbench.spec import Observer, RunResult, Summary
+from cnnbench.report import count, duration, number, stdout
+from cnnbench.spec import Observer, RunResult, RunSpec, Summary
+
+
+def train(spec: RunSpec, resume: bool = False) -> RunResult:
+    """One run, told to whoever sits before the terminal; see `cnnbench.run.run`."""
+    from cnnbench import run
+
+    console = stdout()
+    _log_to(console)
+    observer = Terminal(console)
+    try:
+        return run.run(spec, observer, resume)
+    finally:
+        observer.close()
+
+
+def _log_to(console: Console) -> None:
+    """Warnings of ours and of Python to the terminal, above the progress bar; all of it to the run's log."""
+    from rich.logging import RichHandler
+
+    log = logging.getLogger("cnnbench")
+    log.setLevel(logging.DEBUG)
+    if not log.handlers:
+        logging.captureWarnings(True)
+        handler = RichHandler(logging.INFO, console=console, show_time=False, show_path=False)
+        handler.addFilter(_is_for_the_terminal)
+        for name in ("cnnbench", "py.warnings"):
+            logging.getLogger(name).addHandler(handler)
+
+
+def _is_for_the_terminal(record: logging.LogRecord) -> bool:
+    """Warnings, and what is marked as worth a line before a wait; a traceback is for the log file."""
+    return not record.exc_info and (record.levelno >= logging.WARNING or getattr(record, "notice", False))
 
 
 class Terminal(Observer):

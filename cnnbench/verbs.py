@@ -11,10 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.logs import neutral
 from cnnbench.report import DONE, FAILED, stderr, stdout
+from cnnbench.resuming import resume
 
 if TYPE_CHECKING:
     from cnnbench.compare import Comparison
@@ -38,7 +40,7 @@ def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Rank runs: mean ± deviation over seeds, with what they cost."""
     from cnnbench.compare import compare
-    from cnnbench.results import find_runs
+    from cnnbench.finding import find_runs
 
     parser.add_argument(
         "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
@@ -61,14 +63,15 @@ def show_comparison(comparison: Comparison) -> None:
 
 def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Evaluate best.keras of a run again and compare with the recorded figures: PASS or FAIL."""
-    from cnnbench.config import spec_from
     from cnnbench.report import differences_table
     from cnnbench.results import RunFolder
+    from cnnbench.stored import stored_spec
     from cnnbench.verify import verify
 
-    parser.add_argument("run", type=Path, help="a run folder")
-    folder = RunFolder.open(parser.parse_args(arguments).run)
-    verdict = verify(folder, spec_from(folder.config, folder.path.name, folder.path))
+    _takes_a_run(parser)
+    given = parser.parse_args(arguments)
+    folder = RunFolder.open(given.run)
+    verdict = verify(folder, stored_spec(folder, given.trust_plugins))
     console = stdout()
     console.print(differences_table(verdict.rows))
     for complaint in verdict.complaints:
@@ -79,15 +82,16 @@ def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
 
 def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Repeat the step in which the loss of a run turned NaN or infinite, and show every tensor of it."""
-    from cnnbench.config import spec_from
     from cnnbench.report import diagnosis_table
     from cnnbench.results import RunFolder
     from cnnbench.startup import import_tensorflow
+    from cnnbench.stored import stored_spec
 
-    parser.add_argument("run", type=Path, help="a run folder")
-    folder = RunFolder.open(parser.parse_args(arguments).run)
-    model_file, x, y = folder.bad_step()
-    spec = spec_from(folder.config, folder.path.name, folder.path)
+    _takes_a_run(parser)
+    given = parser.parse_args(arguments)
+    folder = RunFolder.open(given.run)
+    model_file, x, y = folder.bad_step.read()
+    spec = stored_spec(folder, given.trust_plugins)
     import_tensorflow(spec.plugins)
     from cnnbench import engine
     from cnnbench.diagnose import examine
@@ -102,21 +106,27 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
 def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Measure the best checkpoint of a run on a split of its data set, or of another."""
     from cnnbench import evaluate
-    from cnnbench.config import compose, plain, spec_from
+    from cnnbench.config import compose, plain, typed_values
+    from cnnbench.stored import stored_spec
+    from cnnbench.sweeps import quoted
 
-    parser.add_argument("run", type=Path, help="a run folder")
+    _takes_a_run(parser)
     parser.add_argument("overrides", nargs="*", help="dataset=… dataset.key=…; default: the run's data set")
     parser.add_argument("--split", choices=evaluate.SPLITS, default="test")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--config-dir", help="a folder with options of your own, as the run had it")
     given = parser.parse_intermixed_args(arguments)
     folder = _finished(given.run)
-    config = folder.config
-    if given.overrides:
-        overrides = evaluate.overrides_for_dataset(folder.overrides, given.overrides)
-        other = plain(compose(overrides, given.config_dir))
-        config = evaluate.with_dataset(config, other, folder.metrics["task"])
-    spec = spec_from(config, folder.path.name, folder.path)
+
+    def changed(config: dict[str, Any]) -> dict[str, Any]:
+        if not evaluate.chooses_dataset(given.overrides):
+            return evaluate.with_keys(config, typed_values(given.overrides))
+        place = config.get("data_dir")
+        recorded = [f"data_dir={quoted(str(place))}"] if place is not None else []
+        other = plain(compose([*recorded, *given.overrides], given.config_dir))
+        return evaluate.with_dataset(config, other, folder.metrics["task"])
+
+    spec = stored_spec(folder, given.trust_plugins, changed)
     evaluation = evaluate.evaluate_run(folder, spec, given.split)
     if given.json:
         _write_lines([json.dumps(evaluate.as_json(evaluation), ensure_ascii=False)])
@@ -129,12 +139,12 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
 def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Classes and probabilities, or values, for pictures, arrays and tables of numbers."""
-    from cnnbench.config import spec_from
     from cnnbench.inputs import batches, items, picture_reader
     from cnnbench.predict import BATCH, Lines, json_line, predict
+    from cnnbench.stored import stored_spec
     from cnnbench.trained import load_model
 
-    parser.add_argument("run", type=Path, help="a run folder")
+    _takes_a_run(parser)
     parser.add_argument(
         "files",
         nargs="+",
@@ -149,7 +159,7 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     names = recorded["class_names"]
     shape = recorded["input_shape"]
     source = items(given.files, sys.stdin, shape, picture_reader(shape, folder.config["dataset"]))
-    model = load_model(folder, spec_from(folder.config, folder.path.name, folder.path))
+    model = load_model(folder, stored_spec(folder, given.trust_plugins))
     lines = Lines(names, given.top)
     answered = failed = 0
     for predictions in predict(model, recorded["task"], names, batches(source, BATCH)):
@@ -167,17 +177,17 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 
 def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Write the best checkpoint of a run in another format, and check that it computes the same."""
-    from cnnbench.config import spec_from
     from cnnbench.export import export_run, summary
     from cnnbench.formats import QUANTIZE, SUFFIXES
+    from cnnbench.stored import stored_spec
 
-    parser.add_argument("run", type=Path, help="a run folder")
+    _takes_a_run(parser)
     parser.add_argument("--format", choices=list(SUFFIXES), required=True)
     parser.add_argument("--output", type=Path, help="file, or folder for it (default: exports/ in the run)")
     parser.add_argument("--quantize", choices=QUANTIZE, default="none", help="for tflite")
     given = parser.parse_args(arguments)
     folder = _finished(given.run)
-    spec = spec_from(folder.config, folder.path.name, folder.path)
+    spec = stored_spec(folder, given.trust_plugins)
     result = export_run(folder, spec, given.format, given.output, given.quantize)
     for line in summary(result):
         stdout().print(line, markup=False, highlight=False, soft_wrap=True)
@@ -187,20 +197,25 @@ def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
 def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Pictures of what the model sees: its filters, feature maps and class-activation maps."""
-    from cnnbench.config import spec_from
+    from cnnbench.stored import stored_spec
     from cnnbench.visualize import visualize
 
-    parser.add_argument("run", type=Path, help="a run folder")
+    _takes_a_run(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="pictures; default: from the test split")
     parser.add_argument("--layer", help="only this layer, e.g. conv_2")
     parser.add_argument("--examples", type=_positive, default=12, help="for class-activation maps (12)")
     parser.add_argument("--output", type=Path, help="folder for the pictures (default: figures/ in the run)")
     given = parser.parse_intermixed_args(arguments)
     folder = _finished(given.run)
-    spec = spec_from(folder.config, folder.path.name, folder.path)
+    spec = stored_spec(folder, given.trust_plugins)
     for text in visualize(folder, spec, given.files, given.layer, given.examples, given.output):
         stdout().print(text, markup=False, highlight=False, soft_wrap=True)
     return DONE
+
+
+def _takes_a_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--trust-plugins", action="store_true", help="run its plugins, made elsewhere")
 
 
 def _finished(path: Path) -> RunFolder:
@@ -227,7 +242,7 @@ def _write_lines(lines: Iterable[str]) -> bool:
     encoding = sys.stdout.encoding or "utf-8"
     try:
         for line in lines:
-            sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            sys.stdout.write(neutral(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         # Or Python would complain once more when it closes the stream at its end.
@@ -240,8 +255,7 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     """Run a preset and say whether this machine reproduces the score that it promises."""
     from cnnbench import config
     from cnnbench.recipes import judge
-    from cnnbench.run import run
-    from cnnbench.terminal import Terminal
+    from cnnbench.terminal import train
 
     parser.add_argument("name", help="an experiment, e.g. notes/fashion_cnn (cnnbench list experiment)")
     parser.add_argument("overrides", nargs="*", help="key=value, e.g. seed=3")
@@ -251,11 +265,7 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     expected = config.check_config(config.plain(composed)).expected
     if expected is None:
         raise CnnbenchError(f"{options.name} promises no score", "see cnnbench list experiment")
-    observer = Terminal(stdout())
-    try:
-        result = run(config.run_spec(composed, composed.hydra.runtime.choices, overrides), observer)
-    finally:
-        observer.close()
+    result = train(config.run_spec(composed, composed.hydra.runtime.choices, overrides))
     verdict = judge(expected, result.metrics)
     colour = "green" if verdict.reproduced else "red"
     stdout().print(
@@ -266,6 +276,7 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
 VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
     "list": list_options,
+    "resume": resume,
     "compare": compare_runs,
     "verify": verify_run,
     "evaluate": evaluate_run,

@@ -83,6 +83,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")  # tables of rich are not cut
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(files, "DEBIAN_FOLDER", tmp_path / "debian")
     monkeypatch.setattr(files, "can_connect", lambda host: False)
     return path
@@ -96,6 +97,18 @@ def run_cli(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., O
         capsys.readouterr()
         exit_code = call_main(*arguments)
         return Outcome(exit_code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def run_process(folder: Path) -> Callable[..., Outcome]:
+    """As `run_cli`, in a process of its own: what its children print is captured too."""
+
+    def run(*arguments: str) -> Outcome:
+        command = [sys.executable, "-P", "-m", "cnnbench", *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
 

@@ -17,6 +17,7 @@ from cnnbench import config
 from cnnbench.errors import CnnbenchError
 from cnnbench.options import options
 from cnnbench.spec import RunSpec
+from cnnbench.sweeps import quoted
 
 # A module of the user's: it remembers what it was given, and builds a real (if small) model.
 OWN_MODELS = """
@@ -123,7 +124,7 @@ def test_a_sweep_is_taken_apart_in_hydras_order() -> None:
     ["plain", "it's", "a b,c", "back\\slash", "'", "x=[1", "ends\\", "a\\'b", "\\\\'"],
 )
 def test_a_quoted_value_comes_back_as_it_was(text: str) -> None:
-    assert config.compose([f"run_dir={config.quoted(text)}"]).run_dir == text
+    assert config.compose([f"run_dir={quoted(text)}"]).run_dir == text
 
 
 def test_every_group_has_options_with_descriptions() -> None:
@@ -176,11 +177,11 @@ def test_a_spec_can_be_made_again_from_the_config_that_a_run_leaves() -> None:
     assert again.optimizer(learning_rate=0.5).momentum == first.optimizer(learning_rate=0.5).momentum
 
 
-def test_the_run_folder_of_a_sweep_has_number_name_and_seed() -> None:
-    composed = config.compose(["seed=4", "model=mlp"])
-    spec = config.run_spec(composed, composed.hydra.runtime.choices, (), Path("sweep"), 7)
-    assert spec.run_dir == Path("sweep/007_mlp_digits_seed4")
-    assert not Path("sweep").exists()
+def test_a_name_of_ones_own_takes_the_place_of_model_and_data_set() -> None:
+    assert spec_of("run_dir=x", "model=mlp").name == "mlp_digits"
+    assert spec_of("run_dir=x", "name=mine").name == "mine"
+    with pytest.raises(CnnbenchError, match="name"):
+        spec_of("run_dir=x", "name='../mine'")
 
 
 def test_a_wrong_config_makes_no_folder(folder: Path) -> None:

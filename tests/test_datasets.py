@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import pickle
@@ -390,6 +391,73 @@ def test_unreadable_file_is_a_matter_of_permissions_not_damage(
         mnist(data_dir=str(tmp_path))
 
 
+@pytest.mark.parametrize("failure", ["gone", "folder", "disk", "permission"])
+@pytest.mark.parametrize(
+    ("load", "name"),
+    [
+        (mnist, "mnist.npz"),
+        (fashion_mnist, f"fashion-mnist/{FILES[1]}.gz"),
+        (cifar10, "cifar-10-batches-py/data_batch_2"),
+        (california_housing, "california_housing.npz"),
+    ],
+)
+def test_a_file_that_changes_between_finding_and_reading_is_one_error_that_names_it(
+    load: Any, name: str, failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_everything(tmp_path)
+    path = tmp_path / name
+    real_find, real_open = files.find, open
+
+    def find_and_change(source: files.Source, data_dir: str | None) -> files.Found:
+        found = real_find(source, data_dir)
+        if failure in ("gone", "folder"):
+            path.unlink()
+        if failure == "folder":
+            path.mkdir()
+        return found
+
+    def refuse(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(file) == path and failure == "disk":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if Path(file) == path and failure == "permission":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real_open(file, *args, **kwargs)
+
+    monkeypatch.setattr(sys.modules[load.__module__], "find", find_and_change)
+    monkeypatch.setattr("io.open", refuse)  # what Path.open calls
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(CnnbenchError) as caught:
+        load(data_dir=str(tmp_path))
+    reason = {
+        "gone": "cannot be read: it is not there",
+        "folder": "cannot be read: it is a folder",
+        "disk": "cannot be read: Input/output error",
+        "permission": "may not be read: Permission denied",
+    }[failure]
+    assert caught.value.message.startswith(f"{path} {reason}")
+    assert "fetch it again" not in caught.value.hint  # it is no matter of a damaged download
+
+
+def test_another_file_by_the_name_of_an_archive_is_not_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "mnist.npz").write_bytes(pickle.dumps({"x_train": 1}))
+    with pytest.raises(CnnbenchError, match=r"mnist\.npz cannot be read: it is no whole \.npz archive"):
+        mnist(data_dir=str(tmp_path))
+
+
+def test_more_labels_than_images_name_the_file(tmp_path: Path) -> None:
+    folder = write_idx_folder(tmp_path / "mnist")
+    labels = gzip.compress(idx_bytes(np.zeros(31, np.uint8)))
+    (folder / f"{FILES[1]}.gz").write_bytes(labels)
+    with pytest.raises(CnnbenchError, match=rf"{FILES[0]}\.gz cannot be read: .*\(30, 28, 28\).*\(31,\)"):
+        mnist(data_dir=str(tmp_path))
+
+
+def test_a_header_with_more_axes_than_numpy_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "idx").write_bytes(bytes([0, 0, 8, 65]) + bytes(4 * 65))
+    with pytest.raises(CnnbenchError, match="not an idx file"):
+        read_idx(tmp_path / "idx")
+
+
 def test_fashion_mnist_split_of_the_training_images_is_scikit_learns(tmp_path: Path) -> None:
     from sklearn.model_selection import train_test_split
 
@@ -477,6 +545,10 @@ def test_cifar_pickle_with_foreign_class_is_refused(
         {"data": images(4, 3072).astype(np.float32), "labels": [0] * 4},
         {"data": images(4, 3072), "labels": [0] * 3},
         {"data": images(4, 3072), "labels": [0, 1, 2, 300]},
+        {"data": images(4, 3072), "labels": np.array([0, 1, 2, 256])},
+        {"data": images(4, 3072), "labels": np.array([0, 1, 2, -1])},
+        {"data": images(4, 3072), "labels": [0, 1, 2, 0.5]},
+        {"data": images(4, 3072), "labels": [0, 1, 2, [3]]},
         {"data": images(4, 3072)},
         {"data": images(3, 3072), "labels": [0] * 3},
         {"labels": [0] * 4},
@@ -488,6 +560,10 @@ def test_cifar_pickle_with_foreign_class_is_refused(
         "floats",
         "few labels",
         "label 300",
+        "label 256",
+        "label -1",
+        "label 0.5",
+        "label [3]",
         "no labels",
         "short batch",
         "no data",
@@ -499,6 +575,21 @@ def test_cifar_batch_with_wrong_content_is_named(content: Any, tmp_path: Path) -
     (folder / "data_batch_2").write_bytes(pickle.dumps(content))
     with pytest.raises(CnnbenchError, match="data_batch_2 cannot be read"):
         cifar10(data_dir=str(tmp_path))
+
+
+def test_a_damaged_pickle_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
+    """LONG_BINPUT stores at an index: an unpickler that keeps a list fills it up to there."""
+    path = tmp_path / "batch"
+    path.write_bytes(b"\x80\x02}r" + struct.pack("<I", 2**32 - 1) + b".")
+    code = f"""if True:
+        import resource
+        from pathlib import Path
+        from cnnbench.datasets.pickles import read_pickle
+        resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+        assert read_pickle(Path({str(path)!r})) == {{}}
+    """
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
 
 
 def test_cifar_batch_cut_off_anywhere_is_named(tmp_path: Path) -> None:
@@ -540,8 +631,24 @@ def test_california_target_unit_divides_the_dollars(tmp_path: Path) -> None:
     np.testing.assert_allclose(units, dollars / 1e5, rtol=1e-6)
 
 
+@pytest.mark.parametrize("ratios", [True, False])
+def test_california_rows_that_are_not_finite_are_named_without_a_warning(
+    ratios: bool, tmp_path: Path
+) -> None:
+    for value in (np.nan, np.inf, 1e300):
+        write_california(tmp_path, x=np.full((700, 8), value))
+        with pytest.raises(CnnbenchError, match=r"560 of 560 examples .*the first is example 0 \(column 0"):
+            california_housing(data_dir=str(tmp_path), ratios=ratios)
+
+
 @pytest.mark.parametrize(
-    "replaced", [{"x": np.zeros(700)}, {"y": np.zeros((700, 1))}, {"x": np.full((700, 8), "a")}]
+    "replaced",
+    [
+        {"x": np.zeros(700)},
+        {"x": np.zeros((700, 5))},
+        {"y": np.zeros((700, 1))},
+        {"x": np.full((700, 8), "a")},
+    ],
 )
 def test_california_file_with_wrong_arrays_is_named(replaced: dict[str, np.ndarray], tmp_path: Path) -> None:
     write_california(tmp_path, **replaced)

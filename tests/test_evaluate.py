@@ -14,7 +14,7 @@ from inspection_runs import spec_of, trained
 
 from cnnbench.datasets.core import Dataset, Split
 from cnnbench.errors import CnnbenchError
-from cnnbench.evaluate import evaluate_run, fit_or_refuse, overrides_for_dataset
+from cnnbench.evaluate import chooses_dataset, evaluate_run, fit_or_refuse, with_keys
 from cnnbench.results import RunFolder
 
 
@@ -119,6 +119,15 @@ def test_run_trained_on_a_gpu_is_evaluated_without_one() -> None:
 
 
 def test_keys_of_the_runs_data_set_do_not_reach_another() -> None:
-    recorded = ["dataset=synthetic", "dataset.classes=3", "seed=1", "data_dir=here"]
-    assert overrides_for_dataset(recorded, ["dataset.noise=1"]) == [*recorded, "dataset.noise=1"]
-    assert overrides_for_dataset(recorded, ["dataset=digits"]) == ["data_dir=here", "dataset=digits"]
+    assert not chooses_dataset(["dataset.noise=1"])
+    assert chooses_dataset(["dataset=digits"])
+
+
+def test_keys_change_the_runs_own_data_set() -> None:
+    recorded = {"data_dir": None, "dataset": {"data_dir": None, "noise": 0}, "seed": 1}
+    changed = with_keys(recorded, {"dataset.noise": 1, "data_dir": "here"})
+    assert changed == {"data_dir": "here", "dataset": {"data_dir": "here", "noise": 1}, "seed": 1}
+    assert recorded["dataset"] == {"data_dir": None, "noise": 0}
+    for key in ("dataset.nois", "dataset.noise.more"):
+        with pytest.raises(CnnbenchError, match=f"there is no key {key}"):
+            with_keys(recorded, {key: 1})

@@ -26,6 +26,7 @@ from cnnbench.datasets import image_cache, image_decoding, image_store, locking
 from cnnbench.datasets.core import Dataset, Rows, Split
 from cnnbench.datasets.image_decoding import Recipe, UnreadableError, pillow_warnings
 from cnnbench.datasets.image_folder import image_folder
+from cnnbench.datasets.splits import leaks, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.signatures import UNKNOWN, signature
 
@@ -552,7 +553,9 @@ def test_copies_stay_together_and_are_noted(tmp_path: Path) -> None:
     assert not rows(dataset.train) & rows(dataset.test)
     assert "20 images are copies of others" in dataset.notes[0]
     write(root / "b" / "torn.png", seed=3)
-    assert "1 images are in more than one class: a/3.png = a/copy 3.png = b/torn.png" in load(root).notes[1]
+    torn = load(root)
+    assert "1 images are in more than one class: a/3.png = a/copy 3.png = b/torn.png" in torn.notes[1]
+    assert leaks(torn) == []  # not a second time, without the names
 
 
 # ---------------------------------------------------------------- the cache
@@ -754,6 +757,87 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, monkeypatch
     assert load(root)
 
 
+@pytest.mark.parametrize("failing", [".npy", ".json"])
+def test_a_disk_that_is_full_in_the_middle_leaves_neither_pixels_nor_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    class Full:
+        def __init__(self, out: Any) -> None:
+            self.out, self.left = out, 300  # bytes: the header and a bit more
+
+        def write(self, data: Any) -> int:
+            self.left -= memoryview(data).nbytes
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return int(self.out.write(data))
+
+        def seek(self, place: int) -> int:
+            return int(self.out.seek(place))
+
+    def replace(path: Path, write: Callable[[Any], object]) -> None:
+        real(path, (lambda out: write(Full(out))) if path.suffix == failing else write)
+
+    root, real = write_classes(tmp_path / "data", a=5, b=5), image_cache.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(image_cache, "replace", replace)
+        with pytest.raises(CnnbenchError, match=r"cache/images: No space left"):
+            load(root)
+    assert [path.suffix for path in cache_files(tmp_path, "")] == [".lock"]
+    assert load(root)
+
+
+def test_a_cache_that_is_cut_while_it_is_read_is_an_error_and_no_dead_process(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", a=200, b=200)
+    code = f"""if True:
+        import os
+        from pathlib import Path
+        from cnnbench.datasets.image_folder import image_folder
+        dataset = image_folder({str(root)!r}, size=32)
+        (path,) = Path({str(tmp_path)!r}, "cache", "images").glob("*.npy")
+        os.truncate(path, 5000)
+        dataset.train.x[300:320]
+    """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended  # and not killed by SIGBUS
+    assert "CnnbenchError" in ended.stderr
+    assert ".npy has been cut to 5,000 bytes" in ended.stderr
+    assert len(load(root, size=32).train) == 320  # made anew
+
+
+def test_a_cache_that_is_deleted_while_it_is_read_goes_on_being_read(tmp_path: Path) -> None:
+    dataset = load(write_classes(tmp_path / "data", a=5, b=5))
+    before = dataset.fingerprint
+    for path in cache_files(tmp_path, ""):
+        path.unlink()
+    assert Dataset(dataset.name, dataset.task, dataset.train, dataset.test,
+                   class_names=dataset.class_names).fingerprint == before  # fmt: skip
+
+
+def test_images_that_vanish_after_they_were_listed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_classes(tmp_path / "data", a=6, b=6)
+    real = image_cache.load
+
+    def lose(files: Any, *arguments: Any) -> image_store.Images:
+        (root / "a" / "3.png").unlink(missing_ok=True)
+        return real(files, *arguments)
+
+    monkeypatch.setattr(image_cache, "load", lose)
+    assert load(root).notes[1] == "a/3.png: cannot be opened: No such file or directory"
+
+
+def test_copies_on_both_sides_of_the_validation_split_are_told(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", a=20, b=20)
+    for number in range(20):
+        write(root / "a" / f"copy {number}.png", seed=number)
+    dataset = with_validation(load(root), 0.5, None, seed=0)
+    (told,) = leaks(dataset)
+    assert "val examples are also in train" in told
+    assert int(told.split()[1]) == sum(rows(dataset.splits["val"].take(np.array([i]))) <= rows(dataset.train)
+                                       for i in range(len(dataset.splits["val"])))  # fmt: skip
+
+
 def test_a_cache_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CnnbenchError, match="cannot be kept in"):
@@ -802,6 +886,33 @@ def test_a_lock_is_held_by_one_at_a_time(
     for thread in threads:
         thread.join(10)
     assert most == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("system", ["flock", "existence"])
+def test_whoever_waits_for_a_lock_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, system: str
+) -> None:
+    if system == "existence":
+        monkeypatch.setattr(locking, "fcntl", None)
+    monkeypatch.setattr(locking, "POLL_SECONDS", 0.01)
+    caplog.set_level("INFO", "cnnbench")
+
+    def wait() -> None:
+        with locking.locked(tmp_path / "a.lock"):
+            pass
+
+    with locking.locked(tmp_path / "a.lock"):
+        assert not caplog.records
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        for _ in range(200):
+            if caplog.records:
+                break
+            time.sleep(0.01)
+    waiting.join(10)
+    (record,) = caplog.records
+    assert str(tmp_path / "a.lock") in record.getMessage()
+    assert record.notice  # type: ignore[attr-defined]  # shown on the terminal too
 
 
 def test_a_dead_holders_lock_file_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ import pytest
 import cnnbench.files
 from cnnbench.errors import CnnbenchError
 from cnnbench.files import atomic, new_folder, new_sweep_folder, sha256
-from cnnbench.results import RunFolder, find_runs
+from cnnbench.finding import find_runs
+from cnnbench.results import RunFolder
 
 NOON = datetime(2026, 1, 2, 12, 0, 0)  # local time, as in the names
 
@@ -324,7 +325,7 @@ def test_the_status_is_that_of_the_last_file_that_there_is(run: RunFolder) -> No
 @pytest.mark.parametrize("content", [b'{"status": "do', b"\xff\xfe\x00"])
 def test_a_damaged_file_is_named_in_one_line(run: RunFolder, name: str, content: bytes) -> None:
     suffix = {"history": "jsonl", "config": "yaml"}.get(name, "json")
-    (run.path / f"{name}.{suffix}").write_bytes(content)
+    (run.path / f"{name}.{suffix}").write_bytes(content + b"\n")  # without it a row only ends early
     with pytest.raises(CnnbenchError, match=rf"{name}\.{suffix} is damaged") as caught:
         getattr(run, name)
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cnnbench import cli
+from cnnbench import terminal
 from cnnbench.report import count, duration, number
 from cnnbench.spec import RunResult, Summary
 from cnnbench.terminal import Terminal
@@ -156,17 +156,17 @@ def test_the_cursor_is_back_after_a_run_that_broke(
 ) -> None:
     screen, out = console(is_terminal=True)
 
-    def broken(spec: Any, observer: Terminal) -> None:
+    def broken(spec: Any, observer: Terminal, resume: bool) -> None:
         observer.started(SUMMARY)
         assert out.getvalue().count(HIDE_CURSOR) == 1
         assert SHOW_CURSOR not in out.getvalue()
         raise error
 
     monkeypatch.setattr("cnnbench.run.run", broken)
-    monkeypatch.setattr(cli, "stdout", lambda: screen)
-    monkeypatch.setattr(cli, "_log_to", lambda console: None)
+    monkeypatch.setattr(terminal, "stdout", lambda: screen)
+    monkeypatch.setattr(terminal, "_log_to", lambda console: None)
     with pytest.raises(type(error)):
-        cli._run(None)  # type: ignore[arg-type]
+        terminal.train(None)  # type: ignore[arg-type]
     assert out.getvalue().count(SHOW_CURSOR) == 1
     screen.print("usable")
     assert out.getvalue().endswith("usable\n")

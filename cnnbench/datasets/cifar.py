@@ -39,6 +39,7 @@ wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100_CLASSES = tuple(_CIFAR100_NAMES.split())
 PIXELS = 3 * 32 * 32
+MOST_LABEL = 255  # they are kept as bytes
 
 
 def cifar10(data_dir: str | None = None) -> Dataset:
@@ -117,9 +118,11 @@ def _read_batch(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (PIXELS,):
         raise damaged(path, f"no array 'data' of unsigned bytes with {PIXELS} columns")
     try:
-        labels = np.asarray(batch.get(label_key), np.uint8)
-    except (TypeError, ValueError, OverflowError) as error:
+        labels = np.asarray(batch.get(label_key))
+    except ValueError as error:  # lists of unequal lengths
         raise damaged(path, f"no list '{label_key}' of class indices") from error
+    if labels.dtype.kind not in "ui" or (labels.size and not 0 <= labels.min() <= labels.max() <= MOST_LABEL):
+        raise damaged(path, f"no list '{label_key}' of class indices")
     if labels.shape != (len(pixels),):
         raise damaged(path, f"{len(pixels)} images and labels of shape {labels.shape}")
     return pixels, labels

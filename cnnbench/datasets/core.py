@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from cnnbench.datasets.sanity import refuse
 from cnnbench.errors import CnnbenchError
 
 Task = Literal["multiclass", "binary", "regression"]
@@ -20,10 +22,17 @@ class Rows:
     """Some rows of a memory-mapped array, read when they are asked for and not before.
 
     Indexing an array copies; of a folder of images that would be all of it.
+
+    Attributes:
+        base: the whole array.
+        indices: of the rows.
+        digests: of the content behind every row of `base`, where somebody knows them: equal rows are then
+            found without reading one.
     """
 
     base: np.ndarray
     indices: np.ndarray
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -41,7 +50,26 @@ class Rows:
         return self.base.dtype
 
     def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
+        _refuse_cut(self.base)
         return np.asarray(self.base[self.indices[key]])
+
+    def take(self, indices: np.ndarray) -> Rows:
+        return Rows(self.base, self.indices[indices], self.digests)
+
+
+def _refuse_cut(base: np.ndarray) -> None:
+    """Look whether a mapped file is still whole: reading beyond its end kills the process without a word."""
+    if not isinstance(base, np.memmap) or base.filename is None:
+        return
+    try:
+        size = os.stat(base.filename).st_size  # noqa: PTH116  for every batch, and a Path is slow to make
+    except OSError:  # removed: what is mapped stays until the last reader ends
+        return
+    if size < base.offset + base.nbytes:
+        raise CnnbenchError(
+            f"{base.filename} has been cut to {size:,} bytes while it was read",
+            "is another program writing there, or is the disk full? run again: it is made anew",
+        )
 
 
 Examples = np.ndarray | Rows
@@ -65,7 +93,7 @@ class Split:
 
     def take(self, indices: np.ndarray) -> Split:
         if isinstance(self.x, Rows):
-            return Split(Rows(self.x.base, self.x.indices[indices]), self.y[indices])
+            return Split(self.x.take(indices), self.y[indices])
         return Split(self.x[indices], self.y[indices])
 
     def pieces(self, size: int = 2048) -> Iterator[np.ndarray]:
@@ -87,6 +115,9 @@ class Dataset:
         val: for choosing the best epoch; None lets the run draw it from ``train``.
         class_names: in the order of the class indices; empty for regression.
         notes: one line for each thing the user should know (a file that could not be read, …).
+
+    Raises:
+        CnnbenchError: when it is made of what cannot be trained or measured (see `sanity.refuse`).
     """
 
     name: str
@@ -98,31 +129,10 @@ class Dataset:
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for split_name, split in self.splits.items():
-            if len(split.x) != len(split.y):
-                raise CnnbenchError(
-                    f"{self.name}: {split_name} has {len(split.x)} examples but {len(split.y)} targets"
-                )
-            if len(split) == 0:
-                raise CnnbenchError(f"{self.name}: the {split_name} split is empty")
-            if split.x.shape[1:] != self.input_shape:
-                raise CnnbenchError(
-                    f"{self.name}: {split_name} examples have shape {split.x.shape[1:]}, "
-                    f"train has {self.input_shape}"
-                )
-            if self.task != "regression" and not 0 <= split.y.min() <= split.y.max() < len(self.class_names):
-                raise CnnbenchError(
-                    f"{self.name}: {split_name} has labels from {split.y.min()} to {split.y.max()}, "
-                    f"but there are {len(self.class_names)} classes"
-                )
-            if (
-                isinstance(split.x, np.ndarray)
-                and split.x.dtype.kind == "f"
-                and not np.isfinite(split.x).all()
-            ):
-                raise CnnbenchError(f"{self.name}: {split_name} has inputs that are NaN or infinite")
-            if split.y.dtype.kind == "f" and not np.isfinite(split.y).all():
-                raise CnnbenchError(f"{self.name}: {split_name} has targets that are NaN or infinite")
+        for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):
+            if not isinstance(split, Split) and not (name == "val" and split is None):
+                raise CnnbenchError(f"{self.name}: {name} is a {type(split).__name__}, not a Split(x, y)")
+        refuse(self)
 
     @property
     def splits(self) -> dict[str, Split]:

@@ -23,6 +23,7 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 UNSIGNED_BYTE = 8
+MOST_AXES = 3
 
 
 def layouts(folder: str, torch_folder: str) -> tuple[Layout, ...]:
@@ -43,9 +44,10 @@ def image_split(x: np.ndarray, y: np.ndarray, path: Path) -> Split:
     """Return grey images ``(n, height, width)`` as a split of ``(n, height, width, 1)``.
 
     Raises:
-        CnnbenchError: images or labels have another number of axes or another type.
+        CnnbenchError: images or labels have another number of axes or another type, or they are no pairs.
     """
-    if x.ndim != 3 or y.ndim != 1 or x.dtype != np.uint8 or y.dtype.kind not in "ui":
+    is_pair = x.ndim == 3 and y.shape == x.shape[:1]
+    if not is_pair or x.dtype != np.uint8 or y.dtype.kind not in "ui":
         raise damaged(path, f"images are {x.dtype} {x.shape} and labels {y.dtype} {y.shape}")
     return Split(x[..., np.newaxis], y)
 
@@ -60,7 +62,7 @@ def read_idx(path: Path) -> np.ndarray:
         data = file.read()
     axes = data[3] if len(data) > 3 else 0
     header = 4 + 4 * axes
-    if data[:3] != bytes([0, 0, UNSIGNED_BYTE]) or axes == 0 or len(data) < header:
+    if data[:3] != bytes([0, 0, UNSIGNED_BYTE]) or not 0 < axes <= MOST_AXES or len(data) < header:
         raise damaged(path, "it is not an idx file of unsigned bytes")
     shape = tuple(int(length) for length in np.frombuffer(data, ">u4", count=axes, offset=4))
     if len(data) != header + math.prod(shape):

@@ -138,8 +138,13 @@ def _make(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> None:
         out.write(header((len(content["used"]), *recipe.shape)))
 
     Image.init()  # here, for it is not made for several threads at once
-    replace(beside(stem, ".npy"), write_pixels)
-    replace(record, lambda out: out.write(json.dumps(content, indent=1).encode()))
+    pixels_file = beside(stem, ".npy")
+    replace(pixels_file, write_pixels)
+    try:
+        replace(record, lambda out: out.write(json.dumps(content, indent=1).encode()))
+    except BaseException:
+        pixels_file.unlink()  # without its list it is gigabytes that nobody can use
+        raise
     log.info("decoded %d images in %.1f s", len(content["used"]), time.perf_counter() - started)
 
 

@@ -41,7 +41,11 @@ class Part:
         return [self.folders.shown(name) for name in self.images.used]
 
     def rows(self, indices: np.ndarray) -> Split:
-        return Split(Rows(self.images.pixels, indices), self.y[indices])
+        return Split(Rows(self.images.pixels, indices, self._digest_array), self.y[indices])
+
+    @cached_property
+    def _digest_array(self) -> np.ndarray:
+        return np.array(self.digests, "S64")
 
     def unreadable(self) -> list[str]:
         """One line, name and reason, for each file that is no readable image."""

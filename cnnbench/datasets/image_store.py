@@ -53,7 +53,14 @@ def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: b
         skipped = {str(name): str(reason) for name, reason in content["skipped"].items()}
         retry = set(content["retry"])
         pixels = _mapped(beside(stem, ".npy"), (len(used), *recipe.shape))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # cut off, or of something else
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # cut off, or of something else
         return None
     if {*used, *skipped} != {file.name for file in files}:
         return None
@@ -63,15 +70,14 @@ def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: b
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    expected = len(header(shape)) + int(np.prod(shape, dtype=np.int64))
-    if path.stat().st_size != expected:
-        raise ValueError(f"{path.stat().st_size} bytes, {expected} expected")
+    beginning = header(shape)
+    expected = len(beginning) + int(np.prod(shape, dtype=np.int64))
+    with path.open("rb") as file:
+        if path.stat().st_size != expected or file.read(len(beginning)) != beginning:
+            raise ValueError(f"not the {expected} bytes of {shape}")
     if shape[0] == 0:
         return np.empty(shape, np.uint8)
-    pixels: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    if pixels.shape != shape or pixels.dtype != np.uint8:
-        raise ValueError(f"shape {pixels.shape}, {shape} expected")
-    return pixels
+    return np.memmap(path, np.uint8, "r", len(beginning), shape)
 
 
 def header(shape: tuple[int, ...]) -> bytes:

@@ -42,13 +42,19 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("waiting for another process that holds %s", path)
+            _tell(path)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
+def _tell(path: Path) -> None:
+    log.info("waiting for another process that holds %s", path, extra={"notice": True})
+
+
 @contextmanager
 def _existing(path: Path) -> Iterator[None]:
+    if path.exists():
+        _tell(path)
     while True:
         try:
             path.touch(exist_ok=False)

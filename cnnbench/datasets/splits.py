@@ -8,14 +8,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from cnnbench.datasets.core import Dataset
+from cnnbench.datasets.core import Dataset, Split
 from cnnbench.errors import CnnbenchError
 
 
 def with_validation(dataset: Dataset, fraction: float, examples: int | None, seed: int) -> Dataset:
-    """Shorten the training split to `examples`, and hold a part of it out unless the data set did."""
+    """Shorten the training split to `examples`, and hold a part of it out unless the data set did.
+
+    Raises:
+        CnnbenchError: `dataset` is none, or nothing is left on one side.
+    """
     from sklearn.model_selection import train_test_split
 
+    if not isinstance(dataset, Dataset):  # somebody's own function
+        raise CnnbenchError(
+            f"the function of the data set gave a {type(dataset).__name__}",
+            "it must return a cnnbench.datasets.core.Dataset",
+        )
     train = dataset.train
 
     def classes(y: np.ndarray, second: int) -> np.ndarray | None:
@@ -46,24 +55,46 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
 
 
 def leaks(dataset: Dataset) -> list[str]:
-    """One line for each pair of splits that share equal examples, by content.
+    """One line for each pair of splits that share equal examples, and one for equal examples of two labels.
 
-    Images in a mapped file are not read for this: a folder is searched for equal files when it is cached.
+    By content. Images in a mapped file are not read for this: their files' digests are known.
     """
     digests = {
-        name: [hashlib.blake2b(example.tobytes(), digest_size=16).digest() for example in split.x]
-        for name, split in dataset.splits.items()
-        if isinstance(split.x, np.ndarray)
+        name: found for name, split in dataset.splits.items() if (found := _digests(split)) is not None
     }
     seen = {name: set(values) for name, values in digests.items()}
-    found = []
+    shared = []
     for first, second in (("train", "test"), ("val", "test"), ("train", "val")):
         if first in seen and second in seen:
             count = sum(digest in seen[first] for digest in digests[second])
             if count:
                 share = f"{count:,} of {len(digests[second]):,} {second} examples"
-                found.append(f"{dataset.name}: {share} are also in {first}")
-    return found
+                shared.append(f"{dataset.name}: {share} are also in {first}")
+    return shared + _contradictions(dataset, digests)
+
+
+def _digests(split: Split) -> list[bytes] | None:
+    if isinstance(split.x, np.ndarray):
+        return [hashlib.blake2b(example.tobytes(), digest_size=16).digest() for example in split.x]
+    known = split.x.digests
+    return None if known is None else list(known[split.x.indices].tolist())
+
+
+def _contradictions(dataset: Dataset, digests: dict[str, list[bytes]]) -> list[str]:
+    """Equal inputs with different labels, over all splits; for values that is nothing strange."""
+    if dataset.task == "regression":
+        return []
+    labels: dict[bytes, set[int]] = {}
+    for name, values in digests.items():
+        split = dataset.splits[name]
+        if isinstance(split.x, np.ndarray):  # of image files the data set itself has told, with their names
+            for digest, label in zip(values, split.y.tolist(), strict=True):
+                labels.setdefault(digest, set()).add(int(label))
+    torn = [sorted(several) for several in labels.values() if len(several) > 1]
+    if not torn:
+        return []
+    classes = " and ".join(dataset.class_names[label] for label in torn[0][:2])
+    return [f"{dataset.name}: equal inputs with different labels: {len(torn):,}; one is both {classes}"]
 
 
 def class_weights(dataset: Dataset) -> dict[int, float]:

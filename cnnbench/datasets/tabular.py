@@ -17,6 +17,7 @@ CALIFORNIA = Source(
     keras_name="california_housing",
     host="storage.googleapis.com",
 )
+COLUMNS = 8
 
 
 def california_housing(
@@ -44,19 +45,21 @@ def california_housing(
     """
     found = find(CALIFORNIA, data_dir)
     x, y = read_npz(found.paths[0], "x", "y")
-    if x.ndim != 2 or y.shape != x.shape[:1] or x.dtype.kind != "f" or y.dtype.kind != "f":
+    is_table = x.ndim == 2 and x.shape[1] == COLUMNS and y.shape == x.shape[:1]
+    if not is_table or x.dtype.kind != "f" or y.dtype.kind != "f":
         raise damaged(found.paths[0], f"x is {x.dtype} {x.shape} and y {y.dtype} {y.shape}")
     if version == "small":
         x, y = x[:600], y[:600]
     order = np.arange(len(x))
     # Keras's shuffle to the letter (its seed, the old generator), so that figures can be compared.
     np.random.RandomState(113).shuffle(order)
-    x = x[order].astype(np.float32, copy=False)
-    y = (y[order] / target_unit).astype(np.float32)
-    if ratios:
-        rooms, bedrooms, people, households = np.maximum(x[:, 3:7], 1).T
-        columns = (rooms / households, bedrooms / rooms, people / households)
-        x = np.concatenate([x, np.log(np.stack(columns, axis=1))], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below, by its place
+        x = x[order].astype(np.float32, copy=False)
+        y = (y[order] / target_unit).astype(np.float32)
+        if ratios:
+            rooms, bedrooms, people, households = np.maximum(x[:, 3:7], 1).T
+            columns = (rooms / households, bedrooms / rooms, people / households)
+            x = np.concatenate([x, np.log(np.stack(columns, axis=1))], axis=1)
     trained = int(len(x) * (1 - 0.2))
     return Dataset(
         name="california_housing",

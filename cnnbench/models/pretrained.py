@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from cnnbench.checkpoints import check_weights
 from cnnbench.datasets import files
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.layers import ReverseChannels
@@ -121,6 +122,7 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
 
 
 def _load(model: keras.Model, path: Path) -> None:
+    check_weights(path)
     # Where a file lacks a layer, Keras keeps the random weights and at most warns. Zeros tell.
     kernels = [variable for variable in model.weights if len(variable.shape) > 1]
     for kernel in kernels:
@@ -175,6 +177,7 @@ def _get_file_that_explains() -> Iterator[None]:
             path = folder / "models" / fname
             if path.is_file():
                 _check_hash(path, file_hash)
+                check_weights(path)
                 return str(path)
         missing = f"the weights file {fname} is not in {home / 'models'}"
         hint = f"put {origin} there, or run once with a network, or use model.weights=null"

@@ -1,0 +1,8 @@
+"""`python -m cnnbench` is `cnnbench`."""
+
+import sys
+
+from cnnbench.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Ctrl-C and SIGTERM: a training finishes its step and saves; anything else stops at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MESSAGE = b"\nfinishing the step and saving it; once more stops at once\n"
+
+
+class InterruptedRunError(KeyboardInterrupt):
+    """Somebody asked the run to stop.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class Interruption:
+    """Whether somebody has asked to stop.
+
+    Attributes:
+        requested: the signal's number, while a training is still to see it.
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._patient = False
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Answer the signals inside. Only the main thread of a process gets them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._asked) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Inside, a first signal is only noted: whoever trains looks with `check`."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def check(self) -> None:
+        """Stop here if somebody has asked for it.
+
+        Raises:
+            InterruptedRunError: somebody has.
+        """
+        if self.requested is not None:
+            raise InterruptedRunError(self.requested)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if not self._patient:
+            raise InterruptedRunError(number)
+        if self.requested is None:
+            self.requested = number
+            os.write(2, MESSAGE)  # past `print`, which the signal may have found in the middle of a line
+            for again in SIGNALS:
+                signal.signal(again, signal.SIG_DFL)

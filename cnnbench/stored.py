@@ -1,0 +1,32 @@
+"""A run folder taken up again by a verb: it may come from a stranger, and its config names code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cnnbench.config import spec_of_run
+from cnnbench.results import RunFolder
+from cnnbench.spec import RunSpec
+from cnnbench.trust import refuse_links, require_own
+
+
+def stored_spec(
+    folder: RunFolder,
+    trust_plugins: bool = False,
+    changed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> RunSpec:
+    """The spec of a run, from what is written down in its folder.
+
+    Args:
+        folder: of the run.
+        trust_plugins: import what it names, though this user has not typed it on this machine.
+        changed: from its config to the one that is meant.
+
+    Raises:
+        CnnbenchError: its plugins are not trusted; it holds links to elsewhere; its config is wrong.
+    """
+    refuse_links(folder.path)
+    if not trust_plugins:
+        require_own(folder.config, folder.path)
+    return spec_of_run(changed(folder.config), folder.path, folder.overrides)

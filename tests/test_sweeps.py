@@ -1,0 +1,143 @@
+"""Sweeps that survive what their runs do: stored jobs, killed processes, going on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Outcome
+
+from cnnbench import code
+from cnnbench.errors import CnnbenchError
+from cnnbench.results import RunFolder
+from cnnbench.sweeps import Job, Sweep
+
+Cli = Callable[..., Outcome]
+# A model whose second seed takes its whole process along, as the kernel does when memory is short.
+DEADLY = """
+import os, signal
+from pathlib import Path
+from cnnbench.models.mlp import mlp
+
+def deadly(input_shape, outputs, dies: bool = False):
+    if dies and not Path("mended").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mlp(input_shape, outputs, units=[4])
+"""
+
+
+def statuses(folder: Path) -> list[str]:
+    return [RunFolder(path.parent).status for path in sorted(folder.glob("*/metrics.json"))]
+
+
+@pytest.fixture
+def deadly(folder: Path) -> tuple[str, ...]:
+    (folder / "deadly.py").write_text(DEADLY)
+    (folder / "mine" / "model").mkdir(parents=True)
+    (folder / "mine" / "model" / "deadly.yaml").write_text("_target_: deadly.deadly\ndies: false\n")
+    data = [text for text in TINY if not text.startswith("model.")]
+    return ("-m", "--config-dir", "mine", "plugins=[deadly]", "model=deadly", *data, "run_dir=sweep")
+
+
+def test_a_killed_process_ends_one_run_and_resume_completes_the_sweep(
+    deadly: tuple[str, ...], run_process: Cli, folder: Path
+) -> None:
+    outcome = run_process(*deadly, "model.dies=true,false", "seed=0,1")
+    assert outcome.exit_code == 1
+    assert "killed by SIGKILL, which is what a machine out of memory does" in outcome.err
+    sweep = Sweep.open(folder / "sweep")
+    assert [sweep.status(number) for number in range(4)] == ["failed", "failed", "done", "done"]
+    finished = RunFolder(folder / "sweep" / sweep.jobs[2].folder).metrics["finished"]
+
+    (folder / "mended").touch()
+    (folder / "deadly.py").write_text("broken(")  # neither code nor YAML of the waiting runs changes
+    (folder / "mine" / "model" / "deadly.yaml").write_text("_target_: nothing.at.all\n")
+    outcome = run_process("resume", "sweep")
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    assert "2 of 4 runs are done" in outcome.out
+    assert sweep.left() == []
+    assert RunFolder(folder / "sweep" / sweep.jobs[2].folder).metrics["finished"] == finished
+    assert len(sweep.path.joinpath("started.jsonl").read_text().splitlines()) == 6
+
+
+def test_a_changed_grid_is_refused_and_the_same_line_goes_on(run_process: Cli, folder: Path) -> None:
+    assert run_process("-m", *TINY, "seed=0,1", "run_dir=sweep").exit_code == 0
+    for line in ("seed=0,1,2", "seed=0,2"):
+        outcome = run_process("-m", *TINY, line, "run_dir=sweep", "sweep.resume=sweep")
+        assert outcome.exit_code == 2
+        assert "sweep in sweep" in outcome.err
+    outcome = run_process("-m", *TINY, "seed=0,1", "run_dir=sweep", "sweep.resume=sweep")
+    assert outcome.exit_code == 0
+    assert "2 of 2 runs are done" in outcome.out
+
+
+def test_a_terminated_sweep_saves_and_says_how_to_go_on(folder: Path) -> None:
+    slow = [text for text in TINY if text not in ("training=smoke", "dataset.examples=120")]
+    line = (
+        *slow,
+        "training.epochs=500",
+        "callbacks.early_stopping=null",
+        "dataset.examples=2000",
+        "seed=0,1",
+    )
+    command = [sys.executable, "-P", "-m", "cnnbench", "-m", *line, "seed=0,1", "run_dir=sweep"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(folder.glob("sweep/*/history.csv")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    assert process.returncode == 143, out + err
+    assert "to go on: cnnbench resume sweep" in err
+    assert "Traceback" not in err
+    assert statuses(folder / "sweep") == ["interrupted"]
+
+
+def test_a_launcher_of_ones_own_choice_gets_the_stored_jobs(run_process: Cli, folder: Path) -> None:
+    outcome = run_process("-m", *TINY, "seed=0,1", "hydra/launcher=nonexistent", "run_dir=sweep")
+    assert outcome.exit_code == 2
+    assert "launcher started no run" in outcome.err
+    outcome = run_process("-m", *TINY, "hydra/sweeper=other", "run_dir=second")
+    assert outcome.exit_code == 2
+    assert "listed and stored" in outcome.err
+
+
+def test_every_job_is_stored_before_the_first_starts(folder: Path) -> None:
+    jobs = [Job(number, f"{number:03d}_x", ["seed=1"], {"name": "x", "seed": number}) for number in range(3)]
+    sweep = Sweep(folder, ["seed=0,1,2"], [], "code", jobs)
+    sweep.write()
+    assert Sweep.open(folder) == sweep
+    assert sweep.left() == [0, 1, 2]
+    sweep.note_start(1, "now")
+    sweep.note_start(2, "before")
+    assert sweep.suspects("now") == [1]
+
+
+@pytest.mark.parametrize("folder_name", ["../elsewhere", "..", "a/b"])
+def test_a_job_outside_of_its_sweep_is_refused(folder_name: str, folder: Path) -> None:
+    content = {
+        "overrides": [],
+        "settings": [],
+        "code": "",
+        "jobs": [{"number": 0, "folder": folder_name, "overrides": [], "config": {}}],
+    }
+    (folder / "sweep.json").write_text(json.dumps(content))
+    with pytest.raises(CnnbenchError, match="outside the sweep"):
+        Sweep.open(folder)
+
+
+def test_a_copy_of_the_code_is_made_once(folder: Path, tmp_path: Path) -> None:
+    plugin = folder / "mine.py"
+    plugin.write_text("x = 1\n")
+    copy = code.store([str(plugin)], tmp_path)
+    assert (copy / "mine.py").read_text() == "x = 1\n"
+    assert (copy / "cnnbench" / "conf" / "config.yaml").is_file()
+    assert code.store([str(plugin)], tmp_path) == copy
+    plugin.write_text("x = 2\n")
+    assert code.fingerprint([str(plugin)]) != copy.name
+    assert [path.name for path in (tmp_path / "code").iterdir()] == [copy.name]
