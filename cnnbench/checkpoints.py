@@ -54,8 +54,8 @@ def check_weights(path: Path) -> None:
     """Refuse a file of weights that would have others read: by links, by external or virtual arrays.
 
     Raises:
-        CnnbenchError: it does, or is not in one of Keras's formats.
-        ValueError, KeyError, OSError, …: it is damaged.
+        CnnbenchError: it does.
+        ValueError, KeyError, OSError, …: it is damaged, or not in one of Keras's formats.
     """
     if path.suffix == ".keras":
         with ZipFile(path) as archive:
@@ -64,7 +64,7 @@ def check_weights(path: Path) -> None:
     elif path.suffix in (".h5", ".hdf5"):
         _check_hdf5(path, path)
     else:
-        raise _refused(path, "weights end in .weights.h5, .h5 or .keras")
+        raise ValueError("weights end in .weights.h5, .h5 or .keras")
 
 
 def _refused(path: Path, reason: str, hint: str = "") -> CnnbenchError:
