@@ -21,6 +21,8 @@ from cnnbench.signals import SIGNALS, InterruptedRunError
 from cnnbench.sweeps import Sweep
 
 POLL_SECONDS = 1.0
+# TensorFlow keeps about 3 MB of each run for as long as its process lives.
+RUNS_PER_PROCESS = 25
 SESSION = "CNNBENCH_SESSION"
 PARENT = "CNNBENCH_PARENT"
 
@@ -39,9 +41,11 @@ def supervise(sweep: Sweep, code: Path | None, warn: Callable[[str], None]) -> N
     """
     session = uuid.uuid4().hex
     waiting = sweep.left()
+    one_by_one = not any(text.lstrip("+").startswith("hydra/launcher") for text in sweep.settings)
     while waiting:
+        part = waiting[:RUNS_PER_PROCESS] if one_by_one else waiting
         before = len(sweep.started(session))
-        result = _launch(sweep, waiting, session, code)
+        result = _launch(sweep, part, session, code)
         suspects = sweep.suspects(session)
         if not suspects and len(sweep.started(session)) == before:
             raise CnnbenchError(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Outcome
 
-from cnnbench import code
+from cnnbench import code, supervise
 from cnnbench.errors import CnnbenchError
 from cnnbench.results import RunFolder
 from cnnbench.sweeps import Job, Sweep
@@ -105,6 +105,27 @@ def test_a_launcher_of_ones_own_choice_gets_the_stored_jobs(run_process: Cli, fo
     outcome = run_process("-m", *TINY, "hydra/sweeper=other", "run_dir=second")
     assert outcome.exit_code == 2
     assert "listed and stored" in outcome.err
+
+
+def test_memory_is_given_back_by_a_new_process_now_and_then(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = []
+
+    def launch(sweep: Sweep, numbers: list[int], session: str, code: object) -> int:
+        launched.append(list(numbers))
+        for number in numbers:
+            sweep.note_start(number, session)
+            run = sweep.run_folder(number)
+            run.path.mkdir()
+            run.write_metrics({"status": "done"})
+        return 0
+
+    monkeypatch.setattr(supervise, "_launch", launch)
+    monkeypatch.setattr(supervise, "RUNS_PER_PROCESS", 2)
+    jobs = [Job(number, f"{number:03d}_x", [], {"name": "x", "seed": number}) for number in range(5)]
+    supervise.supervise(Sweep(folder, [], [], "code", jobs), None, lambda text: None)
+    assert launched == [[0, 1], [2, 3], [4]]
 
 
 def test_every_job_is_stored_before_the_first_starts(folder: Path) -> None:
