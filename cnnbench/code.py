@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnbench.errors import CnnbenchError
 from cnnbench.options import CONF_DIR
 
 PACKAGE = Path(__file__).parent
@@ -22,9 +25,21 @@ def fingerprint(plugins: Sequence[str] = ()) -> str:
 
 
 def stored(code: str, cache: Path) -> Path | None:
-    """The copy of that code; None where this user has none."""
+    """The copy of that code; None where this user has none.
+
+    Args:
+        code: a fingerprint, maybe from somebody else's sweep: anything but a name could lead elsewhere.
+        cache: may be shared; a copy that somebody else could change is not run.
+    """
     copy = cache / "code" / code
-    return copy if copy.is_dir() else None
+    if not re.fullmatch(r"[0-9a-f]{16}", code) or not copy.is_dir():
+        return None
+    return copy if all(_is_mine(folder) for folder in (copy.parent, copy)) else None
+
+
+def _is_mine(folder: Path) -> bool:
+    status = folder.stat()
+    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & stat.S_IWOTH)
 
 
 def store(plugins: Sequence[str], cache: Path) -> Path:
@@ -46,9 +61,12 @@ def store(plugins: Sequence[str], cache: Path) -> Path:
             shutil.copyfile(path, copy)
         try:
             temporary.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster, with the same
-                raise
+        except OSError as error:
+            if stored(code, cache) is None:  # else another process was faster, with the same
+                raise CnnbenchError(
+                    f"cannot keep the code in {target}: {error.strerror}",
+                    "set CNNBENCH_CACHE to a folder that only you can write",
+                ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

@@ -21,7 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.options import CONF_DIR, options
+from cnnbench.options import CONF_DIR, options, refuse_paths
 from cnnbench.startup import find_plugins
 from cnnbench.trust import refuse_interpolations, remember
 
@@ -220,6 +220,7 @@ def _schedule(node: Mapping[str, Any]) -> Any:
 @contextmanager
 def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> Iterator[None]:
     """Turn what Hydra and OmegaConf say into one line that names the override and what was meant."""
+    refuse_paths(overrides, config_dir)
     try:
         yield
     except MarkedYAMLError as error:

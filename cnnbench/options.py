@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from cnnbench.errors import CnnbenchError
 
 HERE = Path(__file__).resolve().parent
 # Installed as a wheel the YAML lie inside the package, in a checkout beside it.
@@ -27,3 +31,17 @@ def group_and_option(relative: Path) -> tuple[str, str]:
     if parts[0] == "experiment":  # experiment=notes/cifar10_cnn
         return parts[0], "/".join(parts[1:])
     return "/".join(parts[:-1]), parts[-1]
+
+
+def refuse_paths(overrides: Sequence[str], config_dir: str | None = None) -> None:
+    """Refuse `experiment=../somewhere/file`: such a file may name plugins, and what Hydra runs.
+
+    Raises:
+        CnnbenchError: an option is not a name.
+    """
+    for text in overrides:
+        key, _, value = text.partition("=")
+        group = key.lstrip("+").partition("@")[0]
+        is_path = ".." in re.split(r"[^\w.-]+", value)
+        if is_path and (group.startswith("hydra/") or group in options(config_dir)):
+            raise CnnbenchError(f"{text}: an option is a name, not a path", "name its folder by --config-dir")

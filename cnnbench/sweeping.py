@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnbench import config
 from cnnbench.errors import CnnbenchError
 from cnnbench.report import DONE, FAILED, stderr, stdout
 from cnnbench.sweeps import Job, Sweep
-from cnnbench.trust import require_own
+from cnnbench.trust import refuse_links, remember, require_own
 
 RESUME = "sweep.resume="
 
@@ -47,6 +48,7 @@ def start(line: Sequence[str], config_dir: str | None) -> int:
 
     copy = code.store(_plugins(jobs), default_cache_dir())
     sweep = Sweep(new_sweep_folder(wanted).resolve(), overrides, settings, copy.name, jobs)
+    remember(_settings(sweep))
     sweep.write()
     return _run(sweep, copy)
 
@@ -56,8 +58,9 @@ def go_on(sweep: Sweep, trusted: bool = False) -> int:
     from cnnbench import code
     from cnnbench.datasets.image_cache import default_cache_dir
 
-    for job in sweep.jobs if not trusted else ():
-        require_own(job.config, sweep.path)
+    refuse_links(sweep.path)
+    for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
+        require_own(typed, sweep.path)
     copy = code.stored(sweep.code, default_cache_dir())
     if copy is None and sweep.code != code.fingerprint(_plugins(sweep.jobs)):
         stderr().print("the code has changed since the sweep began, and no copy is left", style="yellow")
@@ -80,6 +83,11 @@ def _jobs(overrides: Sequence[str], config_dir: str | None) -> tuple[list[Job], 
         wanted = composed.run_dir
         jobs.append(Job(number, f"{number:03d}_{made['name']}_seed{made['seed']}", job, made))
     return jobs, wanted
+
+
+def _settings(sweep: Sweep) -> dict[str, Any]:
+    """Of Hydra, which makes and runs what they name before any check of ours."""
+    return {"plugins": sweep.settings, "jobs": [job.config for job in sweep.jobs]}
 
 
 def _plugins(jobs: Sequence[Job]) -> list[str]:

@@ -5,31 +5,52 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import os
 import pickle
 import shutil
 import stat
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import yaml
 from conftest import TINY, Outcome
 from inspection_runs import trained
+from keras.src.utils import python_utils
 
 import cnnbench
-from cnnbench import engine, files, trust
+from cnnbench import code, engine, files, trust
 from cnnbench.checkpoints import check_model, check_weights
 from cnnbench.datasets.pickles import read_pickle
+from cnnbench.environment import git_commit
 from cnnbench.errors import CnnbenchError
+from cnnbench.logs import logging_to
+from cnnbench.models import pretrained
+from cnnbench.report import explain
 
 Cli = Callable[..., Outcome]
 PACKAGE = Path(cnnbench.__file__).parent
-VERBS = ("verify", "evaluate", "visualize", "resume")
+VERBS: dict[str, tuple[str, ...]] = {
+    "verify": (),
+    "evaluate": (),
+    "predict": ("x.npy",),
+    "export": ("--format", "saved_model"),
+    "visualize": (),
+    "replay": (),
+    "resume": (),
+}
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch marker",)
 
 
 @pytest.fixture
@@ -38,6 +59,17 @@ def stranger(folder: Path) -> Path:
     place = folder / "stranger"
     shutil.copytree(trained("multiclass").path, place)
     return place
+
+
+def ready_for(verb: str, run: Path) -> None:
+    """Make a finished run one that the verb takes."""
+    if verb == "resume":
+        (run / "metrics.json").unlink()
+    if verb == "replay":
+        (run / "bad_step").mkdir()
+        shutil.copy(run / "best.keras", run / "bad_step" / "before.keras")
+        np.savez(run / "bad_step" / "batch.npz", x=np.zeros((1, 8, 8, 1)), y=np.zeros(1))
+    np.save("x.npy", np.zeros((1, 8, 8, 1), "float32"))
 
 
 def rewrite(path: Path, change: Callable[[dict[str, bytes]], None]) -> None:
@@ -61,6 +93,7 @@ def with_layer(path: Path, layer: dict[str, Any]) -> None:
     rewrite(path, change)
 
 
+DUMPED = python_utils.func_dump(lambda x: (__import__("os").system("touch marker"), x)[1])
 LAYERS: dict[str, dict[str, Any]] = {
     "lambda": {
         "module": "keras.layers",
@@ -70,9 +103,77 @@ LAYERS: dict[str, dict[str, Any]] = {
             "name": "evil",
             "function": {
                 "class_name": "__lambda__",
-                "config": {"code": "", "defaults": None, "closure": None},
+                "config": dict(zip(("code", "defaults", "closure"), DUMPED, strict=True)),
             },
         },
+    },
+    "lambda of an older format": {
+        "module": None,
+        "class_name": "Lambda",
+        "config": {"name": "evil", "function": list(DUMPED)},
+    },
+    "lambda inside an initializer": {
+        "module": "keras.layers",
+        "class_name": "Dense",
+        "registered_name": None,
+        "config": {"units": 2, "kernel_initializer": {"class_name": "__lambda__", "config": {"value": "x"}}},
+    },
+    "builtin of python": {
+        "module": "keras.layers",
+        "class_name": "Activation",
+        "registered_name": None,
+        "config": {
+            "activation": {
+                "module": "builtins",
+                "class_name": "function",
+                "config": "eval",
+                "registered_name": "eval",
+            }
+        },
+    },
+    "function of keras that is no part of a model": {
+        "module": "keras.layers",
+        "class_name": "Lambda",
+        "registered_name": None,
+        "config": {
+            "function": {
+                "module": "keras.visualization",
+                "class_name": "function",
+                "config": "plot_image_gallery",
+                "registered_name": "plot_image_gallery",
+            },
+            "arguments": {"path": "marker"},
+        },
+    },
+    "package that Keras imports by its name": {
+        "module": "keras_hub",
+        "class_name": "Evil",
+        "registered_name": None,
+        "config": {},
+    },
+    "registered name": {
+        "module": "keras.layers",
+        "class_name": "TFSMLayer",
+        "registered_name": "cnnbench>ReverseChannels",
+        "config": {"filepath": "graph"},
+    },
+    "vocabulary": {
+        "module": "keras.layers",
+        "class_name": "StringLookup",
+        "registered_name": None,
+        "config": {"vocabulary": "secret.txt"},
+    },
+    "pickled torch module": {
+        "module": "keras.layers",
+        "class_name": "TorchModuleWrapper",
+        "registered_name": None,
+        "config": {"module": "AAAA"},
+    },
+    "function of jax": {
+        "module": "keras.layers",
+        "class_name": "JaxLayer",
+        "registered_name": None,
+        "config": {"call_fn": "x"},
     },
     "function of python": {
         "module": "keras.layers",
@@ -120,12 +221,52 @@ LAYERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("attack", LAYERS)
-def test_a_model_that_names_code_is_refused(attack: str, stranger: Path, folder: Path) -> None:
-    (folder / "evil.py").write_text("open('marker', 'w').close()\nclass Evil: ...\n")
+def test_a_model_that_names_code_is_refused(
+    attack: str, stranger: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)  # as under `python -m`
+    for name in ("evil", "keras_hub"):
+        (folder / f"{name}.py").write_text("open('marker', 'w').close()\nclass Evil: ...\n")
+    (folder / "secret.txt").write_text("hunter2")
     with_layer(stranger / "best.keras", LAYERS[attack])
+    by_keras = attack in ("vocabulary", "builtin of python")  # in safe mode it takes words and its own only
+    with pytest.raises(CnnbenchError, match="cannot load" if by_keras else "refused"):
+        engine.load(stranger / "best.keras")
+    assert not (folder / "marker").exists()
+
+
+@pytest.mark.parametrize("place", ["loss", "metrics", "optimizer"])
+def test_a_lambda_in_the_compilation_is_refused(place: str, stranger: Path, folder: Path) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        config = json.loads(members["config.json"])
+        code = dict(zip(("code", "defaults", "closure"), DUMPED, strict=True))
+        config["compile_config"][place] = [{"class_name": "__lambda__", "config": code}]
+        members["config.json"] = json.dumps(config).encode()
+
+    rewrite(stranger / "best.keras", change)
     with pytest.raises(CnnbenchError, match="refused"):
         engine.load(stranger / "best.keras")
     assert not (folder / "marker").exists()
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "saved model", "folder"])
+def test_a_model_in_another_format_is_not_loaded(kind: str, folder: Path) -> None:
+    path = folder / "best.keras"
+    if kind == "hdf5":
+        with h5py.File(path, "w") as file:
+            file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": []})
+    else:
+        path.mkdir()
+        (path / ("config.json" if kind == "folder" else "saved_model.pb")).write_text("{}")
+    with pytest.raises(CnnbenchError, match="cannot load"):
+        engine.load(path)
+
+
+def test_a_config_nested_without_end_is_damaged(stranger: Path) -> None:
+    deep = b"[" * 10**5 + b"]" * 10**5
+    rewrite(stranger / "best.keras", lambda members: members.update({"config.json": deep}))
+    with pytest.raises(CnnbenchError, match="cannot load"):
+        engine.load(stranger / "best.keras")
 
 
 def test_code_in_the_compilation_is_refused_too(stranger: Path) -> None:
@@ -171,6 +312,16 @@ def test_weights_that_lie_elsewhere_are_refused(attack: str, folder: Path) -> No
     rewrite(model, lambda members: members.update({"model.weights.h5": path.read_bytes()}))
     with pytest.raises(CnnbenchError, match="refused"):
         check_model(model)
+    with pytest.raises(CnnbenchError, match="refused"):
+        check_weights(model)
+    with pytest.raises(CnnbenchError, match="refused"):
+        pretrained.build("MobileNet", keras.Input((32, 32, 3)), str(path), {"alpha": 0.25})
+
+
+def test_weights_that_are_a_list_of_other_files_are_refused(folder: Path) -> None:
+    (folder / "evil.weights.json").write_text('{"weight_map": {"/": "../secret.h5"}}')
+    with pytest.raises(CnnbenchError, match=r"cannot be loaded.*weights end in"):
+        pretrained.build("MobileNet", keras.Input((32, 32, 3)), "evil.weights.json", {"alpha": 0.25})
 
 
 def test_an_archive_cannot_write_elsewhere_nor_fill_the_disk(folder: Path) -> None:
@@ -201,10 +352,6 @@ def change_config(run: Path, **values: Any) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump({**config, **values}))
 
 
-def unfinished(run: Path) -> None:
-    (run / "metrics.json").unlink()
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_plugins_of_a_stranger_are_not_imported(
     verb: str, stranger: Path, folder: Path, run_cli: Cli
@@ -212,13 +359,28 @@ def test_plugins_of_a_stranger_are_not_imported(
     evil = stranger / "evil_plugin.py"
     evil.write_text(f"open({str(folder / 'marker')!r}, 'w').close()\n")
     change_config(stranger, plugins=[str(evil)])
-    if verb == "resume":
-        unfinished(stranger)
-    outcome = run_cli(verb, str(stranger))
+    ready_for(verb, stranger)
+    outcome = run_cli(verb, str(stranger), *VERBS[verb])
     assert outcome.exit_code == 2
     assert "evil_plugin.py" in outcome.err
     assert "--trust-plugins" in outcome.err
+    assert run_cli("compare", str(stranger)).exit_code == 0
     assert not (folder / "marker").exists()
+
+
+def test_plugins_of_a_stranger_are_imported_when_the_user_says_so(
+    stranger: Path, folder: Path, run_cli: Cli
+) -> None:
+    (stranger / "trusted_plugin.py").write_text(f"open({str(folder / 'marker')!r}, 'w').close()\n")
+    change_config(stranger, plugins=[str(stranger / "trusted_plugin.py")])
+    assert run_cli("verify", str(stranger), "--trust-plugins").exit_code == 0
+    assert (folder / "marker").exists()
+    assert run_cli("verify", str(stranger)).exit_code == 2  # once, not for ever
+
+
+@pytest.mark.parametrize("plugin", ["keras", "cnnbench", "os", "subprocess.py"])
+def test_not_every_module_can_be_a_plugin(plugin: str, run_cli: Cli) -> None:
+    assert run_cli(*TINY, f"plugins=[{plugin}]", "model._target_=keras.utils.get_file").exit_code == 2
 
 
 def test_a_sweep_of_a_stranger_does_not_import_plugins(folder: Path, run_cli: Cli) -> None:
@@ -239,6 +401,63 @@ def test_ones_own_plugins_need_no_flag(folder: Path, run_cli: Cli) -> None:
     (folder / "my_own.py").write_text("")
     assert run_cli(*TINY, "plugins=[my_own.py]", "run_dir=mine").exit_code == 0
     assert run_cli("verify", "mine").exit_code == 0
+    shutil.copytree("mine", "theirs")
+    change_config(folder / "theirs", plugins=[str(folder / "my_own.py"), "pickle_tools"])
+    assert run_cli("verify", "theirs").exit_code == 2
+    store = trust._store()
+    assert stat.S_IMODE(store.stat().st_mode) == 0o600
+    assert "my_own" not in store.read_text()
+
+
+@pytest.mark.parametrize("code_name", ["../payload", "ABSOLUTE", "..", "0123456789abcdef"])
+def test_the_code_of_a_sweep_is_a_copy_of_ones_own(code_name: str, folder: Path) -> None:
+    """It comes first on PYTHONPATH."""
+    cache = folder / "cache"
+    for payload in (cache / "payload", cache / "code" / "0123456789abcdef"):
+        payload.mkdir(parents=True)
+        payload.chmod(0o777)
+    assert code.stored(code_name.replace("ABSOLUTE", str(cache / "payload")), cache) is None
+    (cache / "code" / "0123456789abcdef").chmod(0o775)
+    assert code.stored("0123456789abcdef", cache) == cache / "code" / "0123456789abcdef"
+    (cache / "code").chmod(0o777)
+    assert code.stored("0123456789abcdef", cache) is None
+
+
+def test_settings_of_a_strangers_sweep_are_not_given_to_hydra(folder: Path, run_cli: Cli) -> None:
+    settings = ["+hydra.callbacks.x._target_=subprocess.call", "+hydra.callbacks.x.args=[touch,marker]"]
+    config = yaml.safe_load((trained("multiclass").path / "config.yaml").read_text())
+    job = {"number": 0, "folder": "000", "overrides": [], "config": config}
+    content = {"overrides": [], "settings": settings, "code": "x", "jobs": [job]}
+    (folder / "sweep").mkdir()
+    (folder / "sweep" / "sweep.json").write_text(json.dumps(content))
+    outcome = run_cli("resume", "sweep")
+    assert outcome.exit_code == 2
+    assert "hydra.callbacks" in outcome.err
+    (folder / "sweep" / "sweep.json").write_text(json.dumps({**content, "settings": []}))
+    (folder / "sweep" / "started.jsonl").symlink_to(folder / "bashrc")
+    outcome = run_cli("resume", "sweep")
+    assert outcome.exit_code == 2
+    assert "is a link" in outcome.err
+    assert not (folder / "marker").exists()
+    assert not (folder / "bashrc").exists()
+
+
+@pytest.mark.parametrize("line", [("experiment=../evil",), ("-m", "+model=../evil,cnn")])
+def test_an_option_is_no_path(line: tuple[str, ...], folder: Path, run_cli: Cli) -> None:
+    outcome = run_cli(*line)
+    assert outcome.exit_code == 2
+    assert "is a name, not a path" in outcome.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_preset_from_elsewhere_obeys_the_list(folder: Path, run_cli: Cli) -> None:
+    preset = "# @package _global_\n# Evil\nmodel: {filters: [{_target_: os.system, command: touch marker}]}\n"
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    (folder / "conf" / "experiment" / "evil.yaml").write_text(preset)
+    outcome = run_cli("--config-dir", "conf", "experiment=evil")
+    assert outcome.exit_code == 2
+    assert "model.filters[0]._target_=os.system" in outcome.err
+    assert not (folder / "marker").exists()
 
 
 @pytest.mark.parametrize(
@@ -248,6 +467,15 @@ def test_ones_own_plugins_need_no_flag(folder: Path, run_cli: Cli) -> None:
         {"_target_": "cnnbench.models.cnn.cnn", "kernel_regularizer": {"_target_": "os.system"}},
         {"_target_": "keras.utils.get_file", "fname": "x", "origin": "y"},
         {"_target_": "cnnbench.models.cnn.cnn", "filters": [{"_target_": "subprocess.call", "args": "x"}]},
+        {"_target_": "cnnbench.models.cnn.cnn", "filters": {"a": [{"b": {"_target_": "os.system"}}]}},
+        {"_target_": "keras.src.utils.file_utils.os.system", "command": "touch marker"},
+        {"_target_": "cnnbench.supervise.subprocess.call", "args": "touch marker"},
+        {"_target_": "cnnbench.models.cnn.cnn", "_args_": [1]},
+        {"_target_": "cnnbench.models.cnn.cnn", "_partial_": True},
+        {"_target_": "cnnbench.models.cnn.cnn", "_recursive_": False},
+        {"_target_": "cnnbench.models.cnn.cnn", "_convert_": "none"},
+        {"_target_": ["os.system"], "command": "touch marker"},
+        {"_target_": "functools.partial", "_args_": ["os.system"]},
     ],
 )
 @pytest.mark.parametrize("verb", VERBS)
@@ -255,12 +483,35 @@ def test_a_target_outside_of_the_list_is_refused_everywhere(
     verb: str, node: dict[str, Any], stranger: Path, folder: Path, run_cli: Cli
 ) -> None:
     change_config(stranger, model=node)
-    if verb == "resume":
-        unfinished(stranger)
-    outcome = run_cli(verb, str(stranger))
+    ready_for(verb, stranger)
+    outcome = run_cli(verb, str(stranger), *VERBS[verb])
     assert outcome.exit_code == 2
     assert len(outcome.err.splitlines()) <= 2
     assert not (folder / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "{_target_: cnnbench.datasets.locking.locked, path: marker}",
+        "{_target_: cnnbench.datasets.files.can_connect, host: secret.example.org}",
+        "{_target_: cnnbench.datasets.pickles.read_pickle, path: evil}",
+        "{_target_: cnnbench.code.store, plugins: [], cache: marker}",
+        "{_target_: keras.layers.StringLookup, vocabulary: /etc/passwd}",
+        "{_target_: keras.layers.TextVectorization, vocabulary: /etc/passwd}",
+        "{_target_: keras.src.layers.preprocessing.index_lookup.IndexLookup, vocabulary: /etc/passwd}",
+        "{_target_: keras.layers.TFSMLayer, filepath: graph}",
+        "{_target_: keras.layers.deserialize, config: {}}",
+        "{_target_: keras.applications.MobileNet, weights: evil.h5}",
+        "{_target_: keras.models.load_model, filepath: evil.keras}",
+        "{_target_: keras.callbacks.CSVLogger, filename: marker}",
+    ],
+)
+def test_not_all_of_keras_and_cnnbench_belongs_in_a_config(node: str, folder: Path, run_cli: Cli) -> None:
+    outcome = run_cli(*TINY, f"model.activation={node}")
+    assert outcome.exit_code == 2
+    assert "_target_" in outcome.err
+    assert list(folder.iterdir()) == []
 
 
 def test_values_of_the_environment_are_not_put_into_a_strangers_config(
@@ -274,6 +525,20 @@ def test_values_of_the_environment_are_not_put_into_a_strangers_config(
     assert "not resolved" in outcome.err
 
 
+def test_what_was_typed_for_a_strangers_run_is_not_composed(
+    stranger: Path, folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    typed = ["dataset.classes=${oc.env:SECRET}", "data_dir=${oc.env:SECRET}", "hydra.searchpath=[file://.]"]
+    (stranger / "overrides.yaml").write_text(yaml.safe_dump(typed))
+    assert run_cli("evaluate", str(stranger), "dataset.noise=0.2").exit_code == 0
+    assert run_cli("evaluate", str(stranger), "dataset.noise=0.2", "dataset.size=9").exit_code == 2
+    change_config(stranger, data_dir="${oc.env:SECRET}")
+    outcome = run_cli("evaluate", str(stranger), "dataset=synthetic")
+    assert outcome.exit_code == 2
+    assert "hunter2" not in outcome.out + outcome.err
+
+
 def test_no_variable_of_the_environment_lands_in_a_run(
     folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,10 +548,16 @@ def test_no_variable_of_the_environment_lands_in_a_run(
         assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['touch marker']", "a: *missing", "[1, 2"])
+LAUGHS = "\n".join(["a0: &a0 lol", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))])
+
+
+@pytest.mark.parametrize(
+    "text", ["!!python/object/apply:os.system ['touch marker']", "a: *missing", "[1, 2", LAUGHS, "[" * 10**4]
+)
 def test_yaml_cannot_make_objects(text: str, stranger: Path, folder: Path, run_cli: Cli) -> None:
     (stranger / "config.yaml").write_text(text)
     assert run_cli("verify", str(stranger)).exit_code == 2
+    assert run_cli("compare", str(stranger)).exit_code == 2
     assert not (folder / "marker").exists()
 
 
@@ -296,18 +567,123 @@ def test_a_link_out_of_a_run_folder_is_refused(stranger: Path, folder: Path) -> 
         trust.refuse_links(stranger)
 
 
+@pytest.mark.parametrize("verb", ["visualize", "export", "resume"])
+def test_no_verb_writes_through_a_link(verb: str, stranger: Path, folder: Path, run_cli: Cli) -> None:
+    shutil.rmtree(stranger / "figures", ignore_errors=True)
+    (stranger / "cnnbench.log").unlink(missing_ok=True)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    links = {"visualize": "figures", "export": "exports", "resume": "cnnbench.log"}
+    (stranger / links[verb]).symlink_to(elsewhere / "bashrc" if verb == "resume" else elsewhere)
+    ready_for(verb, stranger)
+    outcome = run_cli(verb, str(stranger), *VERBS[verb])
+    assert outcome.exit_code == 2
+    assert "is a link" in outcome.err
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_the_batch_of_a_bad_step_is_no_pickle(stranger: Path, folder: Path, run_cli: Cli) -> None:
+    ready_for("replay", stranger)
+    np.savez(stranger / "bad_step" / "batch.npz", x=np.array([Evil()], dtype=object), y=np.zeros(1))
+    outcome = run_cli("replay", str(stranger))
+    assert outcome.exit_code == 2
+    assert "is damaged" in outcome.err
+    assert not (folder / "marker").exists()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_settings_of_a_repository_run_nothing(folder: Path) -> None:
+    """`git status` runs what the settings of the folder in which one stands name."""
+
+    def git(*arguments: str) -> None:
+        names = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(["git", *names, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (folder / "a.txt").write_text("a")
+    (folder / ".gitattributes").write_text("*.txt filter=evil")
+    git("add", "-A")
+    git("commit", "-m", "x")
+    assert not str(git_commit(folder)).endswith(("+changes", "+unknown"))
+    (folder / "a.txt").write_text("b")
+    assert str(git_commit(folder)).endswith("+changes")
+    evil = folder / ".git" / "hooks" / "post-index-change"
+    evil.parent.mkdir(exist_ok=True)
+    evil.write_text(f"#!/bin/sh\ntouch {folder / 'marker'}\n")
+    evil.chmod(0o755)
+    git("config", "core.fsmonitor", str(evil))
+    git("config", "filter.evil.clean", str(evil))
+    (folder / "marker").unlink(missing_ok=True)
+    (folder / "a.txt").write_text("c")
+    assert str(git_commit(folder)).endswith("+unknown")
+    git("config", "--unset", "filter.evil.clean")
+    (folder / "marker").unlink(missing_ok=True)
+    assert str(git_commit(folder)).endswith("+changes")
+    assert not (folder / "marker").exists()
+
+
+# ---------------------------------------------------------------- names
+
+STEERING = "\x1b]0;title\x07\x9b2J\r\u202e"
+
+
+def is_harmless(text: str) -> bool:
+    return not set(text) & set("\x1b\x07\x9b\r\u202e")
+
+
+def test_names_do_not_steer_the_terminal(
+    stranger: Path, folder: Path, run_cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{STEERING}.npy".replace("/", "")
+    np.save(folder / name, np.zeros((1, 8, 8, 1), "float32"))
+    names = [f"[red]{STEERING}[/]", "[link=file:///etc/passwd]x[/link]", "[/]"]
+    metrics = json.loads((stranger / "metrics.json").read_text())
+    metrics |= {"class_names": names, "objective": f"[red]{STEERING}"}
+    (stranger / "metrics.json").write_text(json.dumps(metrics))
+    for arguments in ((), ("--json",), ("missing.png",)):
+        outcome = run_cli("predict", str(stranger), name, *arguments)
+        assert is_harmless(outcome.out + outcome.err)
+        assert "[/link]" in outcome.out
+    outcome = run_cli("predict", str(stranger), name, "--json")
+    assert set(json.loads(outcome.out)["probabilities"]) == set(names)
+    outcome = run_cli("compare", str(stranger))
+    assert is_harmless(outcome.out)
+    assert "[red]" in outcome.out
+    explain(CnnbenchError(f"[bold]{STEERING}", STEERING))
+    assert is_harmless(capsys.readouterr().err)
+
+
+def test_names_do_not_steer_who_reads_the_log(folder: Path) -> None:
+    with logging_to(folder / "log"):
+        logging.getLogger("cnnbench").warning("cannot read %s", STEERING)
+    text = (folder / "log").read_text(encoding="utf-8")
+    assert is_harmless(text)
+    assert "\\u001b]0;title" in text
+
+
 # ---------------------------------------------------------------- data
 
 
-class Evil:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("touch marker",)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "call",
+    [
+        (os.system, ("touch marker",)),
+        (eval, ("open('marker', 'w')",)),
+        (exec, ("open('marker', 'w')",)),
+        (getattr, (os, "system")),
+        (np.load, ("evil.npy",)),
+        (np.fromfile, ("secret",)),
+    ],
+)
+def test_a_pickle_runs_no_code(call: tuple[Any, ...], protocol: int, folder: Path) -> None:
+    class Call:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return call if call[0] is not getattr else (getattr, ("os", "system"))
 
-
-def test_a_pickle_runs_no_code(folder: Path) -> None:
     path = folder / "data_batch_1"
-    path.write_bytes(pickle.dumps({b"data": Evil()}))
-    with pytest.raises(CnnbenchError):
+    path.write_bytes(pickle.dumps({b"data": Call()}, protocol))
+    with pytest.raises(CnnbenchError, match="has no place in a file of arrays"):
         read_pickle(path)
     assert not (folder / "marker").exists()
 
