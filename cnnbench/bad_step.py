@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.files import atomic, damaged_file
+from cnnbench.files import atomic, damaged_file, save_whole
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,7 @@ class BadStepFiles:
     def write(self, save: Callable[[Path], object], x: np.ndarray, y: np.ndarray) -> None:
         """Keep both; `save` writes a model to the path that it is given."""
         self.path.mkdir(exist_ok=True)
-        temporary = self.path / ".before.tmp.keras"
-        save(temporary)
-        temporary.replace(self._model)
+        save_whole(self._model, save)
         with atomic(self._batch, "wb") as file:
             np.savez_compressed(file, x=x, y=y)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError, FolderRefusedError, nearest
-from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, stderr, stdout
+from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, resumable, stderr, stdout
 from cnnbench.verbs import VERBS
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -118,14 +117,12 @@ class Outcome:
             node = HydraConfig.get()
             spec = run_spec(cfg, node.runtime.choices, node.overrides.task)
             try:
-                train(spec)
+                with resumable(spec.run_dir):
+                    train(spec)
             except FolderRefusedError:
                 raise
             except CnnbenchError:
                 RunFolder(spec.run_dir).discard_if_untrained()  # the same run_dir works once it is mended
-                raise
-            except KeyboardInterrupt:
-                stderr().print(f"to go on: cnnbench resume {shlex.quote(str(spec.run_dir))}", markup=False)
                 raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  raised by the caller
             self.error = error
@@ -159,7 +156,7 @@ def run_job(cfg: Any) -> float | None:
     Returns:
         its objective; None where it failed, which its folder says too.
     """
-    from cnnbench.config import spec_of_run
+    from cnnbench.config import spec_from
     from cnnbench.supervise import SESSION
     from cnnbench.sweeps import Sweep
     from cnnbench.terminal import train
@@ -170,7 +167,7 @@ def run_job(cfg: Any) -> float | None:
     stdout().rule(f"run {job.number}: {' '.join(job.overrides)}", align="left")
     folder = sweep.run_folder(job.number)
     try:
-        spec = spec_of_run(job.config, folder.path, job.overrides)
+        spec = spec_from(job.config, folder.path, job.overrides)
         return train(spec, resume=folder.has_run).value
     except CnnbenchError as error:
         explain(error)

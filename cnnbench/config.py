@@ -103,7 +103,7 @@ def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[st
     config = named(cfg, choices)
     wanted = config["run_dir"]
     run_dir = Path(wanted) if wanted is not None else new_folder(Path("outputs"), config["name"])
-    return spec_of_run(config, run_dir, overrides)
+    return spec_from(config, run_dir, overrides)
 
 
 def named(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,11 +120,6 @@ def named(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     check_config(config)
     remember(config)
     return config
-
-
-def spec_of_run(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> RunSpec:
-    """The spec of a run, from what is written down of it."""
-    return spec_from(config, str(config.get("name") or run_dir.name), run_dir, overrides)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -151,7 +146,7 @@ def check_config(config: Mapping[str, Any]) -> RunConfig:
     return check(config)
 
 
-def spec_from(config: Mapping[str, Any], name: str, run_dir: Path, overrides: Sequence[str] = ()) -> RunSpec:
+def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> RunSpec:
     """The `RunSpec` of a plain config, e.g. of one that a run has left in its folder."""
     from cnnbench.spec import RunSpec
 
@@ -165,7 +160,7 @@ def spec_from(config: Mapping[str, Any], name: str, run_dir: Path, overrides: Se
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
     rate = config["optimizer"]["learning_rate"]
     return RunSpec(
-        name=name,
+        name=str(config.get("name") or run_dir.name),
         run_dir=run_dir,
         dataset=_factory(config["dataset"], without=("task",)),
         model=_factory(config["model"]),

@@ -6,23 +6,16 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
 import yaml
 
 from cnnbench.errors import CnnbenchError
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 
 def now() -> str:
@@ -80,36 +73,6 @@ def damaged_file(path: Path, reason: object) -> CnnbenchError:
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[bool]:
-    """Lock a file for as long as the block, or the process, lives; whether nobody else has it.
-
-    Without `flock` (Windows) nobody ever has it.
-    """
-    with path.open("a") as file:
-        if fcntl is None:
-            yield True
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def is_held(path: Path) -> bool:
-    """Whether another process, or another part of this one, holds `path`."""
-    if fcntl is None or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
-
-
-@contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -117,6 +80,18 @@ def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
             yield file
+            sync(file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_whole(path: Path, save: Callable[[Path], object]) -> None:
+    """As `atomic`, for what writes to a path of its own, and looks at its suffix as Keras does."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        save(temporary)
+        with temporary.open("rb") as file:
             sync(file)
         temporary.replace(path)
     finally:
@@ -148,6 +123,26 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise damaged_file(path, error) from error
     return loaded if isinstance(loaded, dict) else {}
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one line of JSON."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        sync(file)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Every whole line, a process may have died in the middle of one; empty where there is no file.
+
+    Raises:
+        CnnbenchError: it is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except ValueError as error:
+        raise damaged_file(path, error) from error
 
 
 class _PlainLoader(yaml.SafeLoader):

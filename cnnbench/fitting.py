@@ -141,9 +141,9 @@ class Fitting:
             self._fit_part(model, feed, val, begin, end, callbacks)
             if model.stop_training:
                 break
-            if end < last and self.saver.latest is not None:
+            if end < last and self.saver.latest:
                 # At the end of `fit` an optimizer may put averages in the place of the weights.
-                restore(model, self.saver.latest)
+                diagnose.restore(model, self.saver.latest)
         callbacks.end()
 
     def _fit_part(

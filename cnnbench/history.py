@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnbench.files import atomic, damaged_file, sync
+from cnnbench.files import append_row, atomic, read_rows
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,7 @@ class History:
     table: Path
 
     def append(self, row: Mapping[str, Any]) -> None:
-        with self.rows.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            sync(file)
+        append_row(self.rows, row)
         self._write_table(self.read())
 
     def cut(self, length: int) -> None:
@@ -41,12 +39,7 @@ class History:
         self._write_table(kept)
 
     def read(self) -> list[dict[str, Any]]:
-        """Every whole row; a process may have died in the middle of one."""
-        try:
-            text = self.rows.read_text(encoding="utf-8") if self.rows.exists() else ""
-            return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-        except ValueError as error:
-            raise damaged_file(self.rows, error) from error
+        return read_rows(self.rows)
 
     def _write_table(self, rows: Sequence[Mapping[str, Any]]) -> None:
         # Columns may appear later than in the first epoch, so the table is written anew.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -57,6 +60,16 @@ def explain(error: CnnbenchError) -> None:
     console.print(f"error: {error.message}", markup=False, style="red")
     if error.hint:
         console.print(f"hint: {error.hint}", markup=False)
+
+
+@contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Say how to go on with what lies in `path` when somebody stops what happens inside."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stderr().print(f"to go on: cnnbench resume {shlex.quote(str(path))}", markup=False)
+        raise
 
 
 def number(value: float | None) -> str:

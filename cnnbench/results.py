@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,17 +14,17 @@ import numpy as np
 import yaml
 
 from cnnbench.bad_step import BadStepFiles
+from cnnbench.datasets.locking import hold, is_held
 from cnnbench.errors import CnnbenchError, FolderRefusedError
 from cnnbench.files import (
     atomic,
     damaged_file,
-    hold,
-    is_held,
+    now,
     plain,
     read_json,
     read_yaml,
+    save_whole,
     sha256,
-    sync,
     unwritable,
     write_json,
 )
@@ -147,16 +146,8 @@ class RunFolder:
             info: goes into `best.json`, with the file's hash: whoever reads both can tell whether they
                 belong together even if the machine died between the two writes.
         """
-        temporary = self.path / f".best.{os.getpid()}.tmp.keras"  # Keras insists on the suffix
-        try:
-            save(temporary)
-            with temporary.open("rb") as file:
-                sync(file)
-            digest = sha256(temporary)
-            temporary.replace(self.best_model)
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._write_json("best.json", {**info, "sha256": digest})
+        save_whole(self.best_model, save)
+        self._write_json("best.json", {**info, "sha256": sha256(self.best_model)})
 
     def write_predictions(self, **arrays: Any) -> None:
         with atomic(self.path / "predictions.npz", "wb") as file:
@@ -213,6 +204,14 @@ class RunFolder:
 
     def write_failure(self, failure: Mapping[str, Any]) -> None:
         self._write_json("failure.json", failure)
+
+    def write_end(self, name: str, seed: int, failure: Mapping[str, Any]) -> None:
+        """Record that the run ended without a result: `failure` says its `status` and `cause`, and more."""
+        self.write_failure(failure)
+        status, reason = failure["status"], failure["cause"]
+        self.write_metrics(
+            {"status": status, "reason": reason, "name": name, "seed": seed, "finished": now()}
+        )
 
     @property
     def bad_step(self) -> BadStepFiles:

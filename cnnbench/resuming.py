@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.report import DONE, stderr, stdout
+from cnnbench.report import DONE, resumable, stdout
 
 
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
@@ -38,9 +37,7 @@ def _resume_run(place: Path, trusted: bool) -> int:
         return DONE
     if folder.status == RUNNING:
         raise CnnbenchError(f"another process is at work in {place}", "wait for it, or stop it first")
-    try:
-        train(stored_spec(folder, trusted), resume=True)
-    except KeyboardInterrupt:
-        stderr().print(f"to go on: cnnbench resume {shlex.quote(str(place))}", markup=False)
-        raise
+    spec = stored_spec(folder, trusted)
+    with resumable(place):
+        train(spec, resume=True)
     return DONE

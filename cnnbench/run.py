@@ -121,7 +121,8 @@ def _train_and_measure(
 
     # What the folder and the person are told before the wait.
     before = folder.environment.get("code")
-    folder.write_environment(environment.describe(spec.config, spec.overrides, machine, dataset, notes))
+    described = environment.describe(spec.config, spec.overrides, machine, dataset, notes)
+    folder.write_environment(described)
     for note in notes:
         log.warning(note)
     observer.started(
@@ -145,7 +146,7 @@ def _train_and_measure(
     stored = folder.stored_state()
     state = State.from_dict(stored.content, stored.arrays) if stored else None
     folder.take_up(state.position.epoch if state else 0, stored)
-    if before not in (None, folder.environment["code"]):
+    if before not in (None, described["code"]):
         log.warning(
             "the code has changed since this run began: its result may be another than without a break"
         )
@@ -258,7 +259,9 @@ def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: Bas
     cause = str(error) or type(error).__name__
     log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
     try:
-        folder.write_failure(
+        folder.write_end(
+            spec.name,
+            spec.seed,
             {
                 "status": status,
                 "stage": phases.current,
@@ -268,16 +271,7 @@ def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: Bas
                 "diagnosis": getattr(error, "diagnosis", None),
                 "last_metrics": folder.history[-1] if folder.history else {},
                 "command": " ".join(["cnnbench", *spec.overrides]),
-            }
-        )
-        folder.write_metrics(
-            {
-                "status": status,
-                "reason": cause.splitlines()[0],
-                "name": spec.name,
-                "seed": spec.seed,
-                "finished": now(),
-            }
+            },
         )
     except (OSError, CnnbenchError):  # the disk may be what has failed; the first error is the news
         log.exception("and the failure could not be recorded")

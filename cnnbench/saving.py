@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from cnnbench.callbacks import Recorder
+from cnnbench.diagnose import snapshot
 from cnnbench.signals import Interruption
 from cnnbench.state import Position, State, capture, restore_callbacks, restore_metrics
 
@@ -30,7 +32,7 @@ class StateSaver(keras.callbacks.Callback):
         minutes: between two states; None for between epochs.
 
     Attributes:
-        latest: the state at the end of an epoch of which only the rest was trained here.
+        latest: the model's state at the end of an epoch of which only the rest was trained here.
         seconds_before: of training, in earlier phases and processes.
 
     Raises:
@@ -49,7 +51,7 @@ class StateSaver(keras.callbacks.Callback):
         self.write, self.interruption, self.recorder = write, interruption, recorder
         self.remembering, self.minutes = remembering, minutes
         self.seconds_before = 0.0
-        self.latest: State | None = None
+        self.latest: list[np.ndarray] = []
         self._phase, self._until = "", 0
         self._state: State | None = None
         self._epoch, self._continued = 0, False
@@ -100,15 +102,10 @@ class StateSaver(keras.callbacks.Callback):
             self.save(epoch + 1, 0)
             self.interruption.check()
         if self._continued:
-            self.latest = self._capture(epoch + 1, 0)
+            self.latest = snapshot(self.model)
 
     def save(self, epoch: int, step: int) -> None:
         start = time.perf_counter()
-        self.write(self._capture(epoch, step))
-        self._saved = time.perf_counter()
-        self._cost = self._saved - start
-
-    def _capture(self, epoch: int, step: int) -> State:
         position = Position(
             self._phase,
             self._until,
@@ -118,4 +115,6 @@ class StateSaver(keras.callbacks.Callback):
             seconds=self.seconds,
             epoch_seconds=self.recorder.epoch_seconds if step else 0.0,
         )
-        return capture(self.model, self.remembering, position)
+        self.write(capture(self.model, self.remembering, position))
+        self._saved = time.perf_counter()
+        self._cost = self._saved - start

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cnnbench.config import spec_of_run
+from cnnbench.config import spec_from
 from cnnbench.results import RunFolder
 from cnnbench.spec import RunSpec
 from cnnbench.trust import refuse_links, require_own
@@ -29,4 +29,4 @@ def stored_spec(
     refuse_links(folder.path)
     if not trust_plugins:
         require_own(folder.config, folder.path)
-    return spec_of_run(changed(folder.config), folder.path, folder.overrides)
+    return spec_from(changed(folder.config), folder.path, folder.overrides)

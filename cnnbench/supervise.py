@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.files import now
 from cnnbench.results import FAILED
 from cnnbench.signals import SIGNALS, InterruptedRunError
 from cnnbench.sweeps import Sweep
@@ -119,14 +118,9 @@ def _record_killed(sweep: Sweep, number: int, result: int, warn: Callable[[str],
     folder = sweep.run_folder(number)
     folder.path.mkdir(exist_ok=True)
     job = sweep.jobs[number]
-    folder.write_failure({"status": FAILED, "stage": "killed", "cause": how, "overrides": job.overrides})
-    folder.write_metrics(
-        {
-            "status": FAILED,
-            "reason": how,
-            "name": job.config["name"],
-            "seed": job.config["seed"],
-            "finished": now(),
-        }
+    folder.write_end(
+        job.config["name"],
+        job.config["seed"],
+        {"status": FAILED, "stage": "killed", "cause": how, "overrides": job.overrides},
     )
     warn(f"run {number}: {how}")

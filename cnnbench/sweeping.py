@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnbench import config
 from cnnbench.errors import CnnbenchError
-from cnnbench.report import DONE, FAILED, stderr, stdout
+from cnnbench.report import DONE, FAILED, resumable, stderr, stdout
 from cnnbench.sweeps import Job, Sweep
 from cnnbench.trust import refuse_links, remember, require_own
 
@@ -103,17 +102,15 @@ def _run(sweep: Sweep, copy: Path | None) -> int:
     def warn(text: str) -> None:
         stderr().print(text, markup=False, style="red")
 
-    try:
+    shown = _shown(sweep.path)
+    with resumable(shown):
         supervise(sweep, copy, warn)
-    except KeyboardInterrupt:
-        stderr().print(f"to go on: cnnbench resume {shlex.quote(_shown(sweep.path))}", markup=False)
-        raise
-    comparison = compare(find_runs([Path(_shown(sweep.path))]))
+    comparison = compare(find_runs([shown]))
     show_comparison(comparison)
-    stdout().print(f"results: {_shown(sweep.path)}", markup=False, highlight=False, soft_wrap=True)
+    stdout().print(f"results: {shown}", markup=False, highlight=False, soft_wrap=True)
     return FAILED if sweep.left() else DONE
 
 
-def _shown(path: Path) -> str:
+def _shown(path: Path) -> Path:
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return path.relative_to(here) if path.is_relative_to(here) else path

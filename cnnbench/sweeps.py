@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.files import damaged_file, now, read_json, sync, write_json
+from cnnbench.files import append_row, damaged_file, now, read_json, read_rows, write_json
 from cnnbench.results import DONE, UNFINISHED, RunFolder
 
 WAITING = "waiting"
@@ -93,15 +92,11 @@ class Sweep:
 
     def note_start(self, number: int, session: str) -> None:
         """Leave word that a job begins, before anything of it can fail."""
-        with (self.path / "started.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"job": number, "session": session}) + "\n")
-            sync(file)
+        append_row(self.path / "started.jsonl", {"job": number, "session": session})
 
     def started(self, session: str) -> list[int]:
         """The numbers of the jobs that began in a session, once for each time."""
-        path = self.path / "started.jsonl"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        rows = read_rows(self.path / "started.jsonl")
         return [row["job"] for row in rows if row["session"] == session]
 
     def suspects(self, session: str) -> list[int]:

@@ -36,10 +36,10 @@ def trained(kind: str) -> RunFolder:
     place = Path(tempfile.mkdtemp(prefix="cnnbench_tests_"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     overrides = KINDS[kind]
-    config = plain(compose(overrides))
-    run(spec_from(config, kind, place / "run", overrides))
+    config = {**plain(compose(overrides)), "name": kind}
+    run(spec_from(config, place / "run", overrides))
     return RunFolder(place / "run")
 
 
 def spec_of(folder: RunFolder) -> RunSpec:
-    return spec_from(folder.config, folder.path.name, folder.path)
+    return spec_from(folder.config, folder.path)

@@ -170,7 +170,7 @@ def test_each_call_of_a_factory_makes_a_new_thing() -> None:
 
 def test_a_spec_can_be_made_again_from_the_config_that_a_run_leaves() -> None:
     first = spec_of("optimizer=sgd", "optimizer/learning_rate=cosine", "run_dir=x")
-    again = config.spec_from(first.config, first.name, Path("elsewhere"))
+    again = config.spec_from(first.config, Path("elsewhere"))
     assert again.config == first.config
     assert again.training == first.training
     assert set(again.callbacks) == set(first.callbacks)

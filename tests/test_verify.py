@@ -25,7 +25,7 @@ def run(finished_run: Path, tmp_path: Path) -> RunFolder:
 
 
 def spec_of(run: RunFolder) -> RunSpec:
-    return spec_from(run.config, run.path.name, run.path)
+    return spec_from(run.config, run.path)
 
 
 def verdict_on(run: RunFolder) -> Verdict:

@@ -47,6 +47,36 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def hold(path: Path) -> Iterator[bool]:
+    """Lock a file for as long as the block, or the process, lives; whether nobody else has it.
+
+    Without `flock` (Windows) nobody ever has it.
+    """
+    with path.open("a") as file:
+        if fcntl is None:
+            yield True
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process, or another part of this one, holds `path`."""
+    if fcntl is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def _tell(path: Path) -> None:
     log.info("waiting for another process that holds %s", path, extra={"notice": True})
 
