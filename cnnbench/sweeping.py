@@ -97,7 +97,7 @@ def _run(sweep: Sweep, copy: Path | None) -> int:
     from cnnbench.compare import compare
     from cnnbench.finding import find_runs
     from cnnbench.supervise import supervise
-    from cnnbench.verbs import show_comparison
+    from cnnbench.verbs.of_runs import show_comparison
 
     def warn(text: str) -> None:
         stderr().print(text, markup=False, style="red")

@@ -1,7 +1,4 @@
-"""The verbs: each adds its arguments to a parser, does its work and returns an exit code.
-
-Heavy imports stay inside: `cnnbench list` must not wait for TensorFlow.
-"""
+"""Verbs that take one run: measure, predict, draw, export, explain what broke it."""
 
 from __future__ import annotations
 
@@ -9,56 +6,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.errors import CnnbenchError
 from cnnbench.logs import neutral
 from cnnbench.report import DONE, FAILED, stderr, stdout
-from cnnbench.resuming import resume
 
 if TYPE_CHECKING:
-    from cnnbench.compare import Comparison
     from cnnbench.results import RunFolder
-
-
-def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Every option of every config group, or of one, in one line."""
-    from cnnbench.options import options
-    from cnnbench.report import options_text
-
-    parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")
-    group = parser.parse_args(arguments).group
-    found = options()
-    if group is not None and group not in found:
-        raise CnnbenchError(f"there is no group {group!r}", nearest(group, found))
-    stdout().print(options_text(found if group is None else {group: found[group]}), soft_wrap=True)
-    return DONE
-
-
-def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Rank runs: mean ± deviation over seeds, with what they cost."""
-    from cnnbench.compare import compare
-    from cnnbench.finding import find_runs
-
-    parser.add_argument(
-        "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
-    )
-    runs = find_runs(parser.parse_args(arguments).places)
-    if not runs:
-        raise CnnbenchError("there are no runs", "give a folder with runs, or make one: cnnbench")
-    show_comparison(compare(runs))
-    return DONE
-
-
-def show_comparison(comparison: Comparison) -> None:
-    from cnnbench.report import rankings, unfinished
-
-    for table in rankings(comparison):
-        stdout().print(table)
-    for line in unfinished(comparison):
-        stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
 
 
 def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
@@ -249,40 +206,3 @@ def _write_lines(lines: Iterable[str]) -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
-
-
-def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Run a preset and say whether this machine reproduces the score that it promises."""
-    from cnnbench import config
-    from cnnbench.recipes import judge
-    from cnnbench.terminal import train
-
-    parser.add_argument("name", help="an experiment, e.g. notes/fashion_cnn (cnnbench list experiment)")
-    parser.add_argument("overrides", nargs="*", help="key=value, e.g. seed=3")
-    options = parser.parse_args(arguments)
-    overrides = [f"experiment={options.name}", *options.overrides]
-    composed = config.compose(overrides)
-    expected = config.check_config(config.plain(composed)).expected
-    if expected is None:
-        raise CnnbenchError(f"{options.name} promises no score", "see cnnbench list experiment")
-    result = train(config.run_spec(composed, composed.hydra.runtime.choices, overrides))
-    verdict = judge(expected, result.metrics)
-    colour = "green" if verdict.reproduced else "red"
-    stdout().print(
-        f"[{colour}]{'REPRODUCED' if verdict.reproduced else 'NOT REPRODUCED'}[/] {verdict.sentence}"
-    )
-    return DONE if verdict.reproduced else FAILED
-
-
-VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
-    "list": list_options,
-    "resume": resume,
-    "compare": compare_runs,
-    "verify": verify_run,
-    "evaluate": evaluate_run,
-    "predict": predict_files,
-    "export": export_model,
-    "visualize": visualize_run,
-    "replay": replay_run,
-    "check-recipe": check_recipe,
-}

@@ -1,13 +1,41 @@
-"""The verb `resume`."""
+"""Verbs that take many runs, or what became of them: compare, resume."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnbench.errors import CnnbenchError
 from cnnbench.report import DONE, resumable, stdout
+
+if TYPE_CHECKING:
+    from cnnbench.compare import Comparison
+
+
+def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """Rank runs: mean ± deviation over seeds, with what they cost."""
+    from cnnbench.compare import compare
+    from cnnbench.finding import find_runs
+
+    parser.add_argument(
+        "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
+    )
+    runs = find_runs(parser.parse_args(arguments).places)
+    if not runs:
+        raise CnnbenchError("there are no runs", "give a folder with runs, or make one: cnnbench")
+    show_comparison(compare(runs))
+    return DONE
+
+
+def show_comparison(comparison: Comparison) -> None:
+    from cnnbench.report import rankings, unfinished
+
+    for table in rankings(comparison):
+        stdout().print(table)
+    for line in unfinished(comparison):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
 
 
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
