@@ -37,7 +37,8 @@ def main() -> int:
         explain(error)
         return WRONG_INPUT
     except KeyboardInterrupt as error:
-        stderr().print("interrupted", style="yellow")
+        if arguments[:1] != ["launch"]:  # whoever launched it says so
+            stderr().print("interrupted", style="yellow")
         return 128 + getattr(error, "number", signal.SIGINT)
     except BrokenPipeError:  # `cnnbench … | head`: nobody reads on, and that is no failure to report
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,28 @@ from typing import Any
 
 from cnnbench.files import append_row, atomic, read_rows
 
+STANDS_STILL = 3  # epochs
+
+
+def standing_still(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """One line where the first epochs changed nothing in a validation metric, so that it cannot choose.
+
+    Said once, after `STANDS_STILL` epochs. An accuracy of 1 may stay where it is.
+    """
+    if len(rows) != STANDS_STILL:
+        return None
+    constant = [
+        f"{name}={value:.6g}"
+        for name, value in rows[0].items()
+        if name.startswith("val_") and value != 1 and all(row.get(name) == value for row in rows)
+    ]
+    if not constant:
+        return None
+    return (
+        f"the same in each of the first {STANDS_STILL} epochs: {', '.join(constant)}; the model may give "
+        f"every example one answer, and the best epoch by such a metric is only the first"
+    )
+
 
 @dataclass(frozen=True)
 class History:

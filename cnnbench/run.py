@@ -20,6 +20,7 @@ from cnnbench.datasets.splits import class_weights, leaks, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
+from cnnbench.history import standing_still
 from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder
 from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary
@@ -158,6 +159,8 @@ def _train_and_measure(
         folder.append_history(entry)
         log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in entry.items()))
         observer.epoch_ended(entry)
+        if remark := standing_still(folder.history):
+            log.warning(remark)
 
     recorder = Recorder(
         train.examples,

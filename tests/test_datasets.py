@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import logging
 import os
 import pickle
 import socket
@@ -11,6 +12,8 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -240,30 +243,90 @@ def test_incomplete_folder_is_passed_over_and_named_when_nothing_else_is_there(t
     assert len(fashion_mnist().train) == 17
 
 
-def test_download_is_left_to_keras_and_read_from_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class FakeMnist:
-        @staticmethod
-        def load_data() -> None:
-            (tmp_path / "keras_home/datasets").mkdir(parents=True)
-            write_mnist_npz(tmp_path / "keras_home/datasets")
+def get_file(fname: str, cache_dir: str) -> None:
+    """As Keras's, which `load_data` below calls by its global name."""
+    folder = Path(cache_dir) / "datasets"
+    folder.mkdir(parents=True)
+    write_mnist_npz(folder)
 
+
+def load_data() -> None:
+    get_file("mnist.npz")  # type: ignore[call-arg]  the folder is given by whoever wants it elsewhere
+
+
+@pytest.fixture
+def keras_mnist(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+    """Replace Keras's download by a function; a network is there."""
+    mnist_module = type("mnist", (), {"load_data": staticmethod(load_data)})
     monkeypatch.setattr(files, "can_connect", lambda host: True)
-    monkeypatch.setattr(files, "import_module", lambda name: type("datasets", (), {"mnist": FakeMnist}))
+    monkeypatch.setattr(files, "import_module", lambda name: type("datasets", (), {"mnist": mnist_module}))
+    return lambda download: monkeypatch.setitem(globals(), "get_file", download)
+
+
+def test_download_is_left_to_keras_and_read_from_its_folder(
+    keras_mnist: Callable[..., None], tmp_path: Path
+) -> None:
+    assert len(mnist().train) == 20
+    assert (tmp_path / "keras_home/datasets/mnist.npz").is_file()
+    assert not (tmp_path / "keras_home/.download").exists()
+
+
+def test_failed_download_is_one_error_with_the_reason(keras_mnist: Callable[..., None]) -> None:
+    def fail(fname: str, cache_dir: str) -> None:
+        raise Exception("URL fetch failure:\n 503")  # noqa: TRY002  what Keras raises
+
+    keras_mnist(fail)
+    with pytest.raises(CnnbenchError, match="download failed: URL fetch failure: 503"):
+        mnist()
+
+
+def test_a_download_cut_short_is_never_taken_for_the_file(
+    keras_mnist: Callable[..., None], tmp_path: Path
+) -> None:
+    whole = get_file
+
+    def killed(fname: str, cache_dir: str) -> None:
+        path = Path(cache_dir) / "datasets" / fname
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"PK\x03\x04 the first bytes")
+        raise KeyboardInterrupt
+
+    keras_mnist(killed)
+    with pytest.raises(KeyboardInterrupt):
+        mnist()
+    assert not (tmp_path / "keras_home/datasets/mnist.npz").exists()
+    left = tmp_path / "keras_home/.download/datasets"  # as `kill -9` leaves it
+    left.mkdir(parents=True)
+    (left / "mnist.npz").write_bytes(b"PK\x03\x04 the first bytes")
+    keras_mnist(whole)
     assert len(mnist().train) == 20
 
 
-def test_failed_download_is_one_error_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    class FakeMnist:
-        @staticmethod
-        def load_data() -> None:
-            raise Exception("URL fetch failure:\n 503")  # noqa: TRY002  what Keras raises
+def test_two_at_once_download_once(keras_mnist: Callable[..., None]) -> None:
+    whole, downloads, waits = get_file, [], threading.Event()
 
-    monkeypatch.setattr(files, "can_connect", lambda host: True)
-    monkeypatch.setattr(files, "import_module", lambda name: type("datasets", (), {"mnist": FakeMnist}))
-    with pytest.raises(CnnbenchError, match="download failed: URL fetch failure: 503"):
-        mnist()
+    class Waits(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting for another process" in record.getMessage():
+                waits.set()
+
+    def slow(fname: str, cache_dir: str) -> None:
+        downloads.append(fname)
+        assert waits.wait(30)
+        whole(fname, cache_dir)
+
+    keras_mnist(slow)
+    log = logging.getLogger("cnnbench")
+    level, handler = log.level, Waits()
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            sizes = [len(data.train) for data in pool.map(lambda _: mnist(), range(2))]
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    assert (sizes, downloads) == ([20, 20], ["mnist.npz"])
 
 
 def test_download_modules_named_here_exist_in_keras() -> None:

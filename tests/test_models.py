@@ -15,7 +15,7 @@ import pytest
 
 from cnnbench import engine
 from cnnbench.config import CONF_DIR
-from cnnbench.datasets import files
+from cnnbench.datasets import downloads, files
 from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.models import pretrained
@@ -453,7 +453,7 @@ def test_imagenet_weights_are_taken_from_a_keras_home_that_cannot_be_written(fol
     path.parent.mkdir(parents=True)
     base = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(32, 32, 3), alpha=0.25)
     base.save(path)  # the old format, as that of the published file
-    monkeypatch.setattr(pretrained.os, "access", lambda *_: False)
+    monkeypatch.setattr(downloads.os, "access", lambda *_: False)
     model = transfer((28, 28, 1), 10, "MobileNet", backbone_arguments=QUARTER)
 
     kernel = "conv_pw_13"

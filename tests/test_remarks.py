@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY, Outcome
 
 from cnnbench.datasets.core import Dataset, Rows, Split
 from cnnbench.datasets.digits import digits
@@ -16,7 +17,9 @@ from cnnbench.datasets.remarks import remarks
 from cnnbench.datasets.splits import leaks, with_validation
 from cnnbench.datasets.synthetic import synthetic
 from cnnbench.errors import CnnbenchError
+from cnnbench.history import standing_still
 
+Cli = Callable[..., Outcome]
 CLASSES = ("cat", "dog", "owl")
 BATCH = 8
 
@@ -201,3 +204,20 @@ def test_searching_as_many_bytes_as_cifar10_has_takes_less_than_a_second() -> No
     start = time.process_time()
     assert leaks(dataset) == []
     assert time.process_time() - start < 1
+
+
+def test_a_validation_metric_that_never_moves_is_said_once(run_cli: Cli, folder: Path) -> None:
+    line = [text for text in TINY if text != "training=smoke"]
+    frozen = ("optimizer=sgd", "optimizer.learning_rate=1e-30", "training.epochs=5", "run_dir=run")
+    outcome = run_cli(*line, *frozen)
+    assert outcome.exit_code == 0
+    assert " ".join(outcome.out.split()).count("the same in each of the first 3 epochs: val_accuracy=") == 1
+    log = (folder / "run" / "cnnbench.log").read_text()
+    assert log.count("the same in each of the first 3 epochs") == 1
+
+
+def test_a_perfect_accuracy_may_stand_still() -> None:
+    rows = [{"epoch": n, "val_accuracy": 1.0, "val_loss": 1 / n} for n in (1, 2, 3)]
+    assert standing_still(rows) is None
+    assert standing_still([{**row, "val_r2": 0.0} for row in rows]) is not None
+    assert standing_still([{**row, "val_r2": 0.0} for row in [*rows, rows[0]]]) is None

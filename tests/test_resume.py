@@ -128,6 +128,46 @@ def test_after_a_kill_at_any_moment_the_result_is_the_same(
     assert_same_result(run, reference)
 
 
+SWEEP = ("-m", *LINE, "training.epochs=5", "seed=0,1", "run_dir=sweep")
+
+
+@pytest.fixture(scope="module")
+def reference_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference_sweep")
+    assert start(folder, *SWEEP).wait() == 0, (folder / "output.txt").read_text()
+    return folder / "sweep"
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the child of a process in /proc")
+@pytest.mark.parametrize("seed", range(KILLS + 1))
+def test_a_sweep_killed_at_any_moment_ends_with_the_same_results(
+    seed: int, reference_sweep: Path, tmp_path: Path
+) -> None:
+    """In turn the process that supervises alone, whose child must then stop, and both at once."""
+    chance, sweep = random.Random(seed), tmp_path / "sweep"
+    process = start(tmp_path, *SWEEP)
+    at = chance.randint(1, 9)
+    wait_for(lambda: sum(map(rows, sweep.glob("*_seed*"))) >= at, process)
+    time.sleep(chance.random() * 0.1)
+    left = children(process) if process.poll() is None else []
+    process.kill()
+    process.wait()
+    for pid in left:
+        if seed % 2:
+            os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}/exe").exists():  # a zombie has none
+            time.sleep(0.01)
+    assert start(tmp_path, "resume", "sweep").wait() == 0, (tmp_path / "output.txt").read_text()
+    runs = sorted(reference_sweep.glob("*_seed*"))
+    assert len(runs) == 2
+    for run in runs:
+        assert_same_result(sweep / run.name, run)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_within_the_epoch_and_says_how_to_go_on(
     number: int, code: int, reference: Path, tmp_path: Path

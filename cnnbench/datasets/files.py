@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import threading
 import urllib.request
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cnnbench.datasets.downloads import fetching, keras_downloads_to, keras_home, writable_home
 from cnnbench.datasets.reading import reading
 from cnnbench.errors import CnnbenchError
 
@@ -71,16 +71,9 @@ def find(source: Source, data_dir: str | None) -> Found:
     """
     folders = search_folders(data_dir)
     found = _find_in(folders, source, data_dir)
-    if found is None:
-        _download(source, folders)
-        found = _find_in(_download_folders(), source, data_dir)
-    if found is None:
-        raise CnnbenchError(
-            f"{source.name}: Keras's download ended, but left nothing in "
-            f"{', '.join(map(str, _download_folders()))}",
-            hint=_remedy(source),
-        )
-    return found
+    if found is not None:
+        return found
+    return _download(source, folders)
 
 
 def search_folders(data_dir: str | None) -> list[Path]:
@@ -100,7 +93,7 @@ def search_folders(data_dir: str | None) -> list[Path]:
                     f"{key}={value} is not a folder", hint=f"give {key} the folder that holds the data sets"
                 )
             folders.append(folder)
-    return list(dict.fromkeys([*folders, _keras_folder(), DEBIAN_FOLDER]))
+    return list(dict.fromkeys([*folders, keras_home() / "datasets", DEBIAN_FOLDER]))
 
 
 def can_connect(host: str) -> bool:
@@ -126,17 +119,6 @@ def can_connect(host: str) -> bool:
     return connected.is_set()
 
 
-def _keras_folder() -> Path:
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path("~/.keras")).expanduser() / "datasets"
-
-
-def _download_folders() -> list[Path]:
-    # Keras goes to the temporary folder, without a word, when its own cannot be written.
-    temporary = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
-    return [_keras_folder(), temporary / ".keras" / "datasets"]
-
-
 def _find_in(folders: list[Path], source: Source, data_dir: str | None) -> Found | None:
     for folder in folders:
         for layout in source.layouts:
@@ -150,7 +132,7 @@ def _find_in(folders: list[Path], source: Source, data_dir: str | None) -> Found
     return None
 
 
-def _download(source: Source, folders: list[Path]) -> None:
+def _download(source: Source, folders: list[Path]) -> Found:
     wanted = " or ".join(layout.shown for layout in source.layouts)
     looked = f"{source.name} was not found: no complete {wanted} in {', '.join(map(str, folders))}"
     if incomplete := _incomplete(source, folders):
@@ -159,12 +141,22 @@ def _download(source: Source, folders: list[Path]) -> None:
         raise CnnbenchError(
             f"{looked}; and {source.host} cannot be reached to download it", hint=_remedy(source)
         )
-    datasets = import_module("keras.datasets")  # only now: this imports TensorFlow
+    home = writable_home()
+    load_data = getattr(import_module("keras.datasets"), source.keras_name).load_data  # imports TensorFlow
     try:
-        getattr(datasets, source.keras_name).load_data()
+        with fetching(home) as place:
+            if _find_in([home / "datasets"], source, None) is None:  # nobody was faster
+                with keras_downloads_to(place, load_data):
+                    load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CnnbenchError(f"{looked}; and Keras's download failed: {reason}", _remedy(source)) from error
+    found = _find_in([home / "datasets"], source, None)
+    if found is None:
+        raise CnnbenchError(
+            f"{source.name}: Keras's download ended, but left nothing in {home / 'datasets'}", _remedy(source)
+        )
+    return found
 
 
 def _incomplete(source: Source, folders: list[Path]) -> str:

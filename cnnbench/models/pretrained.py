@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +19,7 @@ from keras import layers
 
 from cnnbench.checkpoints import check_weights
 from cnnbench.datasets import files
+from cnnbench.datasets.downloads import fetching, keras_home, writable_home
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.layers import ReverseChannels
 
@@ -172,23 +171,25 @@ def _get_file_that_explains() -> Iterator[None]:
     download = utilities.get_file
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **keywords: Any) -> str:
-        home, writable = _keras_homes()
-        for folder in dict.fromkeys((home, writable)):
-            path = folder / "models" / fname
-            if path.is_file():
-                _check_hash(path, file_hash)
-                check_weights(path)
-                return str(path)
+        home = keras_home()
+        for folder in dict.fromkeys((home, writable_home())):
+            if (folder / "models" / fname).is_file():
+                return _checked(folder / "models" / fname, file_hash)
         missing = f"the weights file {fname} is not in {home / 'models'}"
         hint = f"put {origin} there, or run once with a network, or use model.weights=null"
         host = urlsplit(origin).hostname or ""
         if not files.can_connect(host):
             raise CnnbenchError(f"{missing}, and {host} cannot be reached to download it", hint)
+        writable = writable_home()
+        path = writable / "models" / fname
         try:
-            return str(download(fname, origin, file_hash=file_hash, cache_dir=str(home), **keywords))
+            with fetching(writable) as place:
+                if not path.is_file():  # nobody was faster
+                    download(fname, origin, file_hash=file_hash, cache_dir=str(place), **keywords)
         except Exception as error:  # Keras raises a bare Exception when a download fails
             reason = " ".join(str(error).split()) or type(error).__name__
             raise CnnbenchError(f"{missing}, and Keras's download failed: {reason}", hint) from error
+        return _checked(path, file_hash)
 
     utilities.get_file = get_file
     try:
@@ -197,11 +198,10 @@ def _get_file_that_explains() -> Iterator[None]:
         utilities.get_file = download
 
 
-def _keras_homes() -> tuple[Path, Path]:
-    """Where Keras keeps its files, and where it puts them instead if it cannot write there."""
-    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
-    temporary = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
-    return home, home if os.access(home, os.W_OK) else temporary / ".keras"
+def _checked(path: Path, file_hash: str | None) -> str:
+    _check_hash(path, file_hash)
+    check_weights(path)
+    return str(path)
 
 
 def _check_hash(path: Path, file_hash: str | None) -> None:
