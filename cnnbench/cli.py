@@ -9,11 +9,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import CnnbenchError, FolderRefusedError, nearest
+from cnnbench.errors import CnnbenchError, FolderRefusedError, PrunedRunError, nearest
 from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, resumable, stderr, stdout
 from cnnbench.verbs import VERBS
+
+if TYPE_CHECKING:
+    from cnnbench.sweeps import Sweep
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -68,6 +71,7 @@ def _hydra_program(arguments: Sequence[str]) -> int:
 
     from cnnbench import config, sweeping
     from cnnbench.options import CONF_DIR, options
+    from cnnbench.overrides import forget_other_launchers, friendly
     from cnnbench.report import help_text
 
     # Hydra reads overrides on one side of the flags only; people write `model=mlp,cnn -m seed=0,1`.
@@ -83,22 +87,24 @@ def _hydra_program(arguments: Sequence[str]) -> int:
         if not Path(flags.config_dir).is_dir():
             raise CnnbenchError(f"--config-dir {flags.config_dir} is no folder", f"looked from {Path.cwd()}")
         config.refuse_hydra_settings(flags.overrides, flags.config_dir)
-    if flags.multirun and not (flags.cfg or flags.hydra_help or flags.info):
+    is_sweep = flags.multirun or any(text.startswith("sweep=") for text in flags.overrides)
+    if is_sweep and not (flags.cfg or flags.hydra_help or flags.info):
         return sweeping.start(flags.overrides, flags.config_dir)
     outcome = Outcome()
-    with config.friendly(flags.overrides, flags.config_dir):
-        _hydra_main("config", outcome.job, str(CONF_DIR))
+    forget_other_launchers()
+    with friendly(flags.overrides, flags.config_dir):
+        _hydra_main(outcome.job, str(CONF_DIR))
     if outcome.error is not None:
         raise outcome.error
     return DONE
 
 
-def _hydra_main(config_name: str, job: Callable[[Any], object], config_path: str | None = None) -> None:
+def _hydra_main(job: Callable[[Any], object], config_path: str) -> None:
     import hydra
 
     # With this Hydra raises instead of printing its own message; whoever set it gets tracebacks from us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)(job)()
+    hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
 
 
 class Outcome:
@@ -129,52 +135,47 @@ class Outcome:
             self.error = error
 
 
-# -- inside the process that runs a sweep ---------------------------------------------------------
+# -- inside a process that makes runs of a sweep ---------------------------------------------------
 
 
 def _launch(arguments: Sequence[str]) -> int:
-    """Run some jobs of a stored sweep by Hydra's launcher: the folder, their numbers, Hydra's settings."""
-    from hydra.core.config_store import ConfigStore
+    """Make runs of the stored sweep in a folder: their numbers come on standard input, and go when done."""
+    from cnnbench.launchers.workers import RESULTS, stop_with_parent
+    from cnnbench.sweeps import Sweep
 
-    from cnnbench.supervise import stop_with_parent
-    from cnnbench.sweeps import quoted
-
-    folder, numbers, *settings = arguments
     stop_with_parent()
-    quiet = [{f"override hydra/{log}": "none"} for log in ("job_logging", "hydra_logging")]
-    here = {"output_subdir": None, "run": {"dir": "."}, "sweep": {"dir": folder, "subdir": "."}}
-    ConfigStore.instance().store(
-        "launch", {"defaults": ["_self_", *quiet], "sweep": "", "job": 0, "hydra": here}
-    )
-    sys.argv[1:] = ["--multirun", *settings, f"sweep={quoted(folder)}", f"job={numbers}"]
-    _hydra_main("launch", run_job)
+    folder = Path(arguments[0])
+    with os.fdopen(int(os.environ.pop(RESULTS)), "w") as results:
+        for line in sys.stdin:
+            _run_job(Sweep.open(folder), int(line))
+            results.write(line)
+            results.flush()
     return DONE
 
 
-def run_job(cfg: Any) -> float | None:
-    """One run of a sweep, in whatever process the launcher has chosen; the others go on if it fails.
+def _run_job(sweep: Sweep, number: int) -> None:
+    """One run of a sweep; the others go on if it fails."""
+    from rich.markup import escape
 
-    Returns:
-        its objective; None where it failed, which its folder says too.
-    """
     from cnnbench.config import spec_from
-    from cnnbench.supervise import SESSION
-    from cnnbench.sweeps import Sweep
     from cnnbench.terminal import train
 
-    sweep = Sweep.open(Path(cfg.sweep))
-    job = sweep.jobs[int(cfg.job)]
-    sweep.note_start(job.number, os.environ[SESSION])
-    stdout().rule(f"run {job.number}: {' '.join(job.overrides)}", align="left")
-    folder = sweep.run_folder(job.number)
+    job = sweep.jobs[number]
+    stdout().rule(f"run {number}: {escape(sweep.varied(number))}", align="left")
+    folder = sweep.run_folder(number)
+    watcher = None
+    if job.trial is not None:
+        from cnnbench.searching import Reporter
+
+        watcher = Reporter(sweep, job)
     try:
-        spec = spec_from(job.config, folder.path, job.overrides)
-        return train(spec, resume=folder.has_run).value
+        train(spec_from(job.config, folder.path, job.overrides), resume=folder.has_run, watcher=watcher)
     except CnnbenchError as error:
         explain(error)
+    except PrunedRunError as error:
+        stdout().print(f"stopped early: {error}", markup=False, highlight=False)
     except Exception as error:  # noqa: BLE001  the run has recorded it; the others go on
         stderr().print(f"failed: {error}", markup=False, style="red")
-    return None
 
 
 if __name__ == "__main__":

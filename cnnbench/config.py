@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import MarkedYAMLError
 
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.options import CONF_DIR, options, refuse_paths
+from cnnbench.grids import combinations
+from cnnbench.options import CONF_DIR, options
+from cnnbench.overrides import axes, forget_other_launchers, friendly
 from cnnbench.startup import find_plugins
 from cnnbench.trust import refuse_interpolations, remember
 
 if TYPE_CHECKING:
     from cnnbench.checks import RunConfig
     from cnnbench.spec import RunSpec
-
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: `model=null`
 
 
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
@@ -40,6 +34,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     """
     user_dir = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     GlobalHydra.instance().clear()
+    forget_other_launchers()
     with friendly(overrides, config_dir), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return hydra_compose("config", [*user_dir, *overrides], return_hydra_config=True)
 
@@ -52,7 +47,13 @@ def refuse_hydra_settings(overrides: Sequence[str], config_dir: str) -> None:
     """
     typed = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
     allowed = _hydra_settings(compose(typed))
-    for job in sweep_jobs(overrides, config_dir):
+    known = options(config_dir)  # a value chooses no file
+    deciding = {
+        key: texts
+        for key, texts in axes(overrides, config_dir).items()
+        if key in known or key.startswith("hydra")
+    }
+    for job in combinations(deciding):
         composed = compose(job, config_dir)
         if _hydra_settings(composed) != allowed:
             raise CnnbenchError(
@@ -76,15 +77,20 @@ def _hydra_settings(cfg: DictConfig) -> dict[str, Any]:
     return settings
 
 
-def sweep_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[list[str]]:
-    """The overrides of each run of a sweep, in Hydra's order.
+def select(composed: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """Of groups their options, of other keys their values.
 
     Raises:
-        CnnbenchError: an override that cannot be read.
+        CnnbenchError: there is no such key.
     """
-    with friendly(overrides, config_dir):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        return [list(job) for job in BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]]
+    choices = composed.hydra.runtime.choices
+    missing = object()
+    found = {}
+    for key in keys:
+        found[key] = choices[key] if key in choices else OmegaConf.select(composed, key, default=missing)
+        if found[key] is missing:
+            raise CnnbenchError(f"there is no key {key}", nearest(key, [*choices, *map(str, composed)]))
+    return found
 
 
 def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunSpec:
@@ -122,20 +128,14 @@ def named(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config without Hydra's node, as Python values."""
-    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+def as_values(node: DictConfig) -> dict[str, Any]:
     with friendly():
-        return OmegaConf.to_container(kept, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def typed_values(overrides: Sequence[str]) -> dict[str, Any]:
-    """What `key=value …` says, by key; one that cannot be read raises a CnnbenchError."""
-    with friendly(overrides):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        values = OmegaConf.create([override.value() for override in parsed])
-        resolved: Any = OmegaConf.to_container(values, resolve=True)
-    return {override.key_or_group: value for override, value in zip(parsed, resolved, strict=True)}
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config without Hydra's node and the sweep's, as Python values."""
+    return as_values(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "sweep")]))
 
 
 def check_config(config: Mapping[str, Any]) -> RunConfig:
@@ -210,83 +210,3 @@ def _schedule(node: Mapping[str, Any]) -> Any:
         return make(**{name: value for name, value in given.items() if name in wanted})
 
     return schedule
-
-
-@contextmanager
-def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf say into one line that names the override and what was meant."""
-    refuse_paths(overrides, config_dir)
-    try:
-        yield
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise CnnbenchError(
-            f"{mark.name}, line {mark.line + 1}: {error.problem}" if mark else str(error)
-        ) from error
-    except MissingMandatoryValue as error:
-        key = error.full_key or str(error)
-        raise CnnbenchError(f"{key} is missing", f"add {key}=…") from error
-    except HYDRA_ERRORS as error:
-        for override in overrides:
-            _diagnose(override, overrides, config_dir)
-        # Not one of the usual slips: their own first line, never the advice to add a +.
-        lines = [line for line in str(error).strip().splitlines() if "config use +" not in line]
-        raise CnnbenchError(" ".join(lines[:2]) if lines else type(error).__name__) from error
-
-
-def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> None:
-    """Raise if this override alone explains why the composition failed."""
-    if text.startswith("hydra"):
-        return
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HYDRA_ERRORS as error:
-        raise CnnbenchError(
-            f"cannot read {text!r}", "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'"
-        ) from error
-    key = override.key_or_group
-    groups = options(config_dir)
-    if key in groups:
-        _diagnose_group(key, override, groups[key])
-    if override.is_sweep_override():
-        raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
-    if override.is_delete() or key in groups:
-        return
-    config = _config_of_groups(overrides, groups)
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    if override.is_add():
-        if isinstance(node, DictConfig) and name in node:
-            raise CnnbenchError(f"{text}: {key} exists already", f"change it: {text.lstrip('+')}")
-        return
-    if not isinstance(node, DictConfig):
-        top = [str(k) for k in config if k != "hydra"]
-        raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], top))
-    if name not in node:
-        known = {str(k) for k in node if k not in ("hydra", "_target_")}
-        known |= set() if parent else set(groups)
-        raise CnnbenchError(f"there is no key {key}", nearest(name, known))
-
-
-def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
-    value = override.value()
-    for option in value if isinstance(value, list) else [value]:
-        if (isinstance(option, str) and option not in known) or option is None:
-            raise CnnbenchError(f"{group} has no option {option!r}", nearest(str(option), known))
-    if override.is_add():
-        instead = str(override.input_line).lstrip("+")
-        raise CnnbenchError(f"{group} has an option already", f"replace it: {instead}")
-
-
-def _config_of_groups(overrides: Sequence[str], groups: Iterable[str]) -> DictConfig:
-    """The config with the chosen options but without any changed value."""
-    parsed = OverridesParser.create().parse_overrides([o for o in overrides if not o.startswith("hydra")])
-    chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return hydra_compose("config", chosen)
-    except HYDRA_ERRORS:  # an option from the user's own folder: the default's keys are the best guess
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return hydra_compose("config")

@@ -17,6 +17,7 @@ from cnnbench.checkpoints import check_model
 from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
+from cnnbench.launchers.workers import THREADS
 from cnnbench.losses import MixedAccuracy
 from cnnbench.metrics import compute as final_metrics
 
@@ -39,6 +40,7 @@ def prepare(seed: int, deterministic: bool, device: str, precision: str) -> Mach
         CnnbenchError: `device=gpu` without a GPU, or a change of device after the first run of a process.
     """
     keras.backend.clear_session()
+    _share_threads()
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -46,6 +48,15 @@ def prepare(seed: int, deterministic: bool, device: str, precision: str) -> Mach
     machine = Machine(_describe(gpus), bool(gpus), _precision(precision, gpus))
     keras.config.set_dtype_policy(machine.precision)
     return machine
+
+
+def _share_threads() -> None:
+    """Take only this process's share of the cores, where several runs are made at once."""
+    share = int(os.environ.get(THREADS, "0"))
+    if share and tf.config.threading.get_intra_op_parallelism_threads() != share:
+        # TensorFlow takes this before its first operation only, which is the first run of a process.
+        tf.config.threading.set_intra_op_parallelism_threads(share)
+        tf.config.threading.set_inter_op_parallelism_threads(share)
 
 
 def _visible_gpus(device: str) -> list[Any]:

@@ -27,6 +27,10 @@ class FolderRefusedError(CnnbenchError):
     """A run did not get its folder, so what is in there belongs to somebody else."""
 
 
+class PrunedRunError(Exception):
+    """A search has stopped this run early: others were better at the same epoch."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names what was probably meant, and what there is."""
     names = sorted(known)

@@ -32,7 +32,7 @@ from cnnbench.history import History
 from cnnbench.last import LastStates, Stored
 from cnnbench.logs import logging_to
 
-DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
 RUNNING, UNFINISHED = "running", "unfinished"
 
@@ -275,7 +275,7 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """`done`, `failed`, `interrupted`, `running`, or `unfinished`: killed without a word."""
+        """`done`, `failed`, `interrupted`, `pruned`, `running`, or `unfinished`: killed without a word."""
         status = self.metrics.get("status", FAILED if self.failure else None)
         if status is None:
             status = RUNNING if is_held(self.path / "cnnbench.log") else UNFINISHED

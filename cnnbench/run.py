@@ -17,11 +17,11 @@ from cnnbench.building import build, check_task, loss, mixes, optimizer
 from cnnbench.datasets.reading import unwrapped
 from cnnbench.datasets.remarks import remarks
 from cnnbench.datasets.splits import class_weights, leaks, with_validation
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, PrunedRunError
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
 from cnnbench.history import standing_still
-from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder
+from cnnbench.results import DONE, FAILED, INTERRUPTED, PRUNED, RunFolder
 from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary
 from cnnbench.startup import import_tensorflow
@@ -259,6 +259,9 @@ class Phases:
 
 def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:
     status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+    if isinstance(error, PrunedRunError):
+        status = PRUNED
+        folder.clear_states()  # nobody goes on with it
     cause = str(error) or type(error).__name__
     log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
     try:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -189,3 +189,30 @@ class Observer:
     def epoch_ended(self, entry: Mapping[str, float]) -> None: ...
 
     def finished(self, result: RunResult) -> None: ...
+
+
+class Observers(Observer):
+    """Several that are told, in their order."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
+
+    def started(self, summary: Summary) -> None:
+        for observer in self.observers:
+            observer.started(summary)
+
+    def epoch_started(self, epoch: int) -> None:
+        for observer in self.observers:
+            observer.epoch_started(epoch)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        for observer in self.observers:
+            observer.step(step, metrics)
+
+    def epoch_ended(self, entry: Mapping[str, float]) -> None:
+        for observer in self.observers:
+            observer.epoch_ended(entry)
+
+    def finished(self, result: RunResult) -> None:
+        for observer in self.observers:
+            observer.finished(result)

@@ -1,93 +1,75 @@
-"""Running a stored sweep in a process of its own, so that what kills that process ends one run only."""
+"""Running a stored sweep by a launcher, whatever some of its runs do to their processes."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager
 from types import FrameType
 
-from cnnbench.errors import CnnbenchError
-from cnnbench.results import FAILED
+from cnnbench.launchers.settings import Launcher
+from cnnbench.results import FAILED, UNFINISHED
 from cnnbench.signals import SIGNALS, InterruptedRunError
-from cnnbench.sweeps import Sweep
-
-POLL_SECONDS = 1.0
-# TensorFlow keeps about 3 MB of each run for as long as its process lives.
-RUNS_PER_PROCESS = 25
-SESSION = "CNNBENCH_SESSION"
-PARENT = "CNNBENCH_PARENT"
+from cnnbench.sweeps import WAITING, Sweep
 
 
-def supervise(sweep: Sweep, code: Path | None, warn: Callable[[str], None]) -> None:
-    """Run every job that is not done, whatever some of them do to their process.
+def supervise(
+    sweep: Sweep,
+    launcher: Launcher,
+    numbers: Iterator[int],
+    ended: Callable[[int, str | None], None],
+) -> None:
+    """Make runs until there are no more.
 
     Args:
         sweep: stored.
-        code: the copy of the code to run; None for the installed one.
-        warn: is told what was killed.
+        launcher: makes them.
+        numbers: of the runs; asked for the next one when there is room, so that a search can propose it then.
+        ended: is told each that has ended, and why its process died if it did.
 
     Raises:
-        InterruptedRunError: somebody stopped it.
-        CnnbenchError: the launcher starts no job at all.
+        InterruptedRunError: somebody stopped it; every run under way has saved and ended.
     """
-    session = uuid.uuid4().hex
-    waiting = sweep.left()
-    one_by_one = not any(text.lstrip("+").startswith("hydra/launcher") for text in sweep.settings)
-    while waiting:
-        part = waiting[:RUNS_PER_PROCESS] if one_by_one else waiting
-        before = len(sweep.started(session))
-        result = _launch(sweep, part, session, code)
-        suspects = sweep.suspects(session)
-        if not suspects and len(sweep.started(session)) == before:
-            raise CnnbenchError(
-                f"the launcher started no run (exit code {result})", f"to go on: cnnbench resume {sweep.path}"
-            )
-        # With several at once nobody can tell which one did it: each is tried alone.
-        for number in suspects if len(suspects) > 1 else ():
-            result = _launch(sweep, [number], session, code)
-            if number in sweep.suspects(session):
-                _record_killed(sweep, number, result, warn)
-        if len(suspects) == 1:
-            _record_killed(sweep, suspects[0], result, warn)
-        begun = set(sweep.started(session))
-        waiting = [number for number in waiting if number not in begun]
-
-
-def _launch(sweep: Sweep, numbers: Sequence[int], session: str, code: Path | None) -> int:
-    """One child process for some jobs; its exit code, negative for a signal."""
-    environment = {**os.environ, SESSION: session, PARENT: str(os.getpid())}
-    paths = [str(code)] if code is not None else []
-    if before := os.environ.get("PYTHONPATH"):
-        paths.append(before)
-    if paths:
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-    command = [sys.executable, "-P", "-m", "cnnbench", "launch", str(sweep.path)]
-    command += [",".join(map(str, numbers)), *sweep.settings]
-    # A group of its own: each signal reaches it once, from here.
-    child = subprocess.Popen(command, env=environment, process_group=0)
-    with _forwarded(child) as received:
-        result = child.wait()
+    running: dict[Future[str | None], int] = {}
+    with _forwarded(launcher) as received:
+        while True:
+            while not received and len(running) < launcher.width:
+                number = next(numbers, None)
+                if number is None:
+                    break
+                running[launcher.submit(number)] = number
+            if not running:
+                break
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                number = running.pop(future)
+                how = _how_it_ended(future)
+                # One that is at work still is only out of reach: it says itself what became of it.
+                if how is not None and not received and sweep.status(number) in (UNFINISHED, WAITING):
+                    _record_killed(sweep, number, how)
+                ended(number, how)
     if received:
         raise InterruptedRunError(received[0])
-    return result
+
+
+def _how_it_ended(future: Future[str | None]) -> str | None:
+    try:
+        return future.result()
+    except CancelledError:
+        return "it was cancelled"
+    except Exception as error:  # noqa: BLE001  of the launcher's: a worker killed, a job cut off by its time
+        lines = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {lines[0] if lines else 'without a word'}"
 
 
 @contextmanager
-def _forwarded(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+def _forwarded(launcher: Launcher) -> Iterator[list[int]]:
     received: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        with suppress(ProcessLookupError):  # it has just ended by itself
-            os.killpg(child.pid, number)
+        launcher.stop(number)
 
     before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
@@ -97,24 +79,7 @@ def _forwarded(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def stop_with_parent() -> None:
-    """In the child: stop as at SIGTERM, with everything saved, when the process that supervises dies."""
-    parent = int(os.environ[PARENT])
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
-        os.killpg(0, signal.SIGTERM)
-
-    threading.Thread(target=look, daemon=True).start()
-
-
-def _record_killed(sweep: Sweep, number: int, result: int, warn: Callable[[str], None]) -> None:
-    how = "its process ended without a word"
-    if result < 0:
-        how = f"its process was killed by {signal.Signals(-result).name}"
-        if -result == signal.SIGKILL:
-            how += ", which is what a machine out of memory does"
+def _record_killed(sweep: Sweep, number: int, how: str) -> None:
     folder = sweep.run_folder(number)
     folder.path.mkdir(exist_ok=True)
     job = sweep.jobs[number]
@@ -123,4 +88,3 @@ def _record_killed(sweep: Sweep, number: int, result: int, warn: Callable[[str],
         job.config["seed"],
         {"status": FAILED, "stage": "killed", "cause": how, "overrides": job.overrides},
     )
-    warn(f"run {number}: {how}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnbench import config
-from cnnbench.errors import CnnbenchError
+from cnnbench.launchers.settings import launcher_settings
+from cnnbench.planning import plan, studies
 from cnnbench.report import DONE, FAILED, resumable, stderr, stdout
 from cnnbench.sweeps import Job, Sweep
 from cnnbench.trust import refuse_links, remember, require_own
-
-RESUME = "sweep.resume="
 
 
 def start(line: Sequence[str], config_dir: str | None) -> int:
@@ -27,26 +26,18 @@ def start(line: Sequence[str], config_dir: str | None) -> int:
     """
     from cnnbench.files import new_sweep_folder
 
-    resumed = [text.removeprefix(RESUME) for text in line if text.startswith(RESUME)]
-    overrides = [text for text in line if not text.startswith(RESUME)]
-    settings = [text for text in overrides if text.lstrip("+~").startswith(("hydra/", "hydra."))]
-    for text in settings:
-        if text.lstrip("+~").startswith(("hydra/sweeper", "hydra.sweep")):
-            raise CnnbenchError(
-                f"{text}: the runs of a sweep are listed and stored before the first one starts",
-                "choose the folder with run_dir=…, and the launcher with hydra/launcher=…",
-            )
-    jobs, wanted = _jobs([text for text in overrides if text not in settings], config_dir)
-    if resumed:
-        sweep = Sweep.open(Path(resumed[-1]))
-        sweep.refuse_other_grid([job.config for job in jobs])
+    planned = plan(line, config_dir)
+    if planned.resume is not None:
+        sweep = Sweep.open(Path(planned.resume))
+        sweep.refuse_other_plan([job.config for job in planned.jobs], planned.search)
         return go_on(sweep)
 
     from cnnbench import code
     from cnnbench.datasets.image_cache import default_cache_dir
 
-    copy = code.store(_plugins(jobs), default_cache_dir())
-    sweep = Sweep(new_sweep_folder(wanted).resolve(), overrides, settings, copy.name, jobs)
+    copy = code.store(_plugins(planned.jobs, planned.search), default_cache_dir())
+    folder = new_sweep_folder(planned.run_dir).resolve()
+    sweep = Sweep(folder, list(line), planned.launcher, copy.name, planned.jobs, planned.search)
     remember(_settings(sweep))
     sweep.write()
     return _run(sweep, copy)
@@ -61,36 +52,36 @@ def go_on(sweep: Sweep, trusted: bool = False) -> int:
     for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
         require_own(typed, sweep.path)
     copy = code.stored(sweep.code, default_cache_dir())
-    if copy is None and sweep.code != code.fingerprint(_plugins(sweep.jobs)):
+    if copy is None and sweep.code != code.fingerprint(_plugins(sweep.jobs, sweep.search)):
         stderr().print("the code has changed since the sweep began, and no copy is left", style="yellow")
-    left = sweep.left()
-    stdout().print(f"{len(sweep.jobs) - len(left)} of {len(sweep.jobs)} runs are done", highlight=False)
+    done = len(sweep.jobs) - len(sweep.left())
+    of = sweep.search["settings"]["trials"] if sweep.search else len(sweep.jobs)
+    stdout().print(f"{done} of {of} runs are done", highlight=False)
     return _run(sweep, copy)
 
 
-def _jobs(overrides: Sequence[str], config_dir: str | None) -> tuple[list[Job], str | None]:
-    """Every run, and the folder that the line asks for."""
-    jobs: list[Job] = []
-    wanted: str | None = None
-    for number, job in enumerate(config.sweep_jobs(overrides, config_dir)):
-        try:
-            composed = config.compose(job, config_dir)
-            made = config.named(composed, composed.hydra.runtime.choices)
-        except CnnbenchError as error:
-            where = f"run {number} of the sweep ({' '.join(job)})"
-            raise CnnbenchError(f"{where}: {error.message}", error.hint) from error
-        wanted = composed.run_dir
-        jobs.append(Job(number, f"{number:03d}_{made['name']}_seed{made['seed']}", job, made))
-    return jobs, wanted
+# -- code and trust ------------------------------------------------------------------------------
 
 
 def _settings(sweep: Sweep) -> dict[str, Any]:
-    """Of Hydra, which makes and runs what they name before any check of ours."""
-    return {"plugins": sweep.settings, "jobs": [job.config for job in sweep.jobs]}
+    """What a cluster is asked to run: maybe commands, so named and treated like plugins."""
+    is_elsewhere = sweep.launcher["name"] not in ("basic", "joblib")
+    made = sweep.search["bases"] if sweep.search else [job.config for job in sweep.jobs]
+    return {"plugins": sweep.launcher if is_elsewhere else {}, "made": made}
 
 
-def _plugins(jobs: Sequence[Job]) -> list[str]:
-    return sorted({plugin for job in jobs for plugin in job.config["plugins"]})
+def _check(made: Mapping[str, Any]) -> None:
+    """Of a config that a search has put together."""
+    config.check_config(made)
+    remember(made)
+
+
+def _plugins(jobs: Sequence[Job], search: Mapping[str, Any] | None) -> list[str]:
+    configs = [job.config for job in jobs] + [base["config"] for base in (search or {}).get("bases", [])]
+    return sorted({plugin for one in configs for plugin in one["plugins"]})
+
+
+# -- running --------------------------------------------------------------------------------------
 
 
 def _run(sweep: Sweep, copy: Path | None) -> int:
@@ -99,16 +90,35 @@ def _run(sweep: Sweep, copy: Path | None) -> int:
     from cnnbench.supervise import supervise
     from cnnbench.verbs.of_runs import show_comparison
 
-    def warn(text: str) -> None:
-        stderr().print(text, markup=False, style="red")
+    launcher = launcher_settings(sweep.launcher).open(sweep, copy)
+    study = studies().Study(sweep, _check) if sweep.search else None
+
+    def ended(number: int, how: str | None) -> None:
+        if how is not None:
+            stderr().print(f"run {number}: {how}", markup=False, style="red")
+        elif launcher.width > 1:
+            _tell(sweep, number)
+        if study is not None:
+            study.ended(number)
 
     shown = _shown(sweep.path)
-    with resumable(shown):
-        supervise(sweep, copy, warn)
-    comparison = compare(find_runs([shown]))
-    show_comparison(comparison)
+    try:
+        with resumable(shown):
+            supervise(sweep, launcher, study.numbers() if study else iter(sweep.left()), ended)
+    finally:
+        launcher.close()
+    show_comparison(compare(find_runs([shown])))
     stdout().print(f"results: {shown}", markup=False, highlight=False, soft_wrap=True)
     return FAILED if sweep.left() else DONE
+
+
+def _tell(sweep: Sweep, number: int) -> None:
+    """One line for a run that could not speak for itself, since several are under way."""
+    metrics = sweep.run_folder(number).metrics
+    value = metrics.get("value")
+    result = f"{metrics['objective']} {value:.4g}" if value is not None else metrics.get("reason", "")
+    text = f"run {number} {metrics.get('status')}: {sweep.varied(number)}  {result}"
+    stdout().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _shown(path: Path) -> Path:

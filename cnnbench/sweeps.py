@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.files import append_row, damaged_file, now, read_json, read_rows, write_json
-from cnnbench.results import DONE, UNFINISHED, RunFolder
+from cnnbench.files import damaged_file, now, read_json, write_json
+from cnnbench.results import DONE, PRUNED, RunFolder
 
 WAITING = "waiting"
 
@@ -24,12 +23,22 @@ class Job:
         folder: its name in the sweep's folder.
         overrides: what was typed, for this job.
         config: resolved and checked.
+        trial: its number in the study, where a search has proposed it.
     """
 
     number: int
     folder: str
     overrides: list[str]
     config: dict[str, Any]
+    trial: int | None = None
+
+    @classmethod
+    def of(
+        cls, number: int, overrides: Sequence[str], config: dict[str, Any], trial: int | None = None
+    ) -> Job:
+        """With a folder named after place, config and seed."""
+        folder = f"{number:03d}_{config['name']}_seed{config['seed']}"
+        return cls(number, folder, list(overrides), config, trial)
 
 
 @dataclass(frozen=True)
@@ -39,16 +48,18 @@ class Sweep:
     Attributes:
         path: the folder, with the runs in it.
         overrides: the whole line.
-        settings: those of it that are Hydra's own, e.g. `hydra/launcher=joblib`.
+        launcher: its settings: where the runs go, and how many at once.
         code: the fingerprint of the code that made it.
-        jobs: in their order.
+        jobs: in their order. A search adds to them.
+        search: what Optuna is asked for, and the configs that its values go into; None for a grid.
     """
 
     path: Path
     overrides: list[str]
-    settings: list[str]
+    launcher: dict[str, Any]
     code: str
     jobs: list[Job]
+    search: dict[str, Any] | None = None
 
     @classmethod
     def is_one(cls, path: Path) -> bool:
@@ -66,7 +77,8 @@ class Sweep:
         content = read_json(path / "sweep.json")
         try:
             jobs = [Job(**job) for job in content["jobs"]]
-            sweep = cls(path, content["overrides"], content["settings"], content["code"], jobs)
+            kept = {name: content[name] for name in ("overrides", "launcher", "code")}
+            sweep = cls(path=path, jobs=jobs, search=content.get("search"), **kept)
         except (KeyError, TypeError) as error:
             raise damaged_file(path / "sweep.json", error) from error
         if any(Path(job.folder).name != job.folder or job.folder == ".." for job in jobs):
@@ -74,12 +86,19 @@ class Sweep:
         return sweep
 
     def write(self) -> None:
-        jobs = [asdict(job) for job in self.jobs]
-        content = {"overrides": self.overrides, "settings": self.settings, "code": self.code, "made": now()}
-        write_json(self.path / "sweep.json", {**content, "jobs": jobs})
+        content = {**asdict(self), "written": now()}
+        del content["path"]  # the folder may move
+        write_json(self.path / "sweep.json", content)
 
     def run_folder(self, number: int) -> RunFolder:
         return RunFolder(self.path / self.jobs[number].folder)
+
+    def varied(self, number: int) -> str:
+        """What tells a run from the others, as it was typed; its seed where nothing does."""
+        jobs = [set(job.overrides) for job in self.jobs]
+        common = set.intersection(*jobs) if len(jobs) > 1 else set()
+        job = self.jobs[number]
+        return " ".join(text for text in job.overrides if text not in common) or f"seed={job.config['seed']}"
 
     def status(self, number: int) -> str:
         """As of the run; `waiting` where it has not begun."""
@@ -87,29 +106,22 @@ class Sweep:
         return folder.status if folder.has_run else WAITING
 
     def left(self) -> list[int]:
-        """The numbers of the jobs that are not done."""
-        return [job.number for job in self.jobs if self.status(job.number) != DONE]
+        """The numbers of the jobs that are neither done nor stopped early by the search."""
+        return [job.number for job in self.jobs if self.status(job.number) not in (DONE, PRUNED)]
 
-    def note_start(self, number: int, session: str) -> None:
-        """Leave word that a job begins, before anything of it can fail."""
-        append_row(self.path / "started.jsonl", {"job": number, "session": session})
-
-    def started(self, session: str) -> list[int]:
-        """The numbers of the jobs that began in a session, once for each time."""
-        rows = read_rows(self.path / "started.jsonl")
-        return [row["job"] for row in rows if row["session"] == session]
-
-    def suspects(self, session: str) -> list[int]:
-        """The jobs that began and came to no end: one of them has killed the process, or died with it."""
-        begun = sorted(set(self.started(session)))
-        return [number for number in begun if self.status(number) in (UNFINISHED, WAITING)]
-
-    def refuse_other_grid(self, jobs: Sequence[Mapping[str, Any]]) -> None:
-        """Compare with the configs that the same line makes now.
+    def refuse_other_plan(self, jobs: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None) -> None:
+        """Compare with the configs, or the search, that the same line makes now.
 
         Raises:
             CnnbenchError: they differ.
         """
+        if search is not None or self.search is not None:
+            if search != self.search:
+                raise CnnbenchError(
+                    f"the sweep in {self.path} searches another space, or by other settings",
+                    f"to go on with the stored ones: cnnbench resume {self.path}",
+                )
+            return
         if len(jobs) != len(self.jobs):
             raise CnnbenchError(
                 f"the sweep in {self.path} has {len(self.jobs)} runs, this line makes {len(jobs)}",
@@ -133,10 +145,3 @@ def _differing(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str 
         elif one != other:
             found.append(f"{prefix}{key}")
     return found
-
-
-def quoted(text: str) -> str:
-    """A value that Hydra's override grammar reads back as this text."""
-    # Backslashes mean themselves there, except before a quote.
-    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")
-    return f"'{escaped}'"

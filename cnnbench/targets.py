@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -159,7 +159,7 @@ def validated(kind: Any, value: Any, path: str) -> Any:
         if first["type"] == "extra_forbidden":
             name = str(first["loc"][-1])
             raise CnnbenchError(
-                f"there is no key {'.'.join(map(str, first['loc']))}",
+                f"there is no key {'.'.join(map(str, [*([path] if path else []), *first['loc']]))}",
                 nearest(name, _fields(kind, first["loc"])),
             ) from None
         raise CnnbenchError(
@@ -176,8 +176,17 @@ def _keys(value: Any) -> set[Any]:
 
 def _fields(model: type[BaseModel], location: Sequence[Any]) -> set[str]:
     for part in location[:-1]:
-        field = model.model_fields[str(part)].annotation
-        if not (isinstance(field, type) and issubclass(field, BaseModel)):
+        if isinstance(part, int):  # of a list, whose type was looked through one step before
+            continue
+        found = _model_in(model.model_fields[part].annotation)
+        if found is None:
             return set()
-        model = field
+        model = found
     return set(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in `Model`, `Model | None` or `list[Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -12,20 +12,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cnnbench.report import count, duration, number, stdout
-from cnnbench.spec import Observer, RunResult, RunSpec, Summary
+from cnnbench.spec import Observer, Observers, RunResult, RunSpec, Summary
 
 
-def train(spec: RunSpec, resume: bool = False) -> RunResult:
-    """One run, told to whoever sits before the terminal; see `cnnbench.run.run`."""
+def train(spec: RunSpec, resume: bool = False, watcher: Observer | None = None) -> RunResult:
+    """One run, told to whoever sits before the terminal, and to `watcher`; see `cnnbench.run.run`."""
     from cnnbench import run
 
     console = stdout()
     _log_to(console)
-    observer = Terminal(console)
+    terminal = Terminal(console)
     try:
-        return run.run(spec, observer, resume)
+        return run.run(spec, Observers([terminal, watcher]) if watcher else terminal, resume)
     finally:
-        observer.close()
+        terminal.close()
 
 
 def _log_to(console: Console) -> None:

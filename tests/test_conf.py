@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from cnnbench import config
+from cnnbench import config, planning
 from cnnbench.datasets.core import Dataset, Task
 from cnnbench.errors import CnnbenchError
+from cnnbench.launchers.settings import KINDS
 from cnnbench.options import CONF_DIR, group_and_option, options
 from cnnbench.spec import RunSpec
+from cnnbench.targets import validated
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 NAMES = [str(path.relative_to(CONF_DIR)) for path in FILES]
@@ -140,6 +142,17 @@ def training(option: str) -> None:
     assert {name: getattr(checked, name) for name in wanted} == wanted
 
 
+def launcher(option: str) -> None:
+    composed = config.compose([f"hydra/launcher={option}"])
+    node = config.as_values(composed.hydra.launcher)  # what it needs may not be installed
+    assert validated(KINDS[option], node, "hydra.launcher").name == option
+
+
+def sweep(option: str) -> None:
+    planned = planning.plan([f"sweep={option}"], None)
+    assert planned.search is not None if option == "search" else len(planned.jobs) >= 1
+
+
 def experiment(option: str) -> None:
     """With an input of the shape that its data set has."""
     choice = config.compose([f"experiment={option}"])
@@ -173,6 +186,8 @@ BUILDERS = {
     "callbacks": callbacks,
     "training": training,
     "experiment": experiment,
+    "hydra/launcher": launcher,
+    "sweep": sweep,
 }
 
 

@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.errors import CnnbenchError
+from cnnbench.grids import combinations, quoted
 from cnnbench.options import options
+from cnnbench.overrides import axes
 from cnnbench.spec import RunSpec
-from cnnbench.sweeps import quoted
 
 # A module of the user's: it remembers what it was given, and builds a real (if small) model.
 OWN_MODELS = """
@@ -109,14 +110,13 @@ def test_composing_twice_does_not_disturb_a_composition_before() -> None:
 
 
 def test_a_sweep_is_taken_apart_in_hydras_order() -> None:
-    assert config.sweep_jobs(["model=mlp,cnn", "seed=0,1", "training=smoke"]) == [
-        [f"model={model}", f"seed={seed}", "training=smoke"] for model in ("mlp", "cnn") for seed in (0, 1)
+    assert combinations(axes(["model=mlp,cnn", "seed=0,1", "training=smoke"])) == [
+        (f"model={model}", f"seed={seed}", "training=smoke") for model in ("mlp", "cnn") for seed in (0, 1)
     ]
-    assert config.sweep_jobs(["seed=range(0,3)"]) == [["seed=0"], ["seed=1"], ["seed=2"]]
-    assert config.sweep_jobs(["model.filters=[8],[8,16]"]) == [
-        ["model.filters=[8]"],
-        ["model.filters=[8,16]"],
-    ]
+    assert axes(["seed=range(0,3)"]) == {"seed": ["seed=0", "seed=1", "seed=2"]}
+    assert axes(["model.filters=[8],[8,16]"]) == {
+        "model.filters": ["model.filters=[8]", "model.filters=[8,16]"]
+    }
 
 
 @pytest.mark.parametrize(

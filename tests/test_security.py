@@ -297,7 +297,7 @@ def test_a_sweep_of_a_stranger_does_not_import_plugins(folder: Path, run_cli: Cl
     evil = sweep / "evil_plugin.py"
     evil.write_text(f"open({str(folder / 'marker')!r}, 'w').close()\n")
     job = {"number": 0, "folder": "000", "overrides": [], "config": {"plugins": [str(evil)]}}
-    content = {"overrides": [], "settings": [], "code": "x", "jobs": [job]}
+    content = {"overrides": [], "launcher": {"name": "basic"}, "code": "x", "jobs": [job]}
     (sweep / "sweep.json").write_text(json.dumps(content))
     outcome = run_cli("resume", "sweep")
     assert outcome.exit_code == 2
@@ -331,18 +331,19 @@ def test_the_code_of_a_sweep_is_a_copy_of_ones_own(code_name: str, folder: Path)
     assert code.stored("0123456789abcdef", cache) is None
 
 
-def test_settings_of_a_strangers_sweep_are_not_given_to_hydra(folder: Path, run_cli: Cli) -> None:
-    settings = ["+hydra.callbacks.x._target_=subprocess.call", "+hydra.callbacks.x.args=[touch,marker]"]
+def test_commands_in_a_strangers_sweep_are_not_given_to_a_cluster(folder: Path, run_cli: Cli) -> None:
+    launcher = {"name": "submitit_local", "parameters": {"local_setup": ["touch marker"]}}
     config = yaml.safe_load((trained("multiclass").path / "config.yaml").read_text())
     job = {"number": 0, "folder": "000", "overrides": [], "config": config}
-    content = {"overrides": [], "settings": settings, "code": "x", "jobs": [job]}
+    content = {"overrides": [], "launcher": launcher, "code": "x", "jobs": [job]}
     (folder / "sweep").mkdir()
     (folder / "sweep" / "sweep.json").write_text(json.dumps(content))
     outcome = run_cli("resume", "sweep")
     assert outcome.exit_code == 2
-    assert "hydra.callbacks" in outcome.err
-    (folder / "sweep" / "sweep.json").write_text(json.dumps({**content, "settings": []}))
-    (folder / "sweep" / "started.jsonl").symlink_to(folder / "bashrc")
+    assert "would run code" in outcome.err
+    local = {**content, "launcher": {"name": "basic"}}
+    (folder / "sweep" / "sweep.json").write_text(json.dumps(local))
+    (folder / "sweep" / "study.jsonl").symlink_to(folder / "bashrc")
     outcome = run_cli("resume", "sweep")
     assert outcome.exit_code == 2
     assert "is a link" in outcome.err

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Outcome
 
-from cnnbench import code, supervise
+from cnnbench import code
 from cnnbench.errors import CnnbenchError
+from cnnbench.launchers import workers
 from cnnbench.results import RunFolder
 from cnnbench.sweeps import Job, Sweep
 
@@ -63,7 +64,6 @@ def test_a_killed_process_ends_one_run_and_resume_completes_the_sweep(
     assert "2 of 4 runs are done" in outcome.out
     assert sweep.left() == []
     assert RunFolder(folder / "sweep" / sweep.jobs[2].folder).metrics["finished"] == finished
-    assert len(sweep.path.joinpath("started.jsonl").read_text().splitlines()) == 6
 
 
 def test_a_changed_grid_is_refused_and_the_same_line_goes_on(run_process: Cli, folder: Path) -> None:
@@ -98,52 +98,42 @@ def test_a_terminated_sweep_saves_and_says_how_to_go_on(folder: Path) -> None:
     assert statuses(folder / "sweep") == ["interrupted"]
 
 
-def test_a_launcher_of_ones_own_choice_gets_the_stored_jobs(run_process: Cli, folder: Path) -> None:
-    outcome = run_process("-m", *TINY, "seed=0,1", "hydra/launcher=nonexistent", "run_dir=sweep")
-    assert outcome.exit_code == 2
-    assert "launcher started no run" in outcome.err
-    outcome = run_process("-m", *TINY, "hydra/sweeper=other", "run_dir=second")
-    assert outcome.exit_code == 2
-    assert "listed and stored" in outcome.err
+def test_memory_is_given_back_by_a_new_process_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[int]] = []
 
+    class FakeWorker:
+        def __init__(self, *arguments: object, **keywords: object) -> None:
+            made.append([])
+            self.runs, self.is_alive = 0, True
 
-def test_memory_is_given_back_by_a_new_process_now_and_then(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launched = []
+        def run(self, number: int) -> None:
+            self.runs += 1
+            made[-1].append(number)
 
-    def launch(sweep: Sweep, numbers: list[int], session: str, code: object) -> int:
-        launched.append(list(numbers))
-        for number in numbers:
-            sweep.note_start(number, session)
-            run = sweep.run_folder(number)
-            run.path.mkdir()
-            run.write_metrics({"status": "done"})
-        return 0
+        def close(self) -> None: ...
 
-    monkeypatch.setattr(supervise, "_launch", launch)
-    monkeypatch.setattr(supervise, "RUNS_PER_PROCESS", 2)
-    jobs = [Job(number, f"{number:03d}_x", [], {"name": "x", "seed": number}) for number in range(5)]
-    supervise.supervise(Sweep(folder, [], [], "code", jobs), None, lambda text: None)
-    assert launched == [[0, 1], [2, 3], [4]]
+    monkeypatch.setattr(workers, "Worker", FakeWorker)
+    launcher = workers.LocalLauncher(Path(), None, 1, runs_per_process=2)
+    for number in range(5):
+        launcher.submit(number).result()
+    assert made == [[0, 1], [2, 3], [4]]
 
 
 def test_every_job_is_stored_before_the_first_starts(folder: Path) -> None:
-    jobs = [Job(number, f"{number:03d}_x", ["seed=1"], {"name": "x", "seed": number}) for number in range(3)]
-    sweep = Sweep(folder, ["seed=0,1,2"], [], "code", jobs)
+    jobs = [Job.of(number, [f"seed={number}"], {"name": "x", "seed": number}) for number in range(3)]
+    sweep = Sweep(folder, ["seed=0,1,2"], {"name": "basic"}, "code", jobs)
     sweep.write()
     assert Sweep.open(folder) == sweep
     assert sweep.left() == [0, 1, 2]
-    sweep.note_start(1, "now")
-    sweep.note_start(2, "before")
-    assert sweep.suspects("now") == [1]
+    assert [sweep.status(number) for number in range(3)] == ["waiting"] * 3
+    assert sweep.varied(1) == "seed=1"
 
 
 @pytest.mark.parametrize("folder_name", ["../elsewhere", "..", "a/b"])
 def test_a_job_outside_of_its_sweep_is_refused(folder_name: str, folder: Path) -> None:
     content = {
         "overrides": [],
-        "settings": [],
+        "launcher": {},
         "code": "",
         "jobs": [{"number": 0, "folder": folder_name, "overrides": [], "config": {}}],
     }

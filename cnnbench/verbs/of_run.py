@@ -63,9 +63,10 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
 def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Measure the best checkpoint of a run on a split of its data set, or of another."""
     from cnnbench import evaluate
-    from cnnbench.config import compose, plain, typed_values
+    from cnnbench.config import compose, plain
+    from cnnbench.grids import quoted
+    from cnnbench.overrides import typed_values
     from cnnbench.stored import stored_spec
-    from cnnbench.sweeps import quoted
 
     _takes_a_run(parser)
     parser.add_argument("overrides", nargs="*", help="dataset=… dataset.key=…; default: the run's data set")

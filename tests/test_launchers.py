@@ -1,0 +1,86 @@
+"""Where the runs of a sweep are made: several at once, as jobs, on a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Outcome
+
+from cnnbench.launchers import workers
+from cnnbench.sweeps import Sweep
+
+Cli = Callable[..., Outcome]
+# A model whose second seed takes its whole process along, and which says what it was given of the machine.
+SHARED = """
+import os, signal
+from pathlib import Path
+import tensorflow as tf
+from cnnbench.models.mlp import mlp
+
+def shared(input_shape, outputs, dies: bool = False):
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    Path(f"pid_{os.getpid()}").write_text(str(threads))
+    if dies and not Path("mended").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mlp(input_shape, outputs, units=[4])
+"""
+
+
+@pytest.fixture
+def line(folder: Path) -> tuple[str, ...]:
+    (folder / "shared.py").write_text(SHARED)
+    (folder / "mine" / "model").mkdir(parents=True)
+    (folder / "mine" / "model" / "shared.yaml").write_text("_target_: shared.shared\ndies: false\n")
+    data = [text for text in TINY if not text.startswith("model.")]
+    own = ("--config-dir", "mine", "plugins=[shared]", "model=shared", "model.dies=false,true", "seed=0,1")
+    return ("-m", *own, *data, "run_dir=sweep")
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=submitit_local",),
+        ("hydra/launcher=ray", "+hydra.launcher.init.num_cpus=2"),
+    ],
+    ids=["joblib", "submitit_local", "ray"],
+)
+def test_runs_at_once_are_apart_and_one_that_dies_is_one(
+    launcher: tuple[str, ...], line: tuple[str, ...], run_process: Cli, folder: Path
+) -> None:
+    name = launcher[0].rpartition("=")[2].partition("_")[0]
+    if name != "joblib":
+        pytest.importorskip(name)
+    outcome = run_process(*line, *launcher)
+    assert outcome.exit_code == 1, outcome.err
+    sweep = Sweep.open(folder / "sweep")
+    assert [sweep.status(number) for number in range(4)] == ["done", "done", "failed", "failed"]
+    assert outcome.err.count("killed by SIGKILL") == 2
+    shares = [path.read_text() for path in folder.glob("pid_*")]
+    assert len(shares) >= 4 if name != "joblib" else 3
+    assert set(shares) == {str(max(1, (os.cpu_count() or 1) // 2))} if name == "joblib" else {"1"}
+    assert not list(folder.glob("submitit*"))
+
+    (folder / "mended").touch()
+    outcome = run_process("resume", "sweep")
+    assert (outcome.exit_code, sweep.left()) == (0, []), outcome.err
+    assert "2 of 4 runs are done" in outcome.out
+
+
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert workers.gpus() == ["2", "5"]
+    seen = [workers.environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert seen == ["2", "5", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert workers.gpus() == []
+    assert "CUDA_VISIBLE_DEVICES" not in workers.environment(0, 2)
+
+
+def test_how_a_process_died_is_said() -> None:
+    assert "out of memory" in workers.describe(-9)
+    assert workers.describe(-11) == "its process was killed by SIGSEGV"
+    assert workers.describe(1) == "its process ended without a word"
