@@ -73,6 +73,7 @@ def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: i
     for column, name, hue in zip(columns, names, PALETTE, strict=False):
         dash = "solid" if name.startswith("val_") else "dashed"
         drawn.append(plot.line("epoch", column, source=source, color=hue, line_width=2, line_dash=dash))
+    drawn[-1].name = "marks"
     tips = {"epoch": "@epoch", **{name: f"@y_{n}{{0.0000}}" for n, name in enumerate(names)}}
     plot.add_tools(hover(tips, drawn[-1], mode="vline"))
     return as_json(plot)
@@ -149,8 +150,8 @@ def quality_against_cost(
     view = CDSView(filter=IndexFilter(indices=list(range(len(points)))))
     plot = new_plot(380, costs[0], objective, x_axis_type="log")
     plot.xaxis.formatter = NumeralTickFormatter(format="0.[00]a")
-    plot.step("x_0", "y_0", source=ColumnDataSource(fronts), mode="after", line_dash="dotted", name="front")
-    plot.segment("x_0", "low", "x_0", "high", source=source, view=view, color="colour", name="bars")
+    plot.step("x_0", "y_0", source=ColumnDataSource(fronts), mode="after", line_dash="dotted", color=OTHERS)
+    plot.segment("x_0", "low", "x_0", "high", source=source, view=view, color="colour")
     marks = plot.scatter(
         "x_0",
         "y",

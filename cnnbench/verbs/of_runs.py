@@ -38,8 +38,8 @@ def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> in
     from cnnbench.compare import compare
     from cnnbench.finding import find_runs
     from cnnbench.page.of_run import run_page
+    from cnnbench.results import DONE as RUN_DONE
     from cnnbench.results import REPORT, RunFolder
-    from cnnbench.trained import require_finished
     from cnnbench.trust import refuse_links
 
     parser.add_argument("place", type=Path, help="a run folder, or a folder with runs below it")
@@ -50,7 +50,8 @@ def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> in
     if not folder.has_run:
         _write_comparison(compare(_some(find_runs([given.place]))), [given.place], output)
         return DONE
-    require_finished(folder)
+    if folder.status != RUN_DONE:
+        raise CnnbenchError(f"{folder.path} has no finished run (status: {folder.status})")
     refuse_links(folder.path)
     _write_page(run_page(folder, folder.metrics), output)
     return DONE
