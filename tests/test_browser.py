@@ -127,6 +127,20 @@ def test_a_page_opens_from_disk(
     page.context.close()
 
 
+def test_without_scripts_a_page_has_its_tables_and_theme(browser: Browser, files: dict[str, Path]) -> None:
+    context = browser.new_context(java_script_enabled=False, color_scheme="dark")
+    page = context.new_page()
+    page.goto(files["sweep"].as_uri())
+    assert page.locator("#r0-groups tbody tr").count() == 3
+    assert page.get_by_role("button", name="Dark colours").count() == 0
+    assert page.locator("select, input").filter(visible=True).count() == 0
+    assert page.locator("noscript").inner_text().startswith("Charts, sorting and the filter need JavaScript")
+    assert (
+        page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") == "rgb(19, 21, 24)"
+    )
+    context.close()
+
+
 def test_a_header_sorts_and_says_so(sweep: Opened) -> None:
     header = sweep.page.locator("#r0-groups th", has_text="parameters")
     assert sweep.column(1) == ["1", "2", "3"]

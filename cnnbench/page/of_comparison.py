@@ -172,20 +172,18 @@ def _run_table(groups: Sequence[Group], place: Path) -> Table:
     return Table(f"runs by {objective}", columns, rows, sorted_by=1)
 
 
-def _others(runs: Sequence[RunFolder], place: Path) -> Table:
+def _others(runs: Sequence[RunFolder], place: Path) -> list[dict[str, str]]:
     """The runs that give no figures, and why."""
-    columns = [Column("run"), Column("status"), Column("reason"), Column("overrides")]
-    rows = []
-    for run in runs:
-        cause = run.failure.get("cause", "no cause recorded")
-        cells = [
-            Cell(run.path.name, link=_link(run, place)),
-            Cell(run.status),
-            Cell(cause),
-            Cell(" ".join(run.overrides)),
-        ]
-        rows.append(Row(cells, group=-1))
-    return Table("runs without a result", columns, rows)
+    return [
+        {
+            "name": run.path.name,
+            "link": _link(run, place),
+            "status": run.status,
+            "reason": run.failure.get("cause", "no cause recorded"),
+            "overrides": " ".join(run.overrides),
+        }
+        for run in runs
+    ]
 
 
 def _differences(groups: Sequence[Group]) -> dict[str, dict[str, int]]:

@@ -59,4 +59,4 @@ class Table:
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Row]
-    sorted_by: int | None = None
+    sorted_by: int
