@@ -44,9 +44,9 @@ def comparison_page(comparison: Comparison, title: str, place: Path, command: st
     charts: dict[str, Any] = {}
     rankings = []
     objectives = dict.fromkeys(group.objective for group in comparison.groups)
-    for number_, objective in enumerate(objectives):
+    for position, objective in enumerate(objectives):
         groups = [group for group in comparison.groups if group.objective == objective]
-        rankings.append(_ranking(f"r{number_}", groups, place, charts))
+        rankings.append(_ranking(f"r{position}", groups, place, charts))
     return render(
         "comparison.html.j2",
         charts,
