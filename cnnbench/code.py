@@ -14,6 +14,7 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.options import CONF_DIR
 
 PACKAGE = Path(__file__).parent
+CODE = (".py", ".j2", ".css", ".js")
 
 
 def fingerprint(plugins: Sequence[str] = ()) -> str:
@@ -73,7 +74,11 @@ def store(plugins: Sequence[str], cache: Path) -> Path:
 
 
 def _sources(plugins: Sequence[str]) -> list[tuple[str, Path]]:
-    files = [(f"cnnbench/{path.relative_to(PACKAGE)}", path) for path in PACKAGE.rglob("*.py")]
+    files = [
+        (f"cnnbench/{path.relative_to(PACKAGE)}", path)
+        for path in PACKAGE.rglob("*")
+        if path.suffix in CODE and path.is_file()
+    ]
     files += [(f"cnnbench/conf/{path.relative_to(CONF_DIR)}", path) for path in CONF_DIR.rglob("*.yaml")]
     # A plugin is imported by its name, so a copy that comes first on the path hides the original.
     files += [(Path(plugin).name, Path(plugin)) for plugin in plugins if plugin.endswith(".py")]

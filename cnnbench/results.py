@@ -34,6 +34,7 @@ from cnnbench.logs import logging_to
 
 DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
+REPORT = "report.html"
 RUNNING, UNFINISHED = "running", "unfinished"
 
 
@@ -169,6 +170,10 @@ class RunFolder:
             file.write(png)
         return path
 
+    def write_report(self, page: str) -> None:
+        with atomic(self.report) as file:
+            file.write(page)
+
     def write_state(self, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Keep a state of the training, with the checkpoint that is the best now."""
         self._last.write(content, arrays, self.best_model, self.best)
@@ -238,6 +243,15 @@ class RunFolder:
     @property
     def best_model(self) -> Path:
         return self.path / "best.keras"
+
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """The pictures, by name."""
+        return {path.stem: path for path in sorted((self.path / "figures").glob("*.png"))}
 
     def export_path(self, name: str) -> Path:
         return self.path / "exports" / name

@@ -21,6 +21,7 @@ from cnnbench.errors import CnnbenchError, PrunedRunError
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
 from cnnbench.history import standing_still
+from cnnbench.page.of_run import run_page
 from cnnbench.results import DONE, FAILED, INTERRUPTED, PRUNED, RunFolder
 from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary
@@ -234,6 +235,8 @@ def _train_and_measure(
         "started": started,
         "finished": now(),
     }
+    with phases("report"):
+        folder.write_report(run_page(folder, result))
     folder.write_metrics(result)
     run_result = RunResult(folder.path, DONE, objective, result["value"], result)
     observer.finished(run_result)

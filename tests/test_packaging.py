@@ -21,6 +21,7 @@ import cnnbench
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CODE = (".py", ".typed", ".j2", ".css", ".js")
 NAMED = f"cnnbench-{cnnbench.__version__}"
 
 
@@ -81,7 +82,7 @@ def test_the_wheel_holds_the_package_and_every_yaml_and_nothing_else(wheel: Path
         f"{NAMED}.dist-info/{name}"
         for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
     }
-    assert contents(wheel) == files("cnnbench", ".py", ".typed") | yamls | information
+    assert contents(wheel) == files("cnnbench", *CODE) | yamls | information
 
 
 def test_the_wheel_from_the_checkout_is_the_one_from_the_source_archive(wheel: Path, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
     present = {name for name in beside if (ROOT / name).exists()}
     made = {"PKG-INFO", ".gitignore"}
     tests = files("tests", ".py")
-    assert found - made == files("cnnbench", ".py", ".typed") | files("conf", ".yaml") | tests | present
+    assert found - made == files("cnnbench", *CODE) | files("conf", ".yaml") | tests | present
 
 
 def test_the_command_is_there_and_leads_to_main(wheel: Path) -> None:

@@ -141,6 +141,7 @@ def test_the_folder_has_every_file_of_a_finished_run_and_nothing_half_written(fo
         "metrics.json",
         "predictions.npz",
         "environment.json",
+        "report.html",
         "cnnbench.log",
         *(f"figures/{name}.png" for name in figures),
     } <= files
@@ -166,7 +167,7 @@ def test_metrics_json_says_done_with_figures_per_split_and_the_cost(folder: Path
     assert metrics["objective"] == "val_accuracy"
     assert metrics["value"] == metrics["metrics"]["val"]["accuracy"]
     cost = metrics["cost"]
-    assert {"data", "import", "build", "fit", "evaluate", "figures"} <= set(cost["seconds"])
+    assert {"data", "import", "build", "fit", "evaluate", "figures", "report"} <= set(cost["seconds"])
     for name in ("examples_per_second", "latency_seconds", "peak_memory_bytes", "flops_per_example"):
         assert cost[name] > 0
     assert cost["checkpoint_bytes"] == (folder / "best.keras").stat().st_size

@@ -272,7 +272,7 @@ def test_plugins_of_a_stranger_are_not_imported(
     assert outcome.exit_code == 2
     assert "evil_plugin.py" in outcome.err
     assert "--trust-plugins" in outcome.err
-    assert run_cli("compare", str(stranger)).exit_code == 0
+    assert run_cli("compare", str(stranger), "--html", "page.html").exit_code == 0
     assert not (folder / "marker").exists()
 
 

@@ -1,0 +1,211 @@
+"""The page of many runs: from a `Comparison` to tables and charts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from cnnbench.compare import Comparison, Group
+from cnnbench.metrics import larger_is_better
+from cnnbench.page.charts import SHOWN, colour, learning_curves, quality_against_cost
+from cnnbench.page.costs import COSTS
+from cnnbench.page.groups import (
+    curves_of,
+    interval,
+    interval_text,
+    mean_text,
+    name_of,
+    order,
+    point_of,
+    test_metric,
+)
+from cnnbench.page.render import render
+from cnnbench.page.tables import Cell, Column, Row, Table
+from cnnbench.report import MOST_COLUMNS, count, duration, fixed
+from cnnbench.results import RunFolder
+
+NOT_CURVES = ("epoch", "seconds", "examples_per_second")
+
+
+def comparison_page(comparison: Comparison, title: str, place: Path, command: str | None = None) -> str:
+    """The page of a comparison.
+
+    Args:
+        comparison: of some runs.
+        title: what was compared.
+        place: the folder that the page will lie in; its links to the runs are relative to it.
+        command: the line that makes these runs again, where there is one.
+    """
+    charts: dict[str, Any] = {}
+    rankings = []
+    objectives = dict.fromkeys(group.objective for group in comparison.groups)
+    for position, objective in enumerate(objectives):
+        groups = [group for group in comparison.groups if group.objective == objective]
+        rankings.append(_ranking(f"r{position}", groups, place, charts))
+    return render(
+        "comparison.html.j2",
+        charts,
+        title=title,
+        headline=_headline(comparison),
+        subtitle=_subtitle(comparison),
+        command=command,
+        rankings=rankings,
+        others=_others(comparison.others, place),
+    )
+
+
+def _headline(comparison: Comparison) -> dict[str, str]:
+    if not comparison.groups:
+        return {}
+    best = comparison.groups[0]
+    test = test_metric(best)
+    spent = sum(run.metrics["cost"]["seconds"]["fit"] for group in comparison.groups for run in group.runs)
+    return {
+        f"best {best.objective.replace('_', ' ')}": mean_text(best),
+        f"its test {test}": fixed(best.test[test]),
+        "its parameters": count(best.cost["parameters"]),
+        "its training": duration(best.cost["seconds"]),
+        "training in all": duration(spent),
+    }
+
+
+def _subtitle(comparison: Comparison) -> str:
+    done = sum(len(group.runs) for group in comparison.groups)
+    parts = [f"{done:,} runs in {len(comparison.groups):,} configurations"]
+    if comparison.others:
+        parts.append(f"{len(comparison.others):,} without a result")
+    return " · ".join(parts)
+
+
+def _ranking(name: str, groups: Sequence[Group], place: Path, charts: dict[str, Any]) -> dict[str, Any]:
+    """What the template shows of the groups with one objective; their charts are added to `charts`."""
+    objective = groups[0].objective
+    better = larger_is_better(objective)
+    costs = [key for key in groups[0].cost if key in COSTS and COSTS[key].is_axis]
+    curves = [curve for rank, group in enumerate(groups) for curve in curves_of(rank, group)]
+    recorded = dict.fromkeys(key for curve in curves for row in curve.history for key in row)
+    metrics = [key for key in recorded if key not in NOT_CURVES]
+    metrics.sort(key=lambda key: key != objective)  # what is ranked by is seen first
+    charts[f"{name}-curves"] = learning_curves(curves, metrics)
+    points = [point_of(rank, group, costs) for rank, group in enumerate(groups)]
+    labels = [COSTS[key].label for key in costs]
+    if len(points) > 1:
+        charts[f"{name}-cost"] = quality_against_cost(points, labels, objective, better)
+    return {
+        "id": name,
+        "objective": objective,
+        "direction": "more is better" if better else "less is better",
+        "groups": _group_table(groups),
+        "runs": _run_table(groups, place),
+        "costs": labels,
+        "metrics": metrics,
+        "curves": len(curves),
+        "shown": SHOWN,
+        "differences": _differences(groups),
+        "best": name_of(groups[0]),
+        "config": yaml.safe_dump(groups[0].runs[0].config, sort_keys=False, allow_unicode=True),
+    }
+
+
+def _group_table(groups: Sequence[Group]) -> Table:
+    objective, test = groups[0].objective, test_metric(groups[0])
+    keys = list(dict.fromkeys(key for group in groups for key in group.differs))
+    typed = len(keys) > MOST_COLUMNS  # too many to read side by side: what was typed says it shorter
+    costs = [key for key in groups[0].cost if key in COSTS]
+    columns = [
+        Column("#", numeric=True),
+        *([Column("configuration")] if typed else [Column(key) for key in keys]),
+        Column("runs", numeric=True),
+        Column(objective, numeric=True),
+        Column("95 % interval", numeric=True),
+        Column(f"test {test}", numeric=True),
+        *(Column(COSTS[key].label.partition(",")[0], numeric=True) for key in costs),
+    ]
+    rows = [
+        Row(
+            [
+                Cell(str(rank + 1), rank),
+                *(
+                    [Cell(" ".join(group.overrides) or name_of(group))]
+                    if typed
+                    else [_value(group.differs.get(key)) for key in keys]
+                ),
+                Cell(str(len(group.runs)), len(group.runs)),
+                Cell(mean_text(group), order(group.mean)),
+                Cell(interval_text(group), order(interval(group)[0])),
+                Cell(fixed(group.test[test]), order(group.test[test])),
+                *(Cell(COSTS[key].text(group.cost[key]), order(group.cost[key])) for key in costs),
+            ],
+            group=rank,
+            search=name_of(group),
+            colour=colour(rank),
+        )
+        for rank, group in enumerate(groups)
+    ]
+    return Table(f"configurations by {objective}", columns, rows, sorted_by=0)
+
+
+def _run_table(groups: Sequence[Group], place: Path) -> Table:
+    objective, test = groups[0].objective, test_metric(groups[0])
+    labels = ("run", "#", "seed", objective, f"test {test}", "best epoch", "training")
+    columns = [Column(label, numeric=label != "run") for label in labels]
+    rows = []
+    for rank, group in enumerate(groups):
+        for run, value in zip(group.runs, group.values, strict=True):
+            entry = run.metrics
+            figure, seconds = entry["metrics"]["test"].get(test), entry["cost"]["seconds"]["fit"]
+            cells = [
+                Cell(run.path.name, link=_link(run, place)),
+                Cell(str(rank + 1), rank),
+                _whole(entry.get("seed")),
+                Cell(fixed(value), order(value)),
+                Cell("–" if figure is None else fixed(figure), figure),
+                _whole(entry.get("best_epoch")),
+                Cell(duration(seconds), seconds),
+            ]
+            rows.append(Row(cells, rank, f"{name_of(group)} seed={entry.get('seed')}"))
+    return Table(f"runs by {objective}", columns, rows, sorted_by=1)
+
+
+def _others(runs: Sequence[RunFolder], place: Path) -> list[dict[str, str]]:
+    """The runs that give no figures, and why."""
+    return [
+        {
+            "name": run.path.name,
+            "link": _link(run, place),
+            "status": run.status,
+            "reason": run.failure.get("cause", "no cause recorded"),
+            "overrides": " ".join(run.overrides),
+        }
+        for run in runs
+    ]
+
+
+def _differences(groups: Sequence[Group]) -> dict[str, dict[str, int]]:
+    """For each key that differs its values, with the number of configurations that have them."""
+    found: dict[str, dict[str, int]] = {}
+    for group in groups:
+        for key, value in group.differs.items():
+            values = found.setdefault(key, {})
+            values[str(value)] = values.get(str(value), 0) + 1
+    return found
+
+
+def _link(run: RunFolder, place: Path) -> str:
+    """To its page, or its folder. Quoted, a folder cannot pass for another scheme than a file's."""
+    target = run.report if run.report.is_file() else run.path
+    return quote(Path(os.path.relpath(target.resolve(), place.resolve())).as_posix())
+
+
+def _whole(value: int | None) -> Cell:
+    return Cell("–", None) if value is None else Cell(str(value), int(value))
+
+
+def _value(value: Any) -> Cell:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(str(value), value if is_number else "text")
