@@ -87,7 +87,7 @@ def _hydra_program(arguments: Sequence[str]) -> int:
         if not Path(flags.config_dir).is_dir():
             raise CnnbenchError(f"--config-dir {flags.config_dir} is no folder", f"looked from {Path.cwd()}")
         config.refuse_hydra_settings(flags.overrides, flags.config_dir)
-    is_sweep = flags.multirun or any(text.startswith("sweep=") for text in flags.overrides)
+    is_sweep = flags.multirun or any(text.startswith(("sweep=", "sweep.")) for text in flags.overrides)
     if is_sweep and not (flags.cfg or flags.hydra_help or flags.info):
         return sweeping.start(flags.overrides, flags.config_dir)
     outcome = Outcome()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import TINY, Outcome
 
+from cnnbench import planning
 from cnnbench.launchers import workers
 from cnnbench.sweeps import Sweep
 
@@ -27,6 +30,10 @@ def shared(input_shape, outputs, dies: bool = False):
         os.kill(os.getpid(), signal.SIGKILL)
     return mlp(input_shape, outputs, units=[4])
 """
+
+# In between, as on a cluster.
+RUN_ONCE = "import sys; from pathlib import Path; from cnnbench.launchers.workers import run_once; "
+RUN_ONCE += "run_once(Path(sys.argv[1]), None, 0, 1)"
 
 
 @pytest.fixture
@@ -84,3 +91,22 @@ def test_how_a_process_died_is_said() -> None:
     assert "out of memory" in workers.describe(-9)
     assert workers.describe(-11) == "its process was killed by SIGSEGV"
     assert workers.describe(1) == "its process ended without a word"
+
+
+def test_a_task_that_is_killed_leaves_its_run_to_resume(folder: Path) -> None:
+    """What stands between the sweep and the run dies, as a worker of Ray or a job of Slurm: `kill -9`."""
+    slow = [text for text in TINY if text not in ("training=smoke", "dataset.examples=120")]
+    long = ("dataset.examples=2000", "training.epochs=500", "callbacks.early_stopping=null")
+    planned = planning.plan([*slow, *long, "seed=0"], None)
+    sweep = Sweep(folder / "sweep", [], planned.launcher, "code", planned.jobs)
+    sweep.path.mkdir()
+    sweep.write()
+    task = subprocess.Popen([sys.executable, "-P", "-c", RUN_ONCE, str(sweep.path)])
+    history = sweep.run_folder(0).path / "history.jsonl"
+    while not history.exists() and task.poll() is None:
+        pass
+    task.kill()
+    task.wait()
+    while sweep.status(0) == "running":
+        pass
+    assert sweep.status(0) == "interrupted"
