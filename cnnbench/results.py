@@ -251,8 +251,12 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
+        return self.config_by(read_yaml)
+
+    def config_by(self, read: Callable[[Path], Any]) -> dict[str, Any]:
+        """The config, by a reader of YAML, e.g. of `alike`."""
         path = self.path / CONFIG
-        loaded = read_yaml(path)
+        loaded = read(path)
         if not isinstance(loaded, dict):
             raise damaged_file(path, "it holds no mapping")
         return loaded

@@ -8,34 +8,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.report import DONE, resumable, stdout
+from cnnbench.files import write_text
+from cnnbench.report import DONE, resumable, stdout, write_lines
 
 if TYPE_CHECKING:
     from cnnbench.compare import Comparison
 
 
 def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Rank runs: mean ± deviation over seeds, with what they cost."""
-    from cnnbench.compare import compare
+    """Rank runs: mean ± deviation over seeds, which differences are real, and what they cost."""
+    from cnnbench.compare import compare_records
+    from cnnbench.comparison_files import as_csv, as_json
     from cnnbench.finding import find_runs
+    from cnnbench.records import COSTS, DAMAGED, read_records
+    from cnnbench.selecting import order, select
+    from cnnbench.tables import MOST_ROWS
 
     parser.add_argument(
         "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
     )
-    runs = find_runs(parser.parse_args(arguments).places)
+    parser.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE[,VALUE…]")
+    parser.add_argument(
+        "--sort", metavar="KEY", help="objective, test metric (test_f1_macro), cost, config key"
+    )
+    parser.add_argument(
+        "--cost",
+        choices=[name for name in COSTS if name != "examples_per_second"],
+        default="seconds",
+        help="for the front of quality against cost (default: seconds of training)",
+    )
+    parser.add_argument("--top", type=int, default=MOST_ROWS, help=f"groups to show (default: {MOST_ROWS})")
+    parser.add_argument("--csv", metavar="FILE", help="one row per group; - is standard output")
+    parser.add_argument("--json", metavar="FILE", help="everything, with each run; - is standard output")
+    given = parser.parse_intermixed_args(arguments)
+    runs = find_runs(given.places)
     if not runs:
         raise CnnbenchError("there are no runs", "give a folder with runs, or make one: cnnbench")
-    show_comparison(compare(runs))
+    records = select(read_records(runs), given.filter)
+    if all(record.status == DAMAGED for record in records):
+        raise CnnbenchError(records[0].reason, f"none of the runs can be read ({len(records)})")
+    comparison = compare_records(records, given.cost)
+    if given.sort:
+        comparison = order(comparison, given.sort)
+    written = {"csv": (given.csv, as_csv), "json": (given.json, as_json)}
+    for place, text in written.values():
+        if place == "-":
+            write_lines(text(comparison).splitlines())
+        elif place:
+            write_text(Path(place), text(comparison))
+    if "-" not in (given.csv, given.json):
+        show_comparison(comparison, given.top)
     return DONE
 
 
-def show_comparison(comparison: Comparison) -> None:
-    from cnnbench.report import rankings, unfinished
+def show_comparison(comparison: Comparison, most: int | None = None) -> None:
+    """Its tables, the runs without figures, and last the answer."""
+    from cnnbench.tables import MOST_ROWS, answers, apart, rankings
 
-    for table in rankings(comparison):
+    for table in rankings(comparison, stdout().width, MOST_ROWS if most is None else most):
         stdout().print(table)
-    for line in unfinished(comparison):
+    for line in apart(comparison):
         stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
+    for line in answers(comparison):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
