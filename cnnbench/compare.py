@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from cnnbench.differing import dataset_names, differing_keys, flatten, readable, short, text_of, told_apart_by
+from cnnbench.errors import CnnbenchError
 from cnnbench.metrics import larger_is_better
+from cnnbench.records import Record, read_records
 from cnnbench.results import DONE, RunFolder
+from cnnbench.significance import Verdict, half_width, judge
 
 NOT_COMPARED = ("name", "seed", "run_dir", "data_dir", "expected")
+UNJUDGED = Verdict(math.nan)
 
 
 @dataclass(frozen=True)
@@ -21,132 +25,174 @@ class Group:
 
     Attributes:
         differs: the config keys, dotted, that tell this group from the others.
-        overrides: what was typed for the first of its runs, without the seed.
         runs: the finished ones.
         objective: its name.
         values: of the objective, one per run.
         test: mean of every final test metric.
-        cost: mean parameters, seconds of training and examples per second.
+        cost: means by the names of `records.COSTS`; NaN what no run has recorded.
+        records: what was read of each run.
+        rank: from 1 on, by the objective.
+        verdict: beside the best of its ranking.
+        on_front: whether no other group of its ranking is better and costs no more.
     """
 
     differs: Mapping[str, Any]
-    overrides: Sequence[str]
     runs: Sequence[RunFolder]
     objective: str
     values: Sequence[float]
     test: Mapping[str, float]
     cost: Mapping[str, float]
+    records: Sequence[Record] = ()
+    rank: int = 0
+    verdict: Verdict = UNJUDGED
+    on_front: bool = False
+
+    @property
+    def overrides(self) -> list[str]:
+        """What was typed for the first of its runs, without the seed."""
+        try:
+            typed = self.runs[0].overrides
+        except CnnbenchError as error:
+            return [f"({error.message})"]
+        return [text for text in typed if text.partition("=")[0].lstrip("+") not in NOT_COMPARED]
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The value of each seed, the mean where it was run more than once: that is no new evidence."""
+        values: dict[int, list[float]] = {}
+        for record, value in zip(self.records, self.values, strict=True):
+            values.setdefault(record.seed, []).append(value)
+        return {seed: statistics.fmean(members) for seed, members in values.items()}
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.values)
+        return statistics.fmean(self.by_seed.values())
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation over the seeds; NaN for one run."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
+        """Sample standard deviation over the seeds; NaN for one."""
+        values = self.by_seed.values()
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval of the mean over seeds; NaN for one."""
+        return half_width(list(self.by_seed.values()))
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others, in one line."""
+        return " ".join(f"{key}={short(value)}" for key, value in self.differs.items())
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Groups whose values compare: of one objective, on one data set.
+
+    Attributes:
+        objective: the name of the metric.
+        dataset: which data, in words; empty where configs do not say.
+        groups: the best first.
+        test: by which test they were compared; empty where that was not possible.
+    """
+
+    objective: str
+    dataset: str
+    groups: Sequence[Group]
+    test: str
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The groups, best first, and the runs that give no figures."""
+    """The rankings, and the runs that give no figures.
 
-    groups: Sequence[Group]
-    others: Sequence[RunFolder]
+    Attributes:
+        rankings: of groups whose values compare.
+        apart: runs that failed, were interrupted, go on, or cannot be read.
+        cost: by which the front of quality against cost was found.
+    """
+
+    rankings: Sequence[Ranking]
+    apart: Sequence[Record]
+    cost: str = "seconds"
+
+    @property
+    def groups(self) -> list[Group]:
+        """Of all rankings, the best of each first."""
+        return [group for ranking in self.rankings for group in ranking.groups]
+
+    @property
+    def others(self) -> list[RunFolder]:
+        return [record.folder for record in self.apart]
 
 
-def compare(runs: Sequence[RunFolder]) -> Comparison:
+def compare(runs: Sequence[RunFolder], cost: str = "seconds") -> Comparison:
     """Rank finished runs; those that failed, were interrupted or are not finished are kept apart."""
-    done = [run for run in runs if run.status == DONE]
-    objectives: dict[str, list[RunFolder]] = {}
-    for run in done:
-        objectives.setdefault(run.metrics["objective"], []).append(run)
-    groups = [group for members in objectives.values() for group in _rank(members)]
-    return Comparison(groups, [run for run in runs if run.status != DONE])
+    return compare_records(read_records(runs), cost)
 
 
-def _rank(runs: Sequence[RunFolder]) -> list[Group]:
-    """Groups of runs with one objective, best first."""
-    flat = {run.path: _flatten(run.config) for run in runs}
-    for config in flat.values():
-        for key in [key for key in config if key.partition(".")[0] in NOT_COMPARED]:
-            del config[key]
-    keys = dict.fromkeys(key for config in flat.values() for key in config)
-    differing = [key for key in keys if len({_text(config.get(key)) for config in flat.values()}) > 1]
-    shown = [key for key in differing if not _goes_without_saying(key, differing, list(flat.values()))]
-    grouped: dict[str, list[RunFolder]] = {}
-    for run in runs:
-        identity = _text([flat[run.path].get(key) for key in differing])
-        grouped.setdefault(identity, []).append(run)
+def compare_records(records: Sequence[Record], cost: str = "seconds") -> Comparison:
+    """As `compare`, of runs that were read already."""
+    comparable: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.status == DONE:
+            key = (record.objective, text_of(record.config.get("dataset")))
+            comparable.setdefault(key, []).append(record)
+    names = dataset_names([members[0].config.get("dataset") for members in comparable.values()])
+    rankings = [_rank(members, name, cost) for members, name in zip(comparable.values(), names, strict=True)]
+    return Comparison(rankings, [record for record in records if record.status != DONE], cost)
+
+
+def _rank(records: Sequence[Record], dataset: str, cost: str) -> Ranking:
+    """Groups of records with one objective and one data set, best first."""
+    flat = {record.folder.path: flatten(record.config, without=NOT_COMPARED) for record in records}
+    texts = {path: {key: text_of(value) for key, value in config.items()} for path, config in flat.items()}
+    differing = differing_keys(list(texts.values()))
+    shown = told_apart_by(differing, list(texts.values()))
+    grouped: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        config = texts[record.folder.path]
+        grouped.setdefault(tuple(config.get(key, "null") for key in differing), []).append(record)
     groups = [
-        _group(members, _readable(flat[members[0].path], shown, members[0].metrics["name"]))
+        _group(members, readable(flat[members[0].folder.path], shown, members[0].metrics["name"]))
         for members in grouped.values()
     ]
-    sign = -1 if larger_is_better(runs[0].metrics["objective"]) else 1
-    return sorted(groups, key=lambda group: (math.isnan(group.mean), sign * group.mean))
+    objective = records[0].objective
+    up = larger_is_better(objective)
+    judgement = judge([group.by_seed for group in groups], up)
+    front = _front([(group.mean if up else -group.mean, group.cost[cost]) for group in groups])
+    judged = [
+        replace(group, verdict=verdict, on_front=on_front)
+        for group, verdict, on_front in zip(groups, judgement.verdicts, front, strict=True)
+    ]
+    ranked = sorted(judged, key=lambda group: (math.isnan(group.mean), -group.mean if up else group.mean))
+    numbered = [replace(group, rank=rank) for rank, group in enumerate(ranked, start=1)]
+    return Ranking(objective, dataset, numbered, judgement.test)
 
 
-def _group(members: list[RunFolder], differs: dict[str, Any]) -> Group:
-    metrics = [run.metrics for run in members]
-    costs = [entry["cost"] for entry in metrics]
+def _group(members: list[Record], differs: dict[str, Any]) -> Group:
     return Group(
         differs=differs,
-        overrides=[o for o in members[0].overrides if o.partition("=")[0].lstrip("+") not in NOT_COMPARED],
-        runs=members,
-        objective=metrics[0]["objective"],
-        values=[_number(entry["value"]) for entry in metrics],
-        test={
-            name: statistics.fmean(_number(entry["metrics"]["test"].get(name)) for entry in metrics)
-            for name in metrics[0]["metrics"]["test"]
-        },
-        cost={
-            "parameters": statistics.fmean(cost["parameters"] for cost in costs),
-            "seconds": statistics.fmean(cost["seconds"]["fit"] for cost in costs),
-            "examples_per_second": statistics.fmean(cost["examples_per_second"] for cost in costs),
-        },
+        runs=[record.folder for record in members],
+        objective=members[0].objective,
+        values=[record.value for record in members],
+        test=_means([record.test for record in members]),
+        cost=_means([record.cost for record in members]),
+        records=members,
     )
 
 
-def _number(value: float | None) -> float:
-    """What was NaN or infinite stands as null in the file."""
-    return math.nan if value is None else value
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: statistics.fmean(entry.get(name, math.nan) for entry in figures) for name in figures[0]}
 
 
-def _goes_without_saying(key: str, differing: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a differing key came along with the option that was chosen, whose name is shown anyway."""
-    if f"{key}._target_" in differing:  # a number in some configs, an object in others
-        return True
-    target = f"{key.rpartition('.')[0]}._target_"
-    if key == target or target not in differing:
-        return False
-    values: dict[str, set[str]] = {}
-    for config in configs:
-        values.setdefault(_text(config.get(target)), set()).add(_text(config.get(key)))
-    return all(len(found) == 1 for found in values.values())
-
-
-def _readable(config: Mapping[str, Any], keys: Sequence[str], name: str) -> dict[str, Any]:
-    """The values of `keys`; of an option its name, under the name of its group."""
-    shown: dict[str, Any] = {}
-    for key in keys:
-        group, _, last = key.rpartition(".")
-        if last == "_target_":
-            target = config.get(key)
-            shown[group] = str(target).rpartition(".")[2] if target else config.get(group, "–")
-        else:
-            shown[key] = config.get(key)
-    return shown or {"run": name}
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+def _front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Which of (quality, cost) no other point beats in one without losing in the other."""
+    found = [False] * len(points)
+    best = (-math.inf, math.inf)
+    order = sorted(range(len(points)), key=lambda index: (points[index][1], -points[index][0]))
+    for index in order:
+        quality, cost = points[index]
+        if math.isfinite(quality) and math.isfinite(cost) and (quality > best[0] or points[index] == best):
+            found[index], best = True, points[index]
+    return found

@@ -104,6 +104,19 @@ def sync(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user has named.
+
+    Raises:
+        CnnbenchError: it cannot be written.
+    """
+    try:
+        with atomic(path) as file:
+            file.write(text)
+    except OSError as error:
+        raise CnnbenchError(f"cannot write {path}: {error.strerror or error}", "name another file") from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     with atomic(path) as file:
         json.dump(plain(content), file, indent=2, ensure_ascii=False)
@@ -160,8 +173,17 @@ def read_yaml(path: Path) -> Any:
     Raises:
         CnnbenchError: it is damaged, or names Python objects.
     """
+    return parsed_yaml(path, load_yaml)
+
+
+def load_yaml(text: str) -> Any:
+    return yaml.load(text, _PlainLoader)
+
+
+def parsed_yaml(path: Path, load: Callable[[str], Any]) -> Any:
+    """What `load` makes of the file; errors as of `read_yaml`."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+        return load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged_file(path, error) from error
 

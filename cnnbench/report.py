@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,11 @@ from rich.segment import Segment
 from cnnbench.errors import CnnbenchError
 from cnnbench.logs import neutral
 
-MOST_COLUMNS = 4  # of config keys in a ranking
 DONE, FAILED, WRONG_INPUT, BROKEN_PIPE = 0, 1, 2, 141  # exit codes; 128 and a signal's number for that
 
 if TYPE_CHECKING:  # `list` and `--help` need neither tables nor numpy
     from rich.table import Table
 
-    from cnnbench.compare import Comparison, Group
     from cnnbench.diagnose import Diagnosis
 
 
@@ -46,7 +44,7 @@ def stdout() -> Console:
     """The terminal; a pipe or a file is given room, so that tables are not folded to 80 columns."""
     console = _Terminal()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 160
+        console.width = 200
     return console
 
 
@@ -60,6 +58,24 @@ def explain(error: CnnbenchError) -> None:
     console.print(f"error: {error.message}", markup=False, style="red")
     if error.hint:
         console.print(f"hint: {error.hint}", markup=False)
+
+
+def write_lines(lines: Iterable[str]) -> bool:
+    """Past rich, which would wrap lines and take `:cat:` in a path for a picture.
+
+    Returns:
+        whether anybody still reads: after `| head` nobody does.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        for line in lines:
+            sys.stdout.write(neutral(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Or Python would complain once more when it closes the stream at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 @contextmanager
@@ -100,56 +116,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def rankings(comparison: Comparison) -> list[Table]:
-    """The groups of a comparison, best first; one table for each objective, since they do not compare."""
-    objectives = dict.fromkeys(group.objective for group in comparison.groups)
-    return [_ranking([g for g in comparison.groups if g.objective == objective]) for objective in objectives]
-
-
-def _ranking(groups: Sequence[Group]) -> Table:
-    from rich.table import Table
-
-    objective = groups[0].objective
-    table = Table(title=escape(f"ranking by {objective}"))
-    keys = list(dict.fromkeys(key for group in groups for key in group.differs))
-    if len(keys) > MOST_COLUMNS:  # too many to read side by side: what was typed says it shorter
-        keys = ["overrides"]
-    test = "accuracy" if "accuracy" in groups[0].test else "rmse"
-    for key in ("#", *keys, "runs", objective, f"test {test}", "parameters", "training", "examples/s"):
-        is_key = key in keys
-        table.add_column(
-            escape(key),
-            justify="left" if is_key else "right",
-            no_wrap=not is_key,
-            overflow="fold" if is_key else "ellipsis",
-        )
-    for rank, group in enumerate(groups, start=1):
-        spread = f" ± {number(group.deviation)}" if len(group.values) > 1 else ""
-        table.add_row(
-            str(rank),
-            *(escape(_cell(group, key)) for key in keys),
-            str(len(group.runs)),
-            f"{fixed(group.mean)}{spread}",
-            fixed(group.test[test]),
-            count(group.cost["parameters"]),
-            duration(group.cost["seconds"]),
-            number(group.cost["examples_per_second"]),
-        )
-    return table
-
-
-def _cell(group: Group, key: str) -> str:
-    return "\n".join(group.overrides) if key == "overrides" else str(group.differs.get(key, ""))
-
-
-def unfinished(comparison: Comparison) -> list[str]:
-    """One line for each run that gives no figures."""
-    return [
-        f"{run.status}: {run.path}  {run.failure.get('cause', 'no cause recorded')}"
-        for run in comparison.others
-    ]
 
 
 def options_text(options: Mapping[str, Mapping[str, str]]) -> str:

@@ -35,6 +35,7 @@ from cnnbench.logs import logging_to
 DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
 REPORT = "report.html"
+UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", "cnnbench.log")
 RUNNING, UNFINISHED = "running", "unfinished"
 
 
@@ -106,14 +107,7 @@ class RunFolder:
         """Remove what a run has left that never began to train; anything else in the folder stays."""
         if not self.path.is_dir() or (self.path / "history.jsonl").exists():
             return
-        for name in (
-            CONFIG,
-            "overrides.yaml",
-            "environment.json",
-            "failure.json",
-            "metrics.json",
-            "cnnbench.log",
-        ):
+        for name in (CONFIG, *UNTRAINED):
             (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()) and self.path.resolve() != Path.cwd():
             self.path.rmdir()
@@ -265,8 +259,12 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
+        return self.config_by(read_yaml)
+
+    def config_by(self, read: Callable[[Path], Any]) -> dict[str, Any]:
+        """The config, by a reader of YAML, e.g. of `alike`."""
         path = self.path / CONFIG
-        loaded = read_yaml(path)
+        loaded = read(path)
         if not isinstance(loaded, dict):
             raise damaged_file(path, "it holds no mapping")
         return loaded

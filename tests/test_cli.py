@@ -357,7 +357,7 @@ def test_a_sweep_is_every_combination_in_one_folder_with_a_ranking(run_process: 
         assert json.loads((run / "metrics.json").read_text())["status"] == "done"
         assert "epoch=1" in (run / "cnnbench.log").read_text()  # its own log, not only the first one's
     ranking = out.partition("ranking by val_accuracy")[2]
-    rows = re.findall(r"│ (\d) │ (mlp|cnn) +│ +(\d) │ +0\.\d{4} ± ", ranking)
+    rows = re.findall(r"(?m)^\W* (\d) +(mlp|cnn) +(\d) +0\.\d{4} ± ", ranking)
     assert sorted(model for _, model, _ in rows) == ["cnn", "mlp"]
     assert [(rank, runs) for rank, _, runs in rows] == [("1", "3"), ("2", "3")]
     assert out.splitlines()[-1] == f"results: {sweep.relative_to(folder)}"

@@ -213,7 +213,7 @@ def test_groups_are_ranked_with_deviation_interval_and_cost(tmp_path: Path) -> N
     read = text_of(page)
     # Two seeds: mean ± 12.706 s / √2 by Student's t with one degree of freedom.
     half = 12.7062047 * 0.01 / math.sqrt(2) / math.sqrt(2)
-    assert f"1 0.0 2 0.9050 ± 0.0071 {0.905 - half:.4f} – {0.905 + half:.4f} 0.5000 3,000 8.0 s 1,000" in read
+    assert f"1 0.0 2 0.9050 ± 0.0071 {0.905 - half:.4f} – {0.905 + half:.4f} best 0.5000 3,000" in read
     assert "6 runs in 3 configurations · 1 without a result" in read
     assert "model.dropout 0.0 0.25 0.5" in read
     assert set(json.loads(script(page, "charts"))) == {"r0-curves", "r0-cost"}

@@ -34,9 +34,8 @@ def _bytes(size: float) -> str:
 COSTS = {
     "seconds": Cost("training, seconds", duration),
     "parameters": Cost("parameters", count),
-    "flops_per_example": Cost("FLOPs per example", count),
-    "latency_seconds": Cost("latency of one example, seconds", _milliseconds),
-    "peak_memory_bytes": Cost("peak memory, bytes", _bytes),
+    "flops": Cost("FLOPs per example", count),
+    "latency": Cost("latency of one example, seconds", _milliseconds),
+    "memory": Cost("peak memory, bytes", _bytes),
     "examples_per_second": Cost("examples per second", number, is_axis=False),
-    "checkpoint_bytes": Cost("best.keras, bytes", _bytes, is_axis=False),
 }

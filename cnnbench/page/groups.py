@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import stats
-
 from cnnbench.compare import Group
 from cnnbench.page.charts import Curve, Point, colour
 from cnnbench.page.costs import COSTS
@@ -15,8 +13,8 @@ from cnnbench.report import fixed
 
 def curves_of(rank: int, group: Group) -> list[Curve]:
     return [
-        Curve(name_of(group), str(run.metrics.get("seed", "–")), rank, colour(rank), run.history)
-        for run in group.runs
+        Curve(name_of(group), str(record.seed), rank, colour(rank), record.folder.history)
+        for record in group.records
     ]
 
 
@@ -28,7 +26,7 @@ def point_of(rank: int, group: Group, costs: Sequence[str]) -> Point:
 
 
 def name_of(group: Group) -> str:
-    return " ".join(f"{key}={value}" for key, value in group.differs.items())
+    return group.label
 
 
 def test_metric(group: Group) -> str:
@@ -39,17 +37,10 @@ def mean_text(group: Group) -> str:
     return fixed(group.mean) + (f" ± {fixed(group.deviation)}" if len(group.values) > 1 else "")
 
 
-def interval(group: Group) -> tuple[float, float]:
-    """Of the mean, by Student's t over the seeds; NaN for one run."""
-    if len(group.values) < 2:
-        return math.nan, math.nan
-    half = stats.t.ppf(0.975, len(group.values) - 1) * group.deviation / math.sqrt(len(group.values))
-    return group.mean - half, group.mean + half
-
-
 def interval_text(group: Group) -> str:
-    low, high = interval(group)
-    return "–" if math.isnan(low) else f"{fixed(low)} – {fixed(high)}"
+    if math.isnan(group.half_width):
+        return "–"
+    return f"{fixed(group.mean - group.half_width)} – {fixed(group.mean + group.half_width)}"
 
 
 def order(value: float) -> float | None:

@@ -10,13 +10,12 @@ from urllib.parse import quote
 
 import yaml
 
-from cnnbench.compare import Comparison, Group
+from cnnbench.compare import Comparison, Group, Ranking
 from cnnbench.metrics import larger_is_better
 from cnnbench.page.charts import SHOWN, colour, learning_curves, quality_against_cost
 from cnnbench.page.costs import COSTS
 from cnnbench.page.groups import (
     curves_of,
-    interval,
     interval_text,
     mean_text,
     name_of,
@@ -26,8 +25,10 @@ from cnnbench.page.groups import (
 )
 from cnnbench.page.render import render
 from cnnbench.page.tables import Cell, Column, Row, Table
-from cnnbench.report import MOST_COLUMNS, count, duration, fixed
+from cnnbench.records import DAMAGED, Record
+from cnnbench.report import count, duration, fixed
 from cnnbench.results import RunFolder
+from cnnbench.tables import MOST_COLUMNS, verdict
 
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
@@ -43,10 +44,8 @@ def comparison_page(comparison: Comparison, title: str, place: Path, command: st
     """
     charts: dict[str, Any] = {}
     rankings = []
-    objectives = dict.fromkeys(group.objective for group in comparison.groups)
-    for position, objective in enumerate(objectives):
-        groups = [group for group in comparison.groups if group.objective == objective]
-        rankings.append(_ranking(f"r{position}", groups, place, charts))
+    for position, ranking in enumerate(comparison.rankings):
+        rankings.append(_ranking(f"r{position}", ranking, place, charts))
     return render(
         "comparison.html.j2",
         charts,
@@ -55,7 +54,7 @@ def comparison_page(comparison: Comparison, title: str, place: Path, command: st
         subtitle=_subtitle(comparison),
         command=command,
         rankings=rankings,
-        others=_others(comparison.others, place),
+        others=_others(comparison.apart, place),
     )
 
 
@@ -64,7 +63,7 @@ def _headline(comparison: Comparison) -> dict[str, str]:
         return {}
     best = comparison.groups[0]
     test = test_metric(best)
-    spent = sum(run.metrics["cost"]["seconds"]["fit"] for group in comparison.groups for run in group.runs)
+    spent = sum(record.cost["seconds"] for group in comparison.groups for record in group.records)
     return {
         f"best {best.objective.replace('_', ' ')}": mean_text(best),
         f"its test {test}": fixed(best.test[test]),
@@ -77,14 +76,15 @@ def _headline(comparison: Comparison) -> dict[str, str]:
 def _subtitle(comparison: Comparison) -> str:
     done = sum(len(group.runs) for group in comparison.groups)
     parts = [f"{done:,} runs in {len(comparison.groups):,} configurations"]
-    if comparison.others:
-        parts.append(f"{len(comparison.others):,} without a result")
+    if comparison.apart:
+        parts.append(f"{len(comparison.apart):,} without a result")
     return " · ".join(parts)
 
 
-def _ranking(name: str, groups: Sequence[Group], place: Path, charts: dict[str, Any]) -> dict[str, Any]:
-    """What the template shows of the groups with one objective; their charts are added to `charts`."""
-    objective = groups[0].objective
+def _ranking(name: str, ranking: Ranking, place: Path, charts: dict[str, Any]) -> dict[str, Any]:
+    """What the template shows of groups that compare; their charts are added to `charts`."""
+    groups = sorted(ranking.groups, key=lambda group: group.rank)
+    objective = ranking.objective
     better = larger_is_better(objective)
     costs = [key for key in groups[0].cost if key in COSTS and COSTS[key].is_axis]
     curves = [curve for rank, group in enumerate(groups) for curve in curves_of(rank, group)]
@@ -99,6 +99,8 @@ def _ranking(name: str, groups: Sequence[Group], place: Path, charts: dict[str, 
     return {
         "id": name,
         "objective": objective,
+        "title": f"{objective} on {ranking.dataset}" if ranking.dataset else objective,
+        "test": f"{ranking.test}, 5 % for all pairs together" if ranking.test else "",
         "direction": "more is better" if better else "less is better",
         "groups": _group_table(groups),
         "runs": _run_table(groups, place),
@@ -108,7 +110,7 @@ def _ranking(name: str, groups: Sequence[Group], place: Path, charts: dict[str, 
         "shown": SHOWN,
         "differences": _differences(groups),
         "best": name_of(groups[0]),
-        "config": yaml.safe_dump(groups[0].runs[0].config, sort_keys=False, allow_unicode=True),
+        "config": yaml.safe_dump(dict(groups[0].records[0].config), sort_keys=False, allow_unicode=True),
     }
 
 
@@ -123,6 +125,7 @@ def _group_table(groups: Sequence[Group]) -> Table:
         Column("runs", numeric=True),
         Column(objective, numeric=True),
         Column("95 % interval", numeric=True),
+        Column("beside the best"),
         Column(f"test {test}", numeric=True),
         *(Column(COSTS[key].label.partition(",")[0], numeric=True) for key in costs),
     ]
@@ -137,7 +140,8 @@ def _group_table(groups: Sequence[Group]) -> Table:
                 ),
                 Cell(str(len(group.runs)), len(group.runs)),
                 Cell(mean_text(group), order(group.mean)),
-                Cell(interval_text(group), order(interval(group)[0])),
+                Cell(interval_text(group), order(group.mean - group.half_width)),
+                Cell(verdict(group)),
                 Cell(fixed(group.test[test]), order(group.test[test])),
                 *(Cell(COSTS[key].text(group.cost[key]), order(group.cost[key])) for key in costs),
             ],
@@ -156,9 +160,13 @@ def _run_table(groups: Sequence[Group], place: Path) -> Table:
     columns = [Column(label, numeric=label != "run") for label in labels]
     rows = []
     for rank, group in enumerate(groups):
-        for run, value in zip(group.runs, group.values, strict=True):
-            entry = run.metrics
-            figure, seconds = entry["metrics"]["test"].get(test), entry["cost"]["seconds"]["fit"]
+        for record, value in zip(group.records, group.values, strict=True):
+            run, entry, figure, seconds = (
+                record.folder,
+                record.metrics,
+                record.test.get(test),
+                record.cost["seconds"],
+            )
             cells = [
                 Cell(run.path.name, link=_link(run, place)),
                 Cell(str(rank + 1), rank),
@@ -172,17 +180,17 @@ def _run_table(groups: Sequence[Group], place: Path) -> Table:
     return Table(f"runs by {objective}", columns, rows, sorted_by=1)
 
 
-def _others(runs: Sequence[RunFolder], place: Path) -> list[dict[str, str]]:
+def _others(records: Sequence[Record], place: Path) -> list[dict[str, str]]:
     """The runs that give no figures, and why."""
     return [
         {
-            "name": run.path.name,
-            "link": _link(run, place),
-            "status": run.status,
-            "reason": run.failure.get("cause", "no cause recorded"),
-            "overrides": " ".join(run.overrides),
+            "name": record.folder.path.name,
+            "link": _link(record.folder, place),
+            "status": record.status,
+            "reason": record.reason,
+            "overrides": "" if record.status == DAMAGED else " ".join(record.folder.overrides),
         }
-        for run in runs
+        for record in records
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from cnnbench.metrics import TRAINED
 from cnnbench.page.charts import run_history
 from cnnbench.page.costs import COSTS
 from cnnbench.page.render import data_uri, render
+from cnnbench.records import Record
 from cnnbench.report import duration, fixed, number
-from cnnbench.results import RunFolder
+from cnnbench.results import DONE, RunFolder
 
 # In the order of the page; the learning curves are drawn there by its script.
 PICTURES = {
@@ -42,6 +44,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         metrics: what stands, or will stand, in its `metrics.json`.
     """
     environment, history, cost = folder.environment, folder.history, metrics["cost"]
+    spent = Record(folder, DONE, metrics=metrics).cost
     charts = {
         f"history-{name}": run_history(history, name, metrics["best_epoch"])
         for name in ("loss", *TRAINED[metrics["task"]][-1:])
@@ -63,9 +66,9 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
             for split, figures in metrics["metrics"].items()
         },
         costs={
-            known.label.partition(",")[0]: known.text(cost[name])
+            known.label.partition(",")[0]: known.text(spent[name])
             for name, known in COSTS.items()
-            if cost.get(name) is not None and name != "seconds"
+            if math.isfinite(spent[name]) and name != "seconds"
         },
         phases={name: duration(seconds) for name, seconds in cost["seconds"].items()},
         pictures=list(_pictures(folder, metrics)),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.logs import neutral
-from cnnbench.report import DONE, FAILED, stderr, stdout
+from cnnbench.report import DONE, FAILED, stderr, stdout, write_lines
 
 if TYPE_CHECKING:
     from cnnbench.results import RunFolder
@@ -87,7 +85,7 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     spec = stored_spec(folder, given.trust_plugins, changed)
     evaluation = evaluate.evaluate_run(folder, spec, given.split)
     if given.json:
-        _write_lines([json.dumps(evaluate.as_json(evaluation), ensure_ascii=False)])
+        write_lines([json.dumps(evaluate.as_json(evaluation), ensure_ascii=False)])
         return DONE
     stdout().print(evaluate.evaluation_table(evaluation))
     for note in evaluation.notes:
@@ -121,7 +119,7 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     lines = Lines(names, given.top)
     answered = failed = 0
     for predictions in predict(model, recorded["task"], names, batches(source, BATCH)):
-        if not _write_lines(map(json_line, predictions) if given.json else lines.of(predictions)):
+        if not write_lines(map(json_line, predictions) if given.json else lines.of(predictions)):
             return DONE
         errors = [f"{one.path}: {one.error}" for one in predictions if one.error is not None]
         for error in () if given.json else errors:
@@ -189,21 +187,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
-
-
-def _write_lines(lines: Iterable[str]) -> bool:
-    """Past rich, which would wrap lines and take `:cat:` in a path for a picture.
-
-    Returns:
-        whether anybody still reads: after `| head` nobody does.
-    """
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        for line in lines:
-            sys.stdout.write(neutral(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Or Python would complain once more when it closes the stream at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True

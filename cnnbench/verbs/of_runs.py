@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.report import DONE, resumable, stdout
+from cnnbench.files import write_text
+from cnnbench.report import DONE, resumable, stdout, write_lines
 
 if TYPE_CHECKING:
     from cnnbench.compare import Comparison
@@ -17,20 +18,61 @@ if TYPE_CHECKING:
 
 
 def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Rank runs: mean ± deviation over seeds, with what they cost."""
-    from cnnbench.compare import compare
+    """Rank runs: mean ± deviation over seeds, which differences are real, and what they cost."""
+    from cnnbench.compare import compare_records
+    from cnnbench.comparison_files import as_csv, as_json
     from cnnbench.finding import find_runs
+    from cnnbench.records import COSTS, DAMAGED, read_records
+    from cnnbench.selecting import order, select
+    from cnnbench.tables import MOST_ROWS
 
     parser.add_argument(
         "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as a page, too")
-    given = parser.parse_args(arguments)
-    comparison = compare(_some(find_runs(given.places)))
-    show_comparison(comparison)
+    parser.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE[,VALUE…]")
+    parser.add_argument(
+        "--sort", metavar="KEY", help="objective, test metric (test_f1_macro), cost, config key"
+    )
+    parser.add_argument(
+        "--cost",
+        choices=[name for name in COSTS if name != "examples_per_second"],
+        default="seconds",
+        help="for the front of quality against cost (default: seconds of training)",
+    )
+    parser.add_argument("--top", type=int, default=MOST_ROWS, help=f"groups to show (default: {MOST_ROWS})")
+    parser.add_argument("--csv", metavar="FILE", help="one row per group; - is standard output")
+    parser.add_argument("--json", metavar="FILE", help="everything, with each run; - is standard output")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="as a page")
+    given = parser.parse_intermixed_args(arguments)
+    records = select(read_records(_some(find_runs(given.places))), given.filter)
+    if all(record.status == DAMAGED for record in records):
+        raise CnnbenchError(records[0].reason, f"none of the runs can be read ({len(records)})")
+    comparison = compare_records(records, given.cost)
+    if given.sort:
+        comparison = order(comparison, given.sort)
+    written = {"csv": (given.csv, as_csv), "json": (given.json, as_json)}
+    for place, text in written.values():
+        if place == "-":
+            write_lines(text(comparison).splitlines())
+        elif place:
+            write_text(Path(place), text(comparison))
     if given.html is not None:
         _write_comparison(comparison, given.places, given.html)
+    if "-" not in (given.csv, given.json):
+        show_comparison(comparison, given.top)
     return DONE
+
+
+def show_comparison(comparison: Comparison, most: int | None = None) -> None:
+    """Its tables, the runs without figures, and last the answer."""
+    from cnnbench.tables import MOST_ROWS, answers, apart, rankings
+
+    for table in rankings(comparison, stdout().width, MOST_ROWS if most is None else most):
+        stdout().print(table)
+    for line in apart(comparison):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
+    for line in answers(comparison):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
@@ -84,15 +126,6 @@ def _write_page(page: str, output: Path) -> None:
     except OSError as error:
         raise unwritable(output, error) from error
     stdout().print(f"page: {output}", markup=False, highlight=False, soft_wrap=True)
-
-
-def show_comparison(comparison: Comparison) -> None:
-    from cnnbench.report import rankings, unfinished
-
-    for table in rankings(comparison):
-        stdout().print(table)
-    for line in unfinished(comparison):
-        stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
 
 
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
