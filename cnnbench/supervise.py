@@ -109,12 +109,18 @@ def stop_with_parent() -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
+def how_killed(result: int) -> str:
+    """In words, from the exit code of a process that ended before its work did."""
+    if result >= 0:
+        return "its process ended without a word"
+    how = f"its process was killed by {signal.Signals(-result).name}"
+    if -result == signal.SIGKILL:
+        how += ", which is what a machine out of memory does"
+    return how
+
+
 def _record_killed(sweep: Sweep, number: int, result: int, warn: Callable[[str], None]) -> None:
-    how = "its process ended without a word"
-    if result < 0:
-        how = f"its process was killed by {signal.Signals(-result).name}"
-        if -result == signal.SIGKILL:
-            how += ", which is what a machine out of memory does"
+    how = how_killed(result)
     folder = sweep.run_folder(number)
     folder.path.mkdir(exist_ok=True)
     job = sweep.jobs[number]

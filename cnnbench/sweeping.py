@@ -72,16 +72,26 @@ def _jobs(overrides: Sequence[str], config_dir: str | None) -> tuple[list[Job], 
     """Every run, and the folder that the line asks for."""
     jobs: list[Job] = []
     wanted: str | None = None
-    for number, job in enumerate(config.sweep_jobs(overrides, config_dir)):
+    for number, line in enumerate(config.sweep_jobs(overrides, config_dir)):
         try:
-            composed = config.compose(job, config_dir)
-            made = config.named(composed, composed.hydra.runtime.choices)
+            job = compose_job(number, line, config_dir)
         except CnnbenchError as error:
-            where = f"run {number} of the sweep ({' '.join(job)})"
+            where = f"run {number} of the sweep ({' '.join(line)})"
             raise CnnbenchError(f"{where}: {error.message}", error.hint) from error
-        wanted = composed.run_dir
-        jobs.append(Job(number, f"{number:03d}_{made['name']}_seed{made['seed']}", job, made))
+        wanted = job.config["run_dir"]
+        jobs.append(job)
     return jobs, wanted
+
+
+def compose_job(number: int, line: Sequence[str], config_dir: str | None) -> Job:
+    """One run of a sweep from its overrides.
+
+    Raises:
+        CnnbenchError: anything in it is wrong.
+    """
+    composed = config.compose(line, config_dir)
+    made = config.named(composed, composed.hydra.runtime.choices)
+    return Job(number, f"{number:03d}_{made['name']}_seed{made['seed']}", list(line), made)
 
 
 def _settings(sweep: Sweep) -> dict[str, Any]:
