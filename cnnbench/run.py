@@ -73,14 +73,18 @@ def _train_and_measure(
         import_tensorflow(spec.plugins)
         from cnnbench import cost, engine, environment
         from cnnbench.callbacks import Recorder
+        from cnnbench.distribution import shared_batch, strategy, synchronize
         from cnnbench.feed import Feed
         from cnnbench.fitting import Fitting
         from cnnbench.models.transfer import check_layer
         from cnnbench.saving import StateSaver
         from cnnbench.state import State
 
-    with phases("build"):
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
+        devices = strategy(training.distribute, training.batch_size)
+        replicas = devices.num_replicas_in_sync
+
+    with phases("build"), devices.scope():
         memory = cost.PeakMemory()
         built = build("model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs))
         model = engine.with_activation(
@@ -89,12 +93,16 @@ def _train_and_measure(
         if training.fine_tuning is not None:
             check_layer(model, training.fine_tuning.from_layer)
         engine.adapt(model, dataset.train)
+        if replicas > 1:
+            synchronize(model)
         flops = cost.flops(model)
         augmentation = build("augmentation", spec.augmentation) if spec.augmentation else None
         augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
-        train = Feed(dataset.train, training.batch_size, spec.seed, augment, column=dataset.outputs == 1)
+        column, most = dataset.outputs == 1, engine.evaluation_batch(training.batch_size)
+        train = Feed(dataset.train, training.batch_size, spec.seed, augment, column, parts=replicas)
         held_out = {
-            name: Feed(split, engine.evaluation_batch(training.batch_size), column=dataset.outputs == 1)
+            # The test split is for the stored model, which is on one device.
+            name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
             for name, split in dataset.splits.items()
             if name != "train"
         }
@@ -107,14 +115,16 @@ def _train_and_measure(
                 optimizer=build("optimizer", partial(optimizer, spec, train.steps, learning_rate)),
                 loss=build("loss", partial(loss, spec, dataset.task, augment)),
                 metrics=engine.metrics(dataset.task, soft_labels=mixes(augment)),
-                steps_per_execution=engine.steps_per_execution(
+                steps_per_execution=1  # Keras chains none that several devices share
+                if replicas > 1
+                else engine.steps_per_execution(
                     training.steps_per_execution,
                     cost.flops(part),
                     training.batch_size,
                     train.steps,
                     machine.on_gpu,
                 ),
-                jit_compile=machine.on_gpu and not spec.deterministic,
+                jit_compile=machine.on_gpu and not spec.deterministic and replicas == 1,  # as Keras decides
             )
 
         compile_model(model, None)
@@ -166,7 +176,7 @@ def _train_and_measure(
         observer.step,
         epoch_ends,
     )
-    with phases("fit"):
+    with phases("fit"), devices.scope():
         Fitting(
             model=model,
             train=train,

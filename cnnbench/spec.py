@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from cnnbench.datasets.core import Dataset
 
@@ -71,6 +72,7 @@ class Training(BaseModel):
         save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
             each epoch, unless that took more than 2 % of the time.
         steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
+        distribute: `mirrored` trains on all GPUs of the machine, each with an equal part of every batch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -86,6 +88,23 @@ class Training(BaseModel):
     fine_tuning: FineTuning | None = None
     save_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    distribute: Literal["mirrored"] | None = None
+
+    @field_validator("distribute", mode="before")
+    @classmethod
+    def _on_one_machine(cls, value: Any, others: ValidationInfo) -> Any:
+        if value == "multi_worker":
+            raise PydanticCustomError(
+                "multi_worker",
+                "one training over several machines is not offered, since Keras's fit cannot feed it; "
+                "mirrored takes all GPUs of one machine, and a sweep may use a cluster",
+            )
+        if value == "mirrored" and others.data.get("steps_per_execution") not in ("auto", 1):
+            raise PydanticCustomError(
+                "chained_steps",
+                "Keras cannot chain steps that several devices share; use steps_per_execution=1 or auto",
+            )
+        return value
 
 
 @dataclass(frozen=True)
