@@ -48,6 +48,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
             spec,
             run_dir=folder,
             dataset=lambda: small,
+            trackers={},
             callbacks={**spec.callbacks, "stopwatch": lambda: watch},
             training=_with_enough_epochs(training),
         )

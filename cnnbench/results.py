@@ -239,6 +239,16 @@ class RunFolder:
     def best_model(self) -> Path:
         return self.path / "best.keras"
 
+    @property
+    def events(self) -> Path:
+        """Where TensorBoard looks for curves."""
+        return self.path / "tensorboard"
+
+    @property
+    def tracked(self) -> Path:
+        """What MLflow calls this run."""
+        return self.path / "mlflow.json"
+
     def export_path(self, name: str) -> Path:
         return self.path / "exports" / name
 

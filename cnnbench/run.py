@@ -22,8 +22,9 @@ from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
 from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder
 from cnnbench.signals import Interruption
-from cnnbench.spec import Observer, RunResult, RunSpec, Summary
+from cnnbench.spec import Observer, Observers, RunResult, RunSpec, Summary
 from cnnbench.startup import import_tensorflow
+from cnnbench.trackers.core import Tracked, flat, trackings
 
 log = logging.getLogger("cnnbench")
 
@@ -43,17 +44,21 @@ def run(spec: RunSpec, observer: Observer | None = None, resume: bool = False) -
     """
     folder = RunFolder.open(spec.run_dir) if resume else RunFolder.create(spec.run_dir)
     phases, interruption = Phases(), Interruption()
+    config = spec.config or spec.as_config()
+    tracked = Tracked(spec.name, folder, flat(config))
+    everyone = Observers([observer or Observer(), *trackings(spec.trackers, tracked)])
     with folder.held(), folder.logging(), interruption.watch():
         if resume:
             folder.reopen()
         else:
-            folder.write_config(spec.config or spec.as_config(), spec.overrides)
+            folder.write_config(config, spec.overrides)
         log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
         try:
-            result = _train_and_measure(spec, folder, phases, observer or Observer(), interruption)
+            result = _train_and_measure(spec, folder, phases, everyone, interruption)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
-            _record_failure(spec, folder, phases, unwrapped(error))
+            _record_failure(spec, folder, phases, everyone, unwrapped(error))
         folder.clear_states()
+        everyone.finished(result)
     return result
 
 
@@ -242,9 +247,7 @@ def _train_and_measure(
         "finished": now(),
     }
     folder.write_metrics(result)
-    run_result = RunResult(folder.path, DONE, objective, result["value"], result)
-    observer.finished(run_result)
-    return run_result
+    return RunResult(folder.path, DONE, objective, result["value"], result)
 
 
 class Phases:
@@ -264,7 +267,9 @@ class Phases:
             self.seconds[name] = time.perf_counter() - start
 
 
-def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:
+def _record_failure(
+    spec: RunSpec, folder: RunFolder, phases: Phases, observer: Observer, error: BaseException
+) -> NoReturn:
     status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     cause = str(error) or type(error).__name__
     log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
@@ -285,4 +290,5 @@ def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: Bas
         )
     except (OSError, CnnbenchError):  # the disk may be what has failed; the first error is the news
         log.exception("and the failure could not be recorded")
+    observer.failed(status)
     raise error

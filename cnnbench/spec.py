@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,6 +122,7 @@ class RunSpec:
         augmentation: `augmentation()` → `Augmentation`; None for none.
         plugins: modules or .py files of the user's own, to be imported before a model is built or loaded.
         callbacks: by name, each `callback()` → `keras.callbacks.Callback`.
+        trackers: by name, each `tracker()` → `cnnbench.trackers.core.Tracker`.
         config: the resolved config as plain values, to be written down.
         overrides: what the user typed.
     """
@@ -136,6 +137,7 @@ class RunSpec:
     loss_tasks: tuple[str, ...] = ()
     augmentation: Factory | None = None
     callbacks: Mapping[str, Factory] = field(default_factory=dict)
+    trackers: Mapping[str, Factory] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     seed: int = 0
     deterministic: bool = False
@@ -208,3 +210,37 @@ class Observer:
     def epoch_ended(self, entry: Mapping[str, float]) -> None: ...
 
     def finished(self, result: RunResult) -> None: ...
+
+    def failed(self, status: str) -> None:
+        """`status` is `failed` or `interrupted`."""
+
+
+class Observers(Observer):
+    """Several, each told in turn."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
+
+    def started(self, summary: Summary) -> None:
+        for observer in self.observers:
+            observer.started(summary)
+
+    def epoch_started(self, epoch: int) -> None:
+        for observer in self.observers:
+            observer.epoch_started(epoch)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        for observer in self.observers:
+            observer.step(step, metrics)
+
+    def epoch_ended(self, entry: Mapping[str, float]) -> None:
+        for observer in self.observers:
+            observer.epoch_ended(entry)
+
+    def finished(self, result: RunResult) -> None:
+        for observer in self.observers:
+            observer.finished(result)
+
+    def failed(self, status: str) -> None:
+        for observer in self.observers:
+            observer.failed(status)

@@ -115,7 +115,8 @@ print(json.dumps(found))
     assert outcome.exit_code == 0, outcome.err
     found = json.loads(outcome.out)
     assert len(found["before"]) == 1
-    assert found["resumed"] == found["whole"]
+    # Of the epoch that was broken off, the running means are put together anew from both devices.
+    np.testing.assert_allclose(found["resumed"], found["whole"], rtol=1e-6)
     assert "the same run without training.distribute says which tensor" in found["diverged"]
 
 
