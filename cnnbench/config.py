@@ -19,6 +19,7 @@ from cnnbench.grids import combinations
 from cnnbench.options import CONF_DIR, options
 from cnnbench.overrides import axes, forget_other_launchers, friendly
 from cnnbench.startup import find_plugins
+from cnnbench.targets import is_tracker, refuse_missing
 from cnnbench.trust import refuse_interpolations, remember
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def named(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
         config["name"] = "_".join(parts)
     config["plugins"] = find_plugins(config.get("plugins", []))
     check_config(config)
+    refuse_missing(config["callbacks"])
     remember(config)
     return config
 
@@ -158,6 +160,7 @@ def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str]
     refuse_interpolations(config, run_dir)
     checked = check_config(config)
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
+    callbacks = {key: node for key, node in config["callbacks"].items() if node is not None}
     rate = config["optimizer"]["learning_rate"]
     return RunSpec(
         name=str(config.get("name") or run_dir.name),
@@ -169,7 +172,8 @@ def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str]
         loss=_factory(config["loss"], without=("tasks",)) if "_target_" in config["loss"] else None,
         loss_tasks=tuple(config["loss"].get("tasks", ())),
         augmentation=_factory(config["augmentation"]) if "_target_" in config["augmentation"] else None,
-        callbacks={key: _factory(node) for key, node in config["callbacks"].items() if node is not None},
+        callbacks={key: _factory(node) for key, node in callbacks.items() if not is_tracker(node)},
+        trackers={key: _factory(node) for key, node in callbacks.items() if is_tracker(node)},
         training=checked.training,
         seed=checked.seed,
         deterministic=checked.deterministic,

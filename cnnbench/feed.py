@@ -29,6 +29,8 @@ class Feed:
             seed, the epoch and the batch alone.
         column: targets as ``(batch, 1)``, the shape of a single output: a loss that subtracts ``(batch,)``
             from it would compare everything with everything, and say nothing.
+        parts: every batch can be cut into so many equal ones: an epoch leaves out fewer examples than
+            that, with a seed others each time.
 
     Attributes:
         split, batch_size, seed, augment, column: as given.
@@ -44,13 +46,14 @@ class Feed:
         seed: int | None = None,
         augment: Augment | None = None,
         column: bool = False,
+        parts: int = 1,
     ) -> None:
         self.column = column
         self.split, self.batch_size, self.seed, self.augment = split, batch_size, seed, augment
-        self.examples = len(split)
+        self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
         self.first = 0
-        self._order = _Order(self.examples, seed)
+        self._order = _Order(len(split), self.examples, seed)
         with tf.device("CPU:0"):
             self._take, self._targets = _reader(split.x), tf.constant(split.y)
             self.dataset = self._batches()
@@ -121,14 +124,14 @@ class _Order:
     with its examples.
     """
 
-    def __init__(self, examples: int, seed: int | None) -> None:
-        self.examples, self.seed, self.epoch = examples, seed, 0
+    def __init__(self, size: int, taken: int, seed: int | None) -> None:
+        self.size, self.taken, self.seed, self.epoch = size, taken, seed, 0
 
     def __call__(self) -> tuple[np.ndarray, np.int32]:
-        order = np.arange(self.examples, dtype=np.int32)
+        order = np.arange(self.size, dtype=np.int32)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        return order, np.int32(self.epoch)
+        return order[: self.taken], np.int32(self.epoch)
 
 
 def _reader(x: Examples) -> Callable[[Any], Any]:

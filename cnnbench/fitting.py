@@ -177,6 +177,9 @@ class Fitting:
     def _explained(
         self, error: TrainingDivergedError, model: keras.Model, feed: Feed
     ) -> TrainingDivergedError:
+        if model.distribute_strategy.num_replicas_in_sync > 1:  # a step alone is computed on one device
+            advice = "the same run without training.distribute says which tensor was the first"
+            return TrainingDivergedError(f"{error}; {advice}")
         log.warning("%s; looking for the step that broke it", error)
         bad = diagnose.find_bad_step(model, feed, self.recorder.before_epoch, self.class_weight)
         if bad is None:

@@ -120,7 +120,7 @@ class RunFolder:
                 yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
-        self._write_json("environment.json", environment)
+        write_json(self.path / "environment.json", environment)
 
     def append_history(self, entry: Mapping[str, float]) -> None:
         self._history.append(plain(entry))
@@ -142,7 +142,7 @@ class RunFolder:
                 belong together even if the machine died between the two writes.
         """
         save_whole(self.best_model, save)
-        self._write_json("best.json", {**info, "sha256": sha256(self.best_model)})
+        write_json(self.path / "best.json", {**info, "sha256": sha256(self.best_model)})
 
     def write_predictions(self, **arrays: Any) -> None:
         with atomic(self.path / "predictions.npz", "wb") as file:
@@ -202,15 +202,13 @@ class RunFolder:
         return LastStates(self.path / "last")
 
     def write_failure(self, failure: Mapping[str, Any]) -> None:
-        self._write_json("failure.json", failure)
+        write_json(self.path / "failure.json", failure)
 
     def write_end(self, name: str, seed: int, failure: Mapping[str, Any]) -> None:
         """Record that the run ended without a result: `failure` says its `status` and `cause`, and more."""
         self.write_failure(failure)
-        status, reason = failure["status"], failure["cause"]
-        self.write_metrics(
-            {"status": status, "reason": reason, "name": name, "seed": seed, "finished": now()}
-        )
+        ended = {"status": failure["status"], "reason": failure["cause"], "finished": now()}
+        self.write_metrics({**ended, "name": name, "seed": seed})
 
     @property
     def bad_step(self) -> BadStepFiles:
@@ -218,10 +216,7 @@ class RunFolder:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Always the last file: where it says `done`, everything else is there."""
-        self._write_json("metrics.json", metrics)
-
-    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        write_json(self.path / name, content)
+        write_json(self.path / "metrics.json", metrics)
 
     def logging(self) -> AbstractContextManager[None]:
         """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
@@ -247,6 +242,16 @@ class RunFolder:
         """The pictures, by name."""
         return {path.stem: path for path in sorted((self.path / "figures").glob("*.png"))}
 
+    @property
+    def events(self) -> Path:
+        """Where TensorBoard looks for curves."""
+        return self.path / "tensorboard"
+
+    @property
+    def tracked(self) -> Path:
+        """What MLflow calls this run."""
+        return self.path / "mlflow.json"
+
     def export_path(self, name: str) -> Path:
         return self.path / "exports" / name
 
@@ -271,19 +276,19 @@ class RunFolder:
 
     @property
     def best(self) -> dict[str, Any]:
-        return self._read_json("best.json")
+        return read_json(self.path / "best.json")
 
     @property
     def metrics(self) -> dict[str, Any]:
-        return self._read_json("metrics.json")
+        return read_json(self.path / "metrics.json")
 
     @property
     def failure(self) -> dict[str, Any]:
-        return self._read_json("failure.json")
+        return read_json(self.path / "failure.json")
 
     @property
     def environment(self) -> dict[str, Any]:
-        return self._read_json("environment.json")
+        return read_json(self.path / "environment.json")
 
     @property
     def status(self) -> str:
@@ -292,7 +297,3 @@ class RunFolder:
         if status is None:
             status = RUNNING if is_held(self.path / "cnnbench.log") else UNFINISHED
         return str(status)
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        """The file's content; empty where there is none."""
-        return read_json(self.path / name)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import logging
-import time
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NoReturn
-
-import numpy as np
+from typing import Any
 
 from cnnbench import metrics
 from cnnbench.building import build, check_task, loss, mixes, optimizer
 from cnnbench.datasets.reading import unwrapped
 from cnnbench.datasets.remarks import remarks
 from cnnbench.datasets.splits import class_weights, leaks, with_validation
-from cnnbench.errors import CnnbenchError, PrunedRunError
+from cnnbench.ending import Phases, record_failure
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
 from cnnbench.history import standing_still
 from cnnbench.page.of_run import run_page
-from cnnbench.results import DONE, FAILED, INTERRUPTED, PRUNED, RunFolder
+from cnnbench.results import DONE, RunFolder
 from cnnbench.signals import Interruption
-from cnnbench.spec import Observer, RunResult, RunSpec, Summary
+from cnnbench.spec import Observer, Observers, RunResult, RunSpec, Summary
 from cnnbench.startup import import_tensorflow
+from cnnbench.trackers.core import Tracked, flat, trackings
 
 log = logging.getLogger("cnnbench")
 
@@ -45,17 +41,21 @@ def run(spec: RunSpec, observer: Observer | None = None, resume: bool = False) -
     """
     folder = RunFolder.open(spec.run_dir) if resume else RunFolder.create(spec.run_dir)
     phases, interruption = Phases(), Interruption()
+    config = spec.config or spec.as_config()
+    tracked = Tracked(spec.name, folder, flat(config))
+    everyone = Observers([observer or Observer(), *trackings(spec.trackers, tracked)])
     with folder.held(), folder.logging(), interruption.watch():
         if resume:
             folder.reopen()
         else:
-            folder.write_config(spec.config or spec.as_config(), spec.overrides)
+            folder.write_config(config, spec.overrides)
         log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
         try:
-            result = _train_and_measure(spec, folder, phases, observer or Observer(), interruption)
+            result = _train_and_measure(spec, folder, phases, everyone, interruption)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
-            _record_failure(spec, folder, phases, unwrapped(error))
+            record_failure(spec, folder, phases, everyone, unwrapped(error))
         folder.clear_states()
+        everyone.finished(result)
     return result
 
 
@@ -75,14 +75,19 @@ def _train_and_measure(
         import_tensorflow(spec.plugins)
         from cnnbench import cost, engine, environment
         from cnnbench.callbacks import Recorder
+        from cnnbench.distribution import shared_batch, strategy, synchronize
         from cnnbench.feed import Feed
         from cnnbench.fitting import Fitting
+        from cnnbench.measuring import measure
         from cnnbench.models.transfer import check_layer
         from cnnbench.saving import StateSaver
         from cnnbench.state import State
 
-    with phases("build"):
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
+        devices = strategy(training.distribute, training.batch_size)
+        replicas = devices.num_replicas_in_sync
+
+    with phases("build"), devices.scope():
         memory = cost.PeakMemory()
         built = build("model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs))
         model = engine.with_activation(
@@ -91,12 +96,15 @@ def _train_and_measure(
         if training.fine_tuning is not None:
             check_layer(model, training.fine_tuning.from_layer)
         engine.adapt(model, dataset.train)
-        flops = cost.flops(model)
+        synchronize(model, replicas)
+        size = {"parameters": model.count_params(), "flops_per_example": cost.flops(model)}
         augmentation = build("augmentation", spec.augmentation) if spec.augmentation else None
         augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
-        train = Feed(dataset.train, training.batch_size, spec.seed, augment, column=dataset.outputs == 1)
+        column, most = dataset.outputs == 1, engine.evaluation_batch(training.batch_size)
+        train = Feed(dataset.train, training.batch_size, spec.seed, augment, column, parts=replicas)
         held_out = {
-            name: Feed(split, engine.evaluation_batch(training.batch_size), column=dataset.outputs == 1)
+            # The test split is for the stored model, which is on one device.
+            name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
             for name, split in dataset.splits.items()
             if name != "train"
         }
@@ -109,14 +117,15 @@ def _train_and_measure(
                 optimizer=build("optimizer", partial(optimizer, spec, train.steps, learning_rate)),
                 loss=build("loss", partial(loss, spec, dataset.task, augment)),
                 metrics=engine.metrics(dataset.task, soft_labels=mixes(augment)),
+                # Keras chains none that several devices share.
                 steps_per_execution=engine.steps_per_execution(
-                    training.steps_per_execution,
+                    training.steps_per_execution if replicas == 1 else 1,
                     cost.flops(part),
                     training.batch_size,
                     train.steps,
                     machine.on_gpu,
                 ),
-                jit_compile=machine.on_gpu and not spec.deterministic,
+                jit_compile=machine.on_gpu and not spec.deterministic and replicas == 1,  # as Keras decides
             )
 
         compile_model(model, None)
@@ -135,8 +144,8 @@ def _train_and_measure(
             input_shape=dataset.input_shape,
             outputs=dataset.outputs,
             model=model.name,
-            parameters=model.count_params(),
-            flops=flops,
+            parameters=size["parameters"],
+            flops=size["flops_per_example"],
             device=machine.device,
             precision=machine.precision,
             epochs=training.epochs + (training.fine_tuning.epochs if training.fine_tuning else 0),
@@ -170,7 +179,7 @@ def _train_and_measure(
         observer.step,
         epoch_ends,
     )
-    with phases("fit"):
+    with phases("fit"), devices.scope():
         Fitting(
             model=model,
             train=train,
@@ -190,31 +199,16 @@ def _train_and_measure(
             class_weight=class_weights(dataset) if training.class_weight == "balanced" else None,
             folder=folder,
         ).run(state)
-        history = folder.history
     phases.seconds["fit"] += state.position.seconds if state else 0.0  # in the processes before this one
 
     # The figures that count come from the file, not from the model in memory.
     with phases("evaluate"):
-        best_model = engine.load(folder.best_model)
-        best = folder.best
-        followed = ("loss", *metrics.TRAINED[dataset.task])
-        figures = {"train": {name: best["metrics"][name] for name in followed}}  # means over that epoch
-        outputs = {}
-        for name, feed in held_out.items():
-            outputs[name] = engine.predict(best_model, feed)
-            figures[name] = engine.evaluate(best_model, dataset.task, dataset.splits[name].y, outputs[name])
-        costs = {
-            "parameters": model.count_params(),
-            "flops_per_example": flops,
-            "examples_per_second": float(np.median([row["examples_per_second"] for row in history])),
-            "latency_seconds": cost.latency(best_model, dataset.test.x[0]),
-            "peak_memory_bytes": memory.bytes(),
-            "checkpoint_bytes": folder.best_model.stat().st_size,
-        }
-        folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
-
+        measured = measure(folder, dataset, held_out, memory)
+    best, history = folder.best, folder.history
     with phases("figures"):
-        for name, png in figures_of_run(dataset, history, best["epoch"], outputs["test"], train.augmented):
+        for name, png in figures_of_run(
+            dataset, history, best["epoch"], measured.outputs["test"], train.augmented
+        ):
             folder.write_figure(name, png)
 
     split = "val_" if "val" in held_out else ""  # never the test split: ranking by it would be fitting to it
@@ -227,61 +221,15 @@ def _train_and_measure(
         "input_shape": dataset.input_shape,
         "seed": spec.seed,
         "objective": objective,
-        "value": metrics.objective_value(figures, objective),
-        "metrics": figures,
+        "value": metrics.objective_value(measured.figures, objective),
+        "metrics": measured.figures,
         "best_epoch": best["epoch"],
         "epochs": len(history),
-        "cost": {**costs, "seconds": phases.seconds},
+        "cost": {**size, **measured.costs, "seconds": phases.seconds},
         "started": started,
         "finished": now(),
     }
     with phases("report"):
         folder.write_report(run_page(folder, result))
     folder.write_metrics(result)
-    run_result = RunResult(folder.path, DONE, objective, result["value"], result)
-    observer.finished(run_result)
-    return run_result
-
-
-class Phases:
-    """Seconds per phase, and which one is under way."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.current = "start"
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self.current = name
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
-
-
-def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:
-    status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
-    if isinstance(error, PrunedRunError):
-        status = PRUNED
-        folder.clear_states()  # nobody goes on with it
-    cause = str(error) or type(error).__name__
-    log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
-    try:
-        folder.write_end(
-            spec.name,
-            spec.seed,
-            {
-                "status": status,
-                "stage": phases.current,
-                "type": type(error).__name__,
-                "cause": cause.splitlines()[0],
-                "traceback": traceback.format_exception(error),
-                "diagnosis": getattr(error, "diagnosis", None),
-                "last_metrics": folder.history[-1] if folder.history else {},
-                "command": " ".join(["cnnbench", *spec.overrides]),
-            },
-        )
-    except (OSError, CnnbenchError):  # the disk may be what has failed; the first error is the news
-        log.exception("and the failure could not be recorded")
-    raise error
+    return RunResult(folder.path, DONE, objective, result["value"], result)

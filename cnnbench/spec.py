@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from cnnbench.datasets.core import Dataset
 
@@ -71,6 +72,7 @@ class Training(BaseModel):
         save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
             each epoch, unless that took more than 2 % of the time.
         steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
+        distribute: `mirrored` trains on all GPUs of the machine, each with an equal part of every batch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -86,6 +88,23 @@ class Training(BaseModel):
     fine_tuning: FineTuning | None = None
     save_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    distribute: Literal["mirrored"] | None = None
+
+    @field_validator("distribute", mode="before")
+    @classmethod
+    def _on_one_machine(cls, value: Any, others: ValidationInfo) -> Any:
+        if value == "multi_worker":
+            raise PydanticCustomError(
+                "multi_worker",
+                "one training over several machines is not offered, since Keras's fit cannot feed it; "
+                "mirrored takes all GPUs of one machine, and a sweep may use a cluster",
+            )
+        if value == "mirrored" and others.data.get("steps_per_execution") not in ("auto", 1):
+            raise PydanticCustomError(
+                "chained_steps",
+                "Keras cannot chain steps that several devices share; use steps_per_execution=1 or auto",
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,7 @@ class RunSpec:
         augmentation: `augmentation()` → `Augmentation`; None for none.
         plugins: modules or .py files of the user's own, to be imported before a model is built or loaded.
         callbacks: by name, each `callback()` → `keras.callbacks.Callback`.
+        trackers: by name, each `tracker()` → `cnnbench.trackers.core.Tracker`.
         config: the resolved config as plain values, to be written down.
         overrides: what the user typed.
     """
@@ -117,6 +137,7 @@ class RunSpec:
     loss_tasks: tuple[str, ...] = ()
     augmentation: Factory | None = None
     callbacks: Mapping[str, Factory] = field(default_factory=dict)
+    trackers: Mapping[str, Factory] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     seed: int = 0
     deterministic: bool = False
@@ -190,9 +211,12 @@ class Observer:
 
     def finished(self, result: RunResult) -> None: ...
 
+    def failed(self, status: str) -> None:
+        """`status` is `failed`, `interrupted` or `pruned`."""
+
 
 class Observers(Observer):
-    """Several that are told, in their order."""
+    """Several, each told in turn."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = observers
@@ -216,3 +240,7 @@ class Observers(Observer):
     def finished(self, result: RunResult) -> None:
         for observer in self.observers:
             observer.finished(result)
+
+    def failed(self, status: str) -> None:
+        for observer in self.observers:
+            observer.failed(status)

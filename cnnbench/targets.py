@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -10,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.signatures import UNKNOWN, Parameter, Signature, public_names, signature
 
+TRACKERS = ("cnnbench.trackers.mlflow.MLflow", "cnnbench.trackers.tensorboard.TensorBoard")
 # Where a `_target_` may be defined. Not all of Keras: `keras.utils.get_file` is no part of a model.
 ALLOWED = (
     *(
@@ -23,7 +25,10 @@ ALLOWED = (
         f"cnnbench.{room}"
         for room in ("augmentation", "callbacks", "datasets", "layers", "losses", "models", "schedules")
     ),
+    *TRACKERS,
 )  # fmt: skip
+# Extras that a target needs: the module to find, and what brings it.
+NEEDS = {"cnnbench.trackers.mlflow.MLflow": ("mlflow", "cnnbench[mlflow]")}
 # In an allowed room, but they read, write, delete or send where the config says; the run folder has the same.
 REFUSED = (
     "BackupAndRestore", "CSVLogger", "IndexLookup", "IntegerLookup", "ModelCheckpoint", "OrbaxCheckpoint",
@@ -40,6 +45,25 @@ GIVEN_BY_RUN = {
     "optimizer.learning_rate": ("steps_per_epoch", "epochs"),
 }
 NOT_KEYWORDS = {"loss": ("tasks",), "dataset": ("task",)}  # for the checks here, not for the target
+
+
+def is_tracker(node: Mapping[str, Any]) -> bool:
+    """Whether a node of `callbacks` is told of the run, and no part of the training."""
+    return node.get("_target_") in TRACKERS
+
+
+def refuse_missing(callbacks: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """Look for the extras that callbacks need; a run that is only read or resumed goes without.
+
+    Raises:
+        CnnbenchError: one is not installed.
+    """
+    for name, node in callbacks.items():
+        module, extra = NEEDS.get(str((node or {}).get("_target_")), ("", ""))
+        if module and find_spec(module) is None:
+            raise CnnbenchError(
+                f"callbacks.{name} needs {module}, which is not installed", f"pip install '{extra}'"
+            )
 
 
 def check_node(path: str, node: Any, allowed: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from cnnbench.launchers.settings import KINDS
 from cnnbench.options import CONF_DIR, group_and_option, options
 from cnnbench.spec import RunSpec
 from cnnbench.targets import validated
+from cnnbench.trackers.core import Tracker
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 NAMES = [str(path.relative_to(CONF_DIR)) for path in FILES]
@@ -131,9 +132,12 @@ def loss(option: str) -> None:
 def callbacks(option: str) -> None:
     import keras
 
-    made = {name: make() for name, make in spec_of("run_dir=x", f"callbacks={option}").callbacks.items()}
-    assert made
-    assert all(isinstance(callback, keras.callbacks.Callback) for callback in made.values())
+    # Read as from a run folder: what a tracker needs is looked for only where a run begins.
+    spec = config.spec_from(config.plain(config.compose([f"callbacks={option}"])), Path("x"))
+    made, trackers = ([make() for make in group.values()] for group in (spec.callbacks, spec.trackers))
+    assert made or trackers
+    assert all(isinstance(callback, keras.callbacks.Callback) for callback in made)
+    assert all(isinstance(tracker, Tracker) for tracker in trackers)
 
 
 def training(option: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.launchers.workers import LocalLauncher, gpus
+from cnnbench.launchers.workers import RUNS_PER_PROCESS, LocalLauncher, gpus
 from cnnbench.sweeps import Sweep
 from cnnbench.targets import validated
 
@@ -46,14 +46,14 @@ class _Settings(BaseModel):
 
 
 class Basic(_Settings):
-    """One after another in one process, which TensorFlow's memory makes us renew now and then.
+    """One after another in one process.
 
     Attributes:
-        runs_per_process: TensorFlow keeps about 3 MB of each for as long as its process lives.
+        runs_per_process: then it is renewed, for the sake of memory.
     """
 
     name: Literal["basic"] = "basic"
-    runs_per_process: Count = 25
+    runs_per_process: Count = RUNS_PER_PROCESS
 
     def open(self, sweep: Sweep, code: Path | None) -> Launcher:
         return LocalLauncher(sweep.path, code, 1, self.runs_per_process)
@@ -68,7 +68,7 @@ class Joblib(_Settings):
 
     name: Literal["joblib"]
     n_jobs: Annotated[int, Field(ge=-1)] = -1
-    runs_per_process: Count = 25
+    runs_per_process: Count = RUNS_PER_PROCESS
 
     def open(self, sweep: Sweep, code: Path | None) -> Launcher:
         from joblib import cpu_count

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 POLL_SECONDS = 1.0
+RUNS_PER_PROCESS = 25  # TensorFlow keeps about 3 MB of each for as long as its process lives
 RESULTS = "CNNBENCH_RESULTS"  # where a worker writes which runs have ended: a file descriptor
 PARENT = "CNNBENCH_PARENT"
 THREADS = "CNNBENCH_THREADS"  # how many a run may use; see `engine.prepare`
