@@ -14,6 +14,7 @@ VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
     "list": of_config.list_options,
     "resume": of_runs.resume,
     "compare": of_runs.compare_runs,
+    "diff": of_runs.diff_runs,
     "verify": of_run.verify_run,
     "evaluate": of_run.evaluate_run,
     "predict": of_run.predict_files,
