@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -38,10 +39,24 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     Raises:
         CnnbenchError: an override that does not fit.
     """
-    user_dir = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with friendly(overrides, config_dir), _hydra(config_dir) as (_, search):
+        return hydra_compose("config", [*search, *overrides], return_hydra_config=True)
+
+
+def layers(overrides: Sequence[str], config_dir: str | None = None) -> list[tuple[str, str]]:
+    """The files that a config is merged from, the last one winning: the key each is put at, and its name."""
+    with friendly(overrides, config_dir), _hydra(config_dir) as (loader, search):
+        defaults = loader.compute_defaults_list("config", [*search, *overrides], RunMode.RUN).defaults
+    return [(d.package or "", d.config_path) for d in defaults if not d.config_path.startswith("hydra/")]
+
+
+@contextmanager
+def _hydra(config_dir: str | None = None) -> Iterator[tuple[Any, list[str]]]:
+    """Hydra's loader, and the override by which it finds the user's own options."""
     GlobalHydra.instance().clear()
-    with friendly(overrides, config_dir), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra_compose("config", [*user_dir, *overrides], return_hydra_config=True)
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+        yield GlobalHydra.instance().config_loader(), search
 
 
 def refuse_hydra_settings(overrides: Sequence[str], config_dir: str) -> None:
@@ -50,8 +65,7 @@ def refuse_hydra_settings(overrides: Sequence[str], config_dir: str) -> None:
     Raises:
         CnnbenchError: a file in `config_dir` sets something of Hydra's, or names plugins that were not typed.
     """
-    typed = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
-    allowed = _hydra_settings(compose(typed))
+    allowed = _hydra_settings(compose([text for text in overrides if text.lstrip("+~").startswith("hydra")]))
     for job in sweep_jobs(overrides, config_dir):
         composed = compose(job, config_dir)
         if _hydra_settings(composed) != allowed:
@@ -202,8 +216,7 @@ def _factory(node: Mapping[str, Any], without: Sequence[str] = ()) -> Any:
 def _schedule(node: Mapping[str, Any]) -> Any:
     from cnnbench.signatures import signature
 
-    wanted = signature(node["_target_"]).parameters
-    make = _factory(node)
+    wanted, make = signature(node["_target_"]).parameters, _factory(node)
 
     def schedule(steps_per_epoch: int, epochs: int) -> Any:
         given = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}
@@ -224,8 +237,7 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
             f"{mark.name}, line {mark.line + 1}: {error.problem}" if mark else str(error)
         ) from error
     except MissingMandatoryValue as error:
-        key = error.full_key or str(error)
-        raise CnnbenchError(f"{key} is missing", f"add {key}=…") from error
+        raise CnnbenchError(f"{error.full_key or error} is missing", f"add {error.full_key}=…") from error
     except HYDRA_ERRORS as error:
         for override in overrides:
             _diagnose(override, overrides, config_dir)
@@ -247,7 +259,7 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
     key = override.key_or_group
     groups = options(config_dir)
     if key in groups:
-        _diagnose_group(key, override, groups[key])
+        _diagnose_group(key, text, override, groups[key])
     if override.is_sweep_override():
         raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
     if override.is_delete() or key in groups:
@@ -268,25 +280,21 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
         raise CnnbenchError(f"there is no key {key}", nearest(name, known))
 
 
-def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
+def _diagnose_group(group: str, text: str, override: Override, known: Iterable[str]) -> None:
     value = override.value()
     for option in value if isinstance(value, list) else [value]:
         if (isinstance(option, str) and option not in known) or option is None:
             raise CnnbenchError(f"{group} has no option {option!r}", nearest(str(option), known))
     if override.is_add():
-        instead = str(override.input_line).lstrip("+")
-        raise CnnbenchError(f"{group} has an option already", f"replace it: {instead}")
+        raise CnnbenchError(f"{group} has an option already", f"replace it: {text.lstrip('+')}")
 
 
 def _config_of_groups(overrides: Sequence[str], groups: Iterable[str]) -> DictConfig:
     """The config with the chosen options but without any changed value."""
     parsed = OverridesParser.create().parse_overrides([o for o in overrides if not o.startswith("hydra")])
     chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with _hydra():
+        try:
             return hydra_compose("config", chosen)
-    except HYDRA_ERRORS:  # an option from the user's own folder: the default's keys are the best guess
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        except HYDRA_ERRORS:  # an option from the user's own folder: the default's keys are the best guess
             return hydra_compose("config")

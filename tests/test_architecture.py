@@ -18,7 +18,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 EDGE = {"cnnbench.cli", "cnnbench.config"}  # the only ones that know Hydra
-ENTRY = EDGE | {f"cnnbench.{name}" for name in ("__main__", "stored", "sweeping")}
+ENTRY = EDGE | {f"cnnbench.{name}" for name in ("__main__", "origins", "stored", "sweeping")}
 ENTRY |= {module for module in MODULES if module.startswith("cnnbench.verbs")}
 HEAVY = {"keras", "tensorflow", "torch", "jax"}
 # What the leaves may import beside the standard library, numpy, `cnnbench.errors` and their own package.

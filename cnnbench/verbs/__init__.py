@@ -12,6 +12,7 @@ from cnnbench.verbs import of_config, of_run, of_runs
 
 VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
     "list": of_config.list_options,
+    "explain": of_config.explain_key,
     "resume": of_runs.resume,
     "compare": of_runs.compare_runs,
     "diff": of_runs.diff_runs,
