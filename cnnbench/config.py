@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.grids import combinations
-from cnnbench.options import CONF_DIR, options
-from cnnbench.overrides import axes, forget_other_launchers, friendly
+from cnnbench.options import options
+from cnnbench.overrides import axes, friendly, session
 from cnnbench.startup import find_plugins
 from cnnbench.targets import is_tracker, refuse_missing
 from cnnbench.trust import refuse_interpolations, remember
@@ -33,11 +32,15 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     Raises:
         CnnbenchError: an override that does not fit.
     """
-    user_dir = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    GlobalHydra.instance().clear()
-    forget_other_launchers()
-    with friendly(overrides, config_dir), initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra_compose("config", [*user_dir, *overrides], return_hydra_config=True)
+    with friendly(overrides, config_dir), session(config_dir) as (_, search):
+        return hydra_compose("config", [*search, *overrides], return_hydra_config=True)
+
+
+def layers(overrides: Sequence[str], config_dir: str | None = None) -> list[tuple[str, str]]:
+    """The files that a config is merged from, the last one winning: the key each is put at, and its name."""
+    with friendly(overrides, config_dir), session(config_dir) as (loader, search):
+        defaults = loader.compute_defaults_list("config", [*search, *overrides], RunMode.RUN).defaults
+    return [(d.package or "", d.config_path) for d in defaults if not d.config_path.startswith("hydra/")]
 
 
 def refuse_hydra_settings(overrides: Sequence[str], config_dir: str) -> None:
@@ -206,8 +209,7 @@ def _factory(node: Mapping[str, Any], without: Sequence[str] = ()) -> Any:
 def _schedule(node: Mapping[str, Any]) -> Any:
     from cnnbench.signatures import signature
 
-    wanted = signature(node["_target_"]).parameters
-    make = _factory(node)
+    wanted, make = signature(node["_target_"]).parameters, _factory(node)
 
     def schedule(steps_per_epoch: int, epochs: int) -> Any:
         given = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}

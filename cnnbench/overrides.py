@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -23,6 +24,16 @@ from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.options import CONF_DIR, options, refuse_paths
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: `model=null`
+
+
+@contextmanager
+def session(config_dir: str | None = None) -> Iterator[tuple[Any, list[str]]]:
+    """Hydra's loader, and the override by which it finds the user's own options."""
+    GlobalHydra.instance().clear()
+    forget_other_launchers()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+        yield GlobalHydra.instance().config_loader(), search
 
 
 def forget_other_launchers() -> None:
@@ -111,7 +122,7 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
     key = override.key_or_group
     groups = options(config_dir)
     if key in groups:
-        _diagnose_group(key, override, groups[key])
+        _diagnose_group(key, text, override, groups[key])
     if override.is_sweep_override():
         raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
     if override.is_delete() or key in groups:
@@ -132,25 +143,21 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
         raise CnnbenchError(f"there is no key {key}", nearest(name, known))
 
 
-def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
+def _diagnose_group(group: str, text: str, override: Override, known: Iterable[str]) -> None:
     value = override.value()
     for option in value if isinstance(value, list) else [value]:
         if (isinstance(option, str) and option not in known) or option is None:
             raise CnnbenchError(f"{group} has no option {option!r}", nearest(str(option), known))
     if override.is_add():
-        instead = str(override.input_line).lstrip("+")
-        raise CnnbenchError(f"{group} has an option already", f"replace it: {instead}")
+        raise CnnbenchError(f"{group} has an option already", f"replace it: {text.lstrip('+')}")
 
 
 def _config_of_groups(overrides: Sequence[str], groups: Iterable[str]) -> DictConfig:
     """The config with the chosen options but without any changed value."""
     parsed = OverridesParser.create().parse_overrides([o for o in overrides if not o.startswith("hydra")])
     chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with session():
+        try:
             return hydra_compose("config", chosen)
-    except HYDRA_ERRORS:  # an option from the user's own folder: the default's keys are the best guess
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        except HYDRA_ERRORS:  # an option from the user's own folder: the default's keys are the best guess
             return hydra_compose("config")

@@ -21,6 +21,7 @@ from cnnbench.files import (
     damaged_file,
     now,
     plain,
+    read_arrays,
     read_json,
     read_yaml,
     save_whole,
@@ -273,6 +274,11 @@ class RunFolder:
         if not isinstance(loaded, dict):
             raise damaged_file(path, "it holds no mapping")
         return loaded
+
+    @property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """`y_true` and `outputs` of the test split; empty where there are none."""
+        return read_arrays(self.path / "predictions.npz")
 
     @property
     def best(self) -> dict[str, Any]:

@@ -120,12 +120,12 @@ def verdict(group: Group) -> str:
     if found.worse:
         return f"worse by {found.difference:.2g} ± {found.margin:.2g}"
     if found.indistinguishable:
-        return f"not distinguishable (p={probability(found.p)})"
+        return f"not distinguishable ({probability(found.p)})"
     return found.reason
 
 
 def probability(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.2g}"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def apart(comparison: Comparison) -> list[str]:
@@ -148,7 +148,7 @@ def _answer(ranking: Ranking, cost: str) -> str:
     if not math.isfinite(best.mean):
         return f"no run has a finite {ranking.objective}{data}"
     seeds = len(best.by_seed)
-    spread = f" ± {number(best.deviation)} over {seeds} seeds" if seeds > 1 else " with one seed"
+    spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " with one seed"
     first = (
         f"{best.label}{' is best' if others else ''}: {ranking.objective} {number(best.mean)}{spread}{data}"
     )
@@ -163,7 +163,7 @@ def _rest(best: Group, others: Sequence[Group], cost: str) -> list[str]:
         parts.append("the other is worse" if len(others) == 1 else f"all {len(others)} others are worse")
     if alike:
         cheapest = min(alike, key=lambda group: (math.isnan(group.cost[cost]), group.cost[cost]))
-        text = f"{cheapest.label} is not distinguishable (p = {probability(cheapest.verdict.p)})"
+        text = f"{cheapest.label} is not distinguishable ({probability(cheapest.verdict.p)})"
         times = best.cost[cost] / cheapest.cost[cost] if cheapest.cost[cost] > 0 else math.nan
         if times >= 1.1:
             text += f" and {times:.2g} × {COST_COLUMNS[cost][2]}"

@@ -292,7 +292,7 @@ def test_each_group_is_said_to_be_worse_or_not_distinguishable(runs: Runs) -> No
     assert ranking.test == "Tukey's test, paired by seed"
     said = [tables.verdict(group) for group in ranking.groups]
     assert said[0] == "best"
-    assert re.fullmatch(r"not distinguishable \(p=0\.\d+\)", said[1])
+    assert re.fullmatch(r"not distinguishable \(p = 0\.\d+\)", said[1])
     assert re.fullmatch(r"worse by 0\.31 ± 0\.0\d+", said[2])
     assert said[3] == "one run"
 

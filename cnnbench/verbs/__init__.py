@@ -12,10 +12,12 @@ from cnnbench.verbs import of_config, of_run, of_runs
 
 VERBS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
     "list": of_config.list_options,
+    "explain": of_config.explain_key,
     "check": of_config.check,
     "resume": of_runs.resume,
     "compare": of_runs.compare_runs,
     "report": of_runs.report_runs,
+    "diff": of_runs.diff_runs,
     "verify": of_run.verify_run,
     "evaluate": of_run.evaluate_run,
     "predict": of_run.predict_files,

@@ -1,4 +1,4 @@
-"""Verbs that read or run a config: list, check, check-recipe."""
+"""Verbs that read or run a config: list, check, explain, check-recipe."""
 
 from __future__ import annotations
 
@@ -99,6 +99,19 @@ def _forecast_table(forecasts: Sequence[Forecast], is_sweep: bool) -> Table:
         names = [escape(typed), escape(row.folder or "")][: len(left)]
         table.add_row(str(row.number), *names, *figures)
     return table
+
+
+def explain_key(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """The value of a config key, the file and line or override that set it, and what that replaced."""
+    from cnnbench.origins import explain
+
+    parser.add_argument("key", help="e.g. optimizer.learning_rate, model, seed")
+    parser.add_argument("overrides", nargs="*", help="as for a run: experiment=…, key=value")
+    parser.add_argument("--config-dir", help="a folder with options of your own")
+    given = parser.parse_intermixed_args(arguments)
+    for line in explain(given.key, given.overrides, given.config_dir):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+    return DONE
 
 
 def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Verbs that take many runs, or what became of them: compare, report, resume."""
+"""Verbs that take many runs, or what became of them: compare, diff, report, resume."""
 
 from __future__ import annotations
 
@@ -73,6 +73,27 @@ def show_comparison(comparison: Comparison, most: int | None = None) -> None:
         stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
     for line in answers(comparison):
         stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """What differs between two runs: config, figures, environment, and the test examples that flipped."""
+    from cnnbench.differences import difference
+    from cnnbench.results import RunFolder
+    from cnnbench.side_by_side import as_json, sentences, tables
+
+    parser.add_argument("first", type=Path, help="a run folder")
+    parser.add_argument("second", type=Path, help="another")
+    parser.add_argument("--json", action="store_true", help="everything, for other programs")
+    given = parser.parse_args(arguments)
+    found = difference(RunFolder.open(given.first), RunFolder.open(given.second))
+    if given.json:
+        write_lines(as_json(found).splitlines())
+        return DONE
+    for table in tables(found):
+        stdout().print(table)
+    for line in sentences(found):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+    return DONE
 
 
 def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
