@@ -67,6 +67,7 @@ def _hydra_program(arguments: Sequence[str]) -> int:
 
     from cnnbench import config, sweeping
     from cnnbench.options import CONF_DIR, options
+    from cnnbench.overrides import friendly
     from cnnbench.report import help_text
 
     # Hydra reads overrides on one side of the flags only; people write `model=mlp,cnn -m seed=0,1`.
@@ -85,7 +86,7 @@ def _hydra_program(arguments: Sequence[str]) -> int:
     if flags.multirun and not (flags.cfg or flags.hydra_help or flags.info):
         return sweeping.start(flags.overrides, flags.config_dir)
     outcome = Outcome()
-    with config.friendly(flags.overrides, flags.config_dir):
+    with friendly(flags.overrides, flags.config_dir):
         _hydra_main("config", outcome.job, str(CONF_DIR))
     if outcome.error is not None:
         raise outcome.error

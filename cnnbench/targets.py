@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.signatures import UNKNOWN, Parameter, Signature, public_names, signature
 
 # Where a `_target_` may be defined. Not all of Keras: `keras.utils.get_file` is no part of a model.
@@ -39,6 +40,9 @@ GIVEN_BY_RUN = {
     "optimizer": ("learning_rate",),
     "optimizer.learning_rate": ("steps_per_epoch", "epochs"),
 }
+# What pydantic calls by its Python name.
+IN_YAML = {"a valid dictionary": "a mapping", "an instance": "a list"}
+PYTHON = re.compile(r"(a valid dictionary)( or instance of \w+)?|(an instance) of Sequence")
 NOT_KEYWORDS = {"loss": ("tasks",), "dataset": ("task",)}  # for the checks here, not for the target
 
 
@@ -60,7 +64,7 @@ def allowed_signature(path: str, target: str, allowed: Sequence[str]) -> Signatu
     top = target.partition(".")[0]
     if top not in {place.partition(".")[0] for place in allowed}:
         raise CnnbenchError(
-            f"{path}._target_={target}: a config may only name keras, cnnbench and plugins",
+            f"{path}._target_={shown(target)}: a config may only name keras, cnnbench and plugins",
             f"if you trust that code: plugins=[{top}]",
         )
     try:
@@ -124,7 +128,9 @@ def _check_value(path: str, value: Any, parameter: Parameter) -> None:
     if parameter.annotation is not UNKNOWN:
         if _converted(value, validated(TypeAdapter(parameter.annotation), value, path)):
             # The target gets what was typed: `off` is text, and as such true.
-            raise CnnbenchError(f"{path}={value} is of the wrong type", "write true, false, 3, 0.5 or 'text'")
+            raise CnnbenchError(
+                f"{path}={shown(value)} is of the wrong type", "write true, false, 3, 0.5 or 'text'"
+            )
         return
     # Keras annotates nothing, but a default tells enough to refuse `beta_1=high`.
     default = parameter.default
@@ -133,7 +139,8 @@ def _check_value(path: str, value: Any, parameter: Parameter) -> None:
         isinstance(default, bool) and not isinstance(value, bool | None)
     ):
         raise CnnbenchError(
-            f"{path}={value} is not a {'number' if is_number else 'boolean'}", f"its default is {default}"
+            f"{path}={shown(value)} is not a {'number' if is_number else 'boolean'}",
+            f"its default is {default}",
         )
 
 
@@ -155,16 +162,15 @@ def validated(kind: Any, value: Any, path: str) -> Any:
         inside = [part for part in first["loc"] if isinstance(part, int) or part in _keys(value)]
         where = ".".join(str(part) for part in ([path] if path else []) + inside)
         if first["type"] == "missing":
-            raise CnnbenchError(f"{first['loc'][-1]} is missing from the config") from None
+            raise CnnbenchError(f"{'.'.join(map(str, first['loc']))} is missing from the config") from None
         if first["type"] == "extra_forbidden":
             name = str(first["loc"][-1])
             raise CnnbenchError(
                 f"there is no key {'.'.join(map(str, first['loc']))}",
                 nearest(name, _fields(kind, first["loc"])),
             ) from None
-        raise CnnbenchError(
-            f"{where}={first['input']}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-        ) from None
+        said = PYTHON.sub(lambda found: IN_YAML[found[1] or found[3]], first["msg"])
+        raise CnnbenchError(f"{where}={shown(first['input'])}: {said[:1].lower()}{said[1:]}") from None
 
 
 def _keys(value: Any) -> set[Any]:

@@ -17,7 +17,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-EDGE = {"cnnbench.cli", "cnnbench.config"}  # the only ones that know Hydra
+EDGE = {"cnnbench.cli", "cnnbench.config", "cnnbench.overrides"}  # the only ones that know Hydra
 ENTRY = EDGE | {f"cnnbench.{name}" for name in ("__main__", "stored", "sweeping")}
 ENTRY |= {module for module in MODULES if module.startswith("cnnbench.verbs")}
 HEAVY = {"keras", "tensorflow", "torch", "jax"}

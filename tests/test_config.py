@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -329,3 +330,32 @@ def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
     plain = config.plain(config.compose(["model.dropout=1e-3"]))
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     assert yaml.safe_load((folder / "config.yaml").read_text()) == plain
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.filtres=[4]", "model..x=1"], "cannot read 'model..x=1'"),
+        (["+=4"], "there is no key"),
+        (["model=[null]"], "model has no option None"),
+        (["++loss.tasks=8"], "loss.tasks=8: input should be a valid list"),
+        (["++dataset.task=ranking"], "dataset.task=ranking"),
+        (["~callbacks.checkpoint.monitor"], "callbacks.checkpoint does not say what it monitors"),
+        (["seed=${nowhere}"], "seed: ${…} cannot be resolved: Interpolation key 'nowhere' not found"),
+        (["seed=${oc.env:NOWHERE}"], "seed: ${…} cannot be resolved"),
+        (["training.fine_tuning={}"], "training.fine_tuning.from_layer is missing"),
+        (["training.fine_tuning=3"], "training.fine_tuning=3: input should be a mapping"),
+        (["model.filters=4"], "model.filters=4: input should be a list"),
+    ],
+)
+def test_a_slip_is_named(overrides: list[str], message: str) -> None:
+    """Found by tests/test_properties.py."""
+    with pytest.raises(CnnbenchError, match=re.escape(message)) as caught:
+        spec_of("run_dir=x", *overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(CnnbenchError) as caught:
+        spec_of("run_dir=x", f"model.padding={'x' * 300}")
+    assert len(caught.value.message) < 200
