@@ -20,6 +20,7 @@ from cnnbench.datasets.splits import class_weights, leaks, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
+from cnnbench.memory import shortage_explained, weights_that_fit
 from cnnbench.results import DONE, FAILED, INTERRUPTED, RunFolder
 from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, RunResult, RunSpec, Summary
@@ -82,7 +83,10 @@ def _train_and_measure(
     with phases("build"):
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
         memory = cost.PeakMemory()
-        built = build("model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs))
+        with weights_that_fit():
+            built = build(
+                "model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs)
+            )
         model = engine.with_activation(
             built, dataset.task, dataset.train.y if training.scale_targets else None
         )
@@ -166,7 +170,7 @@ def _train_and_measure(
         observer.step,
         epoch_ends,
     )
-    with phases("fit"):
+    with phases("fit"), shortage_explained():
         Fitting(
             model=model,
             train=train,

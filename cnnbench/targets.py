@@ -111,7 +111,7 @@ def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -
             )
         parameter = target.parameters.get(name)
         if parameter is not None:
-            _check_value(f"{path}.{name}", value, parameter)
+            _check_value(f"{path}.{name}", value, parameter, takes_object=name in given)
         elif not target.open:
             raise CnnbenchError(
                 f"{path}.{name}: {target.path} takes no {name}",
@@ -122,9 +122,12 @@ def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -
             raise CnnbenchError(f"{path} lacks {name}, which {target.path} needs", f"add +{path}.{name}=…")
 
 
-def _check_value(path: str, value: Any, parameter: Parameter) -> None:
-    if isinstance(value, Mapping) and "_target_" in value:
-        return  # an object by then; its own keywords are checked
+def _check_value(path: str, value: Any, parameter: Parameter, takes_object: bool) -> None:
+    if isinstance(value, Mapping) and "_target_" in value:  # an object by then; its own keywords are checked
+        plain = isinstance(parameter.default, bool | int | float | str) and not takes_object
+        if plain or parameter.annotation not in (UNKNOWN, Any):
+            raise CnnbenchError(f"{path} takes no object", "write a value, without _target_")
+        return
     if parameter.annotation is not UNKNOWN:
         if _converted(value, validated(TypeAdapter(parameter.annotation), value, path)):
             # The target gets what was typed: `off` is text, and as such true.

@@ -30,7 +30,7 @@ LEAVES = {
         "cnnbench.diagnose",
         "cnnbench.feed",
     },  # to find the step that diverged
-    "datasets": {"pydantic", "sklearn", "PIL"},
+    "datasets": {"pydantic", "sklearn", "PIL", "cnnbench.memory"},
     "layers": {"pydantic", "keras"},
     "losses": {"pydantic", "keras"},
     "metrics": {"sklearn"},

@@ -345,6 +345,10 @@ def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
         (["seed=${oc.env:NOWHERE}"], "seed: ${…} cannot be resolved"),
         (["training.fine_tuning={}"], "training.fine_tuning.from_layer is missing"),
         (["training.fine_tuning=3"], "training.fine_tuning=3: input should be a mapping"),
+        (["model.convolutions=1000000000"], "less than or equal to 100"),
+        (["model=wide_resnet", "model.depth=1000000000"], "less than or equal to 1000"),
+        (["model.dropout={_target_: keras.losses.Huber}"], "model.dropout takes no object"),
+        (["optimizer.beta_1={_target_: keras.losses.Huber}"], "optimizer.beta_1 takes no object"),
         (["model.filters=4"], "model.filters=4: input should be a list"),
     ],
 )

@@ -29,7 +29,7 @@ def cnn(
     input_shape: Sequence[int],
     outputs: int,
     filters: Annotated[Sequence[Positive], Field(min_length=1)] = (32, 64),
-    convolutions: Positive = 1,
+    convolutions: Annotated[int, Field(ge=1, le=100)] = 1,
     kernel_size: Positive = 3,
     strides: Positive = 1,
     padding: Literal["same", "valid"] = "same",
