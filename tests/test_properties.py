@@ -31,7 +31,7 @@ from cnnbench.options import CONF_DIR, options
 from cnnbench.results import RunFolder
 
 TRAININGS = int(os.environ.get("CNNBENCH_FAULTS", "25"))
-SECONDS = 60  # of a training that takes one or two: what takes longer hangs
+SECONDS = 120  # of a training that takes one or two: what takes longer hangs
 LONGEST = 400  # characters of a message
 INSIDES = (
     *("Traceback", "Exception encountered", "{{function_node", "validation error", "<class", " object at 0x"),
