@@ -349,6 +349,17 @@ def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
         (["model=wide_resnet", "model.depth=1000000000"], "less than or equal to 1000"),
         (["model.dropout={_target_: keras.losses.Huber}"], "model.dropout takes no object"),
         (["optimizer.beta_1={_target_: keras.losses.Huber}"], "optimizer.beta_1 takes no object"),
+        (["optimizer.beta_1=[0]"], "optimizer.beta_1=[0]: input should be a valid number"),
+        (["optimizer.beta_2=nan"], "optimizer.beta_2=nan: input should be"),
+        (["optimizer.beta_1=null"], "optimizer.beta_1=None: input should be a valid number"),
+        (["optimizer.clipnorm=abc"], "optimizer.clipnorm=abc: input should be a valid number"),
+        (["optimizer.clipnorm=-1"], "optimizer.clipnorm=-1: input should be greater than 0"),
+        (["optimizer.epsilon=[1]"], "optimizer.epsilon=[1] is not a number"),
+        (
+            ["callbacks.early_stopping.patience=null"],
+            "callbacks.early_stopping.patience=None is not a number",
+        ),
+        (["callbacks.early_stopping.patience=inf"], "callbacks.early_stopping.patience=inf is not a number"),
         (["model.filters=4"], "model.filters=4: input should be a list"),
     ],
 )
