@@ -13,7 +13,7 @@ test: $(VENV)/ready  ## set up, then the tests
 
 faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half an hour
 	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/test_resume.py $(ARGS)
-	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/test_damaged_files.py $(ARGS)
+	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/test_damaged_files.py tests/test_properties.py $(ARGS)
 
 lint: $(VENV)/ready  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -6,13 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from cnnbench import metrics
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.datasets.core import Task
+from cnnbench.errors import CnnbenchError, nearest, shown
+from cnnbench.signatures import UNKNOWN
 from cnnbench.spec import Device, Expected, Training
 from cnnbench.startup import module_name
 from cnnbench.targets import ALLOWED, allowed_signature, check_node, validated
+
+TASK: TypeAdapter[Task | None] = TypeAdapter(Task | None)
+TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])
 
 
 class RunConfig(BaseModel):
@@ -55,8 +60,8 @@ def check(config: Mapping[str, Any]) -> RunConfig:
     for name, node in run_config.callbacks.items():
         if node is not None:
             _check_callback(f"callbacks.{name}", node, allowed, run_config)
-    task = run_config.dataset.get("task")
-    tasks = run_config.loss.get("tasks", [])
+    task: Task | None = validated(TASK, run_config.dataset.get("task"), "dataset.task")
+    tasks: list[Task] = validated(TASKS, run_config.loss.get("tasks", []), "loss.tasks")
     if task and tasks and task not in tasks:
         raise CnnbenchError(
             f"this loss is for {' or '.join(tasks)}, but the task of this data set is {task}",
@@ -82,7 +87,7 @@ def _check_learning_rate(config: Mapping[str, Any]) -> None:
         return
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise CnnbenchError(
-            f"optimizer.learning_rate={rate} is not a number above 0",
+            f"optimizer.learning_rate={shown(rate)} is not a number above 0",
             "a number, or a schedule: cnnbench list optimizer/learning_rate",
         )
 
@@ -93,6 +98,8 @@ def _check_callback(path: str, node: Mapping[str, Any], allowed: Sequence[str], 
     found = allowed_signature(path, str(node["_target_"]), allowed)
     if "monitor" in found.parameters:
         monitor = node.get("monitor", found.parameters["monitor"].default)
+        if monitor is UNKNOWN:
+            raise CnnbenchError(f"{path} does not say what it monitors", f"add +{path}.monitor=val_loss")
         _check_monitor(f"{path}.monitor", str(monitor), config)
         if "mode" in found.parameters and node.get("mode") not in ("min", "max"):
             raise CnnbenchError(

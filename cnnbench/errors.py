@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_VALUE = 120  # characters
+
 
 class CnnbenchError(Exception):
     """Wrong input: shown as one line with a hint, exit code 2, no traceback.
@@ -38,3 +40,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = initials or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     listing = f"there {'is' if len(names) == 1 else 'are'}: {', '.join(names)}" if names else "there are none"
     return f"did you mean {close[0]}? {listing}" if close else listing
+
+
+def shown(value: object) -> str:
+    """A value for a message: in one line, and not a page of it."""
+    text = " ".join(str(value).split()) if value != "" else "''"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"

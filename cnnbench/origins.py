@@ -13,6 +13,7 @@ import yaml
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.options import CONF_DIR, options
+from cnnbench.overrides import typed_values
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _settings(key: str, overrides: Sequence[str], config_dir: str | None) -> lis
 def _typed(overrides: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
     """Key, value and text of each override; one key may come twice."""
     for text in overrides:
-        for key, value in config.typed_values([text]).items():
+        for key, value in typed_values([text]).items():
             yield key, value, text
 
 

@@ -17,13 +17,14 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.options import CONF_DIR, options, refuse_paths
 
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: `model=null`
+# The last three are what Hydra says to `model=null`, `model=[null]` and `+=4`.
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError)
 
 
 @contextmanager
@@ -101,28 +102,39 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
     except MissingMandatoryValue as error:
         key = error.full_key or str(error)
         raise CnnbenchError(f"{key} is missing", f"add {key}=…") from error
+    except InterpolationResolutionError as error:
+        reason = str(error).splitlines()[0].partition("resolving interpolation: ")
+        raise CnnbenchError(
+            f"{error.full_key}: ${{…}} cannot be resolved: {reason[2] or reason[0]}",
+            "${key} is another value of this config, ${oc.env:NAME} a variable of the environment",
+        ) from error
     except HYDRA_ERRORS as error:
-        for override in overrides:
-            _diagnose(override, overrides, config_dir)
+        parsed = [_parsed(text) for text in overrides if not text.startswith("hydra")]
+        for override in parsed:
+            _diagnose(override, parsed, config_dir)
         # Not one of the usual slips: their own first line, never the advice to add a +.
         lines = [line for line in str(error).strip().splitlines() if "config use +" not in line]
         raise CnnbenchError(" ".join(lines[:2]) if lines else type(error).__name__) from error
 
 
-def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> None:
-    """Raise if this override alone explains why the composition failed."""
-    if text.startswith("hydra"):
-        return
+def _parsed(text: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(text)
     except HYDRA_ERRORS as error:
         raise CnnbenchError(
             f"cannot read {text!r}", "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'"
         ) from error
-    key = override.key_or_group
+    if not override.key_or_group:
+        raise CnnbenchError(f"cannot read {text!r}: there is no key", "write key=value")
+    return override
+
+
+def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str | None) -> None:
+    """Raise if this override alone explains why the composition failed."""
+    key, text = override.key_or_group, str(override.input_line)
     groups = options(config_dir)
     if key in groups:
-        _diagnose_group(key, text, override, groups[key])
+        _diagnose_group(key, override, groups[key])
     if override.is_sweep_override():
         raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
     if override.is_delete() or key in groups:
@@ -143,19 +155,19 @@ def _diagnose(text: str, overrides: Sequence[str], config_dir: str | None) -> No
         raise CnnbenchError(f"there is no key {key}", nearest(name, known))
 
 
-def _diagnose_group(group: str, text: str, override: Override, known: Iterable[str]) -> None:
+def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
     value = override.value()
     for option in value if isinstance(value, list) else [value]:
         if (isinstance(option, str) and option not in known) or option is None:
             raise CnnbenchError(f"{group} has no option {option!r}", nearest(str(option), known))
     if override.is_add():
-        raise CnnbenchError(f"{group} has an option already", f"replace it: {text.lstrip('+')}")
+        instead = str(override.input_line).lstrip("+")
+        raise CnnbenchError(f"{group} has an option already", f"replace it: {instead}")
 
 
-def _config_of_groups(overrides: Sequence[str], groups: Iterable[str]) -> DictConfig:
+def _config_of_groups(overrides: Sequence[Override], groups: Iterable[str]) -> DictConfig:
     """The config with the chosen options but without any changed value."""
-    parsed = OverridesParser.create().parse_overrides([o for o in overrides if not o.startswith("hydra")])
-    chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+    chosen = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
     with session():
         try:
             return hydra_compose("config", chosen)

@@ -16,6 +16,7 @@ from cnnbench.ending import Phases, record_failure
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
 from cnnbench.history import standing_still
+from cnnbench.memory import shortage_explained, weights_that_fit
 from cnnbench.page.of_run import run_page
 from cnnbench.results import DONE, RunFolder
 from cnnbench.signals import Interruption
@@ -89,7 +90,10 @@ def _train_and_measure(
 
     with phases("build"), devices.scope():
         memory = cost.PeakMemory()
-        built = build("model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs))
+        with weights_that_fit():
+            built = build(
+                "model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs)
+            )
         model = engine.with_activation(
             built, dataset.task, dataset.train.y if training.scale_targets else None
         )
@@ -179,7 +183,7 @@ def _train_and_measure(
         observer.step,
         epoch_ends,
     )
-    with phases("fit"), devices.scope():
+    with phases("fit"), devices.scope(), shortage_explained():
         Fitting(
             model=model,
             train=train,

@@ -12,7 +12,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 def constant(initial_learning_rate: Positive) -> float:
     """The same learning rate throughout."""
-    return initial_learning_rate
+    return float(initial_learning_rate)  # Keras takes no whole number
 
 
 def exponential_decay(

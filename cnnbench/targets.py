@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.signatures import UNKNOWN, Parameter, Signature, public_names, signature
 
 TRACKERS = ("cnnbench.trackers.mlflow.MLflow", "cnnbench.trackers.tensorboard.TensorBoard")
@@ -43,6 +45,20 @@ GIVEN_BY_RUN = {
     "model": ("input_shape", "outputs"),
     "optimizer": ("learning_rate",),
     "optimizer.learning_rate": ("steps_per_epoch", "epochs"),
+}
+# What pydantic calls by its Python name.
+IN_YAML = {"a valid dictionary": "a mapping", "an instance": "a list"}
+PYTHON = re.compile(r"(a valid dictionary)( or instance of \w+)?|(an instance) of Sequence")
+_Part = TypeAdapter(Annotated[float, Field(strict=True, ge=0, le=1)])
+_Length = TypeAdapter(Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)])
+_Count = TypeAdapter(Annotated[int, Field(strict=True, ge=1)])
+# Of Keras's optimizers and callbacks: None where that is the default.
+KERAS = {
+    **dict.fromkeys(("beta_1", "beta_2", "rho", "momentum", "ema_momentum"), _Part),
+    **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"), _Length),
+    **dict.fromkeys(("ema_overwrite_frequency", "gradient_accumulation_steps"), _Count),
+    "weight_decay": TypeAdapter(Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]),
+    "baseline": TypeAdapter(Annotated[float, Field(strict=True, allow_inf_nan=False)]),
 }
 NOT_KEYWORDS = {"loss": ("tasks",), "dataset": ("task",)}  # for the checks here, not for the target
 
@@ -84,7 +100,7 @@ def allowed_signature(path: str, target: str, allowed: Sequence[str]) -> Signatu
     top = target.partition(".")[0]
     if top not in {place.partition(".")[0] for place in allowed}:
         raise CnnbenchError(
-            f"{path}._target_={target}: a config may only name keras, cnnbench and plugins",
+            f"{path}._target_={shown(target)}: a config may only name keras, cnnbench and plugins",
             f"if you trust that code: plugins=[{top}]",
         )
     try:
@@ -131,7 +147,7 @@ def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -
             )
         parameter = target.parameters.get(name)
         if parameter is not None:
-            _check_value(f"{path}.{name}", value, parameter)
+            _check_value(f"{path}.{name}", value, parameter, target, takes_object=name in given)
         elif not target.open:
             raise CnnbenchError(
                 f"{path}.{name}: {target.path} takes no {name}",
@@ -142,23 +158,45 @@ def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -
             raise CnnbenchError(f"{path} lacks {name}, which {target.path} needs", f"add +{path}.{name}=…")
 
 
-def _check_value(path: str, value: Any, parameter: Parameter) -> None:
-    if isinstance(value, Mapping) and "_target_" in value:
-        return  # an object by then; its own keywords are checked
+def _check_value(path: str, value: Any, parameter: Parameter, target: Signature, takes_object: bool) -> None:
+    if isinstance(value, Mapping) and "_target_" in value:  # an object by then; its own keywords are checked
+        plain = isinstance(parameter.default, bool | int | float | str) and not takes_object
+        if plain or parameter.annotation not in (UNKNOWN, Any):
+            raise CnnbenchError(f"{path} takes no object", "write a value, without _target_")
+        return
     if parameter.annotation is not UNKNOWN:
         if _converted(value, validated(TypeAdapter(parameter.annotation), value, path)):
             # The target gets what was typed: `off` is text, and as such true.
-            raise CnnbenchError(f"{path}={value} is of the wrong type", "write true, false, 3, 0.5 or 'text'")
+            raise CnnbenchError(
+                f"{path}={shown(value)} is of the wrong type", "write true, false, 3, 0.5 or 'text'"
+            )
         return
-    # Keras annotates nothing, but a default tells enough to refuse `beta_1=high`.
+    if target.path.startswith("keras."):
+        _check_keras_value(path, value, parameter, target)
+
+
+def _check_keras_value(path: str, value: Any, parameter: Parameter, target: Signature) -> None:
+    """Keras annotates nothing, and fails in the middle of a training; names and defaults tell."""
+    known = KERAS.get(path.rpartition(".")[2])
+    if known is not None:
+        if value is not None or parameter.default is not None:
+            validated(known, value, path)
+        return
     default = parameter.default
-    is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    if (is_number and isinstance(value, str)) or (
-        isinstance(default, bool) and not isinstance(value, bool | None)
-    ):
-        raise CnnbenchError(
-            f"{path}={value} is not a {'number' if is_number else 'boolean'}", f"its default is {default}"
-        )
+    if isinstance(default, bool):
+        wanted, fits = "boolean", isinstance(value, bool | None)
+    elif isinstance(default, int | float):
+        # `strides` of a layer may be a pair.
+        is_pair = isinstance(value, list) and value and target.path.startswith("keras.src.layers.")
+        wanted, fits = "number", all(_is_number(number) for number in (value if is_pair else [value]))
+    else:
+        return
+    if not fits:
+        raise CnnbenchError(f"{path}={shown(value)} is not a {wanted}", f"its default is {default}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _converted(value: Any, validated: Any) -> bool:
@@ -179,16 +217,15 @@ def validated(kind: Any, value: Any, path: str) -> Any:
         inside = [part for part in first["loc"] if isinstance(part, int) or part in _keys(value)]
         where = ".".join(str(part) for part in ([path] if path else []) + inside)
         if first["type"] == "missing":
-            raise CnnbenchError(f"{first['loc'][-1]} is missing from the config") from None
+            raise CnnbenchError(f"{'.'.join(map(str, first['loc']))} is missing from the config") from None
         if first["type"] == "extra_forbidden":
             name = str(first["loc"][-1])
             raise CnnbenchError(
                 f"there is no key {'.'.join(map(str, [*([path] if path else []), *first['loc']]))}",
                 nearest(name, _fields(kind, first["loc"])),
             ) from None
-        raise CnnbenchError(
-            f"{where}={first['input']}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-        ) from None
+        said = PYTHON.sub(lambda found: IN_YAML[found[1] or found[3]], first["msg"])
+        raise CnnbenchError(f"{where}={shown(first['input'])}: {said[:1].lower()}{said[1:]}") from None
 
 
 def _keys(value: Any) -> set[Any]:

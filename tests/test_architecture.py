@@ -17,13 +17,10 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-<<<<<<< HEAD
 EDGE = {"cnnbench.cli", "cnnbench.config", "cnnbench.overrides"}  # the only ones that know Hydra
-ENTRY = EDGE | {f"cnnbench.{name}" for name in ("__main__", "checking", "planning", "stored", "sweeping")}
-=======
-EDGE = {"cnnbench.cli", "cnnbench.config"}  # the only ones that know Hydra
-ENTRY = EDGE | {f"cnnbench.{name}" for name in ("__main__", "origins", "stored", "sweeping")}
->>>>>>> w_stats
+ENTRY = EDGE | {
+    f"cnnbench.{name}" for name in ("__main__", "checking", "origins", "planning", "stored", "sweeping")
+}
 ENTRY |= {module for module in MODULES if module.startswith("cnnbench.verbs")}
 HEAVY = {"keras", "tensorflow", "torch", "jax"}
 # What the leaves may import beside the standard library, numpy, `cnnbench.errors` and their own package.
@@ -35,7 +32,7 @@ LEAVES = {
         "cnnbench.diagnose",
         "cnnbench.feed",
     },  # to find the step that diverged
-    "datasets": {"pydantic", "sklearn", "PIL"},
+    "datasets": {"pydantic", "sklearn", "PIL", "cnnbench.memory"},
     "layers": {"pydantic", "keras"},
     "losses": {"pydantic", "keras"},
     "metrics": {"sklearn"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -329,3 +330,47 @@ def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
     plain = config.plain(config.compose(["model.dropout=1e-3"]))
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     assert yaml.safe_load((folder / "config.yaml").read_text()) == plain
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.filtres=[4]", "model..x=1"], "cannot read 'model..x=1'"),
+        (["+=4"], "there is no key"),
+        (["model=[null]"], "model has no option None"),
+        (["++loss.tasks=8"], "loss.tasks=8: input should be a valid list"),
+        (["++dataset.task=ranking"], "dataset.task=ranking"),
+        (["~callbacks.checkpoint.monitor"], "callbacks.checkpoint does not say what it monitors"),
+        (["seed=${nowhere}"], "seed: ${…} cannot be resolved: Interpolation key 'nowhere' not found"),
+        (["seed=${oc.env:NOWHERE}"], "seed: ${…} cannot be resolved"),
+        (["training.fine_tuning={}"], "training.fine_tuning.from_layer is missing"),
+        (["training.fine_tuning=3"], "training.fine_tuning=3: input should be a mapping"),
+        (["model.convolutions=1000000000"], "less than or equal to 100"),
+        (["model=wide_resnet", "model.depth=1000000000"], "less than or equal to 1000"),
+        (["model.dropout={_target_: keras.losses.Huber}"], "model.dropout takes no object"),
+        (["optimizer.beta_1={_target_: keras.losses.Huber}"], "optimizer.beta_1 takes no object"),
+        (["optimizer.beta_1=[0]"], "optimizer.beta_1=[0]: input should be a valid number"),
+        (["optimizer.beta_2=nan"], "optimizer.beta_2=nan: input should be"),
+        (["optimizer.beta_1=null"], "optimizer.beta_1=None: input should be a valid number"),
+        (["optimizer.clipnorm=abc"], "optimizer.clipnorm=abc: input should be a valid number"),
+        (["optimizer.clipnorm=-1"], "optimizer.clipnorm=-1: input should be greater than 0"),
+        (["optimizer.epsilon=[1]"], "optimizer.epsilon=[1] is not a number"),
+        (
+            ["callbacks.early_stopping.patience=null"],
+            "callbacks.early_stopping.patience=None is not a number",
+        ),
+        (["callbacks.early_stopping.patience=inf"], "callbacks.early_stopping.patience=inf is not a number"),
+        (["model.filters=4"], "model.filters=4: input should be a list"),
+    ],
+)
+def test_a_slip_is_named(overrides: list[str], message: str) -> None:
+    """Found by tests/test_properties.py."""
+    with pytest.raises(CnnbenchError, match=re.escape(message)) as caught:
+        spec_of("run_dir=x", *overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(CnnbenchError) as caught:
+        spec_of("run_dir=x", f"model.padding={'x' * 300}")
+    assert len(caught.value.message) < 200

@@ -533,3 +533,23 @@ def test_the_published_weights_of_mobilenet_give_the_features_of_the_application
 
     assert extractor.count_params() == 218_544
     np.testing.assert_allclose(outputs_of(extractor, x), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "keywords", "said"),
+    [
+        (cnn, {"kernel_regularizer": keras.losses.Huber()}, "model.kernel_regularizer=.* is no regularizer"),
+        (mlp, {"kernel_regularizer": keras.layers.Dense(3)}, "model.kernel_regularizer=.* is no regularizer"),
+        (mlp, {"embedding": 3}, "model.embedding=3 is no layer"),
+        (mlp, {"embedding": "relu"}, "model.embedding=relu is no layer"),
+    ],
+)
+def test_an_object_of_another_kind_is_refused(family, keywords, said):
+    with pytest.raises(CnnbenchError, match=said):
+        family((8, 8, 1), 3, **keywords)
+
+
+def test_a_regularizer_may_be_a_name_or_an_object():
+    for regularizer in ("l2", keras.regularizers.L2(0.01)):
+        model = mlp((8,), 1, kernel_regularizer=regularizer)
+        assert isinstance(model.get_layer("dense_1").kernel_regularizer, keras.regularizers.L2)

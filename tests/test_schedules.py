@@ -18,6 +18,7 @@ def values(schedule: keras.optimizers.schedules.LearningRateSchedule, upto: int)
 
 def test_constant_is_a_plain_number_that_callbacks_may_change() -> None:
     assert schedules.constant(0.01) == 0.01
+    assert isinstance(schedules.constant(1), float)  # Keras refuses a whole number
     assert float(keras.optimizers.SGD(schedules.constant(0.01)).learning_rate) == pytest.approx(0.01)
 
 

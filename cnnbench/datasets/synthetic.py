@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cnnbench.datasets.core import Dataset, Split
 from cnnbench.errors import CnnbenchError
+from cnnbench.memory import require
 
 CELLS = 4  # a class is a pattern of 4 × 4 cells, coarse enough to survive the noise
 BLOCK_VALUES = 2**22  # pixel values made at once: bounds the memory of the float intermediates
@@ -39,8 +40,9 @@ def synthetic(
         x ``(n, size, size, channels)`` uint8, y ``(n,)`` int64.
 
     Raises:
-        CnnbenchError: too few examples for a test split with every class.
+        CnnbenchError: too few examples for a test split with every class, or too many for the memory.
     """
+    require(examples * size**2 * channels, f"dataset.examples={examples}", "use fewer, or smaller ones")
     tests = examples // 5
     if tests < classes:
         raise CnnbenchError(

@@ -19,6 +19,7 @@ from cnnbench.models.parts import (
     needs_bias,
     normalize_and_activate,
     require_images,
+    require_kind,
 )
 
 Positive = Annotated[int, Field(ge=1)]
@@ -29,7 +30,7 @@ def cnn(
     input_shape: Sequence[int],
     outputs: int,
     filters: Annotated[Sequence[Positive], Field(min_length=1)] = (32, 64),
-    convolutions: Positive = 1,
+    convolutions: Annotated[int, Field(ge=1, le=100)] = 1,
     kernel_size: Positive = 3,
     strides: Positive = 1,
     padding: Literal["same", "valid"] = "same",
@@ -67,6 +68,7 @@ def cnn(
         CnnbenchError: the data are not images, or the stages shrink them to nothing.
     """
     require_images("cnn", input_shape)
+    require_kind("model.kernel_regularizer", keras.regularizers.get(kernel_regularizer), keras.Regularizer)
     inputs, x = inputs_and_scaling(input_shape, normalization)
     for stage, width in enumerate(filters, start=1):
         for index in range(1, convolutions + 1):

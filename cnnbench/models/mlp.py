@@ -9,7 +9,14 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from cnnbench.models.parts import BatchNormalization, Normalization, dense_stack, flatten, inputs_and_scaling
+from cnnbench.models.parts import (
+    BatchNormalization,
+    Normalization,
+    dense_stack,
+    flatten,
+    inputs_and_scaling,
+    require_kind,
+)
 
 
 def mlp(
@@ -36,6 +43,8 @@ def mlp(
         embedding: a layer between the scaled inputs and the first hidden layer, such as `PeriodicEmbedding`.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`), or `after_flatten`.
     """
+    require_kind("model.kernel_regularizer", keras.regularizers.get(kernel_regularizer), keras.Regularizer)
+    require_kind("model.embedding", embedding, layers.Layer)
     inputs, x = inputs_and_scaling(input_shape, normalization)
     if len(input_shape) > 1:
         x = flatten(x, normalization)

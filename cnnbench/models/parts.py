@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, shown
 
 Normalization = bool | Literal["after_flatten"]
 BatchNormalization = bool | Literal["after_activation"]
@@ -20,6 +20,18 @@ def require_images(model: str, input_shape: Sequence[int]) -> None:
         raise CnnbenchError(
             f"model={model} needs images, but this data set has examples of shape {tuple(input_shape)}",
             "use model=mlp",
+        )
+
+
+def require_kind(key: str, value: Any, kind: type) -> None:
+    """Refuse an object of another kind than `key` takes, before Keras fails in the middle of a training.
+
+    Raises:
+        CnnbenchError: `value` is neither None nor of this kind.
+    """
+    if not isinstance(value, kind | None):
+        raise CnnbenchError(
+            f"{key}={shown(value)} is no {kind.__name__.lower()}", "null, or an object: {_target_: …}"
         )
 
 

@@ -19,7 +19,7 @@ STAGES = 3
 def resnet(
     input_shape: Sequence[int],
     outputs: int,
-    depth: Annotated[int, Field(ge=8)] = 20,
+    depth: Annotated[int, Field(ge=8, le=1202)] = 20,
     width: Positive = 16,
     shortcut: Literal["identity", "projection"] = "identity",
     stem_strides: Positive = 1,
@@ -66,7 +66,7 @@ def resnet(
 def wide_resnet(
     input_shape: Sequence[int],
     outputs: int,
-    depth: Annotated[int, Field(ge=10)] = 16,
+    depth: Annotated[int, Field(ge=10, le=1000)] = 16,
     width: Positive = 4,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     stem_strides: Positive = 1,
