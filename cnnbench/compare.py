@@ -12,7 +12,8 @@ from cnnbench.differing import dataset_names, differing_keys, flatten, readable,
 from cnnbench.errors import CnnbenchError
 from cnnbench.metrics import larger_is_better
 from cnnbench.records import Record, read_records
-from cnnbench.results import DONE, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import DONE
 from cnnbench.significance import Verdict, half_width, judge
 
 NOT_COMPARED = ("name", "seed", "run_dir", "data_dir", "expected")

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from cnnbench.errors import CnnbenchError, PrunedRunError
-from cnnbench.results import FAILED, INTERRUPTED, PRUNED, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import FAILED, INTERRUPTED, PRUNED
 from cnnbench.spec import Observer, RunSpec
 
 log = logging.getLogger("cnnbench")

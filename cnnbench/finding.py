@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.results import CONFIG, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import CONFIG
 
 
 def find_runs(places: Sequence[Path]) -> list[RunFolder]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from cnnbench.alike import AlikeFiles
 from cnnbench.errors import CnnbenchError
-from cnnbench.results import DONE, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import DONE
 
 DAMAGED = "damaged"
 # The columns of cost, and where `metrics.json` has them.

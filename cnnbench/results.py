@@ -14,37 +14,25 @@ import numpy as np
 import yaml
 
 from cnnbench.bad_step import BadStepFiles
-from cnnbench.datasets.locking import hold, is_held
+from cnnbench.datasets.locking import hold
 from cnnbench.errors import CnnbenchError, FolderRefusedError
 from cnnbench.files import (
     atomic,
-    damaged_file,
     now,
     plain,
-    read_arrays,
-    read_json,
-    read_yaml,
     save_whole,
     sha256,
     unwritable,
     write_json,
 )
-from cnnbench.history import History
 from cnnbench.last import LastStates, Stored
 from cnnbench.logs import logging_to
-
-DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
-CONFIG = "config.yaml"  # a folder with this file holds a run
-REPORT = "report.html"
-UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", "cnnbench.log")
-RUNNING, UNFINISHED = "running", "unfinished"
+from cnnbench.run_files import CONFIG, UNTRAINED, RunFiles
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunFolder(RunFiles):
     """One run's files, for writing and for reading."""
-
-    path: Path
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -125,14 +113,6 @@ class RunFolder:
 
     def append_history(self, entry: Mapping[str, float]) -> None:
         self._history.append(plain(entry))
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        return self._history.read()
-
-    @property
-    def _history(self) -> History:
-        return History(self.path / "history.jsonl", self.path / "history.csv")
 
     def write_best(self, save: Callable[[Path], object], info: Mapping[str, Any]) -> None:
         """Replace the best checkpoint.
@@ -222,84 +202,3 @@ class RunFolder:
     def logging(self) -> AbstractContextManager[None]:
         """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
         return logging_to(self.path / "cnnbench.log")
-
-    # -- reading -------------------------------------------------------------------------------
-
-    @property
-    def has_run(self) -> bool:
-        """Whether a run has begun here, or was recorded as one that could not."""
-        return any((self.path / name).is_file() for name in (CONFIG, "metrics.json"))
-
-    @property
-    def best_model(self) -> Path:
-        return self.path / "best.keras"
-
-    @property
-    def report(self) -> Path:
-        return self.path / REPORT
-
-    @property
-    def figures(self) -> dict[str, Path]:
-        """The pictures, by name."""
-        return {path.stem: path for path in sorted((self.path / "figures").glob("*.png"))}
-
-    @property
-    def events(self) -> Path:
-        """Where TensorBoard looks for curves."""
-        return self.path / "tensorboard"
-
-    @property
-    def tracked(self) -> Path:
-        """What MLflow calls this run."""
-        return self.path / "mlflow.json"
-
-    def export_path(self, name: str) -> Path:
-        return self.path / "exports" / name
-
-    @property
-    def overrides(self) -> list[str]:
-        """What the user typed; empty where that was not written down."""
-        path = self.path / "overrides.yaml"
-        loaded = read_yaml(path) if path.is_file() else None
-        return [str(text) for text in loaded or []]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self.config_by(read_yaml)
-
-    def config_by(self, read: Callable[[Path], Any]) -> dict[str, Any]:
-        """The config, by a reader of YAML, e.g. of `alike`."""
-        path = self.path / CONFIG
-        loaded = read(path)
-        if not isinstance(loaded, dict):
-            raise damaged_file(path, "it holds no mapping")
-        return loaded
-
-    @property
-    def predictions(self) -> dict[str, np.ndarray]:
-        """`y_true` and `outputs` of the test split; empty where there are none."""
-        return read_arrays(self.path / "predictions.npz")
-
-    @property
-    def best(self) -> dict[str, Any]:
-        return read_json(self.path / "best.json")
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        return read_json(self.path / "metrics.json")
-
-    @property
-    def failure(self) -> dict[str, Any]:
-        return read_json(self.path / "failure.json")
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        return read_json(self.path / "environment.json")
-
-    @property
-    def status(self) -> str:
-        """`done`, `failed`, `interrupted`, `pruned`, `running`, or `unfinished`: killed without a word."""
-        status = self.metrics.get("status", FAILED if self.failure else None)
-        if status is None:
-            status = RUNNING if is_held(self.path / "cnnbench.log") else UNFINISHED
-        return str(status)

@@ -18,7 +18,8 @@ from cnnbench.files import now
 from cnnbench.history import standing_still
 from cnnbench.memory import shortage_explained, weights_that_fit
 from cnnbench.page.of_run import run_page
-from cnnbench.results import DONE, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import DONE
 from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, Observers, RunResult, RunSpec, Summary
 from cnnbench.startup import import_tensorflow

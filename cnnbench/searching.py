@@ -15,7 +15,7 @@ from cnnbench import metrics
 from cnnbench.errors import CnnbenchError, PrunedRunError, nearest
 from cnnbench.grids import override
 from cnnbench.plans import Parameter, Search
-from cnnbench.results import DONE, FAILED, PRUNED
+from cnnbench.run_files import DONE, FAILED, PRUNED
 from cnnbench.spec import Observer, Summary
 from cnnbench.sweeps import Job, Sweep
 

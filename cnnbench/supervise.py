@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from cnnbench.launchers.settings import Launcher
-from cnnbench.results import FAILED, UNFINISHED
+from cnnbench.run_files import FAILED, UNFINISHED
 from cnnbench.signals import SIGNALS, InterruptedRunError
 from cnnbench.sweeps import WAITING, Sweep
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from cnnbench.errors import CnnbenchError
 from cnnbench.files import damaged_file, now, read_json, write_json
-from cnnbench.results import DONE, PRUNED, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import DONE, PRUNED
 
 WAITING = "waiting"
 

@@ -9,7 +9,8 @@ import numpy as np
 from cnnbench.datasets.core import Dataset
 from cnnbench.datasets.splits import with_validation
 from cnnbench.errors import CnnbenchError
-from cnnbench.results import DONE, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import DONE
 from cnnbench.spec import RunSpec
 from cnnbench.startup import import_tensorflow
 

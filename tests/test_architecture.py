@@ -169,7 +169,8 @@ def test_only_the_entry_point_exits() -> None:
 def test_only_results_knows_the_file_names_of_a_run_folder() -> None:
     """As paths; a message may mention one."""
     name = re.compile(r"[\w-]+\.(json|jsonl|csv|yaml|keras|npz|log|html)")
-    known = {text for text in strings("cnnbench.results") if name.fullmatch(text)}
+    places = {"cnnbench.results", "cnnbench.run_files"}
+    known = {text for module in places for text in strings(module) if name.fullmatch(text)}
     assert {
         "metrics.json",
         "best.keras",
@@ -178,7 +179,7 @@ def test_only_results_knows_the_file_names_of_a_run_folder() -> None:
         "config.yaml",
         "cnnbench.log",
     } <= known
-    for module in set(MODULES) - {"cnnbench.results"}:
+    for module in set(MODULES) - places:
         paths = {text for text in strings(module) if " " not in text}
         assert not {path for path in paths if path.rpartition("/")[2] in known}, module
 

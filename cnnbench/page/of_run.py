@@ -16,7 +16,8 @@ from cnnbench.page.costs import COSTS
 from cnnbench.page.render import data_uri, render
 from cnnbench.records import Record
 from cnnbench.report import duration, fixed, number
-from cnnbench.results import DONE, RunFolder
+from cnnbench.results import RunFolder
+from cnnbench.run_files import DONE
 
 # In the order of the page; the learning curves are drawn there by its script.
 PICTURES = {

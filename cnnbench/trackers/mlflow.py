@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnbench.files import read_json, write_json
-from cnnbench.results import DONE, INTERRUPTED
+from cnnbench.run_files import DONE, INTERRUPTED
 from cnnbench.trackers.core import Tracked, Tracker, milliseconds
 
 # MLflow's own settings where the user has none: it would try a server that is down for minutes.

@@ -101,8 +101,9 @@ def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> in
     from cnnbench.compare import compare
     from cnnbench.finding import find_runs
     from cnnbench.page.of_run import run_page
-    from cnnbench.results import DONE as RUN_DONE
-    from cnnbench.results import REPORT, RunFolder
+    from cnnbench.results import RunFolder
+    from cnnbench.run_files import DONE as RUN_DONE
+    from cnnbench.run_files import REPORT
     from cnnbench.trust import refuse_links
 
     parser.add_argument("place", type=Path, help="a run folder, or a folder with runs below it")
@@ -165,8 +166,9 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
 
 
 def _resume_run(place: Path, trusted: bool) -> int:
-    from cnnbench.results import DONE as RUN_DONE
-    from cnnbench.results import RUNNING, RunFolder
+    from cnnbench.results import RunFolder
+    from cnnbench.run_files import DONE as RUN_DONE
+    from cnnbench.run_files import RUNNING
     from cnnbench.stored import stored_spec
     from cnnbench.terminal import train
 
