@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.errors import CnnbenchError, FolderRefusedError, nearest
+from cnnbench.errors import CnnbenchError, FolderRefusedError, first_line, nearest
 from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, resumable, stderr, stdout
 from cnnbench.verbs import VERBS
 
@@ -45,7 +45,7 @@ def main() -> int:
     except Exception as error:
         if WANTS_TRACEBACK:
             raise
-        stderr().print(f"failed: {error or type(error).__name__}", markup=False, style="red")
+        stderr().print(f"failed: {first_line(error)}", markup=False, style="red")
         stderr().print(
             "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
         )
@@ -173,7 +173,7 @@ def run_job(cfg: Any) -> float | None:
     except CnnbenchError as error:
         explain(error)
     except Exception as error:  # noqa: BLE001  the run has recorded it; the others go on
-        stderr().print(f"failed: {error}", markup=False, style="red")
+        stderr().print(f"failed: {first_line(error)}", markup=False, style="red")
     return None
 
 

@@ -29,6 +29,11 @@ class FolderRefusedError(CnnbenchError):
     """A run did not get its folder, so what is in there belongs to somebody else."""
 
 
+def first_line(error: BaseException) -> str:
+    """What it says, in one line; its type where it says nothing. The rest is for the log."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names what was probably meant, and what there is."""
     names = sorted(known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from cnnbench.logs import logging_to
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 CONFIG = "config.yaml"  # a folder with this file holds a run
-RUNNING, UNFINISHED = "running", "unfinished"
+RUNNING, UNFINISHED, DAMAGED = "running", "unfinished", "damaged"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class RunFolder:
         """Take back what says that the run has ended, and what was half written when it did."""
         for name in ("failure.json", "metrics.json"):
             (self.path / name).unlink(missing_ok=True)
+        for name in ("environment.json", "best.json"):  # cut short by a power failure: made anew
+            with suppress(CnnbenchError):
+                self._read_json(name)
+                continue
+            (self.path / name).unlink()
         for leftover in self.path.glob(".*.tmp*"):
             leftover.unlink()
 
@@ -275,8 +280,11 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """`done`, `failed`, `interrupted`, `running`, or `unfinished`: killed without a word."""
-        status = self.metrics.get("status", FAILED if self.failure else None)
+        """`done`, `failed`, `interrupted`, `running`, `unfinished` (killed without a word) or `damaged`."""
+        try:
+            status = self.metrics.get("status", FAILED if self.failure else None)
+        except CnnbenchError:  # one such run must not hide the others
+            return DAMAGED
         if status is None:
             status = RUNNING if is_held(self.path / "cnnbench.log") else UNFINISHED
         return str(status)

@@ -17,7 +17,7 @@ from cnnbench.building import build, check_task, loss, mixes, optimizer
 from cnnbench.datasets.reading import unwrapped
 from cnnbench.datasets.remarks import remarks
 from cnnbench.datasets.splits import class_weights, leaks, with_validation
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
 from cnnbench.memory import shortage_explained, weights_that_fit
@@ -260,8 +260,7 @@ class Phases:
 
 def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: BaseException) -> NoReturn:
     status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
-    cause = str(error) or type(error).__name__
-    log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
+    log.error("%s during %s: %s", status, phases.current, error, exc_info=error)
     try:
         folder.write_end(
             spec.name,
@@ -270,7 +269,7 @@ def _record_failure(spec: RunSpec, folder: RunFolder, phases: Phases, error: Bas
                 "status": status,
                 "stage": phases.current,
                 "type": type(error).__name__,
-                "cause": cause.splitlines()[0],
+                "cause": first_line(error),
                 "traceback": traceback.format_exception(error),
                 "diagnosis": getattr(error, "diagnosis", None),
                 "last_metrics": folder.history[-1] if folder.history else {},

@@ -353,6 +353,7 @@ def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
         (["optimizer.beta_2=nan"], "optimizer.beta_2=nan: input should be"),
         (["optimizer.beta_1=null"], "optimizer.beta_1=None: input should be a valid number"),
         (["optimizer.clipnorm=abc"], "optimizer.clipnorm=abc: input should be a valid number"),
+        (["optimizer.clipnorm={_target_: keras.losses.Huber}"], "optimizer.clipnorm takes no object"),
         (["optimizer.clipnorm=-1"], "optimizer.clipnorm=-1: input should be greater than 0"),
         (["optimizer.epsilon=[1]"], "optimizer.epsilon=[1] is not a number"),
         (
