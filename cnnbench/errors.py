@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONGEST_VALUE = 120  # characters
+LONGEST_VALUE = 160  # characters
 
 
 class CnnbenchError(Exception):

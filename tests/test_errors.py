@@ -24,4 +24,4 @@ def test_a_value_in_a_message_is_one_short_line() -> None:
     assert shown("") == "''"
     assert shown("a\nb") == "a b"
     assert shown(["x", 1]) == "['x', 1]"
-    assert len(shown("x" * 1000)) == 120
+    assert len(shown("x" * 1000)) == 160
