@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.errors import CnnbenchError, FolderRefusedError, PrunedRunError, nearest
+from cnnbench.errors import CnnbenchError, FolderRefusedError, PrunedRunError, first_line, nearest
 from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, resumable, stderr, stdout
 from cnnbench.verbs import VERBS
 
@@ -49,7 +49,7 @@ def main() -> int:
     except Exception as error:
         if WANTS_TRACEBACK:
             raise
-        stderr().print(f"failed: {error or type(error).__name__}", markup=False, style="red")
+        stderr().print(f"failed: {first_line(error)}", markup=False, style="red")
         stderr().print(
             "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
         )
@@ -175,7 +175,7 @@ def _run_job(sweep: Sweep, number: int) -> None:
     except PrunedRunError as error:
         stdout().print(f"stopped early: {error}", markup=False, highlight=False)
     except Exception as error:  # noqa: BLE001  the run has recorded it; the others go on
-        stderr().print(f"failed: {error}", markup=False, style="red")
+        stderr().print(f"failed: {first_line(error)}", markup=False, style="red")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from cnnbench.errors import CnnbenchError, PrunedRunError
+from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
 from cnnbench.results import RunFolder
 from cnnbench.run_files import FAILED, INTERRUPTED, PRUNED
 from cnnbench.spec import Observer, RunSpec
@@ -42,8 +42,7 @@ def record_failure(
     if isinstance(error, PrunedRunError):
         status = PRUNED
         folder.clear_states()  # nobody goes on with it
-    cause = str(error) or type(error).__name__
-    log.error("%s during %s: %s", status, phases.current, cause, exc_info=error)
+    log.error("%s during %s: %s", status, phases.current, error, exc_info=error)
     try:
         folder.write_end(
             spec.name,
@@ -52,7 +51,7 @@ def record_failure(
                 "status": status,
                 "stage": phases.current,
                 "type": type(error).__name__,
-                "cause": cause.splitlines()[0],
+                "cause": first_line(error),
                 "traceback": traceback.format_exception(error),
                 "diagnosis": getattr(error, "diagnosis", None),
                 "last_metrics": folder.history[-1] if folder.history else {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONGEST_VALUE = 120  # characters
+LONGEST_VALUE = 160  # characters
 
 
 class CnnbenchError(Exception):
@@ -31,6 +31,11 @@ class FolderRefusedError(CnnbenchError):
 
 class PrunedRunError(Exception):
     """A search has stopped this run early: others were better at the same epoch."""
+
+
+def first_line(error: BaseException) -> str:
+    """What it says, in one line; its type where it says nothing. The rest is for the log."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.options import CONF_DIR, options, refuse_paths
 
 # The last three are what Hydra says to `model=null`, `model=[null]` and `+=4`.
@@ -114,7 +114,7 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
             _diagnose(override, parsed, config_dir)
         # Not one of the usual slips: their own first line, never the advice to add a +.
         lines = [line for line in str(error).strip().splitlines() if "config use +" not in line]
-        raise CnnbenchError(" ".join(lines[:2]) if lines else type(error).__name__) from error
+        raise CnnbenchError(shown(" ".join(lines[:2])) if lines else type(error).__name__) from error
 
 
 def _parsed(text: str) -> Override:
@@ -122,10 +122,11 @@ def _parsed(text: str) -> Override:
         override = OverridesParser.create().parse_override(text)
     except HYDRA_ERRORS as error:
         raise CnnbenchError(
-            f"cannot read {text!r}", "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'"
+            f"cannot read {shown(text)!r}",
+            "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'",
         ) from error
     if not override.key_or_group:
-        raise CnnbenchError(f"cannot read {text!r}: there is no key", "write key=value")
+        raise CnnbenchError(f"cannot read {shown(text)!r}: there is no key", "write key=value")
     return override
 
 
@@ -136,7 +137,7 @@ def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str
     if key in groups:
         _diagnose_group(key, override, groups[key])
     if override.is_sweep_override():
-        raise CnnbenchError(f"{text} has several values", "add -m to run one after another")
+        raise CnnbenchError(f"{shown(text)} has several values", "add -m to run one after another")
     if override.is_delete() or key in groups:
         return
     config = _config_of_groups(overrides, groups)
@@ -144,7 +145,9 @@ def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str
     node = OmegaConf.select(config, parent) if parent else config
     if override.is_add():
         if isinstance(node, DictConfig) and name in node:
-            raise CnnbenchError(f"{text}: {key} exists already", f"change it: {text.lstrip('+')}")
+            raise CnnbenchError(
+                f"{shown(text)}: {key} exists already", f"change it: {shown(text.lstrip('+'))}"
+            )
         return
     if not isinstance(node, DictConfig):
         top = [str(k) for k in config if k != "hydra"]

@@ -10,9 +10,8 @@ from typing import Any
 from cnnbench.alike import AlikeFiles
 from cnnbench.errors import CnnbenchError
 from cnnbench.results import RunFolder
-from cnnbench.run_files import DONE
+from cnnbench.run_files import DAMAGED, DONE
 
-DAMAGED = "damaged"
 # The columns of cost, and where `metrics.json` has them.
 COSTS = {
     "parameters": ("parameters",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,11 @@ class RunFolder(RunFiles):
         """Take back what says that the run has ended, and what was half written when it did."""
         for name in ("failure.json", "metrics.json"):
             (self.path / name).unlink(missing_ok=True)
+        for name in ("environment.json", "best.json"):  # cut short by a power failure: made anew
+            with suppress(CnnbenchError):
+                self._read_json(name)
+                continue
+            (self.path / name).unlink()
         for leftover in self.path.glob(".*.tmp*"):
             leftover.unlink()
 

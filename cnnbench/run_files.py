@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench.datasets.locking import is_held
+from cnnbench.errors import CnnbenchError
 from cnnbench.files import damaged_file, read_arrays, read_json, read_yaml
 from cnnbench.history import History
 
@@ -17,7 +18,7 @@ DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
 REPORT = "report.html"
 UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", "cnnbench.log")
-RUNNING, UNFINISHED = "running", "unfinished"
+RUNNING, UNFINISHED, DAMAGED = "running", "unfinished", "damaged"
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,15 @@ class RunFiles:
 
     @property
     def status(self) -> str:
-        """`done`, `failed`, `interrupted`, `pruned`, `running`, or `unfinished`: killed without a word."""
-        status = self.metrics.get("status", FAILED if self.failure else None)
+        """What became of the run.
+
+        `done`, `failed`, `interrupted`, `pruned`, `running`, `unfinished` (killed without a word) or
+        `damaged`.
+        """
+        try:
+            status = self.metrics.get("status", FAILED if self.failure else None)
+        except CnnbenchError:  # one such run must not hide the others
+            return DAMAGED
         if status is None:
             status = RUNNING if is_held(self.path / "cnnbench.log") else UNFINISHED
         return str(status)

@@ -15,7 +15,8 @@ from cnnbench.differing import flatten
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.files import load_yaml
 from cnnbench.metrics import larger_is_better
-from cnnbench.records import COSTS, DAMAGED, Record
+from cnnbench.records import COSTS, Record
+from cnnbench.run_files import DAMAGED
 
 
 def select(records: Sequence[Record], filters: Sequence[str]) -> list[Record]:

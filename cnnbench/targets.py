@@ -160,7 +160,8 @@ def _check_keywords(path: str, keywords: Mapping[str, Any], target: Signature) -
 
 def _check_value(path: str, value: Any, parameter: Parameter, target: Signature, takes_object: bool) -> None:
     if isinstance(value, Mapping) and "_target_" in value:  # an object by then; its own keywords are checked
-        plain = isinstance(parameter.default, bool | int | float | str) and not takes_object
+        known = target.path.startswith("keras.") and path.rpartition(".")[2] in KERAS
+        plain = known or (isinstance(parameter.default, bool | int | float | str) and not takes_object)
         if plain or parameter.annotation not in (UNKNOWN, Any):
             raise CnnbenchError(f"{path} takes no object", "write a value, without _target_")
         return

@@ -25,9 +25,10 @@ from cnnbench.page.groups import (
 )
 from cnnbench.page.render import render
 from cnnbench.page.tables import Cell, Column, Row, Table
-from cnnbench.records import DAMAGED, Record
+from cnnbench.records import Record
 from cnnbench.report import count, duration, fixed
 from cnnbench.results import RunFolder
+from cnnbench.run_files import DAMAGED
 from cnnbench.tables import MOST_COLUMNS, verdict
 
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")

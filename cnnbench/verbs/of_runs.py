@@ -22,7 +22,8 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     from cnnbench.compare import compare_records
     from cnnbench.comparison_files import as_csv, as_json
     from cnnbench.finding import find_runs
-    from cnnbench.records import COSTS, DAMAGED, read_records
+    from cnnbench.records import COSTS, read_records
+    from cnnbench.run_files import DAMAGED
     from cnnbench.selecting import order, select
     from cnnbench.tables import MOST_ROWS
 
