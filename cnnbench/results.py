@@ -77,7 +77,7 @@ class RunFolder(RunFiles):
             (self.path / name).unlink(missing_ok=True)
         for name in ("environment.json", "best.json"):  # cut short by a power failure: made anew
             with suppress(CnnbenchError):
-                self._read_json(name)
+                read_json(self.path / name)
                 continue
             (self.path / name).unlink()
         for leftover in self.path.glob(".*.tmp*"):
