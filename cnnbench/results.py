@@ -20,6 +20,7 @@ from cnnbench.files import (
     atomic,
     now,
     plain,
+    read_json,
     save_whole,
     sha256,
     unwritable,
