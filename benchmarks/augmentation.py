@@ -24,13 +24,13 @@ import yaml
 
 from cnnbench import engine
 from cnnbench.augmentation import Augmentation, augmentation
-from cnnbench.config import CONF_DIR
 from cnnbench.datasets.cifar import cifar10
 from cnnbench.datasets.core import Dataset, Split
 from cnnbench.datasets.synthetic import synthetic
 from cnnbench.feed import Feed
 from cnnbench.losses import MixedAccuracy, SmoothedCrossentropy
 from cnnbench.models.cnn import cnn
+from cnnbench.options import CONF_DIR
 
 BATCH = 64
 

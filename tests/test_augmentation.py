@@ -17,9 +17,9 @@ from scipy.ndimage import affine_transform
 from cnnbench.augmentation import Augmentation, augmentation, blending
 from cnnbench.augmentation.draws import NAMES, Draws
 from cnnbench.augmentation.pixels import OUTSIDE, Pixels, ways
-from cnnbench.config import CONF_DIR
 from cnnbench.errors import CnnbenchError
 from cnnbench.losses import MixedAccuracy, SmoothedCrossentropy
+from cnnbench.options import CONF_DIR
 from cnnbench.signatures import signature
 
 OPTIONS = sorted(path.stem for path in (CONF_DIR / "augmentation").glob("*.yaml"))

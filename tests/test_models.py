@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from cnnbench import engine
-from cnnbench.config import CONF_DIR
 from cnnbench.datasets import downloads, files
 from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
@@ -25,6 +24,7 @@ from cnnbench.models.mlp import mlp
 from cnnbench.models.resnet import resnet, wide_resnet
 from cnnbench.models.transfer import backbone_end, split_at_features, transfer, unfreeze
 from cnnbench.models.vgg import vgg
+from cnnbench.options import CONF_DIR
 
 QUARTER = {"alpha": 0.25}
 FAMILIES = {
