@@ -85,7 +85,7 @@ def _plugins(jobs: Sequence[Job], search: Mapping[str, Any] | None) -> list[str]
 
 
 def _run(sweep: Sweep, copy: Path | None) -> int:
-    from cnnbench.compare import compare
+    from cnnbench.comparison.compare import compare
     from cnnbench.finding import find_runs
     from cnnbench.supervise import supervise
     from cnnbench.verbs.of_runs import show_comparison

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.alike import AlikeFiles
+from cnnbench.comparison.alike import AlikeFiles
 from cnnbench.errors import CnnbenchError
 from cnnbench.files import read_yaml
 

@@ -125,7 +125,18 @@ def test_every_leaf_exists() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("cli", "verbs", "config", "checks", "signatures", "spec", "report", "results", "compare", "run"),
+        *(
+            "cli",
+            "verbs",
+            "config",
+            "checks",
+            "signatures",
+            "spec",
+            "report",
+            "results",
+            "comparison.compare",
+            "run",
+        ),
         *(name.removeprefix("cnnbench.") for name in MODULES if name.startswith("cnnbench.datasets")),
     ],
 )

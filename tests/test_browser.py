@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from page_runs import write_failed, write_run, write_sweep
 
-from cnnbench.compare import compare
+from cnnbench.comparison.compare import compare
 from cnnbench.finding import find_runs
 from cnnbench.page.of_comparison import comparison_page
 from cnnbench.page.of_run import run_page

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cnnbench import tables
-from cnnbench.compare import Comparison, Group, compare
+from cnnbench.comparison import tables
+from cnnbench.comparison.compare import Comparison, Group, compare
 from cnnbench.results import RunFolder
 
 CNN = {"_target_": "cnnbench.models.cnn.cnn", "filters": [32, 64], "dropout": 0.0}

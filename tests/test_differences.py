@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnbench.differences import Flips, difference, errors, flips
+from cnnbench.comparison.differences import Flips, difference, errors, flips
+from cnnbench.comparison.significance import half_width
 from cnnbench.errors import CnnbenchError
 from cnnbench.results import RunFolder
-from cnnbench.significance import half_width
 
 Cli = Callable[..., Any]
 

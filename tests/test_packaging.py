@@ -130,7 +130,7 @@ def test_an_installed_wheel_finds_its_config_from_any_folder(typed: str, install
 
 
 def test_the_config_folder_of_an_installed_wheel_is_inside_the_package(installed: Path) -> None:
-    code = "import cnnbench.config as c; print(c.__file__, c.CONF_DIR, sep='\\n')"
+    code = "import cnnbench.options as o; print(o.__file__, o.CONF_DIR, sep='\\n')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd="/",
@@ -140,7 +140,7 @@ def test_the_config_folder_of_an_installed_wheel_is_inside_the_package(installed
         check=True,
     )
     assert done.stdout.splitlines() == [
-        str(installed / "cnnbench" / "config.py"),
+        str(installed / "cnnbench" / "options.py"),
         str(installed / "cnnbench" / "conf"),
     ]
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from page_runs import write_failed, write_run, write_sweep
 from PIL import Image
 
-from cnnbench.compare import compare
+from cnnbench.comparison.compare import compare
 from cnnbench.finding import find_runs
 from cnnbench.page.charts import MOST_POINTS, pareto_front, run_history
 from cnnbench.page.of_comparison import comparison_page

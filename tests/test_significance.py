@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnbench import pairs, tukey
-from cnnbench.significance import Sample, Verdict, half_width, judge
+from cnnbench.comparison import pairs, tukey
+from cnnbench.comparison.significance import Sample, Verdict, half_width, judge
 
 SIMULATIONS = 1000
 LOW, HIGH = stats.binom.interval(0.95, SIMULATIONS, 0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cnnbench.compare import Group
+from cnnbench.comparison.compare import Group
 from cnnbench.page.charts import Curve, Point, colour
 from cnnbench.page.costs import COSTS
 from cnnbench.report import fixed

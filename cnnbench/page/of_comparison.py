@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 import yaml
 
-from cnnbench.compare import Comparison, Group, Ranking
+from cnnbench.comparison.compare import Comparison, Group, Ranking
+from cnnbench.comparison.records import Record
+from cnnbench.comparison.tables import MOST_COLUMNS, verdict
 from cnnbench.metrics import larger_is_better
 from cnnbench.page.charts import SHOWN, colour, learning_curves, quality_against_cost
 from cnnbench.page.costs import COSTS
@@ -25,11 +27,9 @@ from cnnbench.page.groups import (
 )
 from cnnbench.page.render import render
 from cnnbench.page.tables import Cell, Column, Row, Table
-from cnnbench.records import Record
 from cnnbench.report import count, duration, fixed
 from cnnbench.results import RunFolder
 from cnnbench.run_files import DAMAGED
-from cnnbench.tables import MOST_COLUMNS, verdict
 
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
+from cnnbench.comparison.records import Record
 from cnnbench.metrics import TRAINED
 from cnnbench.page.charts import run_history
 from cnnbench.page.costs import COSTS
 from cnnbench.page.render import data_uri, render
-from cnnbench.records import Record
 from cnnbench.report import duration, fixed, number
 from cnnbench.results import RunFolder
 from cnnbench.run_files import DONE

@@ -13,19 +13,19 @@ from cnnbench.files import write_text
 from cnnbench.report import DONE, resumable, stdout, write_lines
 
 if TYPE_CHECKING:
-    from cnnbench.compare import Comparison
+    from cnnbench.comparison.compare import Comparison
     from cnnbench.results import RunFolder
 
 
 def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Rank runs: mean ± deviation over seeds, which differences are real, and what they cost."""
-    from cnnbench.compare import compare_records
-    from cnnbench.comparison_files import as_csv, as_json
+    from cnnbench.comparison.compare import compare_records
+    from cnnbench.comparison.files import as_csv, as_json
+    from cnnbench.comparison.records import COSTS, read_records
+    from cnnbench.comparison.selecting import order, select
+    from cnnbench.comparison.tables import MOST_ROWS
     from cnnbench.finding import find_runs
-    from cnnbench.records import COSTS, read_records
     from cnnbench.run_files import DAMAGED
-    from cnnbench.selecting import order, select
-    from cnnbench.tables import MOST_ROWS
 
     parser.add_argument(
         "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
@@ -66,7 +66,7 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
 def show_comparison(comparison: Comparison, most: int | None = None) -> None:
     """Its tables, the runs without figures, and last the answer."""
-    from cnnbench.tables import MOST_ROWS, answers, apart, rankings
+    from cnnbench.comparison.tables import MOST_ROWS, answers, apart, rankings
 
     for table in rankings(comparison, stdout().width, MOST_ROWS if most is None else most):
         stdout().print(table)
@@ -78,9 +78,9 @@ def show_comparison(comparison: Comparison, most: int | None = None) -> None:
 
 def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """What differs between two runs: config, figures, environment, and the test examples that flipped."""
-    from cnnbench.differences import difference
+    from cnnbench.comparison.differences import difference
+    from cnnbench.comparison.side_by_side import as_json, sentences, tables
     from cnnbench.results import RunFolder
-    from cnnbench.side_by_side import as_json, sentences, tables
 
     parser.add_argument("first", type=Path, help="a run folder")
     parser.add_argument("second", type=Path, help="another")
@@ -99,7 +99,7 @@ def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
 
 def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Write one HTML page: of a run, or of all runs below a folder."""
-    from cnnbench.compare import compare
+    from cnnbench.comparison.compare import compare
     from cnnbench.finding import find_runs
     from cnnbench.page.of_run import run_page
     from cnnbench.results import RunFolder

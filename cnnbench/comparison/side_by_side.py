@@ -12,11 +12,11 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cnnbench.differences import Difference, Errors, Flips, Pairs
+from cnnbench.comparison.differences import Difference, Errors, Flips, Pairs
+from cnnbench.comparison.significance import LEVEL
+from cnnbench.comparison.tables import probability
 from cnnbench.files import plain
 from cnnbench.report import number
-from cnnbench.significance import LEVEL
-from cnnbench.tables import probability
 
 MOST_INDICES = 20
 KINDS = {Flips: "flips", Errors: "errors", type(None): None}

@@ -7,9 +7,9 @@ import io
 import json
 from typing import Any
 
-from cnnbench.compare import Comparison, Group
+from cnnbench.comparison.compare import Comparison, Group
+from cnnbench.comparison.records import COSTS, Record
 from cnnbench.files import plain
-from cnnbench.records import COSTS, Record
 
 
 def as_csv(comparison: Comparison) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnbench.alike import AlikeFiles
+from cnnbench.comparison.alike import AlikeFiles
 from cnnbench.errors import CnnbenchError
 from cnnbench.results import RunFolder
 from cnnbench.run_files import DAMAGED, DONE

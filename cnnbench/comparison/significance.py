@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnbench import pairs, tukey
-from cnnbench.tukey import Floats
+from cnnbench.comparison import pairs, tukey
+from cnnbench.comparison.tukey import Floats
 
 Sample = Mapping[int, float]  # from seed to value
 

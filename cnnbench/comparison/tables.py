@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cnnbench.compare import Comparison, Group, Ranking
-from cnnbench.differing import short
+from cnnbench.comparison.compare import Comparison, Group, Ranking
+from cnnbench.comparison.differing import short
 from cnnbench.report import count, duration, fixed, number
 
 MOST_ROWS = 40

@@ -8,13 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cnnbench.differing import dataset_names, differing_keys, flatten, readable, short, text_of, told_apart_by
+from cnnbench.comparison.differing import (
+    dataset_names,
+    differing_keys,
+    flatten,
+    readable,
+    short,
+    text_of,
+    told_apart_by,
+)
+from cnnbench.comparison.records import Record, read_records
+from cnnbench.comparison.significance import Verdict, half_width, judge
 from cnnbench.errors import CnnbenchError
 from cnnbench.metrics import larger_is_better
-from cnnbench.records import Record, read_records
 from cnnbench.results import RunFolder
 from cnnbench.run_files import DONE
-from cnnbench.significance import Verdict, half_width, judge
 
 NOT_COMPARED = ("name", "seed", "run_dir", "data_dir", "expected")
 UNJUDGED = Verdict(math.nan)

@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from cnnbench.compare import Comparison, Group, Ranking
-from cnnbench.differing import flatten
+from cnnbench.comparison.compare import Comparison, Group, Ranking
+from cnnbench.comparison.differing import flatten
+from cnnbench.comparison.records import COSTS, Record
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.files import load_yaml
 from cnnbench.metrics import larger_is_better
-from cnnbench.records import COSTS, Record
 from cnnbench.run_files import DAMAGED
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnbench.tukey import Floats
+from cnnbench.comparison.tukey import Floats
 
 ENOUGH = 3  # seeds in common
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.differing import flatten, text_of
+from cnnbench.comparison.differing import flatten, text_of
+from cnnbench.comparison.records import number
+from cnnbench.comparison.significance import half_width
 from cnnbench.errors import CnnbenchError
-from cnnbench.records import number
 from cnnbench.results import RunFolder
-from cnnbench.significance import half_width
 
 Pairs = Mapping[str, tuple[Any, Any]]  # what the first run has, and the second
 
