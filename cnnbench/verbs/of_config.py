@@ -62,8 +62,8 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     console.print(_forecast_table(forecasts, is_sweep))
     ready = len(forecasts) - len(fails)
     console.print(
-        f"{ready} of {len(forecasts)} would run: {hours:.2g} hours one after another, estimated from a few "
-        "steps of each kind on this machine; early stopping may end them sooner",
+        f"{ready} of {len(forecasts)} would run: {hours:.2g} hours ({duration(3600 * hours)}) one after "
+        "another, estimated from a few steps of each kind on this machine; early stopping may end them sooner",
         highlight=False,
         soft_wrap=True,
     )
