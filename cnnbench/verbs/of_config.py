@@ -63,7 +63,7 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     ready = len(forecasts) - len(fails)
     console.print(
         f"{ready} of {len(forecasts)} would run: {hours:.2g} hours ({duration(3600 * hours)}) one after "
-        "another, estimated from a few steps of each kind on this machine; early stopping may end them sooner",
+        "another, estimated from a few steps of each kind on this machine; early stopping ends some sooner",
         highlight=False,
         soft_wrap=True,
     )
