@@ -38,42 +38,55 @@ class StoreError(Exception):
     error_code = "RESOURCE_DOES_NOT_EXIST"
 
 
+class Client:
+    """The part of MLflow's interface that is used; the package may be missing."""
+
+    kept: Store
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return (
+            SimpleNamespace(experiment_id=self.kept.experiments[name])
+            if name in self.kept.experiments
+            else None
+        )
+
+    def create_experiment(self, name: str) -> str:
+        return self.kept.experiments.setdefault(name, f"of {name}")
+
+    def create_run(self, experiment_id: str, run_name: str, tags: Mapping[str, str]) -> Any:
+        run_id = f"id-{len(self.kept.runs)}"
+        self.kept.runs[run_id] = {
+            **{"experiment": experiment_id, "name": run_name, "status": "RUNNING"},
+            **{"params": {}, "metrics": []},
+        }
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_id))
+
+    def log_batch(self, run_id: str, metrics: Any = (), params: Any = ()) -> None:
+        assert len(params) <= 100
+        self.kept.runs[run_id]["params"].update(params)
+        self.kept.runs[run_id]["metrics"] += [(step, name, value) for name, value, _, step in metrics]
+
+    def get_metric_history(self, run_id: str, key: str) -> list[Any]:
+        metrics = self.kept.runs[run_id]["metrics"]
+        return [SimpleNamespace(step=step) for step, name, _ in metrics if name == key]
+
+    def update_run(self, run_id: str, status: str) -> None:
+        if run_id not in self.kept.runs:
+            raise StoreError(run_id)
+        self.kept.runs[run_id]["status"] = status
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.kept.runs[run_id]["status"] = status
+
+
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The part of MLflow's interface that is used, where the package may be missing."""
     kept = Store()
-
-    class Client:
-        def get_experiment_by_name(self, name: str) -> Any:
-            return SimpleNamespace(experiment_id=kept.experiments[name]) if name in kept.experiments else None
-
-        def create_experiment(self, name: str) -> str:
-            return kept.experiments.setdefault(name, f"of {name}")
-
-        def create_run(self, experiment_id: str, run_name: str, tags: Mapping[str, str]) -> Any:
-            run_id = f"id-{len(kept.runs)}"
-            kept.runs[run_id] = {
-                **{"experiment": experiment_id, "name": run_name, "status": "RUNNING"},
-                **{"params": {}, "metrics": []},
-            }
-            return SimpleNamespace(info=SimpleNamespace(run_id=run_id))
-
-        def log_batch(self, run_id: str, metrics: Any = (), params: Any = ()) -> None:
-            assert len(params) <= 100
-            kept.runs[run_id]["params"].update(params)
-            kept.runs[run_id]["metrics"] += [(step, name, value) for name, value, _, step in metrics]
-
-        def update_run(self, run_id: str, status: str) -> None:
-            if run_id not in kept.runs:
-                raise StoreError(run_id)
-            kept.runs[run_id]["status"] = status
-
-        def set_terminated(self, run_id: str, status: str) -> None:
-            kept.runs[run_id]["status"] = status
-
     modules = {name: ModuleType(name) for name in ("mlflow", "mlflow.entities", "mlflow.exceptions")}
     modules["mlflow"].__dict__.update(
-        MlflowClient=Client, __spec__=SimpleNamespace(name="mlflow"), __path__=[]
+        MlflowClient=type("Own", (Client,), {"kept": kept}),
+        __spec__=SimpleNamespace(name="mlflow"),
+        __path__=[],
     )
     modules["mlflow.entities"].__dict__.update(Metric=lambda *values: values, Param=lambda *values: values)
     modules["mlflow.exceptions"].__dict__.update(MlflowException=StoreError)
@@ -152,17 +165,24 @@ def test_a_failed_run_is_no_finished_one(run_cli: Cli, folder: Path, store: Stor
     assert [kept["status"] for kept in store.runs.values()] == ["FAILED"]
 
 
-def test_a_resumed_run_goes_on_in_the_same_mlflow_run(
-    finished_run: Path, tmp_path: Path, store: Store
-) -> None:
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run(tmp_path: Path, store: Store) -> None:
     run = Tracked("tiny", RunFolder(tmp_path), {"seed": 0})
-    for status in ("interrupted", "done"):
-        tracker = MLflow()
-        tracker.begin(run)
-        assert [kept["status"] for kept in store.runs.values()] == ["RUNNING"]
-        tracker.epoch({"epoch": 1, "loss": 0.5})
-        tracker.end(status, {})
-    assert [kept["status"] for kept in store.runs.values()] == ["FINISHED"]
+    first = MLflow()
+    run.folder.append_history({"epoch": 1, "loss": 0.5, "val_loss": 0.6})
+    first.begin(run)
+    first.epoch({"epoch": 1, "loss": 0.5, "val_loss": 0.6})
+    run.folder.append_history({"epoch": 2, "loss": 0.4, "val_loss": 0.5})  # and then it was killed
+    second = MLflow()
+    second.begin(run)
+    assert [kept["status"] for kept in store.runs.values()] == ["RUNNING"]
+    second.epoch({"epoch": 2, "loss": 0.4, "val_loss": 0.5})
+    second.epoch({"epoch": 3, "loss": 0.3, "val_loss": 0.4})
+    second.end("done", {})
+    [kept] = store.runs.values()
+    assert kept["status"] == "FINISHED"
+    assert [(step, value) for step, name, value in kept["metrics"] if name == "loss"] == [
+        *((1, 0.5), (2, 0.4), (3, 0.3))
+    ]
     store.runs.clear()  # another store, or somebody has tidied up
     MLflow().begin(run)
     assert len(store.runs) == 1

@@ -23,7 +23,7 @@ STATUS = {DONE: "FINISHED", INTERRUPTED: "KILLED"}
 class MLflow(Tracker):
     """The config as parameters, every epoch's row as metrics, and the final metrics.
 
-    A run that is resumed goes on in the same MLflow run.
+    A run that is resumed goes on in the same MLflow run; epochs that are there already stay as they are.
 
     Args:
         experiment: of MLflow, in which the run is listed; made if there is none.
@@ -46,10 +46,16 @@ class MLflow(Tracker):
         texts = [Param(key, str(value)[:LONGEST]) for key, value in run.config.items()]
         for start in range(0, len(texts), BATCH):
             self._client.log_batch(self._run_id, params=texts[start : start + BATCH])
+        steps = [metric.step for metric in self._client.get_metric_history(self._run_id, "loss")]
+        self._epoch = max(steps, default=0)
+        for entry in run.folder.history:  # what a process that was killed had still to send
+            self.epoch(entry)
 
-    def epoch(self, entry: Mapping[str, float]) -> None:
-        self._epoch = int(entry["epoch"])
-        self._log({name: value for name, value in entry.items() if name != "epoch"})
+    def epoch(self, entry: Mapping[str, float | None]) -> None:
+        if int(entry["epoch"] or 0) <= self._epoch:
+            return
+        self._epoch = int(entry["epoch"] or 0)
+        self._log({name: value for name, value in entry.items() if name != "epoch" and value is not None})
 
     def end(self, status: str, figures: Mapping[str, float]) -> None:
         self._log({f"final/{name}": value for name, value in figures.items()})
