@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import TINY, Outcome
@@ -35,6 +34,11 @@ def pretend(sweep: Sweep, number: int, status: str, value: float | None = None) 
     run = sweep.run_folder(number)
     run.path.mkdir(exist_ok=True)
     run.write_metrics({"status": status, "value": value, "objective": "val_accuracy"})
+
+
+def statuses(folder: Path) -> list[str]:
+    sweep = Sweep.open(folder / "sweep")
+    return [RunFolder(sweep.path / job.folder).status for job in sweep.jobs]
 
 
 def no_check(config: object) -> None: ...
@@ -153,9 +157,8 @@ def test_a_real_search_ends_in_a_comparison_and_survives_a_kill(run_process: Cli
     outcome = run_process("resume", "sweep")
     assert outcome.exit_code == 0, outcome.err
     assert "of 3 runs are done" in outcome.out
-    sweep = Sweep.open(folder / "sweep")
-    statuses: list[Any] = [RunFolder(sweep.path / job.folder).status for job in sweep.jobs]
-    assert len(statuses) == 3
-    assert set(statuses) <= {"done", "pruned"}
+    assert outcome.out.count("stopped early by the search") == ("pruned" in statuses(folder))
+    assert len(statuses(folder)) == 3
+    assert set(statuses(folder)) <= {"done", "pruned"}
     rows = [json.loads(text) for text in (folder / "sweep" / "study.jsonl").read_text().splitlines()]
     assert sum(row.get("op_code") == 7 for row in rows) >= 3  # values after epochs reached the study

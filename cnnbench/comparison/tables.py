@@ -12,6 +12,7 @@ from rich.table import Table
 from cnnbench.comparison.compare import Comparison, Group, Ranking
 from cnnbench.comparison.differing import short
 from cnnbench.report import count, duration, fixed, number
+from cnnbench.run_files import PRUNED
 
 MOST_ROWS = 40
 MOST_COLUMNS = 4  # of config keys in a ranking
@@ -129,8 +130,16 @@ def probability(p: float) -> str:
 
 
 def apart(comparison: Comparison) -> list[str]:
-    """One line for each run that gives no figures."""
-    return [f"{record.status}: {record.folder.path}  {record.reason}" for record in comparison.apart]
+    """One line for each run that gives no figures; one for all that a search has stopped early."""
+    pruned = [record for record in comparison.apart if record.status == PRUNED]
+    others = [record for record in comparison.apart if record.status != PRUNED]
+    done = sum(len(group.runs) for group in comparison.groups)
+    lines = [f"{record.status}: {record.folder.path}  {record.reason}" for record in others]
+    if pruned:
+        lines.append(
+            f"{len(pruned)} {'run was' if len(pruned) == 1 else 'runs were'} stopped early by the search"
+        )
+    return lines
 
 
 def answers(comparison: Comparison) -> list[str]:
