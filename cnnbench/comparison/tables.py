@@ -136,9 +136,7 @@ def apart(comparison: Comparison) -> list[str]:
     done = sum(len(group.runs) for group in comparison.groups)
     lines = [f"{record.status}: {record.folder.path}  {record.reason}" for record in others]
     if pruned:
-        lines.append(
-            f"{len(pruned)} {'run was' if len(pruned) == 1 else 'runs were'} stopped early by the search"
-        )
+        lines.append(f"stopped early by the search: {len(pruned)} of {len(pruned) + done} runs")
     return lines
 
 
