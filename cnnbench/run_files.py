@@ -110,7 +110,8 @@ class RunFiles:
         `damaged`.
         """
         try:
-            status = self.metrics.get("status", FAILED if self.failure else None)
+            ended = self.metrics or self.failure  # the failure is written first, with the same status
+            status = ended.get("status", FAILED) if ended else None
         except CnnbenchError:  # one such run must not hide the others
             return DAMAGED
         if status is None:

@@ -178,22 +178,18 @@ def _check_value(path: str, value: Any, parameter: Parameter, target: Signature,
 
 def _check_keras_value(path: str, value: Any, parameter: Parameter, target: Signature) -> None:
     """Keras annotates nothing, and fails in the middle of a training; names and defaults tell."""
-    known = KERAS.get(path.rpartition(".")[2])
-    if known is not None:
-        if value is not None or parameter.default is not None:
-            validated(known, value, path)
-        return
-    default = parameter.default
+    default, fits = parameter.default, True
     if isinstance(default, bool):
         wanted, fits = "boolean", isinstance(value, bool | None)
     elif isinstance(default, int | float):
         # `strides` of a layer may be a pair.
         is_pair = isinstance(value, list) and value and target.path.startswith("keras.src.layers.")
         wanted, fits = "number", all(_is_number(number) for number in (value if is_pair else [value]))
-    else:
-        return
     if not fits:
         raise CnnbenchError(f"{path}={shown(value)} is not a {wanted}", f"its default is {default}")
+    known = KERAS.get(path.rpartition(".")[2])
+    if known is not None and (value is not None or default is not None):
+        validated(known, value, path)
 
 
 def _is_number(value: Any) -> bool:

@@ -80,7 +80,7 @@ WRONG = [
     ("optimizer.learning_rate=-0.1", "optimizer.learning_rate=-0.1 is not a number above 0", "schedule"),
     ("optimizer.learning_rate=abc", "optimizer.learning_rate=abc is not a number", ""),
     ("optimizer.learning_rate.initial_learning_rate=0", "initial_learning_rate=0", ""),
-    ("optimizer.beta_1=high", "optimizer.beta_1=high: input should be a valid number", ""),
+    ("optimizer.beta_1=high", "optimizer.beta_1=high is not a number", "0.9"),
     # what fits nowhere: Keras optimizers take **kwargs
     ("+optimizer.beta_3=0.1", "takes no beta_3", "beta_2"),
     ("+model.input_shape=[3]", "model.input_shape is decided by the data", "remove model.input_shape"),

@@ -109,4 +109,4 @@ def test_a_task_that_is_killed_leaves_its_run_to_resume(folder: Path) -> None:
     task.wait()
     while sweep.status(0) == "running":
         pass
-    assert sweep.status(0) in ("interrupted", "failed")  # either is gone on with
+    assert sweep.status(0) == "interrupted"

@@ -397,3 +397,9 @@ def test_a_run_that_has_trained_an_epoch_stays_whole(tmp_path: Path) -> None:
     before = files(folder.path)
     folder.discard_if_untrained()
     assert files(folder.path) == before
+
+
+def test_a_run_is_what_its_failure_says_before_its_metrics_are_written(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_failure({"status": "interrupted", "cause": "stopped by SIGTERM"})
+    assert folder.status == "interrupted"
