@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import config
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.forecast import Forecast, Rehearsal
 from cnnbench.launchers.workers import RUNS_PER_PROCESS, describe
 from cnnbench.overrides import axes
@@ -157,5 +157,4 @@ def _rehearse(job_config: dict[str, Any], folder: Path) -> Rehearsal | str:
 
         return rehearse(spec, folder)
     except Exception as error:  # noqa: BLE001  whatever it is, the run would fail with it
-        reason = str(error).strip() or type(error).__name__
-        return reason.splitlines()[0]
+        return first_line(error)

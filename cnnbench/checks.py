@@ -14,7 +14,8 @@ from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.signatures import UNKNOWN
 from cnnbench.spec import Device, Expected, Training
 from cnnbench.startup import module_name
-from cnnbench.targets import ALLOWED, allowed_signature, check_node, validated
+from cnnbench.targets import ALLOWED, allowed_signature, check_node
+from cnnbench.validation import validated
 
 TASK: TypeAdapter[Task | None] = TypeAdapter(Task | None)
 TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])

@@ -69,7 +69,7 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
 def _hydra_program(arguments: Sequence[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
-    from cnnbench import config, sweeping
+    from cnnbench import config, planning, sweeping
     from cnnbench.options import CONF_DIR, options
     from cnnbench.overrides import forget_other_launchers, friendly
     from cnnbench.report import help_text
@@ -84,11 +84,10 @@ def _hydra_program(arguments: Sequence[str]) -> int:
     if flags.config_path or flags.config_name:
         raise CnnbenchError("--config-path and --config-name are not used", "add a folder with --config-dir")
     if flags.config_dir:
-        if not Path(flags.config_dir).is_dir():
-            raise CnnbenchError(f"--config-dir {flags.config_dir} is no folder", f"looked from {Path.cwd()}")
         config.refuse_hydra_settings(flags.overrides, flags.config_dir)
-    is_sweep = flags.multirun or any(text.startswith(("sweep=", "sweep.")) for text in flags.overrides)
-    if is_sweep and not (flags.cfg or flags.hydra_help or flags.info):
+    if (flags.multirun or planning.is_sweep(flags.overrides)) and not (
+        flags.cfg or flags.hydra_help or flags.info
+    ):
         return sweeping.start(flags.overrides, flags.config_dir)
     outcome = Outcome()
     forget_other_launchers()
@@ -145,9 +144,12 @@ def _launch(arguments: Sequence[str]) -> int:
 
     stop_with_parent()
     folder = Path(arguments[0])
+    sweep = Sweep.open(folder)
     with os.fdopen(int(os.environ.pop(RESULTS)), "w") as results:
         for line in sys.stdin:
-            _run_job(Sweep.open(folder), int(line))
+            if int(line) >= len(sweep.jobs):  # which a search has added since
+                sweep = Sweep.open(folder)
+            _run_job(sweep, int(line))
             results.write(line)
             results.flush()
     return DONE

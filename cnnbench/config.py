@@ -47,8 +47,11 @@ def refuse_hydra_settings(overrides: Sequence[str], config_dir: str) -> None:
     """Let a folder of options choose models and values, but not what Hydra runs and writes before any check.
 
     Raises:
-        CnnbenchError: a file in `config_dir` sets something of Hydra's, or names plugins that were not typed.
+        CnnbenchError: `config_dir` is no folder; or a file in it sets something of Hydra's, or names plugins
+            that were not typed.
     """
+    if not Path(config_dir).is_dir():
+        raise CnnbenchError(f"--config-dir {config_dir} is no folder", f"looked from {Path.cwd()}")
     typed = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
     allowed = _hydra_settings(compose(typed))
     known = options(config_dir)  # a value chooses no file

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from cnnbench.checkpoints import check_model
 from cnnbench.datasets.core import Split
+from cnnbench.datasets.image_cache import usable_cores
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
 from cnnbench.launchers.workers import THREADS
@@ -84,7 +85,7 @@ def _describe(gpus: list[Any]) -> str:
     if gpus:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
         return "GPU: " + ", ".join(names)
-    return f"CPU: {_cpu_name()}, {cores()} cores"
+    return f"CPU: {_cpu_name()}, {usable_cores()} cores"
 
 
 def _cpu_name() -> str:
@@ -94,11 +95,6 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """That this process may use, which in a container or under taskset is fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _precision(wanted: str, gpus: list[Any]) -> str:
@@ -140,7 +136,7 @@ def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: i
     """
     if wanted != "auto":
         return int(wanted)
-    rate = 1e13 if on_gpu else 5e10 * cores()
+    rate = 1e13 if on_gpu else 5e10 * usable_cores()
     seconds = 3 * flops * batch_size / rate + 0.001
     return int(np.clip(0.4 / seconds, 1, steps))
 

@@ -16,6 +16,7 @@ from typing import Any
 from cnnbench import engine
 from cnnbench.code import fingerprint
 from cnnbench.datasets.core import Dataset
+from cnnbench.datasets.image_cache import usable_cores
 from cnnbench.files import plain
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
@@ -36,7 +37,7 @@ def describe(
         "versions": {name: version(name) for name in PACKAGES},
         "device": machine.device,
         "precision": machine.precision,
-        "threads": engine.cores(),
+        "threads": usable_cores(),
         "code": fingerprint(config.get("plugins", [])),
         "git": git_commit(Path.cwd()),
         "config_hash": config_hash(config),

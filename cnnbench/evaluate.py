@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.datasets.core import Dataset
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.errors import CnnbenchError
 from cnnbench.files import plain
+from cnnbench.keys import with_values
 from cnnbench.report import number
 from cnnbench.results import RunFolder
 from cnnbench.spec import RunSpec
@@ -131,20 +131,9 @@ def with_keys(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     Raises:
         CnnbenchError: there is no such key.
     """
-    changed = deepcopy(dict(config))
-    if "data_dir" in values and "data_dir" in changed["dataset"]:  # written down resolved, in both places
+    if "data_dir" in values and "data_dir" in config["dataset"]:  # written down resolved, in both places
         values = {"dataset.data_dir": values["data_dir"], **values}
-    for key, value in values.items():
-        *parents, name = key.split(".")
-        node: Any = changed
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, Mapping) else None
-        if not isinstance(node, dict) or name not in node:
-            raise CnnbenchError(
-                f"there is no key {key}", nearest(name, node if isinstance(node, dict) else ())
-            )
-        node[name] = value
-    return changed
+    return with_values(config, values)
 
 
 def with_dataset(config: Mapping[str, Any], other: Mapping[str, Any], task: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from cnnbench.grids import combinations, is_excluded, override
 from cnnbench.launchers.settings import launcher_settings
 from cnnbench.overrides import axes, intervals, typed_values
 from cnnbench.plans import Parameter, Plan, Search
+from cnnbench.startup import require
 from cnnbench.sweeps import Job
-from cnnbench.targets import validated
+from cnnbench.validation import validated
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,12 @@ def _options(one: Parameter) -> list[Any]:
 
 def studies() -> Any:
     """The module that needs Optuna."""
-    try:
-        from cnnbench import searching
-    except ModuleNotFoundError as error:
-        raise CnnbenchError("a search needs optuna", 'pip install "cnnbench[search]"') from error
+    require("a search", "optuna", "search")
+    from cnnbench import searching
+
     return searching
+
+
+def is_sweep(overrides: Sequence[str]) -> bool:
+    """Whether a line asks for several runs without saying -m."""
+    return any(text.startswith(("sweep=", "sweep.")) for text in overrides)

@@ -15,7 +15,7 @@ from cnnbench.datasets.splits import class_weights, leaks, with_validation
 from cnnbench.ending import Phases, record_failure
 from cnnbench.figures.of_run import figures_of_run
 from cnnbench.files import now
-from cnnbench.history import standing_still
+from cnnbench.history import STANDS_STILL, standing_still
 from cnnbench.memory import shortage_explained, weights_that_fit
 from cnnbench.page.of_run import run_page
 from cnnbench.results import RunFolder
@@ -174,7 +174,7 @@ def _train_and_measure(
         folder.append_history(entry)
         log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in entry.items()))
         observer.epoch_ended(entry)
-        if remark := standing_still(folder.history):
+        if entry["epoch"] == STANDS_STILL and (remark := standing_still(folder.history)):
             log.warning(remark)
 
     recorder = Recorder(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from optuna.trial import TrialState
 from cnnbench import metrics
 from cnnbench.errors import CnnbenchError, PrunedRunError, nearest
 from cnnbench.grids import override
+from cnnbench.keys import has_key, with_values
 from cnnbench.plans import Parameter, Search
 from cnnbench.run_files import DONE, FAILED, PRUNED
 from cnnbench.spec import Observer, Summary
@@ -36,12 +36,12 @@ def prepare(search: Search, bases: Sequence[Mapping[str, Any]], check: Check) ->
     """
     for values in search.space:
         key = values.key
-        having = [base for base in bases if key in base["choices"] or _has(base["config"], key)]
+        having = [base for base in bases if key in base["choices"] or has_key(base["config"], key)]
         if not having:
             raise CnnbenchError(f"sweep.search.space: there is no key {key}", nearest(key, _keys(bases[0])))
         for base in having if key not in bases[0]["choices"] else ():
             for value in values.ends:
-                check(_with(base["config"], {key: value}))
+                check(with_values(base["config"], {key: value}))
     config = bases[0]["config"]
     task = config["dataset"].get("task", "multiclass")  # what does not say is classes; else see `ended`
     objective = config["objective"] or f"val_{metrics.OBJECTIVE[task]}"
@@ -86,9 +86,10 @@ class Study:
         values = {
             one.key: _suggest(trial, one)
             for one in self.search.space
-            if one.key not in groups and _has(base["config"], one.key)  # some keys belong to one model only
+            if one.key not in groups
+            and has_key(base["config"], one.key)  # some keys belong to one model only
         }
-        config = _with(base["config"], values)
+        config = with_values(base["config"], values)
         self.check(config)
         overrides = [*base["overrides"], *(override(key, value) for key, value in values.items())]
         return Job.of(len(self.sweep.jobs), overrides, config, trial.number)
@@ -183,26 +184,6 @@ def _suggest(trial: optuna.Trial, values: Parameter) -> Any:
         return trial.suggest_int(key, values.low, values.high, log=values.log, step=step)
     value = trial.suggest_float(key, values.low, values.high, log=values.log, step=values.step)
     return float(f"{value:.6g}")  # as a person would write it, without 0.30000000000000004
-
-
-def _has(config: Mapping[str, Any], key: str) -> bool:
-    node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return True
-
-
-def _with(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    changed = copy.deepcopy(dict(config))
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        node = changed
-        for part in parents:
-            node = node[part]
-        node[last] = value
-    return changed
 
 
 def _keys(base: Mapping[str, Any]) -> list[str]:

@@ -61,6 +61,18 @@ def stderr_to_log() -> Iterator[None]:
                 log.debug("TensorFlow: %s", line)
 
 
+def require(what: str, module: str, extra: str) -> None:
+    """Look for what an extra of this package brings.
+
+    Raises:
+        CnnbenchError: `what` needs `module`, and it is not installed.
+    """
+    if find_spec(module) is None:
+        raise CnnbenchError(
+            f"{what} needs {module}, which is not installed", f"pip install 'cnnbench[{extra}]'"
+        )
+
+
 def find_plugins(plugins: Any) -> Any:
     """Make the user's modules importable: by name from the working folder, or a path to a .py file.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.signatures import UNKNOWN, Parameter, Signature, public_names, signature
+from cnnbench.startup import require
+from cnnbench.validation import validated
 
 TRACKERS = ("cnnbench.trackers.mlflow.MLflow", "cnnbench.trackers.tensorboard.TensorBoard")
 # Where a `_target_` may be defined. Not all of Keras: `keras.utils.get_file` is no part of a model.
@@ -29,8 +29,8 @@ ALLOWED = (
     ),
     *TRACKERS,
 )  # fmt: skip
-# Extras that a target needs: the module to find, and what brings it.
-NEEDS = {"cnnbench.trackers.mlflow.MLflow": ("mlflow", "cnnbench[mlflow]")}
+# Extras that a target needs: the module, and which extra brings it.
+NEEDS = {"cnnbench.trackers.mlflow.MLflow": ("mlflow", "mlflow")}
 # In an allowed room, but they read, write, delete or send where the config says; the run folder has the same.
 REFUSED = (
     "BackupAndRestore", "CSVLogger", "IndexLookup", "IntegerLookup", "ModelCheckpoint", "OrbaxCheckpoint",
@@ -46,9 +46,6 @@ GIVEN_BY_RUN = {
     "optimizer": ("learning_rate",),
     "optimizer.learning_rate": ("steps_per_epoch", "epochs"),
 }
-# What pydantic calls by its Python name.
-IN_YAML = {"a valid dictionary": "a mapping", "an instance": "a list"}
-PYTHON = re.compile(r"(a valid dictionary)( or instance of \w+)?|(an instance) of Sequence")
 _Part = TypeAdapter(Annotated[float, Field(strict=True, ge=0, le=1)])
 _Length = TypeAdapter(Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)])
 _Count = TypeAdapter(Annotated[int, Field(strict=True, ge=1)])
@@ -75,11 +72,9 @@ def refuse_missing(callbacks: Mapping[str, Mapping[str, Any] | None]) -> None:
         CnnbenchError: one is not installed.
     """
     for name, node in callbacks.items():
-        module, extra = NEEDS.get(str((node or {}).get("_target_")), ("", ""))
-        if module and find_spec(module) is None:
-            raise CnnbenchError(
-                f"callbacks.{name} needs {module}, which is not installed", f"pip install '{extra}'"
-            )
+        target = str((node or {}).get("_target_"))
+        if target in NEEDS:
+            require(f"callbacks.{name}", *NEEDS[target])
 
 
 def check_node(path: str, node: Any, allowed: Sequence[str]) -> None:
@@ -202,49 +197,3 @@ def _converted(value: Any, validated: Any) -> bool:
         return any(_converted(*pair) for pair in zip(value, validated, strict=True))
     kinds = [(isinstance(v, str), isinstance(v, bool)) for v in (value, validated)]
     return kinds[0] != kinds[1] or (isinstance(value, float) and type(validated) is int)
-
-
-def validated(kind: Any, value: Any, path: str) -> Any:
-    """Let pydantic judge; its first complaint, with the key as the user would type it."""
-    try:
-        return kind.validate_python(value) if isinstance(kind, TypeAdapter) else kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        # Of a union each member complains, under its own name; the key is what the user can find again.
-        inside = [part for part in first["loc"] if isinstance(part, int) or part in _keys(value)]
-        where = ".".join(str(part) for part in ([path] if path else []) + inside)
-        if first["type"] == "missing":
-            raise CnnbenchError(f"{'.'.join(map(str, first['loc']))} is missing from the config") from None
-        if first["type"] == "extra_forbidden":
-            name = str(first["loc"][-1])
-            raise CnnbenchError(
-                f"there is no key {'.'.join(map(str, [*([path] if path else []), *first['loc']]))}",
-                nearest(name, _fields(kind, first["loc"])),
-            ) from None
-        said = PYTHON.sub(lambda found: IN_YAML[found[1] or found[3]], first["msg"])
-        raise CnnbenchError(f"{where}={shown(first['input'])}: {said[:1].lower()}{said[1:]}") from None
-
-
-def _keys(value: Any) -> set[Any]:
-    """Every mapping key at any depth."""
-    if isinstance(value, Mapping):
-        return set(value) | {key for item in value.values() for key in _keys(item)}
-    return set()
-
-
-def _fields(model: type[BaseModel], location: Sequence[Any]) -> set[str]:
-    for part in location[:-1]:
-        if isinstance(part, int):  # of a list, whose type was looked through one step before
-            continue
-        found = _model_in(model.model_fields[part].annotation)
-        if found is None:
-            return set()
-        model = found
-    return set(model.model_fields)
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in `Model`, `Model | None` or `list[Model]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_model_in, get_args(annotation))), None)

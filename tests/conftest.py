@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -71,6 +73,25 @@ def call_main(*arguments: str) -> int:
             return main()
         except SystemExit as exit_:
             return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Fail what hangs; only where a process has such a timer, and in its main thread."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield  # Windows
+        return
+
+    def expire(number: int, frame: Any) -> None:
+        raise AssertionError(f"still at work after {seconds} s")
+
+    former = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
 
 @pytest.fixture

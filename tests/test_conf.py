@@ -17,8 +17,8 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.launchers.settings import KINDS
 from cnnbench.options import CONF_DIR, group_and_option, options
 from cnnbench.spec import RunSpec
-from cnnbench.targets import validated
 from cnnbench.trackers.core import Tracker
+from cnnbench.validation import validated
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 NAMES = [str(path.relative_to(CONF_DIR)) for path in FILES]

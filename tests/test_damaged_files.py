@@ -10,17 +10,15 @@ import io
 import os
 import pickle
 import shutil
-import signal
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import time_limit
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -76,24 +74,6 @@ damages = st.one_of(
     st.builds(Damage, kept=st.just(1.0), hole=st.tuples(parts, st.integers(1, 4096))),
     st.builds(Damage, kept=parts | st.just(1.0), changes=bytes_to_change, extra=st.binary(max_size=64)),
 )
-
-
-@contextmanager
-def time_limit() -> Iterator[None]:
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield  # Windows
-        return
-
-    def expire(number: int, frame: Any) -> None:
-        raise AssertionError(f"still not read after {SECONDS} s")
-
-    former = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
 
 
 # ---------------------------------------------------------------- whole files
@@ -276,7 +256,7 @@ def test_a_damaged_file_loads_or_is_one_error(
     shutil.copytree(whole[name], root)  # with the times of the files: they are part of a cache's name
     (path,) = root.glob(kind.file)
     path.write_bytes(kind.damage(path.read_bytes(), damage))
-    with time_limit():
+    with time_limit(SECONDS):
         try:
             dataset = kind.load(root)
             leaks(with_validation(dataset, 0.2, None, seed=0))  # whatever loads can be read to its end

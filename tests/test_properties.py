@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from conftest import call_main
+from conftest import call_main, time_limit
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -226,20 +225,6 @@ def pictures(folder: Path) -> None:
         Image.fromarray(pixels).save(path)
 
 
-@contextmanager
-def time_limit() -> Iterator[None]:
-    def expire(number: int, frame: Any) -> None:
-        raise AssertionError(f"still at work after {SECONDS} s")
-
-    former = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
-
-
 def is_checked(typed: tuple[str, ...]) -> bool:
     try:
         composed = config.compose(typed)
@@ -264,7 +249,7 @@ def test_a_run_is_refused_in_one_line_or_trains(
     folder.mkdir()
     monkeypatch.chdir(folder)
     capsys.readouterr()
-    with time_limit():
+    with time_limit(SECONDS):
         exit_code = call_main(*typed)
     said = capsys.readouterr().err.splitlines()
     event(f"exit code {exit_code}")

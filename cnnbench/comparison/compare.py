@@ -89,6 +89,11 @@ class Group:
         return half_width(list(self.by_seed.values()))
 
     @property
+    def test_metric(self) -> str:
+        """The one of its test metrics that is shown."""
+        return "accuracy" if "accuracy" in self.test else "rmse"
+
+    @property
     def label(self) -> str:
         """What tells it from the others, in one line."""
         return " ".join(f"{key}={short(value)}" for key, value in self.differs.items())

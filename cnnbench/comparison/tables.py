@@ -65,7 +65,7 @@ def _ranking(ranking: Ranking, cost: str, costs: Sequence[str], most: int) -> Ta
     keys = list(dict.fromkeys(key for group in groups for key in group.differs))
     if len(keys) > MOST_COLUMNS:  # too many to read side by side: what was typed says it shorter
         keys = ["overrides"]
-    test = "accuracy" if "accuracy" in groups[0].test else "rmse"
+    test = groups[0].test_metric
     headings = [COST_COLUMNS[name][0] for name in costs]
     roomy = len(costs) > 1
     more = ["95 % interval"] if roomy else [], [f"test\n{test}"] if roomy else []

@@ -159,7 +159,7 @@ def _decode(recipe: Recipe, file: ImageFile) -> tuple[np.ndarray, str] | Unreada
 
 def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
     """Map over threads (Pillow decodes without Python's lock), a few items ahead and no more."""
-    workers = _usable_cores()
+    workers = usable_cores()
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -170,7 +170,8 @@ def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Gene
             yield waiting.popleft().result()
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """That this process may use, which in a container or under taskset is fewer than there are."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

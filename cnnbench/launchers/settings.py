@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -12,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.launchers.workers import RUNS_PER_PROCESS, LocalLauncher, gpus
+from cnnbench.startup import require
 from cnnbench.sweeps import Sweep
-from cnnbench.targets import validated
+from cnnbench.validation import validated
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -154,11 +154,6 @@ def launcher_settings(node: Mapping[str, Any]) -> Settings:
     if name not in KINDS:
         raise CnnbenchError(f"hydra/launcher: {name} is none of the launchers here", nearest(name, KINDS))
     if name in NEEDED:
-        _require(*NEEDED[name])
+        require("this launcher", *NEEDED[name])
     found: Settings = validated(KINDS[name], node, "hydra.launcher")
     return found
-
-
-def _require(module: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise CnnbenchError(f"this launcher needs {module}", f'pip install "cnnbench[{extra}]"')

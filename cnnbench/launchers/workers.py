@@ -15,6 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from cnnbench.datasets.image_cache import usable_cores
+
 POLL_SECONDS = 1.0
 RUNS_PER_PROCESS = 25  # TensorFlow keeps about 3 MB of each for as long as its process lives
 RESULTS = "CNNBENCH_RESULTS"  # where a worker writes which runs have ended: a file descriptor
@@ -153,8 +155,7 @@ def environment(slot: int, width: int) -> dict[str, str]:
     """A share of the machine for one of `width` workers; nothing is said where there is only one."""
     if width == 1:
         return {}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = {THREADS: str(max(1, cores // width))}
+    share = {THREADS: str(max(1, usable_cores() // width))}
     if found := gpus():
         share["CUDA_VISIBLE_DEVICES"] = found[slot % len(found)]
     return share

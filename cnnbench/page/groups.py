@@ -29,10 +29,6 @@ def name_of(group: Group) -> str:
     return group.label
 
 
-def test_metric(group: Group) -> str:
-    return "accuracy" if "accuracy" in group.test else "rmse"
-
-
 def mean_text(group: Group) -> str:
     return fixed(group.mean) + (f" ± {fixed(group.deviation)}" if len(group.values) > 1 else "")
 

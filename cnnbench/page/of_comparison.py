@@ -23,7 +23,6 @@ from cnnbench.page.groups import (
     name_of,
     order,
     point_of,
-    test_metric,
 )
 from cnnbench.page.render import render
 from cnnbench.page.tables import Cell, Column, Row, Table
@@ -63,7 +62,7 @@ def _headline(comparison: Comparison) -> dict[str, str]:
     if not comparison.groups:
         return {}
     best = comparison.groups[0]
-    test = test_metric(best)
+    test = best.test_metric
     spent = sum(record.cost["seconds"] for group in comparison.groups for record in group.records)
     return {
         f"best {best.objective.replace('_', ' ')}": mean_text(best),
@@ -117,7 +116,7 @@ def _ranking(name: str, ranking: Ranking, cost: str, place: Path, charts: dict[s
 
 
 def _group_table(groups: Sequence[Group]) -> Table:
-    objective, test = groups[0].objective, test_metric(groups[0])
+    objective, test = groups[0].objective, groups[0].test_metric
     keys = list(dict.fromkeys(key for group in groups for key in group.differs))
     typed = len(keys) > MOST_COLUMNS  # too many to read side by side: what was typed says it shorter
     costs = [key for key in groups[0].cost if key in COSTS]
@@ -157,7 +156,7 @@ def _group_table(groups: Sequence[Group]) -> Table:
 
 
 def _run_table(groups: Sequence[Group], place: Path) -> Table:
-    objective, test = groups[0].objective, test_metric(groups[0])
+    objective, test = groups[0].objective, groups[0].test_metric
     labels = ("run", "#", "seed", objective, f"test {test}", "best epoch", "training")
     columns = [Column(label, numeric=label != "run") for label in labels]
     rows = []

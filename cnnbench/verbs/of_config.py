@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -36,7 +35,7 @@ def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
 def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Everything about a run or a sweep short of training it: what would fail, hours and memory."""
-    from cnnbench import checking, config
+    from cnnbench import checking, config, planning
 
     parser.add_argument("overrides", nargs="*", help="as for the run itself")
     parser.add_argument("-m", "--multirun", action="store_true", help="as for the run itself")
@@ -44,10 +43,8 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_intermixed_args(arguments)
     if given.config_dir is not None:
-        if not Path(given.config_dir).is_dir():
-            raise CnnbenchError(f"--config-dir {given.config_dir} is no folder", f"looked from {Path.cwd()}")
         config.refuse_hydra_settings(given.overrides, given.config_dir)
-    is_sweep = given.multirun or any(text.startswith(("sweep=", "sweep.")) for text in given.overrides)
+    is_sweep = given.multirun or planning.is_sweep(given.overrides)
     with stderr().status("composing") as status:
         forecasts = checking.check(
             given.overrides, is_sweep, given.config_dir, lambda text: status.update(escape(text))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.files import write_text
 from cnnbench.report import DONE, resumable, stdout, write_lines
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     from cnnbench.comparison.records import COSTS, read_records
     from cnnbench.comparison.selecting import order, select
     from cnnbench.comparison.tables import MOST_ROWS
+    from cnnbench.files import write_text
     from cnnbench.finding import find_runs
     from cnnbench.run_files import DAMAGED
 
