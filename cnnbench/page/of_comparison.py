@@ -45,7 +45,7 @@ def comparison_page(comparison: Comparison, title: str, place: Path, command: st
     charts: dict[str, Any] = {}
     rankings = []
     for position, ranking in enumerate(comparison.rankings):
-        rankings.append(_ranking(f"r{position}", ranking, comparison.cost, place, charts))
+        rankings.append(_ranking(f"r{position}", ranking, place, charts))
     return render(
         "comparison.html.j2",
         charts,
@@ -81,13 +81,12 @@ def _subtitle(comparison: Comparison) -> str:
     return " · ".join(parts)
 
 
-def _ranking(name: str, ranking: Ranking, cost: str, place: Path, charts: dict[str, Any]) -> dict[str, Any]:
+def _ranking(name: str, ranking: Ranking, place: Path, charts: dict[str, Any]) -> dict[str, Any]:
     """What the template shows of groups that compare; their charts are added to `charts`."""
     groups = sorted(ranking.groups, key=lambda group: group.rank)
     objective = ranking.objective
     better = larger_is_better(objective)
     costs = [key for key in groups[0].cost if key in COSTS and COSTS[key].is_axis]
-    costs.sort(key=lambda key: key != cost)  # what was asked for is seen first
     curves = [curve for rank, group in enumerate(groups) for curve in curves_of(rank, group)]
     recorded = dict.fromkeys(key for curve in curves for row in curve.history for key in row)
     metrics = [key for key in recorded if key not in NOT_CURVES]
