@@ -340,7 +340,7 @@ def test_device_cpu_after_the_gpu_was_used_is_wrong_input(monkeypatch: pytest.Mo
 
 def test_without_a_gpu_the_processor_is_named_with_its_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeGpus(monkeypatch, [])
-    monkeypatch.setattr(engine, "cores", lambda: 3)
+    monkeypatch.setattr(engine, "usable_cores", lambda: 3)
     device = engine.prepare(0, False, "auto", "auto").device
     assert device.startswith("CPU: ")
     assert device.endswith(", 3 cores")
