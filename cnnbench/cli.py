@@ -165,6 +165,11 @@ def _run_job(sweep: Sweep, number: int) -> None:
     job = sweep.jobs[number]
     stdout().rule(f"run {number}: {escape(sweep.varied(number))}", align="left")
     folder = sweep.run_folder(number)
+    folder.wait_until_free()
+    if sweep.is_settled(number):  # meanwhile
+        return
+    if not folder.has_run:
+        folder.discard_if_untrained()  # killed before its config was written
     watcher = None
     if job.trial is not None:
         from cnnbench.searching import Reporter

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import numpy as np
 import yaml
 
 from cnnbench.bad_step import BadStepFiles
-from cnnbench.datasets.locking import hold
+from cnnbench.datasets.locking import hold, is_held
 from cnnbench.errors import CnnbenchError, FolderRefusedError
 from cnnbench.files import (
     atomic,
@@ -29,6 +31,10 @@ from cnnbench.files import (
 from cnnbench.last import LastStates, Stored
 from cnnbench.logs import logging_to
 from cnnbench.run_files import CONFIG, UNTRAINED, RunFiles
+
+log = logging.getLogger("cnnbench")
+
+PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ class RunFolder(RunFiles):
                 read_json(self.path / name)
                 continue
             (self.path / name).unlink()
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
         for leftover in self.path.glob(".*.tmp*"):
             leftover.unlink()
 
@@ -98,12 +107,21 @@ class RunFolder(RunFiles):
                 )
             yield
 
+    def wait_until_free(self) -> None:
+        """Wait for a process whose parent was killed and that is about to stop, but not for ever."""
+        if is_held(self.path / "cnnbench.log"):
+            log.info("another process is at work in %s: waiting", self.path, extra={"notice": True})
+        until = time.monotonic() + PATIENCE_SECONDS
+        while is_held(self.path / "cnnbench.log") and time.monotonic() < until:
+            time.sleep(0.1)
+
     def discard_if_untrained(self) -> None:
         """Remove what a run has left that never began to train; anything else in the folder stays."""
         if not self.path.is_dir() or (self.path / "history.jsonl").exists():
             return
         for name in (CONFIG, *UNTRAINED):
             (self.path / name).unlink(missing_ok=True)
+        self._remove_leftovers()
         if not any(self.path.iterdir()) and self.path.resolve() != Path.cwd():
             self.path.rmdir()
 

@@ -106,9 +106,13 @@ class Sweep:
         folder = self.run_folder(number)
         return folder.status if folder.has_run else WAITING
 
+    def is_settled(self, number: int) -> bool:
+        """Whether a run is done, or was stopped early by the search."""
+        return self.status(number) in (DONE, PRUNED)
+
     def left(self) -> list[int]:
-        """The numbers of the jobs that are neither done nor stopped early by the search."""
-        return [job.number for job in self.jobs if self.status(job.number) not in (DONE, PRUNED)]
+        """The numbers of the jobs that are still to be done."""
+        return [job.number for job in self.jobs if not self.is_settled(job.number)]
 
     def refuse_other_plan(self, jobs: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None) -> None:
         """Compare with the configs, or the search, that the same line makes now.

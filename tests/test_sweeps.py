@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,14 @@ def test_a_changed_grid_is_refused_and_the_same_line_goes_on(run_process: Cli, f
     outcome = run_process("-m", *TINY, "seed=0,1", "run_dir=sweep", "sweep.resume=sweep")
     assert outcome.exit_code == 0
     assert "2 of 2 runs are done" in outcome.out
+
+    second = next(folder.glob("sweep/001_*"))
+    shutil.rmtree(second)
+    second.mkdir()  # as a kill leaves it that comes before the config is written
+    (second / "cnnbench.log").touch()
+    (second / ".config.123.tmp.yaml").write_text("name:")
+    assert run_process("resume", "sweep").exit_code == 0
+    assert statuses(folder / "sweep") == ["done", "done"]
 
 
 def test_a_terminated_sweep_saves_and_says_how_to_go_on(folder: Path) -> None:
