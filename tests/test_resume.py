@@ -149,7 +149,7 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
 def test_a_sweep_killed_at_any_moment_ends_with_the_same_results(
     seed: int, reference_sweep: Path, tmp_path: Path
 ) -> None:
-    """In turn the process that supervises alone, whose child is then still about to stop, and both at once."""
+    """In turn the process that supervises alone, whose child is then about to stop, and both at once."""
     chance, sweep = random.Random(seed), tmp_path / "sweep"
     process = start(tmp_path, *SWEEP)
     at = chance.randint(1, 9)
