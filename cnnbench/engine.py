@@ -19,10 +19,13 @@ from cnnbench.datasets.image_cache import usable_cores
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
 from cnnbench.launchers.workers import THREADS
+from cnnbench.layers import MeanOfViews, PatchWhitening, TestTimeViews, Views
 from cnnbench.losses import MixedAccuracy
 from cnnbench.metrics import compute as final_metrics
 
 log = logging.getLogger("cnnbench")
+
+WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,10 @@ def _describe(gpus: list[Any]) -> str:
     if gpus:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
         return "GPU: " + ", ".join(names)
-    return f"CPU: {_cpu_name()}, {usable_cores()} cores"
+    return f"CPU: {cpu_name()}, {usable_cores()} cores"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():
@@ -106,16 +109,18 @@ def _precision(wanted: str, gpus: list[Any]) -> str:
 
 
 def adapt(model: keras.Model, split: Split) -> None:
-    """Measure mean and variance of every `Normalization` layer on (training) examples.
+    """Measure on (training) examples what `Normalization` and `PatchWhitening` layers need to know.
 
     A layer that is never adapted does nothing, silently. Its input may be any tensor of the model.
     """
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
+        is_whitening = isinstance(layer, PatchWhitening)
+        if is_whitening or (isinstance(layer, keras.layers.Normalization) and layer.input_mean is None):
             until = keras.Model(model.inputs[0], layer.input)
             # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.
             forward = tf.function(lambda x, until=until: until(x, training=False), reduce_retracing=True)
-            layer.adapt(forward(tf.cast(piece, "float32")) for piece in split.pieces(256))
+            pieces = split.pieces(256, most=WHITENING_PIECES if is_whitening else None)
+            layer.adapt(forward(tf.cast(piece, "float32")) for piece in pieces)
         elif any(
             isinstance(inner, keras.layers.Normalization) and inner.input_mean is None
             for inner in getattr(layer, "layers", [])
@@ -139,6 +144,33 @@ def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: i
     rate = 1e13 if on_gpu else 5e10 * usable_cores()
     seconds = 3 * flops * batch_size / rate + 0.001
     return int(np.clip(0.4 / seconds, 1, steps))
+
+
+def with_views(model: keras.Model, views: Views | None) -> keras.Model:
+    """The same model, which shows every image in several views when it predicts; see `TestTimeViews`."""
+    if views is None:
+        return model
+    if len(model.inputs[0].shape) != 4:
+        raise CnnbenchError(
+            f"training.test_time_augmentation={views} is for images",
+            "use training.test_time_augmentation=null",
+        )
+    make_views, shown = TestTimeViews(views, name="views"), {}
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        for tensor in args:
+            if (
+                isinstance(tensor._keras_history.operation, keras.layers.InputLayer)
+                and id(tensor) not in shown
+            ):
+                shown[id(tensor)] = make_views(tensor)
+        return layer(*(shown.get(id(tensor), tensor) for tensor in args), **kwargs)
+
+    # Layers of its own: one that stands in two graphs has no one input.
+    seen = keras.models.clone_model(model, call_function=call)
+    seen.set_weights(model.get_weights())
+    mean = MeanOfViews(views, name="mean_of_views")(seen.outputs[0])
+    return keras.Model(seen.inputs[0], mean, name=model.name)
 
 
 def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = None) -> keras.Model:

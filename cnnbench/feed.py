@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cnnbench.datasets.core import Examples, Split
 
-Augment = Callable[[Any, Any, Any], tuple[Any, Any]]
+Augment = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
 class Feed:
@@ -25,8 +25,9 @@ class Feed:
         split: examples and targets.
         batch_size: the last batch of an epoch may be smaller.
         seed: shuffle by it; None keeps the order.
-        augment: from images, labels and a seed ``(2,)`` to both, augmented; the seed depends on the run's
-            seed, the epoch and the batch alone.
+        augment: from images, labels, a seed ``(2,)`` and turns ``(batch,)`` to both, augmented. The seed
+            depends on the run's seed, the epoch and the batch alone; the turn of an example is 0 and 1 in one
+            epoch after the other, and begins with either.
         column: targets as ``(batch, 1)``, the shape of a single output: a loss that subtracts ``(batch,)``
             from it would compare everything with everything, and say nothing.
         parts: every batch can be cut into so many equal ones: an epoch leaves out fewer examples than
@@ -81,7 +82,7 @@ class Feed:
         if augment is None:
             return None
         return lambda x, y: np.asarray(
-            augment(tf.constant(x), tf.constant(y), tf.constant([self.seed or 0, 0]))[0]
+            augment(tf.constant(x), tf.constant(y), tf.constant([self.seed or 0, 0]), None)[0]
         )
 
     def _batches(self) -> tf.data.Dataset:
@@ -101,13 +102,15 @@ class Feed:
                 lambda number: (
                     indices[number * batch_size : (number + 1) * batch_size],
                     tf.stack([tf.constant(seed, tf.int32), epoch * steps + number]),
+                    epoch,
                 )
             )
 
-        def gather(indices: Any, batch_seed: Any) -> Any:
+        def gather(indices: Any, batch_seed: Any, epoch: Any) -> Any:
             x, y = take(indices), tf.gather(targets, indices)
             if augment:
-                x, y = augment(x, y, batch_seed)
+                turns = (tf.gather(order.first_turns, indices) + epoch) % 2
+                x, y = augment(x, y, batch_seed, turns)
             return (x, y[:, None]) if column else (x, y)
 
         options = tf.data.Options()
@@ -126,6 +129,12 @@ class _Order:
 
     def __init__(self, size: int, taken: int, seed: int | None) -> None:
         self.size, self.taken, self.seed, self.epoch = size, taken, seed, 0
+
+    @property
+    def first_turns(self) -> np.ndarray:
+        """0 or 1 for each example, by the seed; see `Feed`."""
+        drawn = np.random.default_rng([self.seed or 0, self.size]).integers(0, 2, self.size)
+        return drawn.astype(np.int32)
 
     def __call__(self) -> tuple[np.ndarray, np.int32]:
         order = np.arange(self.size, dtype=np.int32)

@@ -53,7 +53,7 @@ def run(spec: RunSpec, observer: Observer | None = None, resume: bool = False) -
             folder.write_config(config, spec.overrides)
         log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
         try:
-            result = _train_and_measure(spec, folder, phases, everyone, interruption)
+            result = _train_and_measure(spec, config, folder, resume, phases, everyone, interruption)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
             record_failure(spec, folder, phases, everyone, unwrapped(error))
         folder.clear_states()
@@ -62,7 +62,13 @@ def run(spec: RunSpec, observer: Observer | None = None, resume: bool = False) -
 
 
 def _train_and_measure(
-    spec: RunSpec, folder: RunFolder, phases: Phases, observer: Observer, interruption: Interruption
+    spec: RunSpec,
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    resume: bool,
+    phases: Phases,
+    observer: Observer,
+    interruption: Interruption,
 ) -> RunResult:
     started = now()
     training = spec.training
@@ -80,23 +86,29 @@ def _train_and_measure(
         from cnnbench.distribution import shared_batch, strategy, synchronize
         from cnnbench.feed import Feed
         from cnnbench.fitting import Fitting
+        from cnnbench.fused import fuse_batch_normalization
         from cnnbench.measuring import measure
         from cnnbench.models.transfer import check_layer
+        from cnnbench.precision import built_in_best
         from cnnbench.saving import StateSaver
         from cnnbench.state import State
 
-        machine = engine.prepare(spec.seed, spec.deterministic, spec.device, training.precision)
+        settled = folder.environment.get("precision", training.precision) if resume else training.precision
+        machine = engine.prepare(spec.seed, spec.deterministic, spec.device, settled)
         devices = strategy(training.distribute, training.batch_size)
         replicas = devices.num_replicas_in_sync
 
     with phases("build"), devices.scope():
         memory = cost.PeakMemory()
+        network = partial(
+            build, "model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs)
+        )
         with weights_that_fit():
-            built = build(
-                "model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs)
-            )
+            built, machine = built_in_best(network, spec, settled, dataset, machine, config["model"])
         model = engine.with_activation(
-            built, dataset.task, dataset.train.y if training.scale_targets else None
+            engine.with_views(built, training.test_time_augmentation),
+            dataset.task,
+            dataset.train.y if training.scale_targets else None,
         )
         if training.fine_tuning is not None:
             check_layer(model, training.fine_tuning.from_layer)
@@ -133,6 +145,8 @@ def _train_and_measure(
                 jit_compile=machine.on_gpu and not spec.deterministic and replicas == 1,  # as Keras decides
             )
 
+        if not machine.on_gpu and replicas == 1:  # on a GPU XLA fuses them
+            fuse_batch_normalization(model)
         compile_model(model, None)
 
     # What the folder and the person are told before the wait.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import keras
+from keras import ops
 from pydantic import Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -52,3 +53,47 @@ def cosine(
         warmup_target=initial_learning_rate if warmup else None,
         warmup_steps=warmup,
     )
+
+
+def triangular(
+    steps_per_epoch: int,
+    epochs: int,
+    initial_learning_rate: Positive,
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0,
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0,
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warm-up from 0, then a straight line down to the last step.
+
+    Args:
+        steps_per_epoch: given by the run.
+        epochs: given by the run.
+        initial_learning_rate: the highest, reached after the warm-up.
+        warmup_epochs: its length; at most the whole training.
+        final_fraction: of `initial_learning_rate`, at the end.
+    """
+    total = steps_per_epoch * epochs
+    warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
+    return Triangular(initial_learning_rate, warmup, total, final_fraction)
+
+
+@keras.saving.register_keras_serializable("cnnbench")
+class Triangular(keras.optimizers.schedules.LearningRateSchedule):
+    """See `triangular`; in steps."""
+
+    def __init__(self, highest: float, warmup: int, total: int, final_fraction: float) -> None:
+        self.highest, self.warmup, self.total, self.final_fraction = highest, warmup, total, final_fraction
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32")
+        # Half a step in, so that neither the first nor the last step is wasted on a rate of 0.
+        past = ops.clip((step + 0.5 - self.warmup) / (self.total - self.warmup), 0.0, 1.0)
+        rate = 1.0 - (1.0 - self.final_fraction) * past
+        return self.highest * (ops.minimum((step + 0.5) / self.warmup, rate) if self.warmup else rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "highest": self.highest,
+            "warmup": self.warmup,
+            "total": self.total,
+            "final_fraction": self.final_fraction,
+        }

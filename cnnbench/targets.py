@@ -25,7 +25,9 @@ ALLOWED = (
     ),
     *(
         f"cnnbench.{room}"
-        for room in ("augmentation", "callbacks", "datasets", "layers", "losses", "models", "schedules")
+        for room in (
+            "augmentation", "callbacks", "datasets", "layers", "losses", "models", "optimizers", "schedules",
+        )
     ),
     *TRACKERS,
 )  # fmt: skip

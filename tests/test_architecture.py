@@ -44,6 +44,7 @@ LEAVES = {
         "cnnbench.datasets.downloads",  # weights are fetched as data sets are
         "cnnbench.datasets.files",  # is there a network
     },
+    "optimizers": {"pydantic", "keras"},
     "schedules": {"pydantic", "keras"},
 }
 

@@ -26,7 +26,7 @@ Alpha = Annotated[float, Field(ge=0, le=100)]
 def augmentation(
     crop_padding: Pixels = 0,
     crop_mode: Literal["zero", "reflect"] = "zero",
-    horizontal_flip: bool = False,
+    horizontal_flip: bool | Literal["alternating"] = False,
     vertical_flip: bool = False,
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0,
     translation: Fraction = 0.0,
@@ -46,7 +46,8 @@ def augmentation(
         crop_padding: pixels around the image, out of which a crop of the image's size is taken.
         crop_mode: what lies outside the image, for crop, translation, rotation and scale: black, or the
             image mirrored at its edge pixels.
-        horizontal_flip: left to right, with probability 1/2.
+        horizontal_flip: left to right, with probability 1/2; or `alternating`: half of the images in the
+            first epoch, the other half in the next, and so on (Jordan 2024): each is soon seen both ways.
         vertical_flip: upside down, with probability 1/2.
         rotation: degrees, the most either way, bilinear.
         translation: fraction of the side, the most either way, in whole pixels; with `crop_padding` too the

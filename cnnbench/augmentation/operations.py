@@ -28,7 +28,7 @@ class Augmentation:
 
     crop_padding: int
     crop_mode: str
-    horizontal_flip: bool
+    horizontal_flip: bool | str
     vertical_flip: bool
     rotation: float
     translation: float
@@ -100,7 +100,8 @@ class Augmentation:
         edge = {"zero": "black", "reflect": "mirrored"}[self.crop_mode]
         parts = {
             f"crop with {self.crop_padding} pixels of {edge} padding": self.crop_padding,
-            "horizontal flip": self.horizontal_flip,
+            "horizontal flip": self.horizontal_flip is True,
+            "horizontal flip every other epoch": self.horizontal_flip == "alternating",
             "vertical flip": self.vertical_flip,
             f"rotation ±{self.rotation:g}°": self.rotation,
             f"translation ±{100 * self.translation:g} %": self.translation,
@@ -114,13 +115,15 @@ class Augmentation:
         }
         return ", ".join(text for text, is_on in parts.items() if is_on) or NOTHING
 
-    def __call__(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+    def __call__(self, images: Any, labels: Any, seed: Any, turned: Any = None) -> tuple[Any, Any]:
         """Change one batch.
 
         Args:
             images: ``(batch, height, width, channels)`` uint8 or float32; all but the batch static.
             labels: ``(batch,)`` class indices, or 0 and 1.
-            seed: ``(2,)`` int32; decides everything.
+            seed: ``(2,)`` int32; decides everything but
+            turned: ``(batch,)`` int32, 1 where an image's turn to be flipped has come, where flips alternate;
+                None leaves that to the seed.
 
         Returns:
             Images of the same shape and type, and the labels: as they came, or where `mixes_labels`
@@ -132,17 +135,17 @@ class Augmentation:
             raise CnnbenchError("mixed labels need the number of classes", "call for_data(…) first")
         # There is nothing in here for AutoGraph, whose rewriting of the source takes a second.
         change = tf.autograph.experimental.do_not_convert(self._change)
-        images, labels = change(images, labels, seed)
+        images, labels = change(images, labels, seed, turned)
         return images, labels
 
-    def _change(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+    def _change(self, images: Any, labels: Any, seed: Any, turned: Any) -> tuple[Any, Any]:
         dtype, draws = images.dtype, Draws(seed, tf.shape(images)[0])
         # Colour, interpolation and blending make fractions of a grey level, rounded once, at the end.
         if self.brightness or self.contrast:
             brightness = 1 + draws.spread("brightness", self.brightness)
             contrast = 1 + draws.spread("contrast", self.contrast)
             images = blending.adjust(images, brightness, contrast)
-        pixels = self._move(images, draws)
+        pixels = self._move(images, draws, turned)
         if self.cutout:
             self._cut_out(images, pixels, draws)
         if not self.mixes_labels:
@@ -160,15 +163,17 @@ class Augmentation:
         labels = blending.mix_labels(labels, share, self.outputs if self.task == "multiclass" else None)
         return blending.to_dtype(images, dtype), labels
 
-    def _move(self, images: Any, draws: Draws) -> Pixels:
+    def _move(self, images: Any, draws: Draws, turned: Any) -> Pixels:
         """Crop, translate, rotate, scale and flip."""
         height, width = images.shape[1:3]
         # Whole pixels, so that a shift alone blurs nothing.
         reach_y, reach_x = (self.crop_padding + round(self.translation * side) for side in (height, width))
-        turns = 1 + self.vertical_flip, 1 + self.horizontal_flip
+        turns = 1 + self.vertical_flip, 1 + bool(self.horizontal_flip)
         # One number for shift and flip, in the order of `ways`.
         y = draws.whole("way_y", (2 * reach_y + 1) * turns[0])
         x = draws.whole("way_x", (2 * reach_x + 1) * turns[1])
+        if self.horizontal_flip == "alternating" and turned is not None:
+            x = x // 2 * 2 + turned
         if self._interpolates:
             angle, zoom = draws.spread("angle", math.radians(self.rotation)), draws.spread("zoom", self.scale)
             shift_y, shift_x = y // turns[0] - reach_y, x // turns[1] - reach_x
@@ -179,7 +184,7 @@ class Augmentation:
         pixels = Pixels(images)
         if reach_y or reach_x or self.vertical_flip or self.horizontal_flip:
             ways_y = ways(height, reach_y, self.vertical_flip, self.crop_mode)
-            ways_x = ways(width, reach_x, self.horizontal_flip, self.crop_mode)
+            ways_x = ways(width, reach_x, bool(self.horizontal_flip), self.crop_mode)
             pixels.crop_flip(y, x, ways_y, ways_x)
         return pixels
 

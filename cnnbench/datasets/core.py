@@ -96,9 +96,13 @@ class Split:
             return Split(self.x.take(indices), self.y[indices])
         return Split(self.x[indices], self.y[indices])
 
-    def pieces(self, size: int = 2048) -> Iterator[np.ndarray]:
-        """The examples, `size` at a time: of float copies or mapped files never more than that in memory."""
-        for start in range(0, len(self), size):
+    def pieces(self, size: int = 2048, most: int | None = None) -> Iterator[np.ndarray]:
+        """The examples, `size` at a time: of float copies or mapped files never more than that in memory.
+
+        With `most` so many pieces at most, evenly spread.
+        """
+        starts = range(0, len(self), size)
+        for start in starts[:: -(-len(starts) // most)] if most else starts:
             yield self.x[start : start + size]
 
 

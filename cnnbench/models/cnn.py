@@ -15,6 +15,7 @@ from cnnbench.models.parts import (
     Normalization,
     dense_stack,
     flatten,
+    initializer,
     inputs_and_scaling,
     needs_bias,
     normalize_and_activate,
@@ -41,6 +42,7 @@ def cnn(
     dense_batch_normalization: BatchNormalization = True,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     dense_units: Sequence[Positive] = (128,),
+    kernel_initializer: str = "glorot_uniform",
     kernel_regularizer: Any = None,
     normalization: Normalization = True,
 ) -> keras.Model:
@@ -61,6 +63,7 @@ def cnn(
         dense_batch_normalization: the same of each dense layer.
         dropout: before each dense layer, as a fraction.
         dense_units: of the classifier's hidden layers; may be empty.
+        kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
         kernel_regularizer: of each hidden layer's kernel: a Keras name or an object.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`), or `after_flatten`.
 
@@ -80,6 +83,7 @@ def cnn(
                 strides=strides if index == 1 else 1,
                 padding=padding,
                 use_bias=needs_bias(batch_normalization),
+                kernel_initializer=initializer(kernel_initializer),
                 kernel_regularizer=kernel_regularizer,
                 name=name,
             )(x)

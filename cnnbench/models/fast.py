@@ -9,7 +9,13 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from cnnbench.models.parts import inputs_and_scaling, normalize_and_activate, require_images
+from cnnbench.models.parts import (
+    ImageNormalization,
+    initializer,
+    inputs_and_scaling,
+    normalize_and_activate,
+    require_images,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -24,7 +30,8 @@ def fast_cnn(
     activation: str = "relu",
     feature_scale: Annotated[float, Field(gt=0)] = 0.125,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-    normalization: bool = True,
+    kernel_initializer: str = "he_normal",
+    normalization: ImageNormalization = True,
 ) -> keras.Model:
     """A slim cousin of Page's ResNet-9 (2018) and Jordan's airbench (2024).
 
@@ -42,6 +49,7 @@ def fast_cnn(
         activation: Keras name.
         feature_scale: factor on the pooled features: small first outputs allow a high learning rate.
         dropout: before the last layer, as a fraction.
+        kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 
     Raises:
@@ -49,12 +57,13 @@ def fast_cnn(
     """
     require_images("fast", input_shape)
     inputs, x = inputs_and_scaling(input_shape, normalization)
-    x = _shrinking(x, stem_filters, "stem", activation)
+    x = _shrinking(x, stem_filters, "stem", activation, kernel_initializer)
     for stage, width in enumerate(filters, start=1):
-        x = _shrinking(x, width, f"stage_{stage}", activation)
+        x = _shrinking(x, width, f"stage_{stage}", activation, kernel_initializer)
         if residual:
             name = f"stage_{stage}_residual"
-            y = normalize_and_activate(_convolution(x, width, name), name, activation, True)
+            y = _convolution(x, width, name, kernel_initializer)
+            y = normalize_and_activate(y, name, activation, True)
             x = layers.Add(name=f"{name}_add")([x, y])
     pool = {"max": layers.GlobalMaxPooling2D, "average": layers.GlobalAveragePooling2D}[pooling]
     x = layers.Rescaling(feature_scale, name="feature_scale")(pool(name="pool")(x))
@@ -63,14 +72,19 @@ def fast_cnn(
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="fast_cnn")
 
 
-def _shrinking(x: Any, filters: int, name: str, activation: str) -> Any:
-    x = _convolution(x, filters, name)
+def _shrinking(x: Any, filters: int, name: str, activation: str, kernel_initializer: str) -> Any:
+    x = _convolution(x, filters, name, kernel_initializer)
     if min(x.shape[1:3]) > 1:
         x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
     return normalize_and_activate(x, name, activation, True)
 
 
-def _convolution(x: Any, filters: int, name: str) -> Any:
+def _convolution(x: Any, filters: int, name: str, kernel_initializer: str) -> Any:
     return layers.Conv2D(
-        filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+        filters,
+        3,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=initializer(kernel_initializer),
+        name=name,
     )(x)

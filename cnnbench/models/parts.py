@@ -9,8 +9,10 @@ import keras
 from keras import layers
 
 from cnnbench.errors import CnnbenchError, shown
+from cnnbench.layers import Dirac, PatchWhitening
 
-Normalization = bool | Literal["after_flatten"]
+Normalization = bool | Literal["after_flatten", "whitening"]
+ImageNormalization = bool | Literal["whitening"]
 BatchNormalization = bool | Literal["after_activation"]
 
 
@@ -41,15 +43,21 @@ def inputs_and_scaling(input_shape: Sequence[int], normalization: Normalization)
     Args:
         input_shape: ``(height, width, channels)`` of pixels 0…255, or ``(columns,)``.
         normalization: per channel or column to mean 0 and deviation 1; the run adapts the layer on the
-            training split. `after_flatten` leaves that to `flatten`. Otherwise pixels are divided by 255 and
-            columns left as they are.
+            training split. `after_flatten` leaves that to `flatten`. `whitening` then makes patches of pixels
+            uncorrelated (see `PatchWhitening`). Otherwise pixels are divided by 255 and columns left as they
+            are.
     """
     inputs = keras.Input(shape=tuple(input_shape), name="inputs")
     if normalization == "after_flatten":
         return inputs, inputs
     if normalization:
         # In float32 under every precision: a mean over pixels must not be summed in 8 bits.
-        return inputs, layers.Normalization(axis=-1, dtype="float32", name="normalization")(inputs)
+        x = layers.Normalization(axis=-1, dtype="float32", name="normalization")(inputs)
+        if normalization != "whitening":
+            return inputs, x
+        require_images("mlp", input_shape)
+        # In float32 too: its kernels enlarge small differences many times.
+        return inputs, PatchWhitening(dtype="float32", name="whitening")(x)
     if len(input_shape) == 3:
         return inputs, layers.Rescaling(1 / 255, name="rescaling")(inputs)
     return inputs, inputs
@@ -84,6 +92,15 @@ def dense_stack(
 def needs_bias(batch_normalization: BatchNormalization) -> bool:
     """Whether a layer keeps its bias: normalisation right after it would subtract it again."""
     return batch_normalization in (False, "after_activation")
+
+
+def initializer(name: str) -> Any:
+    """A Keras initializer by its name, or `dirac`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    return Dirac() if name == "dirac" else keras.initializers.get(name)
 
 
 def normalize_and_activate(

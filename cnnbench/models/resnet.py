@@ -10,7 +10,13 @@ from keras import layers
 from pydantic import Field
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.models.parts import inputs_and_scaling, normalize_and_activate, require_images
+from cnnbench.models.parts import (
+    ImageNormalization,
+    initializer,
+    inputs_and_scaling,
+    normalize_and_activate,
+    require_images,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 STAGES = 3
@@ -25,7 +31,8 @@ def resnet(
     stem_strides: Positive = 1,
     activation: str = "relu",
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-    normalization: bool = True,
+    kernel_initializer: str = "he_normal",
+    normalization: ImageNormalization = True,
 ) -> keras.Model:
     """The CIFAR ResNet of He et al. 2016, "Deep Residual Learning", section 4.2.
 
@@ -42,6 +49,7 @@ def resnet(
         stem_strides: of the first convolution, pixels; 2 or 4 for images far above 32×32.
         activation: Keras name.
         dropout: before the last layer, as a fraction; the paper has none.
+        kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 
     Raises:
@@ -50,13 +58,15 @@ def resnet(
     require_images("resnet", input_shape)
     blocks = _blocks("resnet", depth, 2)
     inputs, x = inputs_and_scaling(input_shape, normalization)
-    x = _convolution(x, width, 3, "stem", stem_strides)
+    x = _convolution(x, width, 3, "stem", kernel_initializer, stem_strides)
     x = normalize_and_activate(x, "stem", activation, True)
     for stage in range(1, STAGES + 1):
         filters = width * 2 ** (stage - 1)
         for block in range(1, blocks + 1):
             strides = 2 if block == 1 and stage > 1 else 1
-            x = _basic_block(x, filters, strides, f"stage_{stage}_block_{block}", shortcut, activation)
+            x = _basic_block(
+                x, filters, strides, f"stage_{stage}_block_{block}", kernel_initializer, shortcut, activation
+            )
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
@@ -71,7 +81,8 @@ def wide_resnet(
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     stem_strides: Positive = 1,
     activation: str = "relu",
-    normalization: bool = True,
+    kernel_initializer: str = "he_normal",
+    normalization: ImageNormalization = True,
 ) -> keras.Model:
     """The wide ResNet of Zagoruyko & Komodakis 2016, WRN-`depth`-`width`; activations precede convolutions.
 
@@ -83,6 +94,7 @@ def wide_resnet(
         dropout: between the two convolutions of each block, as a fraction (0.3 in the paper, where used).
         stem_strides: of the first convolution, pixels; 2 or 4 for images far above 32×32.
         activation: Keras name.
+        kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 
     Raises:
@@ -91,12 +103,13 @@ def wide_resnet(
     require_images("wide_resnet", input_shape)
     blocks = _blocks("wide_resnet", depth, 4)
     inputs, x = inputs_and_scaling(input_shape, normalization)
-    x = _convolution(x, 16, 3, "stem", stem_strides)
+    x = _convolution(x, 16, 3, "stem", kernel_initializer, stem_strides)
     for stage in range(1, STAGES + 1):
         filters = 16 * width * 2 ** (stage - 1)
         for block in range(1, blocks + 1):
             strides = 2 if block == 1 and stage > 1 else 1
-            x = _preactivated_block(x, filters, strides, f"stage_{stage}_block_{block}", activation, dropout)
+            name = f"stage_{stage}_block_{block}"
+            x = _preactivated_block(x, filters, strides, name, kernel_initializer, activation, dropout)
     x = normalize_and_activate(x, "last", activation, True)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name=f"wide_resnet_{depth}_{width}")
@@ -111,30 +124,32 @@ def _blocks(model: str, depth: int, outside: int) -> int:
     return blocks
 
 
-def _basic_block(x: Any, filters: int, strides: int, name: str, shortcut: str, activation: str) -> Any:
-    y = _convolution(x, filters, 3, f"{name}_conv_1", strides)
+def _basic_block(
+    x: Any, filters: int, strides: int, name: str, start: str, shortcut: str, activation: str
+) -> Any:
+    y = _convolution(x, filters, 3, f"{name}_conv_1", start, strides)
     y = normalize_and_activate(y, f"{name}_conv_1", activation, True)
-    y = _convolution(y, filters, 3, f"{name}_conv_2")
+    y = _convolution(y, filters, 3, f"{name}_conv_2", start)
     y = layers.BatchNormalization(momentum=0.9, name=f"{name}_conv_2_bn")(y)
     if strides > 1 and shortcut == "identity":
         x = _subsample_and_widen(x, filters, strides, name)
     elif strides > 1:
-        x = _convolution(x, filters, 1, f"{name}_shortcut", strides)
+        x = _convolution(x, filters, 1, f"{name}_shortcut", start, strides)
         x = layers.BatchNormalization(momentum=0.9, name=f"{name}_shortcut_bn")(x)
     return layers.Activation(activation, name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))
 
 
 def _preactivated_block(
-    x: Any, filters: int, strides: int, name: str, activation: str, dropout: float
+    x: Any, filters: int, strides: int, name: str, start: str, activation: str, dropout: float
 ) -> Any:
     y = normalize_and_activate(x, f"{name}_pre", activation, True)
     if strides > 1 or x.shape[-1] != filters:
-        x = _convolution(y, filters, 1, f"{name}_shortcut", strides)
-    y = _convolution(y, filters, 3, f"{name}_conv_1", strides)
+        x = _convolution(y, filters, 1, f"{name}_shortcut", start, strides)
+    y = _convolution(y, filters, 3, f"{name}_conv_1", start, strides)
     y = normalize_and_activate(y, f"{name}_conv_1", activation, True)
     if dropout:
         y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
-    y = _convolution(y, filters, 3, f"{name}_conv_2")
+    y = _convolution(y, filters, 3, f"{name}_conv_2", start)
     return layers.Add(name=f"{name}_add")([x, y])
 
 
@@ -147,13 +162,13 @@ def _subsample_and_widen(x: Any, filters: int, strides: int, name: str) -> Any:
     return layers.ZeroPadding2D(padding, data_format="channels_first", name=f"{name}_widen")(x)
 
 
-def _convolution(x: Any, filters: int, kernel_size: int, name: str, strides: int = 1) -> Any:
+def _convolution(x: Any, filters: int, kernel_size: int, name: str, start: str, strides: int = 1) -> Any:
     return layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
         padding="same",
         use_bias=False,
-        kernel_initializer="he_normal",
+        kernel_initializer=initializer(start),
         name=name,
     )(x)

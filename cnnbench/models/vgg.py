@@ -12,7 +12,9 @@ from pydantic import Field
 from cnnbench.errors import CnnbenchError
 from cnnbench.models.parts import (
     BatchNormalization,
+    ImageNormalization,
     dense_stack,
+    initializer,
     inputs_and_scaling,
     needs_bias,
     normalize_and_activate,
@@ -33,7 +35,8 @@ def vgg(
     dense_units: Sequence[Positive] = (512,),
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     activation: str = "relu",
-    normalization: bool = True,
+    kernel_initializer: str = "he_normal",
+    normalization: ImageNormalization = True,
 ) -> keras.Model:
     """VGG of Simonyan & Zisserman 2015: five stages of 3×3 convolutions, each ended by max pooling.
 
@@ -49,6 +52,7 @@ def vgg(
         dense_units: of the classifier's hidden layers; (4096, 4096) in the paper; may be empty.
         dropout: before each hidden dense layer, as a fraction.
         activation: Keras name.
+        kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 
     Raises:
@@ -66,7 +70,7 @@ def vgg(
                 3,
                 padding="same",
                 use_bias=needs_bias(batch_normalization),
-                kernel_initializer="he_normal",
+                kernel_initializer=initializer(kernel_initializer),
                 name=name,
             )(x)
             x = normalize_and_activate(x, name, activation, batch_normalization)

@@ -1,0 +1,61 @@
+"""A tuned PyTorch loop: all tensors in memory, channels_last, bfloat16 autocast, no DataLoader."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import recipes
+import torch
+from torch.nn import functional
+from torch_networks import network, optimizer
+
+
+def tensors(images: object, labels: object) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    return x, torch.from_numpy(labels)
+
+
+def outputs(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return model(x.float().div_(255))
+
+
+def accuracy(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    model.eval()
+    with torch.no_grad():
+        hits = [(outputs(model, x[i : i + 512]).argmax(1) == y[i : i + 512]) for i in range(0, len(x), 512)]
+    model.train()
+    return float(torch.cat(hits).float().mean())
+
+
+def main() -> None:
+    wanted = recipes.given()
+    torch.manual_seed(wanted.seed)
+    train, val, test = recipes.load(wanted)
+    model = network(wanted, train[0].shape[1:]).to(memory_format=torch.channels_last)
+    steps, schedule = optimizer(wanted, model)
+    (x, y), val_tensors, test_tensors = tensors(*train), tensors(*val), tensors(*test)
+    rates, best, size = [], 0.0, wanted.recipe.batch_size
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "best.pt"
+        for _ in range(wanted.epochs):
+            began = time.perf_counter()
+            for indices in torch.randperm(len(x)).split(size):
+                steps.zero_grad(set_to_none=True)
+                loss = functional.cross_entropy(outputs(model, x[indices]).float(), y[indices])
+                loss.backward()
+                steps.step()
+                schedule.step()
+            rates.append(len(x) / (time.perf_counter() - began))
+            reached = accuracy(model, *val_tensors)
+            if reached >= best:
+                best = reached
+                torch.save(model.state_dict(), path)
+        model.load_state_dict(torch.load(path))
+        recipes.report(rates, accuracy(model, *test_tensors))
+
+
+if __name__ == "__main__":
+    main()

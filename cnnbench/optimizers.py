@@ -1,0 +1,87 @@
+"""Optimizers that Keras lacks; registered, so that checkpoints load without custom objects."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import keras
+from keras import ops
+from pydantic import Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@keras.saving.register_keras_serializable("cnnbench")
+class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras is untyped
+    """Muon (Jordan et al. 2024) for kernels of convolutions too, which Keras's own leaves to Adam.
+
+    Each kernel of a convolution, read as a matrix of ``filters`` rows, is moved along the nearest orthogonal
+    matrix to its momentum, and held at the length of ``sqrt(filters)``, as in Jordan's *airbench*. All else
+    is trained by Adam with ``adam_lr_ratio`` times the learning rate: biases, normalisation, dense layers,
+    and every variable whose path holds a word of `exclude_layers`.
+
+    Args:
+        learning_rate: of the kernels.
+        momentum: of the kernels.
+        ns_steps: Newton-Schulz iterations towards the orthogonal matrix.
+        nesterov: look ahead by the momentum.
+        adam_lr_ratio: Adam's learning rate over `learning_rate`.
+        adam_beta_1: Adam's first decay.
+        adam_beta_2: Adam's second decay.
+        adam_weight_decay: decoupled, of what Adam trains.
+        exclude_layers: regular expressions; convolutions whose path has one are left to Adam.
+        **kwargs: of every Keras optimizer.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.1,
+        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.6,
+        ns_steps: Annotated[int, Field(ge=1)] = 3,
+        nesterov: bool = True,
+        adam_lr_ratio: Positive = 0.05,
+        adam_beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        adam_beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.99,
+        adam_weight_decay: Decay = 0.0,
+        exclude_layers: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate=learning_rate,
+            momentum=momentum,
+            ns_steps=ns_steps,
+            nesterov=nesterov,
+            adam_lr_ratio=adam_lr_ratio,
+            adam_beta_1=adam_beta_1,
+            adam_beta_2=adam_beta_2,
+            adam_weight_decay=adam_weight_decay,
+            exclude_layers=exclude_layers,
+            **{**kwargs, "weight_decay": None, "rms_rate": None},
+        )
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        if len(variable.shape) != 4:
+            return True
+        # Keras looks at words only in what has two axes.
+        return bool(super()._should_use_adamw(_Flat(variable)))
+
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        self.assign(m, ops.add(gradient, self.momentum * m))
+        direction = ops.add(gradient, self.momentum * m) if self.nesterov else m
+        rows = ops.transpose(ops.reshape(direction, (-1, variable.shape[-1])))
+        update = ops.transpose(self.zeropower_via_newtonschulz5(rows, self.ns_steps))
+        length = ops.norm(ops.reshape(variable, (-1,)))
+        held = variable * (variable.shape[-1] ** 0.5 / (length + self.epsilon))
+        self.assign(variable, held - lr * ops.reshape(update, variable.shape))
+
+    def _apply_weight_decay(self, variables: list[Any]) -> None:
+        # Not for the kernels: their length is held.
+        super()._apply_weight_decay([one for one in variables if self._should_use_adamw(one)])
+
+
+class _Flat:
+    """What Keras asks a variable of two axes for."""
+
+    def __init__(self, variable: Any) -> None:
+        self.path, self.shape = variable.path, (1, 1)

@@ -1,0 +1,135 @@
+"""Precision `auto` on a CPU: bfloat16 where the processor has it and a short probe of this network gains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cnnbench import cost, engine, losses
+from cnnbench.datasets.core import Dataset
+from cnnbench.datasets.image_cache import default_cache_dir, usable_cores
+from cnnbench.errors import CnnbenchError
+from cnnbench.files import read_json, write_json
+from cnnbench.fused import fuse_batch_normalization
+from cnnbench.spec import RunSpec
+
+log = logging.getLogger("cnnbench")
+
+FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo, Intel's and AMD's, and ARM's
+WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
+GAIN = 0.9  # of the time of float32, at most
+PROBE_SECONDS, MOST_STEPS = 0.5, 20
+
+
+def built_in_best(
+    build: Callable[[], keras.Model],
+    spec: RunSpec,
+    wanted: str,
+    dataset: Dataset,
+    machine: engine.Machine,
+    told: Mapping[str, Any],
+) -> tuple[keras.Model, engine.Machine]:
+    """Build a run's network, with `auto` in the precision that trains it faster on this processor.
+
+    Args:
+        build: makes the network, under the global dtype policy.
+        spec: of the run.
+        wanted: `auto`, or what is settled.
+        dataset: split.
+        machine: prepared for `wanted`.
+        told: what makes up the network, for the memory of this machine.
+
+    Returns:
+        the network, and the machine as it is prepared now.
+    """
+    model = build()
+    can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
+    if not can_choose or not has_bfloat16():
+        return model, machine
+    if 3 * cost.flops(model) * len(dataset.train) * spec.training.epochs < WORTH:
+        return model, machine
+    policy = faster(build, dataset, spec.training.batch_size, told)
+    # Anew in any case: a probe draws random numbers, one that is remembered does not.
+    machine = engine.prepare(spec.seed, spec.deterministic, spec.device, policy)
+    return build(), machine
+
+
+def faster(
+    build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Mapping[str, Any]
+) -> str:
+    """The dtype policy of float32 and mixed bfloat16 that takes less time for some training steps.
+
+    Measured once for each network and machine. Leaves the global policy on float32.
+    """
+    name = [told, dataset.input_shape, dataset.outputs, batch_size, engine.cpu_name(), usable_cores()]
+    text = json.dumps([*name, tf.__version__, keras.__version__], sort_keys=True, default=str)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = default_cache_dir() / "precision.json"
+    known = _read(path)
+    if key not in known:
+        known[key] = {
+            policy: _seconds(build, policy, dataset, batch_size) for policy in ("float32", "mixed_bfloat16")
+        }
+        with suppress(OSError):  # a cache that cannot be written is no reason not to train
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {**_read(path), **known})
+    plain, mixed = known[key]["float32"], known[key]["mixed_bfloat16"]
+    log.info("precision: a step takes %.1f ms in float32, %.1f ms in bfloat16", 1e3 * plain, 1e3 * mixed)
+    return "mixed_bfloat16" if mixed <= GAIN * plain else "float32"
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; unknown is no."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return not FLAGS.isdisjoint(flags.split())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = read_json(path)
+    except CnnbenchError:  # damaged: made anew
+        return {}
+    return {
+        key: times
+        for key, times in known.items()
+        if isinstance(times, dict)
+        and all(isinstance(times.get(p), float) for p in ("float32", "mixed_bfloat16"))
+    }
+
+
+def _seconds(build: Callable[[], keras.Model], policy: str, dataset: Dataset, batch_size: int) -> float:
+    """The fastest of some training steps on the first batch."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = engine.with_activation(build(), dataset.task)
+        fuse_batch_normalization(model)
+        engine.compile_model(
+            model, keras.optimizers.Adam(1e-4), losses.for_task(dataset.task, False), [], 1, False
+        )
+        x, y = tf.constant(dataset.train.x[:batch_size]), tf.constant(dataset.train.y[:batch_size])
+        targets = y[:, None] if dataset.outputs == 1 else y
+        step = tf.function(lambda: model.train_step((x, targets)))
+        step()
+        fastest, until = float("inf"), time.perf_counter() + PROBE_SECONDS
+        for _ in range(MOST_STEPS):
+            began = time.perf_counter()
+            step()
+            fastest = min(fastest, time.perf_counter() - began)
+            if time.perf_counter() > until:
+                break
+        return fastest
+    finally:
+        keras.config.set_dtype_policy("float32")
