@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -155,22 +156,21 @@ def with_views(model: keras.Model, views: Views | None) -> keras.Model:
             f"training.test_time_augmentation={views} is for images",
             "use training.test_time_augmentation=null",
         )
-    make_views, shown = TestTimeViews(views, name="views"), {}
+    make_views = TestTimeViews(views, name="views")
+
+    @cache  # more than one layer may take the inputs
+    def seen(tensor: Any) -> Any:
+        is_input = isinstance(tensor._keras_history.operation, keras.layers.InputLayer)
+        return make_views(tensor) if is_input else tensor
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        for tensor in args:
-            if (
-                isinstance(tensor._keras_history.operation, keras.layers.InputLayer)
-                and id(tensor) not in shown
-            ):
-                shown[id(tensor)] = make_views(tensor)
-        return layer(*(shown.get(id(tensor), tensor) for tensor in args), **kwargs)
+        return layer(*keras.tree.map_structure(seen, args), **kwargs)
 
     # Layers of its own: one that stands in two graphs has no one input.
-    seen = keras.models.clone_model(model, call_function=call)
-    seen.set_weights(model.get_weights())
-    mean = MeanOfViews(views, name="mean_of_views")(seen.outputs[0])
-    return keras.Model(seen.inputs[0], mean, name=model.name)
+    copy = keras.models.clone_model(model, call_function=call)
+    copy.set_weights(model.get_weights())
+    mean = MeanOfViews(views, name="mean_of_views")(copy.outputs[0])
+    return keras.Model(copy.inputs[0], mean, name=model.name)
 
 
 def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = None) -> keras.Model:

@@ -1,0 +1,281 @@
+"""The ingredients of the public speed records, each as an option of any model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnnbench import engine, schedules
+from cnnbench.augmentation import augmentation
+from cnnbench.datasets.core import Split
+from cnnbench.errors import CnnbenchError
+from cnnbench.feed import Feed
+from cnnbench.fused import fuse_batch_normalization
+from cnnbench.layers import Dirac, MeanOfViews, PatchWhitening, TestTimeViews
+from cnnbench.models.airbench import airbench
+from cnnbench.models.cnn import cnn
+from cnnbench.models.fast import fast_cnn
+from cnnbench.models.mlp import mlp
+from cnnbench.models.resnet import resnet, wide_resnet
+from cnnbench.models.vgg import vgg
+from cnnbench.optimizers import Muon
+
+SHAPE = (16, 16, 3)
+FAMILIES: dict[Any, dict[str, Any]] = {
+    airbench: {"filters": (8, 8)},
+    cnn: {"filters": (8,), "dense_units": (8,)},
+    fast_cnn: {"stem_filters": 8, "filters": (8,)},
+    resnet: {"depth": 8},
+    wide_resnet: {"depth": 10, "width": 1},
+    vgg: {"depth": 11, "width": 4, "dense_units": (8,)},
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    keras.utils.set_random_seed(0)
+
+
+def images(count: int = 48) -> np.ndarray:
+    """Smooth images, whose neighbouring pixels are alike as those of photographs."""
+    noise = np.random.default_rng(0).normal(size=(count, *SHAPE))
+    smooth = sum(np.roll(noise, (i, j), (1, 2)) for i in range(3) for j in range(3))
+    return np.clip(128 + 20 * smooth, 0, 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- whitening
+
+
+def test_whitened_patches_are_uncorrelated_and_of_variance_one() -> None:
+    model = cnn(SHAPE, 3, filters=(4,), normalization="whitening")
+    engine.adapt(model, Split(images(), np.zeros(48)))
+    layer = model.get_layer("whitening")
+    x = keras.Model(model.inputs, layer.output).predict(images(), verbose=0).reshape(-1, 24)
+    np.testing.assert_allclose(x[:, :12], -x[:, 12:], atol=1e-4)
+    # Around 0, not around their mean: that of the pixels is 0 already.
+    np.testing.assert_allclose(x[:, :12].T @ x[:, :12] / len(x), np.eye(12), atol=0.02)
+    assert [weight.name for weight in layer.trainable_weights] == ["bias"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whitening_is_an_option_of_every_family_and_survives_a_file(family: Any, tmp_path: Path) -> None:
+    model = family(SHAPE, 3, normalization="whitening", **FAMILIES[family])
+    engine.adapt(model, Split(images(), np.zeros(48)))
+    model.save(tmp_path / "model.keras")
+    outputs = engine.load(tmp_path / "model.keras").predict(images(), verbose=0)
+    assert np.isfinite(outputs).all()
+    np.testing.assert_array_equal(outputs, model.predict(images(), verbose=0))
+
+
+def test_a_table_has_no_patches() -> None:
+    with pytest.raises(CnnbenchError, match="images"):
+        mlp((5,), 3, normalization="whitening")
+
+
+# ---------------------------------------------------------------- identity initialisation
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(4, 6), (6, 4), (4, 4)])
+def test_dirac_kernels_pass_channels_on(channels: int, filters: int) -> None:
+    layer = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=Dirac(0))
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, channels)).astype(np.float32)
+    passed = min(channels, filters)
+    outputs = keras.ops.convert_to_numpy(layer(x))
+    np.testing.assert_allclose(outputs[..., :passed], x[..., :passed], atol=1e-6)
+    assert outputs[..., passed:].any() == (filters > channels)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_initializer_is_an_option_of_every_family(family: Any) -> None:
+    model = family(SHAPE, 3, kernel_initializer="dirac", **FAMILIES[family])
+    kernels = [layer.kernel.numpy() for layer in model.layers if type(layer) is keras.layers.Conv2D]
+    assert kernels
+    for kernel in (one for one in kernels if one.shape[0] == 3):
+        assert kernel[1, 1, 0, 0] == 1
+        assert not kernel[0, :, :, 0].any()
+    with pytest.raises(ValueError, match="nonsense"):
+        family(SHAPE, 3, kernel_initializer="nonsense", **FAMILIES[family])
+
+
+# ---------------------------------------------------------------- flips in turn
+
+
+def test_alternating_flips_show_each_image_both_ways_in_two_epochs() -> None:
+    x = np.arange(20, dtype=np.uint8)[:, None, None, None] + np.array([0, 100], np.uint8)[None, None, :, None]
+    made = augmentation(horizontal_flip="alternating").for_data((1, 2, 1), 20, "multiclass")
+    feed = Feed(Split(x, np.arange(20)), 8, seed=3, augment=made)
+
+    def flipped(epoch: int) -> np.ndarray:
+        feed.epoch = epoch
+        shown = {
+            int(y): bool(img[0, 0, 0] >= 100)
+            for xs, ys in feed.dataset
+            for img, y in zip(xs, ys, strict=True)
+        }
+        return np.array([shown[number] for number in range(20)])
+
+    first = flipped(0)
+    assert 0 < first.sum() < 20
+    assert (flipped(1) == ~first).all()
+    assert (flipped(2) == first).all()
+
+
+def test_alternating_flips_go_with_crops() -> None:
+    made = augmentation(horizontal_flip="alternating", crop_padding=1).for_data((3, 3, 1), 2, "multiclass")
+    x = np.tile(np.array([10, 20, 30], np.uint8)[None, None, :, None], (40, 3, 1, 1))
+    turned = np.arange(40) % 2
+    shown, _ = made(
+        tf.constant(x), tf.zeros(40, tf.int32), tf.constant([0, 1]), tf.constant(turned, tf.int32)
+    )
+    seen = {(int(turn), tuple(row)) for turn, row in zip(turned, shown[:, 1, :, 0].numpy(), strict=True)}
+    ways = {(10, 20, 30), (0, 10, 20), (20, 30, 0)}
+    assert {row for turn, row in seen if turn == 0} == ways
+    assert {row for turn, row in seen if turn == 1} == {way[::-1] for way in ways}
+
+
+# ---------------------------------------------------------------- learning rate
+
+
+def test_triangular_rises_and_falls_in_straight_lines() -> None:
+    schedule = schedules.triangular(10, 4, 0.8, warmup_epochs=1, final_fraction=0.25)
+    rates = np.array([float(schedule(step)) for step in range(40)])
+    assert rates.argmax() in (9, 10)
+    assert rates.max() == pytest.approx(0.8, rel=0.06)
+    np.testing.assert_allclose(np.diff(rates[:9]), 0.08, rtol=1e-4)
+    np.testing.assert_allclose(np.diff(rates[11:]), -0.8 * 0.75 / 30, rtol=1e-3)
+    assert rates[-1] == pytest.approx(0.2 + 0.8 * 0.75 / 60, rel=1e-4)
+    plain = schedules.triangular(10, 4, 0.8)
+    assert float(plain(0)) == pytest.approx(0.8 * (1 - 0.5 / 40))
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    assert float(again(17)) == float(schedule(17))
+
+
+# ---------------------------------------------------------------- Muon
+
+
+def trained_step(**settings: Any) -> tuple[keras.Model, Muon, list[np.ndarray]]:
+    model = cnn(SHAPE, 3, filters=(8,), dense_units=(4,), batch_normalization=False)
+    optimizer = Muon(0.1, **settings)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    model.fit(images(), np.arange(48) % 3, batch_size=48, verbose=0)
+    return model, optimizer, before
+
+
+def test_muon_moves_a_convolution_along_an_orthogonal_matrix_and_holds_its_length() -> None:
+    model, _, before = trained_step()
+    kernel, old = model.trainable_variables[0].numpy(), before[0]
+    held = old * np.sqrt(8) / np.linalg.norm(old)
+    moved = (held - kernel).reshape(-1, 8) / 0.1
+    # Three iterations bring all singular values near 1, not onto it.
+    values = np.linalg.svd(moved, compute_uv=False)
+    assert values.max() < 1.4
+    assert (values > 0.3).sum() >= 6
+
+
+def test_muon_leaves_all_else_to_adam() -> None:
+    model, optimizer, before = trained_step(adam_lr_ratio=0.01)
+    for variable, old in list(zip(model.trainable_variables, before, strict=True))[1:]:
+        # Adam's first step is the learning rate in size, whatever the gradient.
+        moved = np.abs(variable.numpy() - old)
+        assert moved.max() <= 0.1 * 0.01 * 1.01
+        assert moved.max() > 0.1 * 0.01 * 0.5 or not moved.any()
+    assert optimizer._should_use_adamw(model.trainable_variables[0]) is False
+    _, excluding, _ = trained_step(exclude_layers=["conv_1"])
+    assert all(velocity is not None for velocity in excluding.adam_velocities)
+
+
+def test_muon_survives_a_file(tmp_path: Path) -> None:
+    model, optimizer, _ = trained_step(momentum=0.7)
+    model.save(tmp_path / "model.keras")
+    again = engine.load(tmp_path / "model.keras").optimizer
+    assert isinstance(again, Muon)
+    assert again.get_config() == optimizer.get_config()
+    for one, other in zip(again.variables, optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# ---------------------------------------------------------------- views at test time
+
+
+@pytest.mark.parametrize("views", ["mirror", "mirror_translate"])
+def test_a_prediction_is_the_mean_over_views(views: Any, tmp_path: Path) -> None:
+    built = fast_cnn(SHAPE, 3, stem_filters=8, filters=(8,))
+    model = engine.with_views(built, views)
+    x = images(5).astype(np.float32)
+
+    def mirrored(batch: np.ndarray) -> np.ndarray:
+        return (built.predict(batch, verbose=0) + built.predict(batch[:, :, ::-1], verbose=0)) / 2
+
+    expected = mirrored(x)
+    if views == "mirror_translate":
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        shifted = (mirrored(padded[:, :16, :16]) + mirrored(padded[:, 2:, 2:])) / 2
+        expected = (expected + shifted) / 2
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        engine.load(tmp_path / "model.keras").predict(x, verbose=0), expected, atol=1e-5
+    )
+
+
+def test_views_are_not_shown_in_training_and_no_layer_stands_in_two_graphs() -> None:
+    built = resnet(SHAPE, 3, depth=8)
+    model = engine.with_views(built, "mirror")
+    keras.utils.set_random_seed(1)
+    expected = built(images(4).astype(np.float32), training=True)
+    outputs = model(images(4).astype(np.float32), training=True)
+    np.testing.assert_allclose(outputs, expected, atol=1e-4)
+    assert all(len(layer._inbound_nodes) == 1 for layer in model.layers)
+    assert engine.with_views(built, None) is built
+    with pytest.raises(CnnbenchError, match="images"):
+        engine.with_views(mlp((5,), 3), "mirror")
+
+
+def test_views_say_what_they_are_made_of() -> None:
+    for layer in (TestTimeViews("mirror_translate"), MeanOfViews("mirror_translate"), PatchWhitening(3)):
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config()
+
+
+# ---------------------------------------------------------------- fused batch normalisation
+
+
+@pytest.mark.parametrize("keywords", [{}, {"scale": False}, {"center": False}])
+def test_fused_batch_normalisation_is_keras_s_own(keywords: dict[str, bool], tmp_path: Path) -> None:
+    def network() -> keras.Model:
+        inputs = keras.Input((6, 6, 4))
+        x = keras.layers.Conv2D(5, 3, kernel_initializer=Dirac(1))(inputs)
+        x = keras.layers.BatchNormalization(momentum=0.8, **keywords)(x)
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+        x = keras.layers.BatchNormalization()(x)  # of no feature maps: stays as it is
+        model = keras.Model(inputs, keras.layers.Dense(2, kernel_initializer="ones")(x))
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+        return model
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(3, 2, (24, 6, 6, 4)).astype(np.float32), rng.normal(size=(24, 2)).astype(np.float32)
+    plain, fused = network(), network()
+    assert fuse_batch_normalization(fused) == 1
+    for model in (plain, fused):
+        model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    for one, other in zip(plain.get_weights(), fused.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+    fused.save(tmp_path / "model.keras")
+    stored = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(stored.predict(x, verbose=0), fused.predict(x, verbose=0), rtol=1e-6)
+
+
+def test_a_frozen_layer_is_not_moved_by_the_fused_kernel() -> None:
+    model = resnet(SHAPE, 3, depth=8)
+    fuse_batch_normalization(model)
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    layer.trainable = False
+    before = layer.moving_mean.numpy()
+    model(images(4).astype(np.float32), training=True)
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), before)
