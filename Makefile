@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults lint format lock clean
+.PHONY: run test faults bench lint format lock clean
 
 run: $(VENV)/ready  ## set up, then the main job on the embedded default
 	$(BIN)/cnnbench $(ARGS)
@@ -14,6 +14,14 @@ test: $(VENV)/ready  ## set up, then the tests
 faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half an hour
 	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/test_resume.py $(ARGS)
 	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/test_damaged_files.py tests/test_properties.py $(ARGS)
+
+bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Lightning; an hour (benchmarks/bench.py)
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+.venv-bench/ready: benchmarks/contenders/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/contenders/requirements.txt
+	touch $@
 
 lint: $(VENV)/ready  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -36,4 +44,4 @@ lock:  ## exact versions with hashes, for every platform and without the address
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .venv-lock dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lock .venv-bench dist build .pytest_cache .mypy_cache .ruff_cache

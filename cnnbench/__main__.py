@@ -1,8 +1,6 @@
 """`python -m cnnbench` is `cnnbench`."""
 
-import sys
-
-from cnnbench.cli import main
+from cnnbench.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnbench.errors import CnnbenchError, FolderRefusedError, PrunedRunError, first_line, nearest
 from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, resumable, stderr, stdout
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from cnnbench.sweeps import Sweep
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def entry() -> NoReturn:
+    """The program: `main`, and out of it without a wait for what is still being imported beside it."""
+    code = main()
+    startup = sys.modules.get("cnnbench.startup")
+    if startup is not None and startup.is_importing():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # Python would take the libraries away under the thread that loads them
+    sys.exit(code)
 
 
 def main() -> int:
@@ -186,4 +197,4 @@ def _run_job(sweep: Sweep, number: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -70,7 +70,10 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras is untyped
         self.assign(m, ops.add(gradient, self.momentum * m))
         direction = ops.add(gradient, self.momentum * m) if self.nesterov else m
         rows = ops.transpose(ops.reshape(direction, (-1, variable.shape[-1])))
+        # The iteration bears bfloat16 well, so where the network computes in it, so does this.
+        rows = ops.cast(rows, keras.config.dtype_policy().compute_dtype)
         update = ops.transpose(self.zeropower_via_newtonschulz5(rows, self.ns_steps))
+        update = ops.cast(update, variable.dtype)
         length = ops.norm(ops.reshape(variable, (-1,)))
         held = variable * (variable.shape[-1] ** 0.5 / (length + self.epsilon))
         self.assign(variable, held - lr * ops.reshape(update, variable.shape))

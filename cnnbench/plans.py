@@ -58,7 +58,7 @@ class Search(BaseModel):
     trials: Annotated[int, Field(ge=1)] = 30
     sampler: Annotated[str, Field(pattern="^(tpe|random|qmc|gp|cmaes)$")] = "tpe"
     pruner: Annotated[str, Field(pattern="^(asha|hyperband|median|none)$")] = "asha"
-    min_epochs: Annotated[int, Field(ge=1)] = 1
+    min_epochs: Annotated[int, Field(ge=1)] = 3
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     seed: int = 0
 

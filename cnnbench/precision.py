@@ -19,7 +19,7 @@ from cnnbench.datasets.core import Dataset
 from cnnbench.datasets.image_cache import default_cache_dir, usable_cores
 from cnnbench.errors import CnnbenchError
 from cnnbench.files import read_json, write_json
-from cnnbench.fused import fuse_batch_normalization
+from cnnbench.kernels import use_fast_kernels
 from cnnbench.spec import RunSpec
 
 log = logging.getLogger("cnnbench")
@@ -115,7 +115,7 @@ def _seconds(build: Callable[[], keras.Model], policy: str, dataset: Dataset, ba
     keras.config.set_dtype_policy(policy)
     try:
         model = engine.with_activation(build(), dataset.task)
-        fuse_batch_normalization(model)
+        use_fast_kernels(model)
         engine.compile_model(
             model, keras.optimizers.Adam(1e-4), losses.for_task(dataset.task, False), [], 1, False
         )

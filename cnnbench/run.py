@@ -22,7 +22,7 @@ from cnnbench.results import RunFolder
 from cnnbench.run_files import DONE
 from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, Observers, RunResult, RunSpec, Summary
-from cnnbench.startup import import_tensorflow
+from cnnbench.startup import begin_import, import_tensorflow
 from cnnbench.trackers.core import Tracked, flat, trackings
 
 log = logging.getLogger("cnnbench")
@@ -73,7 +73,8 @@ def _train_and_measure(
     started = now()
     training = spec.training
 
-    # Data first: where they are missing, nobody waits for TensorFlow.
+    # Beside each other; where the data are missing, nobody waits for TensorFlow.
+    begin_import()
     with phases("data"):
         dataset = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
         check_task(spec, dataset)
@@ -86,7 +87,7 @@ def _train_and_measure(
         from cnnbench.distribution import shared_batch, strategy, synchronize
         from cnnbench.feed import Feed
         from cnnbench.fitting import Fitting
-        from cnnbench.fused import fuse_batch_normalization
+        from cnnbench.kernels import use_fast_kernels
         from cnnbench.measuring import measure
         from cnnbench.models.transfer import check_layer
         from cnnbench.precision import built_in_best
@@ -146,7 +147,7 @@ def _train_and_measure(
             )
 
         if not machine.on_gpu and replicas == 1:  # on a GPU XLA fuses them
-            fuse_batch_normalization(model)
+            use_fast_kernels(model)
         compile_model(model, None)
 
     # What the folder and the person are told before the wait.

@@ -15,7 +15,7 @@ from cnnbench.augmentation import augmentation
 from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
-from cnnbench.fused import fuse_batch_normalization
+from cnnbench.kernels import use_fast_kernels
 from cnnbench.layers import Dirac, MeanOfViews, PatchWhitening, TestTimeViews
 from cnnbench.models.airbench import airbench
 from cnnbench.models.cnn import cnn
@@ -243,7 +243,7 @@ def test_views_say_what_they_are_made_of() -> None:
         assert again.get_config() == layer.get_config()
 
 
-# ---------------------------------------------------------------- fused batch normalisation
+# ---------------------------------------------------------------- fast kernels
 
 
 @pytest.mark.parametrize("keywords", [{}, {"scale": False}, {"center": False}])
@@ -261,7 +261,7 @@ def test_fused_batch_normalisation_is_keras_s_own(keywords: dict[str, bool], tmp
     rng = np.random.default_rng(0)
     x, y = rng.normal(3, 2, (24, 6, 6, 4)).astype(np.float32), rng.normal(size=(24, 2)).astype(np.float32)
     plain, fused = network(), network()
-    assert fuse_batch_normalization(fused) == 1
+    assert use_fast_kernels(fused) == 1
     for model in (plain, fused):
         model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
     for one, other in zip(plain.get_weights(), fused.get_weights(), strict=True):
@@ -273,9 +273,36 @@ def test_fused_batch_normalisation_is_keras_s_own(keywords: dict[str, bool], tmp
 
 def test_a_frozen_layer_is_not_moved_by_the_fused_kernel() -> None:
     model = resnet(SHAPE, 3, depth=8)
-    fuse_batch_normalization(model)
+    use_fast_kernels(model)
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
     layer.trainable = False
     before = layer.moving_mean.numpy()
     model(images(4).astype(np.float32), training=True)
     np.testing.assert_array_equal(layer.moving_mean.numpy(), before)
+
+
+def test_kernels_of_wide_convolutions_on_small_images_get_the_gradient_of_keras() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+
+        def network() -> keras.Model:
+            inputs = keras.Input((4, 4, 128))
+            x = keras.layers.Conv2D(128, 3, padding="same", use_bias=False, kernel_initializer=Dirac(1))(
+                inputs
+            )
+            return keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
+
+        x = tf.constant(np.random.default_rng(0).normal(size=(16, 4, 4, 128)), tf.float32)
+        found = []
+        for is_fast in (False, True):
+            model = network()
+            assert not is_fast or use_fast_kernels(model) == 1
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(model(x, training=True) ** 2)
+            found.append(tape.gradient(loss, [model.trainable_variables[0], x]))
+        for one, other in zip(*found, strict=True):
+            assert np.abs(one).max() > 0
+            np.testing.assert_allclose(one, other, atol=0.02 * float(np.abs(one).max()))
+    finally:
+        keras.config.set_dtype_policy("float32")

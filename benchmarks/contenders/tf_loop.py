@@ -18,7 +18,7 @@ import tensorflow as tf
 from cnnbench import engine
 from cnnbench.datasets.core import Split
 from cnnbench.feed import Feed
-from cnnbench.fused import fuse_batch_normalization
+from cnnbench.kernels import use_fast_kernels
 from cnnbench.models.cnn import cnn
 from cnnbench.models.resnet import resnet
 
@@ -47,7 +47,7 @@ def main() -> None:
         optimizer = keras.optimizers.Adam(rate)
     model = engine.with_activation(built, "multiclass")
     engine.adapt(model, train)
-    fuse_batch_normalization(model)
+    use_fast_kernels(model)
     loss_of, hits = keras.losses.SparseCategoricalCrossentropy(), keras.metrics.SparseCategoricalAccuracy()
     optimizer.build(model.trainable_variables)
     feed = Feed(train, wanted.recipe.batch_size, wanted.seed)

@@ -1,0 +1,80 @@
+"""Seconds from shell prompt to the first training step, in parts.
+
+    python benchmarks/startup.py [--repeats 5] [OVERRIDE…]
+
+Each repeat is a process of its own that ends after its first steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+PARTS = {
+    "config": "from the start of Python to the run",
+    "data": "the data set, loaded and split",
+    "import": "import tensorflow (and what is left of it when the data are there)",
+    "first step": "from there to the end of the first step: build, trace, run",
+}
+
+
+def inside(line: list[str]) -> None:
+    """One run up to its first step; prints the parts."""
+    began = time.perf_counter()
+    from cnnbench import run as runs
+    from cnnbench import startup
+    from cnnbench.config import compose, named, spec_from
+    from cnnbench.spec import Observer
+
+    seen: dict[str, float] = {}
+    importing = startup.import_tensorflow
+
+    def imported(*given: Any) -> None:
+        seen["data"] = time.perf_counter()
+        importing(*given)
+        seen["import"] = time.perf_counter()
+
+    class First(Observer):
+        def step(self, *_: Any, **__: Any) -> None:
+            seen["first step"] = time.perf_counter()
+            raise KeyboardInterrupt
+
+    runs.import_tensorflow = imported  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as folder:
+        spec = spec_from(named(compose(line), {}), Path(folder), line)
+        seen["config"] = time.perf_counter()
+        with suppress(KeyboardInterrupt):
+            runs.run(spec, First())
+    order = [began, *(seen[part] for part in PARTS)]
+    print(json.dumps(dict(zip(PARTS, (b - a for a, b in pairwise(order)), strict=True))))
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--inside"]:
+        inside(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("overrides", nargs="*")
+    given = parser.parse_intermixed_args()
+    found = []
+    for _ in range(given.repeats):
+        command = [sys.executable, __file__, "--inside", *given.overrides]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found.append(json.loads(output.splitlines()[-1]))
+    for part, text in PARTS.items():
+        values = [one[part] for one in found]
+        print(f"{part:10} {median(values):.2f} s ({min(values):.2f} to {max(values):.2f})  {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Faster kernels of TensorFlow behind Keras's own layers, for training on a CPU.
+
+Measured on two cores (`python benchmarks/engine.py`, `benchmarks/NOTES.md`):
+
+- Keras computes batch normalisation by a dozen small operations, which walk through memory a dozen times,
+  in float32 even where the network computes in bfloat16. TensorFlow has one kernel each for both directions.
+- The gradient for the kernels of a 3×3 convolution with many channels and a small image takes two to four
+  times as long in oneDNN, in bfloat16, as nine products of matrices.
+
+The layers stay Keras's own, and so does what is stored of them: only their `call` is another, in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+SMALLEST_EPSILON = 1.001e-5  # of the kernels of batch normalisation
+MANY_CHANNELS, SMALL_SIDE = 128, 8
+
+Call = Callable[..., Any]
+
+
+def use_fast_kernels(model: keras.Model) -> int:
+    """Let layers train by faster kernels; what they compute differs by rounding only.
+
+    Returns:
+        how many layers.
+    """
+    found = 0
+    for layer in model._flatten_layers():
+        for made in (_batch_normalization(layer), _convolution(layer)):
+            if made is not None:
+                layer.call = made
+                found += 1
+    return found
+
+
+def _batch_normalization(layer: Any) -> Call | None:
+    if type(layer) is not keras.layers.BatchNormalization or not layer.built:
+        return None
+    is_last = layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
+    if not is_last or layer.synchronized or layer.epsilon < SMALLEST_EPSILON:
+        return None
+    plain = type(layer).call
+
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not training or not layer.trainable or mask is not None:
+            return plain(layer, inputs, training=training, mask=mask)
+        ones = tf.ones_like(layer.moving_mean.value)
+        gamma = tf.convert_to_tensor(layer.gamma) if layer.scale else ones
+        beta = tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros_like(ones)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            tf.cast(inputs, layer.compute_dtype), gamma, beta, epsilon=layer.epsilon, is_training=True
+        )
+        # The kernel estimates the variance of all data (over n - 1), Keras takes the batch's own (over n).
+        count = tf.cast(tf.size(inputs) / inputs.shape[-1], "float32")
+        _move(layer.moving_mean, mean, layer.momentum)
+        _move(layer.moving_variance, variance * (count - 1) / count, layer.momentum)
+        return outputs
+
+    return call
+
+
+def _move(average: Any, value: Any, momentum: float) -> None:
+    average.assign(average * momentum + tf.cast(value, average.dtype) * (1.0 - momentum))
+
+
+def _convolution(layer: Any) -> Call | None:
+    if type(layer) is not keras.layers.Conv2D or not layer.built or layer.compute_dtype != "bfloat16":
+        return None
+    plain_settings = (layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding, layer.groups)
+    if plain_settings != ((3, 3), (1, 1), (1, 1), "same", 1) or layer.data_format != "channels_last":
+        return None
+    if min(layer.kernel.shape[2:]) < MANY_CHANNELS or layer.use_bias or layer.input.shape[1] is None:
+        return None
+    if max(layer.input.shape[1:3]) > SMALL_SIDE or layer.activation is not keras.activations.linear:
+        return None
+    return lambda inputs: _convolve(inputs, tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype))
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _convolve(x: Any, kernel: Any) -> Any:
+    """A 3×3 convolution whose gradient for the kernel is nine products, one a place in the kernel."""
+
+    def gradients(upstream: Any) -> tuple[Any, Any]:
+        to_input = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(x),
+            filter=kernel,
+            out_backprop=upstream,
+            strides=[1, 1, 1, 1],
+            padding="SAME",
+        )
+        height, width, channels = x.shape[1:]
+        padded = tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        flat = tf.reshape(upstream, (-1, upstream.shape[-1]))
+        products = [
+            tf.matmul(
+                tf.reshape(padded[:, i : i + height, j : j + width], (-1, channels)), flat, transpose_a=True
+            )
+            for i in range(3)
+            for j in range(3)
+        ]
+        return to_input, tf.reshape(tf.stack(products), (3, 3, channels, -1))
+
+    return tf.nn.conv2d(x, kernel, 1, "SAME"), gradients
