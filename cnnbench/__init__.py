@@ -11,12 +11,12 @@ __version__ = "0.1.0"
 
 
 def _register_keras_objects() -> None:
-    for name in ("layers", "losses"):
+    for name in ("layers", "losses", "optimizers", "schedules"):
         import_module(f"cnnbench.{name}")
 
 
 class _AfterKeras:
-    """Register our layers and losses as soon as Keras is imported, and not before.
+    """Register what is ours of a model as soon as Keras is imported, and not before.
 
     `import cnnbench` must be enough to load a checkpoint that holds them, and yet cost nothing where
     Keras is never needed, as in `cnnbench list`.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +13,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import Outcome
 
 from cnnbench import engine, schedules
 from cnnbench.augmentation import augmentation
 from cnnbench.datasets.core import Split
+from cnnbench.datasets.digits import digits
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
 from cnnbench.kernels import use_fast_kernels
@@ -25,6 +31,7 @@ from cnnbench.models.resnet import resnet, wide_resnet
 from cnnbench.models.vgg import vgg
 from cnnbench.optimizers import Muon
 
+Cli = Callable[..., Outcome]
 SHAPE = (16, 16, 3)
 FAMILIES: dict[Any, dict[str, Any]] = {
     airbench: {"filters": (8, 8)},
@@ -46,6 +53,48 @@ def images(count: int = 48) -> np.ndarray:
     noise = np.random.default_rng(0).normal(size=(count, *SHAPE))
     smooth = sum(np.roll(noise, (i, j), (1, 2)) for i in range(3) for j in range(3))
     return np.clip(128 + 20 * smooth, 0, 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- all of it together
+
+
+def test_a_run_with_all_of_it_gives_its_figures_in_plain_keras(
+    run_cli: Cli, folder: Path, tmp_path: Path
+) -> None:
+    line = (
+        *(
+            "dataset=digits",
+            "model=airbench",
+            "model.filters=[8,8]",
+            "optimizer=muon",
+            "loss=label_smoothing",
+        ),
+        *(
+            "augmentation=flip_crop",
+            "augmentation.horizontal_flip=alternating",
+            "augmentation.crop_padding=1",
+        ),
+        *("training=smoke", "training.test_time_augmentation=mirror_translate", "training.epochs=2"),
+        *("optimizer.use_ema=true", "optimizer.ema_overwrite_frequency=5", "device=cpu"),
+    )
+    outcome = run_cli(*line, "run_dir=run")
+    assert outcome.exit_code == 0, outcome.err
+    test = digits().test
+    np.savez(tmp_path / "test.npz", x=test.x, y=test.y)
+    code = """
+import sys
+import cnnbench, keras
+import numpy as np
+data = np.load(sys.argv[2])
+model = keras.models.load_model(sys.argv[1])
+print(model.evaluate(data["x"], data["y"], verbose=0, return_dict=True)["accuracy"])
+"""
+    arguments = [sys.executable, "-c", code, str(folder / "run" / "best.keras"), str(tmp_path / "test.npz")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reported = json.loads((folder / "run" / "metrics.json").read_text())["metrics"]["test"]
+    assert float(done.stdout) == pytest.approx(reported["accuracy"], abs=1e-6)
+    assert run_cli("verify", "run").exit_code == 0
 
 
 # ---------------------------------------------------------------- whitening
