@@ -4,9 +4,11 @@
     make bench ARGS="--networks N3 --repeats 1 --examples 10000"
     make bench ARGS=--full             # whole recipes, once: time to the others' final accuracy; hours
 
-Contenders take turns within each repeat. Every figure is of a whole process; ratios are of medians.
-Writes `outputs/bench/table.md`, `bench.png` and `measurements.json`. Needs Fashion-MNIST and CIFAR-10 in
-$CNNBENCH_DATA or below /usr/share/datasets.
+Networks, data, steps and recipes are the same; pixels are standardised by us and divided by 255 by the
+others, initial weights are each library's own, and each keeps its best epoch. Contenders take turns within
+each repeat. Every figure is of a whole process; ratios are of medians. Writes `outputs/bench/table.md`,
+`bench.png` and `measurements.json`. Needs Fashion-MNIST and CIFAR-10 in $CNNBENCH_DATA or below
+/usr/share/datasets.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ def measure(name: str, network: str, epochs: int, given: argparse.Namespace, see
         line = [*RECIPES[network].line, f"training.epochs={epochs}"]
         if given.examples:
             line.append(f"training.examples={given.examples}")
-        return {**told, **ours(line, seed)}
+        found = ours(line, seed)
+        _PRECISIONS[network] = found["precision"]
+        return {**told, **found}
     python = str(given.peers) if name in (PLAIN, TUNED, LIGHTNING) else sys.executable
     command = [python, str(CONTENDERS / SCRIPTS[name]), network, "--data", str(data(network))]
     command += ["--epochs", str(epochs), "--seed", str(seed)]
@@ -103,9 +107,9 @@ def ours(line: list[str], seed: int) -> Measured:
         _, seconds, memory = _run(command)
         metrics = json.loads((run / "metrics.json").read_text())
         precision = json.loads((run / "environment.json").read_text())["precision"]
+        rows = [json.loads(row) for row in (run / "history.jsonl").read_text().splitlines()]
     accuracy = metrics["metrics"]["test"]["accuracy"]
-    rate = metrics["cost"]["examples_per_second"]
-    _PRECISIONS[metrics["name"]] = precision
+    rate = median(row["examples_per_second"] for row in rows[1:] or rows)  # as of the others
     return {
         "examples_per_second": rate, "accuracy": accuracy, "seconds": seconds, "memory": memory,
         "precision": precision,
@@ -116,8 +120,8 @@ _PRECISIONS: dict[str, str] = {}
 
 
 def _precision(network: str) -> str:
-    """That of our last run: the loop by hand computes in the same one."""
-    return next(reversed(_PRECISIONS.values()), "float32")
+    """That of our last run of it: the loop by hand computes in the same one."""
+    return _PRECISIONS.get(network, "float32")
 
 
 def quick(network: str, runs: list[Measured], given: argparse.Namespace) -> list[Measured]:

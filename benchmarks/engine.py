@@ -2,7 +2,7 @@
 
     python benchmarks/engine.py [--repeats 5] [--networks cnn resnet airbench]
 
-One line a contender: median steps per second with the range, and the ratio to the first of its kind.
+One line a contender: median examples per second with the range, and the ratio to the first of its kind.
 """
 
 from __future__ import annotations

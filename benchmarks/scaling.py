@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--repeats 3] [--files 10000 100000]
 
-Time: the N3 network on synthetic images of CIFAR's size. Memory: `dataset=image_folder` on generated JPEGs of
+Time: `model=cnn` on synthetic images of CIFAR's size. Memory: `dataset=image_folder` on generated JPEGs of
 32×32 pixels, decoded at 32, two epochs on all of them.
 """
 
@@ -42,7 +42,6 @@ def train(*line: str, **environment: str) -> dict[str, Any]:
 
 
 def times(repeats: int) -> None:
-    """The whole data set is held in every run; only what is trained on grows."""
     per_example = {}
     for examples in EXAMPLES:
         epochs = 1 + max(2, 40_000 // examples)

@@ -1,6 +1,8 @@
 """`python -m cnnbench` is `cnnbench`."""
 
-from cnnbench.cli import entry
+import sys
+
+from cnnbench.cli import main
 
 if __name__ == "__main__":
-    entry()
+    sys.exit(main())

@@ -58,6 +58,7 @@ def check(config: Mapping[str, Any]) -> RunConfig:
     for group in ("model", "dataset", "optimizer", "loss", "augmentation"):
         check_node(group, config[group], allowed)
     _check_learning_rate(config)
+    _check_averages(run_config)
     for name, node in run_config.callbacks.items():
         if node is not None:
             _check_callback(f"callbacks.{name}", node, allowed, run_config)
@@ -91,6 +92,18 @@ def _check_learning_rate(config: Mapping[str, Any]) -> None:
             f"optimizer.learning_rate={shown(rate)} is not a number above 0",
             "a number, or a schedule: cnnbench list optimizer/learning_rate",
         )
+
+
+def _check_averages(config: RunConfig) -> None:
+    """Keras puts averaged weights into their place at the end, when the best epoch is stored already."""
+    if not config.optimizer.get("use_ema") or config.optimizer.get("ema_overwrite_frequency"):
+        return
+    for name, node in config.callbacks.items():
+        if node and str(node.get("_target_")).endswith(("BestCheckpoint", "ModelCheckpoint")):
+            raise CnnbenchError(
+                f"optimizer.use_ema: averages come at the end, but callbacks.{name} stores an epoch before",
+                f"callbacks.{name}=null: the averages are the result; or optimizer.ema_overwrite_frequency=5",
+            )
 
 
 def _check_callback(path: str, node: Mapping[str, Any], allowed: Sequence[str], config: RunConfig) -> None:

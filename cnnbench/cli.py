@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.errors import CnnbenchError, FolderRefusedError, PrunedRunError, first_line, nearest
 from cnnbench.report import BROKEN_PIPE, DONE, FAILED, WRONG_INPUT, explain, resumable, stderr, stdout
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from cnnbench.sweeps import Sweep
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
-
-
-def entry() -> NoReturn:
-    """The program: `main`, and out of it without a wait for what is still being imported beside it."""
-    code = main()
-    startup = sys.modules.get("cnnbench.startup")
-    if startup is not None and startup.is_importing():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # Python would take the libraries away under the thread that loads them
-    sys.exit(code)
 
 
 def main() -> int:
@@ -171,12 +160,15 @@ def _run_job(sweep: Sweep, number: int) -> None:
     from rich.markup import escape
 
     from cnnbench.config import spec_from
+    from cnnbench.run_files import RUNNING
     from cnnbench.terminal import train
 
     job = sweep.jobs[number]
     stdout().rule(f"run {number}: {escape(sweep.varied(number))}", align="left")
     folder = sweep.run_folder(number)
-    folder.wait_until_free()
+    if folder.status == RUNNING:
+        stdout().print("another process is at work in its folder: waiting", highlight=False)
+        folder.wait_until_free()
     if sweep.is_settled(number):  # meanwhile
         return
     if not folder.has_run:
@@ -197,4 +189,4 @@ def _run_job(sweep: Sweep, number: int) -> None:
 
 
 if __name__ == "__main__":
-    entry()
+    sys.exit(main())

@@ -164,10 +164,14 @@ def with_views(model: keras.Model, views: Views | None) -> keras.Model:
         return make_views(tensor) if is_input else tensor
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return layer(*keras.tree.map_structure(seen, args), **kwargs)
+        args, kwargs = keras.tree.map_structure(
+            lambda value: seen(value) if isinstance(value, keras.KerasTensor) else value, (args, kwargs)
+        )
+        return layer(*args, **kwargs)
 
     # Layers of its own: one that stands in two graphs has no one input.
-    copy = keras.models.clone_model(model, call_function=call)
+    functional = keras.Model(model.inputs, model.outputs)  # of a Sequential
+    copy = keras.models.clone_model(functional, call_function=call)
     copy.set_weights(model.get_weights())
     mean = MeanOfViews(views, name="mean_of_views")(copy.outputs[0])
     return keras.Model(copy.inputs[0], mean, name=model.name)

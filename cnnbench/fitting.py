@@ -14,6 +14,7 @@ from cnnbench import diagnose, engine
 from cnnbench.callbacks import BestCheckpoint, Recorder, TrainingDivergedError, has_finite_weights
 from cnnbench.datasets.core import Split
 from cnnbench.feed import Feed
+from cnnbench.layers import TestTimeViews
 from cnnbench.models.transfer import FEATURES, split_at_features, unfreeze
 from cnnbench.results import RunFolder
 from cnnbench.saving import StateSaver
@@ -212,7 +213,7 @@ class _Callbacks(keras.callbacks.CallbackList):
 def can_cache(model: keras.Model) -> bool:
     """Whether everything below the features is frozen, so that they never change."""
     names = [layer.name for layer in model.layers]
-    if FEATURES not in names:
+    if FEATURES not in names or any(isinstance(layer, TestTimeViews) for layer in model.layers):
         return False
     return not any(layer.trainable_weights for layer in model.layers[: names.index(FEATURES)])
 

@@ -72,6 +72,8 @@ def _move(average: Any, value: Any, momentum: float) -> None:
 def _convolution(layer: Any) -> Call | None:
     if type(layer) is not keras.layers.Conv2D or not layer.built or layer.compute_dtype != "bfloat16":
         return None
+    if len(layer._inbound_nodes) != 1:  # inside a layer of somebody's, or called at several sizes
+        return None
     plain_settings = (layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding, layer.groups)
     if plain_settings != ((3, 3), (1, 1), (1, 1), "same", 1) or layer.data_format != "channels_last":
         return None

@@ -148,6 +148,8 @@ def class_activation(
             else:
                 score = scores[:, 0]
         slopes = tf.cast(tape.gradient(score, features), tf.float32)
+        # Of several views of an image (`TestTimeViews`), the first shows it as it lies.
+        slopes, features = slopes[: len(batch)], features[: len(batch)]
         weights = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
         spoke = tf.nn.relu(tf.reduce_sum(weights * tf.cast(features, tf.float32), axis=-1, keepdims=True))
         spoke = tf.image.resize(spoke, x.shape[1:3])[..., 0]

@@ -19,7 +19,8 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras is untyped
     Each kernel of a convolution, read as a matrix of ``filters`` rows, is moved along the nearest orthogonal
     matrix to its momentum, and held at the length of ``sqrt(filters)``, as in Jordan's *airbench*. All else
     is trained by Adam with ``adam_lr_ratio`` times the learning rate: biases, normalisation, dense layers,
-    and every variable whose path holds a word of `exclude_layers`.
+    depthwise kernels, and every variable whose path holds a word of `exclude_layers`. Not for pretrained
+    kernels: their length would change.
 
     Args:
         learning_rate: of the kernels.
@@ -61,7 +62,7 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras is untyped
         )
 
     def _should_use_adamw(self, variable: Any) -> bool:
-        if len(variable.shape) != 4:
+        if len(variable.shape) != 4 or variable.shape[-1] == 1:  # of a depthwise one each filter stands alone
             return True
         # Keras looks at words only in what has two axes.
         return bool(super()._should_use_adamw(_Flat(variable)))
@@ -70,8 +71,9 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras is untyped
         self.assign(m, ops.add(gradient, self.momentum * m))
         direction = ops.add(gradient, self.momentum * m) if self.nesterov else m
         rows = ops.transpose(ops.reshape(direction, (-1, variable.shape[-1])))
-        # The iteration bears bfloat16 well, so where the network computes in it, so does this.
-        rows = ops.cast(rows, keras.config.dtype_policy().compute_dtype)
+        # The iteration bears bfloat16 well (not float16, whose range is small): as the network, so this.
+        if keras.config.dtype_policy().compute_dtype == "bfloat16":
+            rows = ops.cast(rows, "bfloat16")
         update = ops.transpose(self.zeropower_via_newtonschulz5(rows, self.ns_steps))
         update = ops.cast(update, variable.dtype)
         length = ops.norm(ops.reshape(variable, (-1,)))

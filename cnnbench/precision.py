@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,24 @@ import tensorflow as tf
 from cnnbench import cost, engine, losses
 from cnnbench.datasets.core import Dataset
 from cnnbench.datasets.image_cache import default_cache_dir, usable_cores
-from cnnbench.errors import CnnbenchError
+from cnnbench.datasets.locking import locked
+from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.files import read_json, write_json
 from cnnbench.kernels import use_fast_kernels
+from cnnbench.launchers.workers import THREADS
 from cnnbench.spec import RunSpec
 
 log = logging.getLogger("cnnbench")
 
 FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo, Intel's and AMD's, and ARM's
 WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
+POLICIES = ("float32", "mixed_bfloat16")
 GAIN = 0.9  # of the time of float32, at most
 PROBE_SECONDS, MOST_STEPS = 0.5, 20
 
 
 def built_in_best(
-    build: Callable[[], keras.Model],
-    spec: RunSpec,
-    wanted: str,
-    dataset: Dataset,
-    machine: engine.Machine,
-    told: Mapping[str, Any],
+    build: Callable[[], keras.Model], spec: RunSpec, wanted: str, dataset: Dataset, machine: engine.Machine
 ) -> tuple[keras.Model, engine.Machine]:
     """Build a run's network, with `auto` in the precision that trains it faster on this processor.
 
@@ -46,7 +44,6 @@ def built_in_best(
         wanted: `auto`, or what is settled.
         dataset: split.
         machine: prepared for `wanted`.
-        told: what makes up the network, for the memory of this machine.
 
     Returns:
         the network, and the machine as it is prepared now.
@@ -55,36 +52,49 @@ def built_in_best(
     can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
     if not can_choose or not has_bfloat16():
         return model, machine
-    if 3 * cost.flops(model) * len(dataset.train) * spec.training.epochs < WORTH:
+    flops = cost.flops(model)
+    if 3 * flops * len(dataset.train) * spec.training.epochs < WORTH:
         return model, machine
-    policy = faster(build, dataset, spec.training.batch_size, told)
+    policy = _faster(build, dataset, spec.training.batch_size, [_outline(model), flops])
     # Anew in any case: a probe draws random numbers, one that is remembered does not.
     machine = engine.prepare(spec.seed, spec.deterministic, spec.device, policy)
     return build(), machine
 
 
-def faster(
-    build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Mapping[str, Any]
-) -> str:
+def _outline(model: keras.Model) -> list[str]:
+    """What tells networks apart that take different times: the kinds and sizes of their layers."""
+    return [
+        f"{type(layer).__name__} {layer.count_params()}" for layer in model._flatten_layers() if layer.built
+    ]
+
+
+def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Any) -> str:
     """The dtype policy of float32 and mixed bfloat16 that takes less time for some training steps.
 
-    Measured once for each network and machine. Leaves the global policy on float32.
+    Measured once for each network and machine; runs that start at once wait for the first one's answer, so
+    that all of a sweep have the same. Leaves the global policy on float32.
     """
-    name = [told, dataset.input_shape, dataset.outputs, batch_size, engine.cpu_name(), usable_cores()]
-    text = json.dumps([*name, tf.__version__, keras.__version__], sort_keys=True, default=str)
+    threads = os.environ.get(THREADS) or usable_cores()
+    name = [told, dataset.input_shape, dataset.outputs, batch_size, engine.cpu_name(), threads]
+    text = json.dumps([*name, tf.__version__, keras.__version__], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = default_cache_dir() / "precision.json"
-    known = _read(path)
-    if key not in known:
-        known[key] = {
-            policy: _seconds(build, policy, dataset, batch_size) for policy in ("float32", "mixed_bfloat16")
-        }
-        with suppress(OSError):  # a cache that cannot be written is no reason not to train
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {**_read(path), **known})
-    plain, mixed = known[key]["float32"], known[key]["mixed_bfloat16"]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            times = _read(path).get(key)
+            if times is None:
+                times = _times(build, dataset, batch_size)
+                write_json(path, {**_read(path), key: times})
+    except OSError:  # a cache that cannot be written is no reason not to train
+        times = _times(build, dataset, batch_size)
+    plain, mixed = (times[policy] for policy in POLICIES)
     log.info("precision: a step takes %.1f ms in float32, %.1f ms in bfloat16", 1e3 * plain, 1e3 * mixed)
     return "mixed_bfloat16" if mixed <= GAIN * plain else "float32"
+
+
+def _times(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int) -> dict[str, float]:
+    return {policy: _probe(build, policy, dataset, batch_size) for policy in POLICIES}
 
 
 def has_bfloat16() -> bool:
@@ -108,6 +118,15 @@ def _read(path: Path) -> dict[str, Any]:
         if isinstance(times, dict)
         and all(isinstance(times.get(p), float) for p in ("float32", "mixed_bfloat16"))
     }
+
+
+def _probe(build: Callable[[], keras.Model], policy: str, dataset: Dataset, batch_size: int) -> float:
+    """As `_seconds`; what does not train in a precision takes for ever in it."""
+    try:
+        return _seconds(build, policy, dataset, batch_size)
+    except Exception as error:  # noqa: BLE001  a user's layer may mix dtypes; the run itself says what is wrong
+        log.info("precision: the network does not train in %s: %s", policy, first_line(error))
+        return float("inf")
 
 
 def _seconds(build: Callable[[], keras.Model], policy: str, dataset: Dataset, batch_size: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,8 +30,6 @@ from cnnbench.files import (
 from cnnbench.last import LastStates, Stored
 from cnnbench.logs import logging_to
 from cnnbench.run_files import CONFIG, UNTRAINED, RunFiles
-
-log = logging.getLogger("cnnbench")
 
 PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
 
@@ -109,8 +106,6 @@ class RunFolder(RunFiles):
 
     def wait_until_free(self) -> None:
         """Wait for a process whose parent was killed and that is about to stop, but not for ever."""
-        if is_held(self.path / "cnnbench.log"):
-            log.info("another process is at work in %s: waiting", self.path, extra={"notice": True})
         until = time.monotonic() + PATIENCE_SECONDS
         while is_held(self.path / "cnnbench.log") and time.monotonic() < until:
             time.sleep(0.1)

@@ -22,7 +22,7 @@ from cnnbench.results import RunFolder
 from cnnbench.run_files import DONE
 from cnnbench.signals import Interruption
 from cnnbench.spec import Observer, Observers, RunResult, RunSpec, Summary
-from cnnbench.startup import begin_import, import_tensorflow
+from cnnbench.startup import import_tensorflow
 from cnnbench.trackers.core import Tracked, flat, trackings
 
 log = logging.getLogger("cnnbench")
@@ -73,8 +73,7 @@ def _train_and_measure(
     started = now()
     training = spec.training
 
-    # Beside each other; where the data are missing, nobody waits for TensorFlow.
-    begin_import()
+    # Data first: where they are missing, nobody waits for TensorFlow.
     with phases("data"):
         dataset = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
         check_task(spec, dataset)
@@ -105,7 +104,8 @@ def _train_and_measure(
             build, "model", lambda: spec.model(input_shape=dataset.input_shape, outputs=dataset.outputs)
         )
         with weights_that_fit():
-            built, machine = built_in_best(network, spec, settled, dataset, machine, config["model"])
+            built, machine = built_in_best(network, spec, settled, dataset, machine)
+        one_view = cost.flops(built)
         model = engine.with_activation(
             engine.with_views(built, training.test_time_augmentation),
             dataset.task,
@@ -138,7 +138,7 @@ def _train_and_measure(
                 # Keras chains none that several devices share.
                 steps_per_execution=engine.steps_per_execution(
                     training.steps_per_execution if replicas == 1 else 1,
-                    cost.flops(part),
+                    one_view if part is model else cost.flops(part),
                     training.batch_size,
                     train.steps,
                     machine.on_gpu,

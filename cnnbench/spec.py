@@ -60,7 +60,8 @@ class Training(BaseModel):
     Attributes:
         epochs: upper limit; early stopping may end sooner.
         batch_size: examples per step.
-        precision: Keras dtype policy; `auto` takes bfloat16 on a GPU that has it, else float32.
+        precision: Keras dtype policy; `auto` takes bfloat16 on a GPU that has it, and on a processor that has
+            it where a probe of the network gains, else float32.
         validation_fraction: part of the training split held out for choosing the best epoch; 0 for none.
             Ignored where the data set brings a validation split of its own.
         examples: use only this many training examples (smoke runs); null for all.

@@ -7,9 +7,8 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,19 +17,6 @@ from typing import Any
 from cnnbench.errors import CnnbenchError
 
 log = logging.getLogger("cnnbench")
-
-_threads: list[threading.Thread] = []
-
-
-def begin_import() -> None:
-    """Import TensorFlow in a thread, beside what else there is to do; `import_tensorflow` waits for it.
-
-    A daemon: a program that ends meanwhile, for want of its data, does not wait for it.
-    """
-    if "tensorflow" not in sys.modules and not _threads:
-        thread = threading.Thread(target=_import, daemon=True, name="import tensorflow")
-        thread.start()
-        _threads.append(thread)
 
 
 def import_tensorflow(plugins: Sequence[str] = ()) -> None:
@@ -41,31 +27,19 @@ def import_tensorflow(plugins: Sequence[str] = ()) -> None:
     Most of that is no news ("oneDNN custom operations are on", "could not find cuda drivers"). What
     TensorFlow says later reaches the user from the level of warnings on.
     """
-    while _threads:
-        _threads.pop().join()
-    _import()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if "tensorflow" not in sys.modules:
+        with stderr_to_log():
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        # What lives as long as the process need not be searched for garbage, which takes 0.2 s a run.
+        gc.collect()
+        gc.freeze()
+        # Each run of a sweep has a model of its own, so tracing anew is no mistake.
+        logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     for plugin in plugins:
         import_module(module_name(plugin))
-
-
-def is_importing() -> bool:
-    """Whether a thread of `begin_import` is still at work."""
-    return any(thread.is_alive() for thread in _threads)
-
-
-def _import() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    if "tensorflow" in sys.modules:
-        return
-    with stderr_to_log():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-    # What lives as long as the process need not be searched for garbage, which takes 0.2 s a run.
-    gc.collect()
-    gc.freeze()
-    # Each run of a sweep has a model of its own, so tracing anew is no mistake.
-    logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
 
 
 def module_name(plugin: str) -> str:
@@ -75,19 +49,15 @@ def module_name(plugin: str) -> str:
 
 @contextmanager
 def stderr_to_log() -> Iterator[None]:
-    # C++ writes to the file descriptor, past sys.stderr: Python's own goes on to where it went.
+    # C++ writes to the file descriptor, past sys.stderr.
     sys.stderr.flush()
-    saved, before = os.dup(2), sys.stderr
-    with tempfile.TemporaryFile() as captured, os.fdopen(os.dup(2), "w", buffering=1) as direct:
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
-        with suppress(OSError, ValueError):  # a stream without a file descriptor
-            if before.fileno() == 2:
-                sys.stderr = direct
         try:
             yield
         finally:
-            if sys.stderr is direct:
-                sys.stderr = before
+            sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
             captured.seek(0)

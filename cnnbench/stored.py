@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnbench.config import spec_from
+from cnnbench.errors import CnnbenchError
 from cnnbench.results import RunFolder
+from cnnbench.run_files import CONFIG
 from cnnbench.spec import RunSpec
 from cnnbench.trust import refuse_links, require_own
 
@@ -29,4 +31,7 @@ def stored_spec(
     refuse_links(folder.path)
     if not trust_plugins:
         require_own(folder.config, folder.path)
-    return spec_from(changed(folder.config), folder.path, folder.overrides)
+    try:
+        return spec_from(changed(folder.config), folder.path, folder.overrides)
+    except CnnbenchError as error:  # cut short, perhaps, or written by another version
+        raise CnnbenchError(f"{folder.path / CONFIG}: {error.message}", error.hint) from error

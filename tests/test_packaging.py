@@ -103,7 +103,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
 
 
 def test_the_command_is_there_and_leads_to_main(wheel: Path) -> None:
-    assert "[console_scripts]\ncnnbench = cnnbench.cli:entry" in metadata(wheel, "entry_points.txt")
+    assert "[console_scripts]\ncnnbench = cnnbench.cli:main" in metadata(wheel, "entry_points.txt")
 
 
 def test_version_and_requirements_in_the_metadata_are_those_of_the_project(wheel: Path) -> None:

@@ -52,7 +52,7 @@ def choose(wanted: str = "auto", **spec: Any) -> tuple[keras.Model, str]:
     )
     machine = engine.prepare(0, False, "cpu", wanted)
     build = lambda: cnn((8, 8, 1), 3, filters=(2,), dense_units=(2,))  # noqa: E731
-    model, machine = precision.built_in_best(build, given, wanted, dataset, machine, {"filters": [2]})  # type: ignore[arg-type]
+    model, machine = precision.built_in_best(build, given, wanted, dataset, machine)  # type: ignore[arg-type]
     return model, machine.precision
 
 
@@ -75,6 +75,19 @@ def test_a_probe_is_made_once_and_changes_no_weight(times: dict[str, Any], tmp_p
     choose()
     assert times["probes"] == 4
     assert len(json.loads((tmp_path / "cache" / "precision.json").read_text())) == 1
+
+
+def test_a_network_that_fails_in_bfloat16_is_trained_in_float32(
+    times: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(build: Any, policy: str, *_: Any) -> float:
+        if policy != "float32":
+            raise TypeError("float32 times bfloat16")
+        return 1.0
+
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    assert choose()[1] == "float32"
+    assert choose()[1] == "float32"  # from the file
 
 
 def test_nothing_is_probed_where_nothing_is_open(

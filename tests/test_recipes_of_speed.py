@@ -29,6 +29,7 @@ from cnnbench.models.fast import fast_cnn
 from cnnbench.models.mlp import mlp
 from cnnbench.models.resnet import resnet, wide_resnet
 from cnnbench.models.vgg import vgg
+from cnnbench.network import class_activation
 from cnnbench.optimizers import Muon
 
 Cli = Callable[..., Outcome]
@@ -75,7 +76,8 @@ def test_a_run_with_all_of_it_gives_its_figures_in_plain_keras(
             "augmentation.crop_padding=1",
         ),
         *("training=smoke", "training.test_time_augmentation=mirror_translate", "training.epochs=2"),
-        *("optimizer.use_ema=true", "optimizer.ema_overwrite_frequency=5", "device=cpu"),
+        *("optimizer.use_ema=true", "optimizer.ema_momentum=0.8", "optimizer.ema_overwrite_frequency=5"),
+        "device=cpu",
     )
     outcome = run_cli(*line, "run_dir=run")
     assert outcome.exit_code == 0, outcome.err
@@ -204,6 +206,32 @@ def test_triangular_rises_and_falls_in_straight_lines() -> None:
     assert float(again(17)) == float(schedule(17))
 
 
+# ---------------------------------------------------------------- averages of the weights
+
+
+def test_averaged_weights_are_the_result_and_lookahead_learns(run_cli: Cli, folder: Path) -> None:
+    line = ("model=mlp", "dataset=digits", "device=cpu", "training.epochs=4")
+    plain = ("callbacks.checkpoint=null", "callbacks.early_stopping=null")
+    averaged, lookahead = (
+        "optimizer.use_ema=true",
+        ("optimizer.ema_momentum=0.8", "optimizer.ema_overwrite_frequency=5"),
+    )
+    found = {}
+    for name, more in {
+        "plain": plain,
+        "averaged": (*plain, averaged),
+        "lookahead": (averaged, *lookahead),
+    }.items():
+        assert run_cli(*line, *more, f"run_dir={name}").exit_code == 0
+        found[name] = json.loads((folder / name / "metrics.json").read_text())["metrics"]["test"]
+    assert found["averaged"]["loss"] != found["plain"]["loss"]
+    assert found["lookahead"]["loss"] not in (found["plain"]["loss"], found["averaged"]["loss"])
+    assert found["lookahead"]["accuracy"] > 0.75
+    outcome = run_cli(*line, averaged)
+    assert outcome.exit_code == 2
+    assert "callbacks.checkpoint=null" in outcome.err
+
+
 # ---------------------------------------------------------------- Muon
 
 
@@ -237,6 +265,20 @@ def test_muon_leaves_all_else_to_adam() -> None:
     assert optimizer._should_use_adamw(model.trainable_variables[0]) is False
     _, excluding, _ = trained_step(exclude_layers=["conv_1"])
     assert all(velocity is not None for velocity in excluding.adam_velocities)
+
+
+def test_muon_leaves_depthwise_kernels_to_adam_and_bears_float16() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        kernel, depthwise = keras.Variable(np.ones((3, 3, 4, 4))), keras.Variable(np.ones((3, 3, 4, 1)))
+        optimizer = Muon(0.1)
+        optimizer.build([kernel, depthwise])
+        assert optimizer._should_use_adamw(depthwise)
+        gradients = [tf.fill(variable.shape, 1e-6) for variable in (kernel, depthwise)]
+        optimizer.apply(gradients, [kernel, depthwise])
+        assert np.isfinite(kernel.numpy()).all()
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def test_muon_survives_a_file(tmp_path: Path) -> None:
@@ -286,6 +328,42 @@ def test_views_are_not_shown_in_training_and_no_layer_stands_in_two_graphs() -> 
         engine.with_views(mlp((5,), 3), "mirror")
 
 
+def arithmetic() -> keras.Model:
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(4, 3)(inputs) * 2.0 + 1.0
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+
+
+def in_sequence() -> keras.Model:
+    return keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(3)])
+
+
+@pytest.mark.parametrize("make", [arithmetic, in_sequence])
+def test_views_are_for_models_of_any_make(make: Callable[[], keras.Model]) -> None:
+    built = make()
+    x = images(3).astype(np.float32)
+    expected = (built.predict(x, verbose=0) + built.predict(x[:, :, ::-1], verbose=0)) / 2
+    np.testing.assert_allclose(engine.with_views(built, "mirror").predict(x, verbose=0), expected, rtol=1e-4)
+
+
+def test_views_keep_features_from_being_computed_once(run_cli: Cli, folder: Path) -> None:
+    line = ("dataset=digits", "model=transfer", "model.backbone=MobileNetV3Small", "model.weights=null")
+    outcome = run_cli(
+        *line, "training=smoke", "training.test_time_augmentation=mirror", "device=cpu", "run_dir=run"
+    )
+    assert outcome.exit_code == 0, outcome.err
+    assert "features computed once" not in (folder / "run" / "cnnbench.log").read_text()
+
+
+def test_grad_cam_of_a_model_with_views_looks_at_the_image_as_it_lies() -> None:
+    built = engine.with_activation(fast_cnn(SHAPE, 3, stem_filters=8, filters=(8,)), "multiclass")
+    x = images(20).astype(np.float32)
+    model = engine.with_views(built, "mirror")
+    heat, outputs = class_activation(model, model.get_layer("stage_1"), x, "multiclass")
+    assert heat.shape == (20, *SHAPE[:2])
+    assert outputs.shape == (20, 3)
+
+
 def test_views_say_what_they_are_made_of() -> None:
     for layer in (TestTimeViews("mirror_translate"), MeanOfViews("mirror_translate"), PatchWhitening(3)):
         again = type(layer).from_config(layer.get_config())
@@ -318,6 +396,23 @@ def test_fused_batch_normalisation_is_keras_s_own(keywords: dict[str, bool], tmp
     fused.save(tmp_path / "model.keras")
     stored = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(stored.predict(x, verbose=0), fused.predict(x, verbose=0), rtol=1e-6)
+
+
+def test_a_convolution_inside_a_layer_of_somebody_s_stays_as_it_is() -> None:
+    class Block(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = keras.layers.Conv2D(128, 3, padding="same", use_bias=False)
+
+        def call(self, inputs: Any) -> Any:
+            return self.inner(inputs)
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        inputs = keras.Input((4, 4, 128))
+        assert use_fast_kernels(keras.Model(inputs, Block()(inputs))) == 0
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def test_a_frozen_layer_is_not_moved_by_the_fused_kernel() -> None:

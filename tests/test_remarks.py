@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -196,14 +197,20 @@ def test_leaks_of_mapped_images_are_found_by_their_digests_without_reading(tmp_p
     assert leaks(unknown) == []
 
 
-def test_searching_as_many_bytes_as_cifar10_has_takes_less_than_a_second() -> None:
-    x = np.random.default_rng(0).integers(0, 256, (60_000, 32, 32, 3), np.uint8)
+def test_searching_for_leaks_reads_the_data_a_few_times_and_not_once_an_example() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12_000, 32, 32, 3), np.uint8)
     y = np.arange(len(x)) % 3
-    dataset = Dataset("large", "multiclass", Split(x[10_000:], y[10_000:]), Split(x[:10_000], y[:10_000]),
+    dataset = Dataset("large", "multiclass", Split(x[2_000:], y[2_000:]), Split(x[:2_000], y[:2_000]),
                       class_names=CLASSES)  # fmt: skip
-    start = time.process_time()
+
+    def seconds(work: Callable[[], object]) -> float:
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    reading = min(seconds(lambda: hashlib.sha256(x).digest()) for _ in range(3))
+    assert min(seconds(lambda: leaks(dataset)) for _ in range(3)) < 30 * reading
     assert leaks(dataset) == []
-    assert time.process_time() - start < 1
 
 
 def test_a_validation_metric_that_never_moves_is_said_once(run_cli: Cli, folder: Path) -> None:

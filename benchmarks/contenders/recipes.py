@@ -80,10 +80,10 @@ def given() -> Given:
     return Given(RECIPES[found.network], found.data, found.epochs, found.examples, found.seed)
 
 
-def report(throughputs: list[float], accuracy: float) -> None:
+def report(throughputs: list[float], accuracy: float, **more: str) -> None:
     """The last line of a contender: median examples per second after the first epoch, test accuracy."""
     rate = float(np.median(throughputs[1:] or throughputs))
-    print(json.dumps({"examples_per_second": rate, "accuracy": float(accuracy)}))
+    print(json.dumps({"examples_per_second": rate, "accuracy": float(accuracy), **more}))
 
 
 Arrays = tuple[np.ndarray, np.ndarray]

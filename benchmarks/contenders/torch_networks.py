@@ -1,4 +1,4 @@
-"""The same networks in PyTorch."""
+"""The same networks in PyTorch, with Keras's settings of batch normalisation and PyTorch's initial weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import recipes
 import torch
 from torch import nn
 from torch.nn import functional
+
+NORMALIZATION = {"eps": 1e-3, "momentum": 0.01}
 
 
 class Note(nn.Module):
@@ -22,7 +24,7 @@ class Note(nn.Module):
         )  # fmt: skip
         self.classifier = nn.Sequential(
             nn.Flatten(), nn.Linear(64 * left * left, units), nn.ReLU(),
-            nn.BatchNorm1d(units, eps=1e-3, momentum=0.01), nn.Linear(units, 10),
+            nn.BatchNorm1d(units, **NORMALIZATION), nn.Linear(units, 10),
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -35,7 +37,7 @@ class Block(nn.Module):
         self.stride = 1 if channels == filters else 2
         self.conv_1 = nn.Conv2d(channels, filters, 3, self.stride, 1, bias=False)
         self.conv_2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False)
-        self.norm_1, self.norm_2 = nn.BatchNorm2d(filters), nn.BatchNorm2d(filters)
+        self.norm_1, self.norm_2 = (nn.BatchNorm2d(filters, **NORMALIZATION) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm_2(self.conv_2(functional.relu(self.norm_1(self.conv_1(x)))))
@@ -49,7 +51,7 @@ class ResNet20(nn.Sequential):
     def __init__(self, channels: int) -> None:
         widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
         super().__init__(
-            nn.Conv2d(channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.Conv2d(channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16, **NORMALIZATION), nn.ReLU(),
             *(Block(before, after) for before, after in pairwise(widths)),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
         )  # fmt: skip
