@@ -1,4 +1,4 @@
-"""The same networks in PyTorch, with Keras's settings of batch normalisation and PyTorch's initial weights."""
+"""The same networks in PyTorch: Keras's settings of batch normalisation, PyTorch's initial weights."""
 
 from __future__ import annotations
 
