@@ -32,14 +32,19 @@ def able(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    found: dict[str, Any] = {"float32": 1.0, "mixed_bfloat16": 0.5, "probes": 0}
+    found: dict[str, Any] = {"float32": 1.0, "mixed_bfloat16": 0.5, "probes": 0, "now": 0.0}
 
-    def seconds(build: Any, policy: str, *_: Any) -> float:
+    def step(build: Any, policy: str, *_: Any) -> Callable[[], None]:
         found["probes"] += 1
         keras.random.uniform((1,))  # a probe draws
-        return float(found[policy])
 
-    monkeypatch.setattr(precision, "_seconds", seconds)
+        def take() -> None:
+            found["now"] += found[policy]
+
+        return take
+
+    monkeypatch.setattr(precision, "_step", step)
+    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: found["now"]))
     return found
 
 
@@ -80,12 +85,12 @@ def test_a_probe_is_made_once_and_changes_no_weight(times: dict[str, Any], tmp_p
 def test_a_network_that_fails_in_bfloat16_is_trained_in_float32(
     times: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seconds(build: Any, policy: str, *_: Any) -> float:
+    def step(build: Any, policy: str, *_: Any) -> Callable[[], None]:
         if policy != "float32":
             raise TypeError("float32 times bfloat16")
-        return 1.0
+        return lambda: None
 
-    monkeypatch.setattr(precision, "_seconds", seconds)
+    monkeypatch.setattr(precision, "_step", step)
     assert choose()[1] == "float32"
     assert choose()[1] == "float32"  # from the file
 
