@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def _register_keras_objects() -> None:
-    for name in ("layers", "losses", "optimizers", "schedules"):
+    for name in ("layers", "losses", "optimizers", "schedules", "views"):
         import_module(f"cnnbench.{name}")
 
 

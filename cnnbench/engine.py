@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from cnnbench.datasets.image_cache import usable_cores
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
 from cnnbench.launchers.workers import THREADS
-from cnnbench.layers import MeanOfViews, PatchWhitening, TestTimeViews, Views
+from cnnbench.layers import PatchWhitening
 from cnnbench.losses import MixedAccuracy
 from cnnbench.metrics import compute as final_metrics
 
@@ -145,36 +144,6 @@ def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: i
     rate = 1e13 if on_gpu else 5e10 * usable_cores()
     seconds = 3 * flops * batch_size / rate + 0.001
     return int(np.clip(0.4 / seconds, 1, steps))
-
-
-def with_views(model: keras.Model, views: Views | None) -> keras.Model:
-    """The same model, which shows every image in several views when it predicts; see `TestTimeViews`."""
-    if views is None:
-        return model
-    if len(model.inputs[0].shape) != 4:
-        raise CnnbenchError(
-            f"training.test_time_augmentation={views} is for images",
-            "use training.test_time_augmentation=null",
-        )
-    make_views = TestTimeViews(views, name="views")
-
-    @cache  # more than one layer may take the inputs
-    def seen(tensor: Any) -> Any:
-        is_input = isinstance(tensor._keras_history.operation, keras.layers.InputLayer)
-        return make_views(tensor) if is_input else tensor
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = keras.tree.map_structure(
-            lambda value: seen(value) if isinstance(value, keras.KerasTensor) else value, (args, kwargs)
-        )
-        return layer(*args, **kwargs)
-
-    # Layers of its own: one that stands in two graphs has no one input.
-    functional = keras.Model(model.inputs, model.outputs)  # of a Sequential
-    copy = keras.models.clone_model(functional, call_function=call)
-    copy.set_weights(model.get_weights())
-    mean = MeanOfViews(views, name="mean_of_views")(copy.outputs[0])
-    return keras.Model(copy.inputs[0], mean, name=model.name)
 
 
 def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = None) -> keras.Model:

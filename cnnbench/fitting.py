@@ -14,13 +14,13 @@ from cnnbench import diagnose, engine
 from cnnbench.callbacks import BestCheckpoint, Recorder, TrainingDivergedError, has_finite_weights
 from cnnbench.datasets.core import Split
 from cnnbench.feed import Feed
-from cnnbench.layers import TestTimeViews
 from cnnbench.models.transfer import FEATURES, split_at_features, unfreeze
 from cnnbench.results import RunFolder
 from cnnbench.saving import StateSaver
 from cnnbench.signals import Interruption
 from cnnbench.spec import FineTuning, Training
 from cnnbench.state import State, restore
+from cnnbench.views import TestTimeViews
 
 log = logging.getLogger("cnnbench")
 

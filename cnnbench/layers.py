@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import keras
 import numpy as np
@@ -203,70 +203,3 @@ class PatchWhitening(keras.layers.Conv2D):
     def get_config(self) -> dict[str, Any]:
         config = keras.layers.Layer.get_config(self)
         return {**config, "kernel_size": self.side, "regularization": self.regularization}
-
-
-Views = Literal["mirror", "mirror_translate"]
-WEIGHTS = {"mirror": (1 / 2,) * 2, "mirror_translate": (1 / 4,) * 2 + (1 / 8,) * 4}
-
-
-@keras.saving.register_keras_serializable("cnnbench")
-class TestTimeViews(keras.layers.Layer):
-    """Shows a network each image in several views when it predicts, and as it is when it trains.
-
-    `mirror`: the image and its mirror image. `mirror_translate`: these, and both shifted by a pixel up and
-    left, down and right, the edge mirrored (Jordan 2024). The views come one after the other along the batch:
-    ``(batch, height, width, channels)`` becomes ``(views * batch, …)``, for `MeanOfViews` to take together.
-
-    Args:
-        views: `mirror` or `mirror_translate`.
-    """
-
-    __test__ = False  # for pytest, which collects what begins with Test
-
-    def __init__(self, views: Views = "mirror", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.views = views
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        if training:
-            return inputs
-        shown = [inputs]
-        if self.views == "mirror_translate":
-            height, width = inputs.shape[1:3]
-            padded = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-            shown += [padded[:, :height, :width], padded[:, 2:, 2:]]
-        return ops.concatenate([view for one in shown for view in (one, ops.flip(one, axis=2))], axis=0)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "views": self.views}
-
-
-@keras.saving.register_keras_serializable("cnnbench")
-class MeanOfViews(keras.layers.Layer):
-    """The mean of a network's outputs over the views of `TestTimeViews`: the image as it lies counts half.
-
-    ``(views * batch, outputs)`` becomes ``(batch, outputs)``; nothing happens in training.
-
-    Args:
-        views: as there.
-    """
-
-    def __init__(self, views: Views = "mirror", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.views = views
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        if training:
-            return inputs
-        weights = WEIGHTS[self.views]
-        outputs = ops.split(ops.cast(inputs, "float32"), len(weights), axis=0)
-        return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "views": self.views}

@@ -13,7 +13,7 @@ Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @keras.saving.register_keras_serializable("cnnbench")
-class Muon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras is untyped
+class Muon(keras.optimizers.Muon):
     """Muon (Jordan et al. 2024) for kernels of convolutions too, which Keras's own leaves to Adam.
 
     Each kernel of a convolution, read as a matrix of ``filters`` rows, is moved along the nearest orthogonal

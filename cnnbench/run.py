@@ -92,6 +92,7 @@ def _train_and_measure(
         from cnnbench.precision import built_in_best
         from cnnbench.saving import StateSaver
         from cnnbench.state import State
+        from cnnbench.views import with_views
 
         settled = folder.environment.get("precision", training.precision) if resume else training.precision
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, settled)
@@ -107,7 +108,7 @@ def _train_and_measure(
             built, machine = built_in_best(network, spec, settled, dataset, machine)
         one_view = cost.flops(built)
         model = engine.with_activation(
-            engine.with_views(built, training.test_time_augmentation),
+            with_views(built, training.test_time_augmentation),
             dataset.task,
             dataset.train.y if training.scale_targets else None,
         )

@@ -46,6 +46,7 @@ LEAVES = {
     },
     "optimizers": {"pydantic", "keras"},
     "schedules": {"pydantic", "keras"},
+    "views": {"keras"},
 }
 
 
