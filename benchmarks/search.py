@@ -1,6 +1,6 @@
-"""What stopping poor runs early saves, and what it costs: the same search with and without.
+r"""What stopping poor runs early saves, and what it costs: the same search with and without.
 
-    python benchmarks/search.py model=mlp dataset=fashion_mnist training.examples=6000 \\
+    python benchmarks/search.py model=mlp dataset=fashion_mnist training.examples=6000 \
         training.validation_fraction=0.5 device=cpu
 
 The validation split must be large: of 144 digits two more or less are 1.4 points.
