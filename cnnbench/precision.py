@@ -133,8 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {
         key: times
         for key, times in known.items()
-        if isinstance(times, dict)
-        and all(isinstance(times.get(p), float) for p in ("float32", "mixed_bfloat16"))
+        if isinstance(times, dict) and all(isinstance(times.get(policy), float) for policy in POLICIES)
     }
 
 

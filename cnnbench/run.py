@@ -53,7 +53,7 @@ def run(spec: RunSpec, observer: Observer | None = None, resume: bool = False) -
             folder.write_config(config, spec.overrides)
         log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
         try:
-            result = _train_and_measure(spec, config, folder, resume, phases, everyone, interruption)
+            result = _train_and_measure(spec, folder, phases, everyone, interruption)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
             record_failure(spec, folder, phases, everyone, unwrapped(error))
         folder.clear_states()
@@ -62,13 +62,7 @@ def run(spec: RunSpec, observer: Observer | None = None, resume: bool = False) -
 
 
 def _train_and_measure(
-    spec: RunSpec,
-    config: Mapping[str, Any],
-    folder: RunFolder,
-    resume: bool,
-    phases: Phases,
-    observer: Observer,
-    interruption: Interruption,
+    spec: RunSpec, folder: RunFolder, phases: Phases, observer: Observer, interruption: Interruption
 ) -> RunResult:
     started = now()
     training = spec.training
@@ -94,7 +88,7 @@ def _train_and_measure(
         from cnnbench.state import State
         from cnnbench.views import with_views
 
-        settled = folder.environment.get("precision", training.precision) if resume else training.precision
+        settled = folder.environment.get("precision", training.precision)  # of a run taken up: what it had
         machine = engine.prepare(spec.seed, spec.deterministic, spec.device, settled)
         devices = strategy(training.distribute, training.batch_size)
         replicas = devices.num_replicas_in_sync
@@ -106,9 +100,9 @@ def _train_and_measure(
         )
         with weights_that_fit():
             built, machine = built_in_best(network, spec, settled, dataset, machine)
-        one_view = cost.flops(built)
+        views = training.test_time_augmentation
         model = engine.with_activation(
-            with_views(built, training.test_time_augmentation),
+            with_views(built, views),
             dataset.task,
             dataset.train.y if training.scale_targets else None,
         )
@@ -117,6 +111,7 @@ def _train_and_measure(
         engine.adapt(model, dataset.train)
         synchronize(model, replicas)
         size = {"parameters": model.count_params(), "flops_per_example": cost.flops(model)}
+        step_flops = cost.flops(built) if views else size["flops_per_example"]  # trained on one view
         augmentation = build("augmentation", spec.augmentation) if spec.augmentation else None
         augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
         column, most = dataset.outputs == 1, engine.evaluation_batch(training.batch_size)
@@ -139,7 +134,7 @@ def _train_and_measure(
                 # Keras chains none that several devices share.
                 steps_per_execution=engine.steps_per_execution(
                     training.steps_per_execution if replicas == 1 else 1,
-                    one_view if part is model else cost.flops(part),
+                    step_flops if part is model else cost.flops(part),
                     training.batch_size,
                     train.steps,
                     machine.on_gpu,
