@@ -1,9 +1,9 @@
 """A sweep in one command against the same runs in a process each, and what a run costs besides training.
 
-    python benchmarks/sweep.py [--seeds 3] [--epochs 5] [--separate 6]
+    python benchmarks/sweep.py [--seeds 3] [--epochs 5] [--separate 6] [hydra/launcher=joblib]
 
 The sweep: 2 models × 4 learning rates × the seeds on digits. Of the separate processes only some are made, of
-both models in turn and between two halves of the sweep's time; their median stands for all.
+both models in turn, half before the sweep and half after it; their median stands for all.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--separate", type=int, default=6, help="processes of their own to time")
+    parser.add_argument("overrides", nargs="*", help="of the sweep")
     given = parser.parse_args()
     runs = len(MODELS) * len(RATES) * given.seeds
     training = f"training.epochs={given.epochs}"
@@ -37,7 +38,7 @@ def main() -> None:
         separate = [_alone(place, number, training) for number in range(given.separate // 2)]
         rates, seeds = ",".join(map(str, RATES)), ",".join(map(str, range(given.seeds)))
         varied = (f"model={','.join(MODELS)}", f"optimizer.learning_rate={rates}", f"seed={seeds}")
-        whole = _timed("-m", *varied, training, f"run_dir={place / 'sweep'}")
+        whole = _timed("-m", *varied, training, *given.overrides, f"run_dir={place / 'sweep'}")
         separate += [_alone(place, number, training) for number in range(len(separate), given.separate)]
         finished = [json.loads(path.read_text()) for path in sorted(place.glob("sweep/*/metrics.json"))]
         assert len(finished) == runs, "a run has failed"
@@ -45,6 +46,8 @@ def main() -> None:
     print(f"{runs} runs in one sweep: {whole:.1f} s")
     print(f"a process each: {runs} × {one:.1f} s = {runs * one:.0f} s")
     print(f"ratio {runs * one / whole:.1f}; {min(separate) * runs / whole:.1f} by the fastest process")
+    if given.overrides:
+        return  # several runs at once: no time lies between two
     between = [_spent(before, after) for before, after in itertools.pairwise(finished)]
     print("besides training, from the second run on:", end=" ")
     print(f"median {median(between):.2f} s, most {max(between):.2f} s")

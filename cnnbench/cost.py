@@ -6,8 +6,10 @@ import logging
 import resource
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,10 +31,9 @@ def flops(model: keras.Model) -> int:
         log.setLevel(level)
 
 
-def latency(model: keras.Model, example: np.ndarray, repeats: int = 30) -> float:
-    """Median seconds from one example in memory to its output, after a warm-up."""
-    forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-    batch = tf.cast(tf.constant(example[None]), model.inputs[0].dtype)
+def latency(forward: Callable[[Any], Any], example: np.ndarray, repeats: int = 30) -> float:
+    """Median seconds from one example in memory to its output by a graph, after a warm-up."""
+    batch = tf.constant(example[None])
     times = []
     for _ in range(repeats + 3):
         start = time.perf_counter()

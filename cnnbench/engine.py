@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,9 +201,21 @@ def metrics(task: str, soft_labels: bool = False) -> list[keras.metrics.Metric]:
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
 
-def predict(model: keras.Model, feed: Feed) -> np.ndarray:
-    """Outputs ``(n, outputs)`` float32 for every example of a feed, in order."""
-    return np.asarray(model.predict(feed.dataset, verbose=0), dtype=np.float32)
+def forward(model: keras.Model, dtype: np.typing.DTypeLike) -> Callable[[Any], Any]:
+    """A model as one graph, from a batch of any size to its outputs; `Model.predict` traces one for each size.
+
+    Args:
+        model: with one input.
+        dtype: of the batches, e.g. uint8.
+    """
+    batches = tf.TensorSpec((None, *model.inputs[0].shape[1:]), dtype)
+    graph: Callable[[Any], Any] = tf.function(lambda x: model(x, training=False), input_signature=[batches])
+    return graph
+
+
+def predict(forward: Callable[[Any], Any], feed: Feed) -> np.ndarray:
+    """Outputs ``(n, outputs)`` float32 of a graph (see `forward`) for every example of a feed, in order."""
+    return np.concatenate([forward(x).numpy() for x, _ in feed.dataset]).astype(np.float32, copy=False)
 
 
 def evaluation_batch(batch_size: int) -> int:

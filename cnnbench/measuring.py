@@ -41,16 +41,17 @@ def measure(
         memory: watched since the training began.
     """
     model = engine.load(folder.best_model)
+    forward = engine.forward(model, dataset.test.x.dtype)
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}
     outputs = {}
     for name, feed in held_out.items():
-        outputs[name] = engine.predict(model, feed)
+        outputs[name] = engine.predict(forward, feed)
         figures[name] = engine.evaluate(model, dataset.task, dataset.splits[name].y, outputs[name])
     costs = {
         "examples_per_second": float(np.median([row["examples_per_second"] for row in folder.history])),
-        "latency_seconds": cost.latency(model, dataset.test.x[0]),
+        "latency_seconds": cost.latency(forward, dataset.test.x[0]),
         "peak_memory_bytes": memory.bytes(),
         "checkpoint_bytes": folder.best_model.stat().st_size,
     }

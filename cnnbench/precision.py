@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cnnbench import cost, engine, losses
@@ -52,8 +53,10 @@ def built_in_best(
     can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
     if not can_choose or not has_bfloat16():
         return model, machine
-    flops = cost.flops(model)
-    if 3 * flops * len(dataset.train) * spec.training.epochs < WORTH:
+    passes = 3 * len(dataset.train) * spec.training.epochs
+    # A weight is used in each place of an image at most; that is known without a trace of the network.
+    at_most = 2 * model.count_params() * int(np.prod(dataset.input_shape[:-1]))
+    if passes * at_most < WORTH or passes * (flops := cost.flops(model)) < WORTH:
         return model, machine
     policy = _faster(build, dataset, spec.training.batch_size, [_outline(model), flops])
     # Anew in any case: a probe draws random numbers, one that is remembered does not.

@@ -60,5 +60,6 @@ def measure(model: Any, dataset: Dataset, split: str, batch_size: int) -> tuple[
     from cnnbench.feed import Feed
 
     examples = dataset.splits[split]
-    outputs = engine.predict(model, Feed(examples, engine.evaluation_batch(batch_size)))
+    forward = engine.forward(model, examples.x.dtype)
+    outputs = engine.predict(forward, Feed(examples, engine.evaluation_batch(batch_size)))
     return outputs, engine.evaluate(model, dataset.task, examples.y, outputs)

@@ -167,7 +167,8 @@ def test_the_epoch_set_when_an_epoch_begins_is_the_one_that_fit_draws() -> None:
 
 def test_predictions_come_in_the_order_of_the_split() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Rescaling(2.0)])
-    outputs = engine.predict(model, Feed(numbered(103), 10))
+    numbers = numbered(103)
+    outputs = engine.predict(engine.forward(model, numbers.x.dtype), Feed(numbers, 10))
     assert outputs.dtype == np.float32
     assert (outputs[:, 0] == 2 * np.arange(103)).all()
 
@@ -378,7 +379,8 @@ def test_operations_are_of_one_example() -> None:
 
 def test_latency_is_a_time_of_raw_bytes_to_output() -> None:
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
-    assert cost.latency(model, np.zeros((4, 4, 1), np.uint8), repeats=3) > 0
+    forward = engine.forward(model, "uint8")
+    assert cost.latency(forward, np.zeros((4, 4, 1), np.uint8), repeats=3) > 0
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux can reset the peak")

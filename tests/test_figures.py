@@ -410,7 +410,7 @@ def test_confusion_matrix_counts_rows_as_true_and_columns_as_predicted() -> None
     figure = figures.confusion_matrix(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ["cat", "dog"])
     axes = figure.axes[0]
     cells = {text.get_position(): text.get_text().split("\n")[0] for text in axes.texts}
-    assert cells == {(0, 0): "2", (1, 0): "1", (0, 1): "0", (1, 1): "1"}
+    assert cells == {(0, 0): "2", (1, 0): "1", (1, 1): "1"}  # where nothing is, nothing is written
     np.testing.assert_allclose(axes.images[0].get_array(), [[2 / 3, 1 / 3], [0, 1]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
     assert "75.00 % of 4" in axes.get_title()
@@ -421,10 +421,11 @@ def test_a_class_without_examples_is_an_empty_row() -> None:
     assert axes.images[0].get_array()[1].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize(("classes", "numbers"), [(2, 4), (10, 100), (25, 625), (26, 0), (100, 0)])
+@pytest.mark.parametrize(("classes", "numbers"), [(2, 2), (10, 10), (25, 25), (26, 0), (100, 0)])
 def test_cells_have_numbers_up_to_25_classes(classes: int, numbers: int) -> None:
     labels = np.arange(classes)
-    assert len(texts(figures.confusion_matrix(labels, labels, [f"n{i}" for i in labels]))) == numbers
+    drawn = texts(figures.confusion_matrix(labels, labels, [f"n{i}" for i in labels]))
+    assert len(drawn) == numbers
 
 
 @pytest.mark.parametrize("classes", [2, 10, 13, 25, 100])

@@ -16,12 +16,14 @@ from cnnbench.figures.canvas import (
     LABEL,
     ORANGE,
     TITLE,
+    boxed,
     histogram_range,
     new_figure,
     note_figure,
     tidy,
+    widest,
 )
-from cnnbench.figures.lettering import lettering_for, width
+from cnnbench.figures.lettering import lettering_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,18 +51,30 @@ def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray, class_names: Sequen
 
     lettering = lettering_for(names)
     labels = [lettering.clean(name, columns=22) for name in names]
-    longest = max(map(width, labels))
     side = max(240.0, min(72.0 * classes, 1040.0))
     cell = side / classes
     every = math.ceil(classes / _MOST_LABELLED)
-    labels_fit_flat = 7 * longest <= cell * every
-    margin = 7 * longest + 30
-    figure = new_figure(max(480, side + margin + 150), side + (30 if labels_fit_flat else margin) + 90)
-    axes = figure.add_subplot()
+    ticks = list(range(0, classes, every))
+    size = CAPTION if cell >= 16 else 6.0
+    longest = widest(labels, size, lettering)
+    turned: dict[str, Any] = {}
+    below = 16.0
+    if longest > 0.95 * cell * every:
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        turned = slanted if classes <= 12 else {"rotation": 90}
+        below = longest + 4 if classes > 12 else 0.71 * longest + 14
+    left, top, right = longest + 38, 38.0, 118.0
+    spare = max(0.0, 480 - (left + side + right)) / 2  # never so narrow that the title is cut
+    figure = new_figure(left + side + right + 2 * spare, top + side + below + 32, constrained=False)
+    axes = boxed(figure, left + spare, top, side, side)
     # The square root: in proportion, confusions of a few per cent would look like none.
-    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    image = axes.imshow(
+        shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest", aspect="auto"
+    )
     bar = figure.colorbar(
-        image, ax=axes, shrink=0.7, aspect=28, pad=0.02, format=lambda v, _: f"{100 * v:.0f} %"
+        image,
+        cax=boxed(figure, left + spare + side + 16, top + 0.125 * side, 20, 0.75 * side),
+        format=lambda v, _: f"{100 * v:.0f} %",
     )
     bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 1])
     bar.set_label("share of the true class", fontsize=CAPTION)
@@ -69,22 +83,18 @@ def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray, class_names: Sequen
     if classes <= _MOST_NUMBERED:
         _number_cells(axes, counts, shares, cell)
 
-    ticks = list(range(0, classes, every))
-    size = CAPTION if cell >= 16 else 6.0
-    turned: dict[str, Any] = {}
-    if not labels_fit_flat:
-        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        turned = slanted if classes <= 12 else {"rotation": 90}
     shown = [labels[tick] for tick in ticks]
     axes.set_xticks(ticks, shown, fontsize=size, **turned, **lettering.style)
     axes.set_yticks(ticks, shown, fontsize=size, **lettering.style)
     axes.tick_params(length=0)
     axes.spines[:].set_color(GREY)
-    axes.set_xlabel("predicted", fontsize=LABEL)
-    axes.set_ylabel("true", fontsize=LABEL)
+    axes.set_xlabel("predicted", fontsize=LABEL, va="center")
+    axes.xaxis.set_label_coords(0.5, -(below + 18) / side)
+    axes.set_ylabel("true", fontsize=LABEL, va="center")
+    axes.yaxis.set_label_coords(-(longest + 22) / side, 0.5)
     accuracy = 100 * counts.trace() / max(1, counts.sum())
     heading = f"Confusion matrix: {accuracy:.2f} % of {counts.sum()} right"
-    axes.set_title(heading, fontsize=TITLE, color=INK, pad=10)
+    axes.set_title(heading, fontsize=TITLE, color=INK, pad=10, y=1.0)
     return figure
 
 
@@ -94,8 +104,10 @@ def _number_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray, cell: floa
     with_percent = cell >= 60 and len(counts) <= 10
     for row, column in np.ndindex(*counts.shape):
         count, share = int(counts[row, column]), float(shares[row, column])
-        text = f"{count}\n{100 * share:.1f} %" if with_percent and count else str(count)
-        colour = "white" if share > 0.3 else INK if count else "#B5B5B5"
+        if not count:
+            continue  # an empty cell says it, and the others are found at a glance
+        text = f"{count}\n{100 * share:.1f} %" if with_percent else str(count)
+        colour = "white" if share > 0.3 else INK
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 

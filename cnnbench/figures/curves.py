@@ -16,6 +16,7 @@ from cnnbench.figures.canvas import (
     INK,
     LABEL,
     ORANGE,
+    boxed,
     new_figure,
     note_figure,
     tidy,
@@ -47,14 +48,17 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], best_epoch: i
     shown = names[:_MOST_PANELS]
     columns = min(len(shown), 3 if len(shown) != 4 else 2)
     rows = math.ceil(len(shown) / columns)
-    figure = new_figure(max(520, columns * 400), rows * 290 + 50)
+    wide, high = max(520, columns * 400), rows * 290 + 50
+    figure = new_figure(wide, high, constrained=False)
     epochs = np.arange(1, len(history) + 1)
     legend: dict[str, Line2D] = {}
     lettering = lettering_for(names)
     for index, name in enumerate(shown):
-        axes = figure.add_subplot(rows, columns, index + 1)
+        row, column = divmod(index, columns)
+        cell = wide / columns
+        axes = boxed(figure, column * cell + 68, 290 * row + 62, cell - 84, 225)
         tidy(axes)
-        axes.set_title(lettering.clean(name), fontsize=LABEL, color=INK, **lettering.style)
+        axes.set_title(lettering.clean(name), fontsize=LABEL, color=INK, y=1.0, **lettering.style)
         axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
         axes.set_axisbelow(True)
         _draw_panel(axes, history, name, epochs, legend)
@@ -62,6 +66,7 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], best_epoch: i
         axes.set_xticks(_epoch_ticks(len(epochs)))
         if index >= len(shown) - columns:
             axes.set_xlabel("epoch", fontsize=CAPTION)
+            axes.xaxis.set_label_coords(0.5, -30 / 225)
         if best_epoch is not None and 1 <= best_epoch <= len(epochs):
             line = axes.axvline(best_epoch, color=GREEN, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
             legend[f"best epoch ({best_epoch})"] = line
@@ -69,7 +74,7 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], best_epoch: i
     figure.legend(
         [legend[label] for label in labels],
         labels,
-        loc="outside upper center",
+        loc="upper center",
         ncols=max(1, len(legend)),
         fontsize=CAPTION,
         frameon=False,
