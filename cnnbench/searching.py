@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -126,7 +127,8 @@ class Reporter(Observer):
         study = _open(sweep)
         found = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == job.trial)
         self.trial = optuna.trial.Trial(study, found._trial_id)
-        self.known = set(found.intermediate_values)  # of a run that is gone on with
+        self.known = dict(found.intermediate_values)  # of a run that is gone on with
+        self.better = max if metrics.larger_is_better(self.objective) else min
 
     def started(self, summary: Summary) -> None:
         self.epochs = summary.epochs
@@ -135,7 +137,10 @@ class Reporter(Observer):
         epoch, value = int(entry["epoch"]), entry.get(self.objective)
         if value is None or epoch in self.known:
             return
-        self.trial.report(value, epoch)
+        # The best so far is what its checkpoint will be worth; of one epoch alone much is chance.
+        known = [one for one in (*self.known.values(), value) if not math.isnan(one)]
+        self.known[epoch] = self.better(known, default=value)
+        self.trial.report(self.known[epoch], epoch)
         if epoch < self.epochs and self.trial.should_prune():
             raise PrunedRunError(f"{self.objective} {value:.4g} after epoch {epoch} of {self.epochs}")
 

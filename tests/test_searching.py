@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import json
 import subprocess
 import sys
@@ -101,6 +102,18 @@ def test_poor_runs_are_stopped_and_good_ones_go_on(folder: Path) -> None:
     assert epochs[0] == 9
     assert all(epochs[number] < 9 for number in range(2, 9))
     assert sweep.left() == []
+
+
+def test_a_run_is_judged_by_its_best_epoch_so_far(folder: Path) -> None:
+    sweep = searched(folder, SPACE, "training.epochs=9", trials=1)
+    study = Study(sweep, no_check)
+    reporter = Reporter(sweep, sweep.jobs[next(study.numbers())])
+    reporter.epochs = 9
+    for epoch, value in enumerate((float("nan"), 0.5, 0.7, 0.6, float("nan")), start=1):
+        reporter.epoch_ended({"epoch": epoch, "val_accuracy": value})
+    told = study.study.get_trials()[0].intermediate_values
+    assert math.isnan(told.pop(1))
+    assert told == {2: 0.5, 3: 0.7, 4: 0.7, 5: 0.7}
 
 
 def test_a_search_is_gone_on_with(folder: Path) -> None:
