@@ -26,6 +26,7 @@ from cnnbench.metrics import compute as final_metrics
 
 log = logging.getLogger("cnnbench")
 
+SMALL_EXAMPLE = 4096  # values; of such, more at a time are measured faster
 WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches
 
 
@@ -120,7 +121,9 @@ def adapt(model: keras.Model, split: Split) -> None:
             until = keras.Model(model.inputs[0], layer.input)
             # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.
             forward = tf.function(lambda x, until=until: until(x, training=False), reduce_retracing=True)
-            pieces = split.pieces(256, most=WHITENING_PIECES if is_whitening else None)
+            is_small = layer.input is model.inputs[0] and np.prod(layer.input.shape[1:]) <= SMALL_EXAMPLE
+            most = WHITENING_PIECES if is_whitening else None
+            pieces = split.pieces(1024 if is_small and not is_whitening else 256, most)
             layer.adapt(forward(tf.cast(piece, "float32")) for piece in pieces)
         elif any(
             isinstance(inner, keras.layers.Normalization) and inner.input_mean is None
