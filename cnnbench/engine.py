@@ -205,7 +205,7 @@ def metrics(task: str, soft_labels: bool = False) -> list[keras.metrics.Metric]:
 
 
 def forward(model: keras.Model, dtype: np.typing.DTypeLike) -> Callable[[Any], Any]:
-    """A model as one graph, from a batch of any size to its outputs; `Model.predict` traces one for each size.
+    """A model as one graph, from a batch of any size to its outputs; `Model.predict` traces one a size.
 
     Args:
         model: with one input.

@@ -186,6 +186,13 @@ def test_groups_are_ranked_by_their_mean_and_not_by_their_best_run(runs: Runs) -
     assert [group.mean for group in runs.groups] == [0.75, 0.625]
 
 
+def test_where_a_search_stops_all_others_the_best_still_names_its_values(runs: Runs) -> None:
+    runs.add(0.9, optimizer={**BASE["optimizer"], "learning_rate": 0.003})
+    runs.add(0.0, status="pruned", optimizer={**BASE["optimizer"], "learning_rate": 0.1})
+    runs.add(0.0, status="failed", training={"epochs": 1})  # nobody searched for that
+    assert tables.answers(runs.compare()) == ["optimizer.learning_rate=0.003: val_accuracy 0.9 with one seed"]
+
+
 def test_what_does_not_compare_is_ranked_apart(runs: Runs) -> None:
     for epochs, (value, objective) in enumerate(
         [(0.5, "val_accuracy"), (60.0, "val_rmse"), (0.75, "val_accuracy"), (50.0, "val_rmse")], start=1

@@ -22,7 +22,7 @@ from cnnbench.comparison.significance import Verdict, half_width, judge
 from cnnbench.errors import CnnbenchError
 from cnnbench.metrics import larger_is_better
 from cnnbench.results import RunFolder
-from cnnbench.run_files import DONE
+from cnnbench.run_files import DONE, PRUNED
 
 NOT_COMPARED = ("name", "seed", "run_dir", "data_dir", "expected")
 UNJUDGED = Verdict(math.nan)
@@ -153,13 +153,20 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
             key = (record.objective, text_of(record.config.get("dataset")))
             comparable.setdefault(key, []).append(record)
     names = dataset_names([members[0].config.get("dataset") for members in comparable.values()])
-    rankings = [_rank(members, name, cost) for members, name in zip(comparable.values(), names, strict=True)]
+    # What a search has stopped early tells the best apart, too, though it has no figures.
+    stopped = [record for record in records if record.status == PRUNED]
+    rankings = []
+    for ((_, data), members), name in zip(comparable.items(), names, strict=True):
+        beside = [record for record in stopped if text_of(record.config.get("dataset")) == data]
+        rankings.append(_rank(members, beside, name, cost))
     return Comparison(rankings, [record for record in records if record.status != DONE], cost)
 
 
-def _rank(records: Sequence[Record], dataset: str, cost: str) -> Ranking:
-    """Groups of records with one objective and one data set, best first."""
-    flat = {record.folder.path: flatten(record.config, without=NOT_COMPARED) for record in records}
+def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cost: str) -> Ranking:
+    """Groups of records with one objective and one data set, best first; `beside` have no rank."""
+    flat = {
+        record.folder.path: flatten(record.config, without=NOT_COMPARED) for record in (*records, *beside)
+    }
     texts = {path: {key: text_of(value) for key, value in config.items()} for path, config in flat.items()}
     differing = differing_keys(list(texts.values()))
     shown = told_apart_by(differing, list(texts.values()))
