@@ -39,10 +39,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sampler", default="random")
+    parser.add_argument("--pruner", default="hyperband")
     given = parser.parse_intermixed_args()
     for seed in range(given.seeds):
-        found = {pruner: search(given, pruner, seed) for pruner in ("none", "asha")}
-        whole, pruned = found["none"], found["asha"]
+        found = {pruner: search(given, pruner, seed) for pruner in ("none", given.pruner)}
+        whole, pruned = found["none"], found[given.pruner]
         saved = 1 - pruned.epochs / whole.epochs
         print(
             f"seed {seed}: {whole.epochs} epochs, best {whole.best:.4f}; stopping {pruned.stopped} of "

@@ -57,8 +57,8 @@ class Search(BaseModel):
     space: Annotated[list[Parameter], Field(min_length=1)]
     trials: Annotated[int, Field(ge=1)] = 30
     sampler: Annotated[str, Field(pattern="^(tpe|random|qmc|gp|cmaes)$")] = "tpe"
-    pruner: Annotated[str, Field(pattern="^(asha|hyperband|median|none)$")] = "asha"
-    min_epochs: Annotated[int, Field(ge=1)] = 3
+    pruner: Annotated[str, Field(pattern="^(asha|hyperband|median|none)$")] = "hyperband"
+    min_epochs: Annotated[int, Field(ge=1)] = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     seed: int = 0
 

@@ -149,9 +149,9 @@ def _step(
         model = engine.with_activation(build(), dataset.task)
     finally:
         keras.config.set_dtype_policy("float32")
-    use_fast_kernels(model)
     loss = losses.for_task(dataset.task, False)
     engine.compile_model(model, keras.optimizers.Adam(1e-4), loss, [], 1, False)
+    use_fast_kernels(model)
     x, y = tf.constant(dataset.train.x[:batch_size]), tf.constant(dataset.train.y[:batch_size])
     targets = y[:, None] if dataset.outputs == 1 else y
     return tf.function(lambda: model.train_step((x, targets)))  # type: ignore[no-any-return]

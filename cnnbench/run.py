@@ -141,9 +141,9 @@ def _train_and_measure(
                 ),
                 jit_compile=machine.on_gpu and not spec.deterministic and replicas == 1,  # as Keras decides
             )
+            if not machine.on_gpu and replicas == 1:  # on a GPU XLA fuses them
+                use_fast_kernels(part)
 
-        if not machine.on_gpu and replicas == 1:  # on a GPU XLA fuses them
-            use_fast_kernels(model)
         compile_model(model, None)
 
     # What the folder and the person are told before the wait.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -127,8 +126,7 @@ class Reporter(Observer):
         study = _open(sweep)
         found = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == job.trial)
         self.trial = optuna.trial.Trial(study, found._trial_id)
-        self.known = dict(found.intermediate_values)  # of a run that is gone on with
-        self.better = max if metrics.larger_is_better(self.objective) else min
+        self.known = set(found.intermediate_values)  # of a run that is gone on with
 
     def started(self, summary: Summary) -> None:
         self.epochs = summary.epochs
@@ -137,10 +135,7 @@ class Reporter(Observer):
         epoch, value = int(entry["epoch"]), entry.get(self.objective)
         if value is None or epoch in self.known:
             return
-        # The best so far is what its checkpoint will be worth; of one epoch alone much is chance.
-        known = [one for one in (*self.known.values(), value) if not math.isnan(one)]
-        self.known[epoch] = self.better(known, default=value)
-        self.trial.report(self.known[epoch], epoch)
+        self.trial.report(value, epoch)
         if epoch < self.epochs and self.trial.should_prune():
             raise PrunedRunError(f"{self.objective} {value:.4g} after epoch {epoch} of {self.epochs}")
 

@@ -15,13 +15,13 @@ import pytest
 import tensorflow as tf
 from conftest import Outcome
 
-from cnnbench import engine, schedules
+from cnnbench import engine, losses, schedules
 from cnnbench.augmentation import augmentation
 from cnnbench.datasets.core import Split
 from cnnbench.datasets.digits import digits
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
-from cnnbench.kernels import use_fast_kernels
+from cnnbench.kernels import use_fast_kernels, use_fast_update
 from cnnbench.layers import Dirac, PatchWhitening
 from cnnbench.models.airbench import airbench
 from cnnbench.models.cnn import cnn
@@ -397,6 +397,70 @@ def test_fused_batch_normalisation_is_keras_s_own(keywords: dict[str, bool], tmp
     fused.save(tmp_path / "model.keras")
     stored = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(stored.predict(x, verbose=0), fused.predict(x, verbose=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "is_fast"),
+    [
+        (lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.01, 3, 0.5)), True),
+        (lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=0.5, use_ema=True), True),
+        (lambda: keras.optimizers.SGD(0.05, momentum=0.9), True),
+        (lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.1), True),
+        (lambda: keras.optimizers.SGD(0.05), False),
+        (lambda: keras.optimizers.Adam(0.01, amsgrad=True), False),
+        (lambda: keras.optimizers.Lion(0.01), False),
+    ],
+)
+def test_an_update_by_one_kernel_is_keras_s_own(
+    make: Callable[[], Any], is_fast: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, (24, 2)), rng.normal(size=(24, 1)).astype(np.float32)
+    found = []
+    for fast in (False, True):
+        keras.utils.set_random_seed(0)
+        layers = keras.layers
+        model = keras.Sequential(
+            [keras.Input((2,)), layers.Embedding(9, 3), layers.Flatten(), layers.Dense(1)]  # sparse gradients
+        )
+        model.compile(make(), "mse", jit_compile=False)
+        if fast:
+            assert use_fast_update(model.optimizer) == is_fast
+        model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+        found.append([*model.get_weights(), *(np.asarray(value) for value in model.optimizer.variables)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    stored = keras.models.load_model(tmp_path / "model.keras")
+    assert stored.optimizer.get_config() == model.optimizer.get_config()
+
+
+def test_relu_behind_max_pooling_trains_as_before_it() -> None:
+    def network() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        return engine.with_activation(cnn(SHAPE, 3, filters=(4, 6), convolutions=2), "multiclass")
+
+    x, y = images(40), np.arange(40) % 3
+    plain, fast = network(), network()
+    assert use_fast_kernels(fast) == 4 + 2  # batch normalisations and poolings
+    for model in (plain, fast):
+        model.compile(keras.optimizers.SGD(0.05), losses.for_task("multiclass", False), jit_compile=False)
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    for one, other in zip(plain.get_weights(), fast.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(plain.predict(x, verbose=0), fast.predict(x, verbose=0), atol=1e-4)
+
+
+def test_a_relu_that_somebody_else_looks_at_stays_before_its_pooling() -> None:
+    inputs = keras.Input((4, 4, 2))
+    x = keras.layers.Activation("relu")(inputs)
+    pooled = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
+    model = keras.Model(inputs, keras.layers.Concatenate()([pooled, keras.layers.Flatten()(x)]))
+    assert use_fast_kernels(model) == 0
+    average = keras.layers.AveragePooling2D(2)(keras.layers.Activation("relu")(inputs))
+    assert use_fast_kernels(keras.Model(inputs, average)) == 0
+    smooth = keras.layers.MaxPooling2D()(keras.layers.Activation("silu")(inputs))
+    assert use_fast_kernels(keras.Model(inputs, smooth)) == 0
 
 
 def test_a_convolution_inside_a_layer_of_somebody_s_stays_as_it_is() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,7 +84,8 @@ def test_it_learns_where_good_values_are(folder: Path) -> None:
 
 
 def test_poor_runs_are_stopped_and_good_ones_go_on(folder: Path) -> None:
-    sweep = searched(folder, SPACE, "training.epochs=9", trials=9)
+    line = ("training.epochs=9", "sweep.search.pruner=asha", "sweep.search.min_epochs=3")
+    sweep = searched(folder, SPACE, *line, trials=9)
     study = Study(sweep, no_check)
     epochs = {}
     for number in study.numbers():
@@ -102,18 +102,6 @@ def test_poor_runs_are_stopped_and_good_ones_go_on(folder: Path) -> None:
     assert epochs[0] == 9
     assert all(epochs[number] < 9 for number in range(2, 9))
     assert sweep.left() == []
-
-
-def test_a_run_is_judged_by_its_best_epoch_so_far(folder: Path) -> None:
-    sweep = searched(folder, SPACE, "training.epochs=9", trials=1)
-    study = Study(sweep, no_check)
-    reporter = Reporter(sweep, sweep.jobs[next(study.numbers())])
-    reporter.epochs = 9
-    for epoch, value in enumerate((float("nan"), 0.5, 0.7, 0.6, float("nan")), start=1):
-        reporter.epoch_ended({"epoch": epoch, "val_accuracy": value})
-    told = study.study.get_trials()[0].intermediate_values
-    assert math.isnan(told.pop(1))
-    assert told == {2: 0.5, 3: 0.7, 4: 0.7, 5: 0.7}
 
 
 def test_a_search_is_gone_on_with(folder: Path) -> None:
