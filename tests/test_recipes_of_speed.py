@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from conftest import Outcome
 
-from cnnbench import engine, losses, schedules
+from cnnbench import engine, schedules
 from cnnbench.augmentation import augmentation
 from cnnbench.datasets.core import Split
 from cnnbench.datasets.digits import digits
@@ -435,32 +435,16 @@ def test_an_update_by_one_kernel_is_keras_s_own(
     assert stored.optimizer.get_config() == model.optimizer.get_config()
 
 
-def test_relu_behind_max_pooling_trains_as_before_it() -> None:
-    def network() -> keras.Model:
-        keras.utils.set_random_seed(0)
-        return engine.with_activation(cnn(SHAPE, 3, filters=(4, 6), convolutions=2), "multiclass")
-
-    x, y = images(40), np.arange(40) % 3
-    plain, fast = network(), network()
-    assert use_fast_kernels(fast) == 4 + 2  # batch normalisations and poolings
-    for model in (plain, fast):
-        model.compile(keras.optimizers.SGD(0.05), losses.for_task("multiclass", False), jit_compile=False)
-        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
-    for one, other in zip(plain.get_weights(), fast.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
-    np.testing.assert_allclose(plain.predict(x, verbose=0), fast.predict(x, verbose=0), atol=1e-4)
-
-
-def test_a_relu_that_somebody_else_looks_at_stays_before_its_pooling() -> None:
-    inputs = keras.Input((4, 4, 2))
-    x = keras.layers.Activation("relu")(inputs)
-    pooled = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
-    model = keras.Model(inputs, keras.layers.Concatenate()([pooled, keras.layers.Flatten()(x)]))
-    assert use_fast_kernels(model) == 0
-    average = keras.layers.AveragePooling2D(2)(keras.layers.Activation("relu")(inputs))
-    assert use_fast_kernels(keras.Model(inputs, average)) == 0
-    smooth = keras.layers.MaxPooling2D()(keras.layers.Activation("silu")(inputs))
-    assert use_fast_kernels(keras.Model(inputs, smooth)) == 0
+def test_normalisation_by_rows_is_keras_s_own_bit_by_bit() -> None:
+    inputs = keras.Input(SHAPE)
+    layer = keras.layers.Normalization()
+    model = keras.Model(inputs, layer(inputs))
+    layer.adapt(images().astype(np.float32))
+    x = images(5)
+    expected = model(x).numpy()
+    assert use_fast_kernels(model) == 1
+    np.testing.assert_array_equal(tf.function(model)(x), expected)
+    assert tf.function(model).get_concrete_function(tf.TensorSpec((None, *SHAPE))).output_shapes.rank == 4
 
 
 def test_a_convolution_inside_a_layer_of_somebody_s_stays_as_it_is() -> None:
