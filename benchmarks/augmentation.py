@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 
 from cnnbench import engine
+from cnnbench.adapting import adapt
 from cnnbench.augmentation import Augmentation, augmentation
 from cnnbench.datasets.cifar import cifar10
 from cnnbench.datasets.core import Dataset, Split
@@ -93,7 +94,7 @@ def trainer(dataset: Dataset, split: Split, augment: Augmentation) -> Callable[[
         batch_normalization=False,
         dense_batch_normalization="after_activation",
     )
-    engine.adapt(built, split)
+    adapt(built, split)
     model = engine.with_activation(built, dataset.task)
     mixes = augment.mixes_labels
     model.compile(

@@ -15,19 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench.checkpoints import check_model
-from cnnbench.datasets.core import Split
 from cnnbench.datasets.image_cache import usable_cores
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
 from cnnbench.launchers.workers import THREADS
-from cnnbench.layers import PatchWhitening
 from cnnbench.losses import MixedAccuracy
 from cnnbench.metrics import compute as final_metrics
 
 log = logging.getLogger("cnnbench")
-
-SMALL_EXAMPLE = 4096  # values; of such, more at a time are measured faster
-WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches
 
 
 @dataclass(frozen=True)
@@ -108,28 +103,6 @@ def _precision(wanted: str, gpus: list[Any]) -> str:
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     has_bfloat16 = details and all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
     return "mixed_bfloat16" if has_bfloat16 else "float32"
-
-
-def adapt(model: keras.Model, split: Split) -> None:
-    """Measure on (training) examples what `Normalization` and `PatchWhitening` layers need to know.
-
-    A layer that is never adapted does nothing, silently. Its input may be any tensor of the model.
-    """
-    for layer in model.layers:
-        is_whitening = isinstance(layer, PatchWhitening)
-        if is_whitening or (isinstance(layer, keras.layers.Normalization) and layer.input_mean is None):
-            until = keras.Model(model.inputs[0], layer.input)
-            # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.
-            forward = tf.function(lambda x, until=until: until(x, training=False), reduce_retracing=True)
-            is_small = layer.input is model.inputs[0] and np.prod(layer.input.shape[1:]) <= SMALL_EXAMPLE
-            most = WHITENING_PIECES if is_whitening else None
-            pieces = split.pieces(1024 if is_small and not is_whitening else 256, most)
-            layer.adapt(forward(tf.cast(piece, "float32")) for piece in pieces)
-        elif any(
-            isinstance(inner, keras.layers.Normalization) and inner.input_mean is None
-            for inner in getattr(layer, "layers", [])
-        ):
-            log.warning("the Normalization inside %s is not adapted: it does nothing", layer.name)
 
 
 def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: int, on_gpu: bool) -> int:

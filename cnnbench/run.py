@@ -76,6 +76,7 @@ def _train_and_measure(
     with phases("import"):
         import_tensorflow(spec.plugins)
         from cnnbench import cost, engine, environment
+        from cnnbench.adapting import adapt
         from cnnbench.callbacks import Recorder
         from cnnbench.distribution import shared_batch, strategy, synchronize
         from cnnbench.feed import Feed
@@ -108,7 +109,7 @@ def _train_and_measure(
         )
         if training.fine_tuning is not None:
             check_layer(model, training.fine_tuning.from_layer)
-        engine.adapt(model, dataset.train)
+        adapt(model, dataset.train)
         synchronize(model, replicas)
         size = {"parameters": model.count_params(), "flops_per_example": cost.flops(model)}
         step_flops = cost.flops(built) if views else size["flops_per_example"]  # trained on one view

@@ -44,8 +44,7 @@ def cosine(
         warmup_epochs: its length; at most the whole training.
         final_fraction: of `initial_learning_rate`, at the end.
     """
-    total = steps_per_epoch * epochs
-    warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
+    total, warmup = _steps(steps_per_epoch, epochs, warmup_epochs)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else initial_learning_rate,
         decay_steps=total - warmup,
@@ -71,9 +70,14 @@ def triangular(
         warmup_epochs: its length; at most the whole training.
         final_fraction: of `initial_learning_rate`, at the end.
     """
-    total = steps_per_epoch * epochs
-    warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
+    total, warmup = _steps(steps_per_epoch, epochs, warmup_epochs)
     return Triangular(initial_learning_rate, warmup, total, final_fraction)
+
+
+def _steps(steps_per_epoch: int, epochs: int, warmup_epochs: float) -> tuple[int, int]:
+    """Of the whole training, and of its warm-up, which leaves one at least."""
+    total = steps_per_epoch * epochs
+    return total, min(round(warmup_epochs * steps_per_epoch), total - 1)
 
 
 @keras.saving.register_keras_serializable("cnnbench")

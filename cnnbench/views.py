@@ -14,8 +14,22 @@ Views = Literal["mirror", "mirror_translate"]
 WEIGHTS = {"mirror": (1 / 2,) * 2, "mirror_translate": (1 / 4,) * 2 + (1 / 8,) * 4}
 
 
+class _OfViews(keras.layers.Layer):
+    """What knows its views, and keeps the shape: how many come along the batch is nobody's business."""
+
+    def __init__(self, views: Views = "mirror", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.views = views
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "views": self.views}
+
+
 @keras.saving.register_keras_serializable("cnnbench")
-class TestTimeViews(keras.layers.Layer):
+class TestTimeViews(_OfViews):
     """Shows a network each image in several views when it predicts, and as it is when it trains.
 
     `mirror`: the image and its mirror image. `mirror_translate`: these, and both shifted by a pixel up and
@@ -28,10 +42,6 @@ class TestTimeViews(keras.layers.Layer):
 
     __test__ = False  # for pytest, which collects what begins with Test
 
-    def __init__(self, views: Views = "mirror", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.views = views
-
     def call(self, inputs: Any, training: bool = False) -> Any:
         if training:
             return inputs
@@ -42,15 +52,9 @@ class TestTimeViews(keras.layers.Layer):
             shown += [padded[:, :height, :width], padded[:, 2:, 2:]]
         return ops.concatenate([view for one in shown for view in (one, ops.flip(one, axis=2))], axis=0)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "views": self.views}
-
 
 @keras.saving.register_keras_serializable("cnnbench")
-class MeanOfViews(keras.layers.Layer):
+class MeanOfViews(_OfViews):
     """The mean of a network's outputs over the views of `TestTimeViews`: the image as it lies counts half.
 
     ``(views * batch, outputs)`` becomes ``(batch, outputs)``; nothing happens in training.
@@ -59,22 +63,12 @@ class MeanOfViews(keras.layers.Layer):
         views: as there.
     """
 
-    def __init__(self, views: Views = "mirror", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.views = views
-
     def call(self, inputs: Any, training: bool = False) -> Any:
         if training:
             return inputs
         weights = WEIGHTS[self.views]
         outputs = ops.split(ops.cast(inputs, "float32"), len(weights), axis=0)
         return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "views": self.views}
 
 
 def with_views(model: keras.Model, views: Views | None) -> keras.Model:

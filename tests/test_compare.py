@@ -227,7 +227,7 @@ def test_runs_without_figures_are_kept_apart_with_their_cause(runs: Runs) -> Non
     running.write_config(BASE, [])
     comparison = compare([good, *bad, running])
     assert [list(group.runs) for group in comparison.groups] == [[good]]
-    assert list(comparison.others) == [*bad, running]
+    assert [record.folder for record in comparison.apart] == [*bad, running]
     lines = tables.apart(comparison)
     assert lines == [
         f"failed: {bad[0].path}  no memory",
@@ -400,7 +400,7 @@ def test_a_damaged_run_does_not_stop_the_others(runs: Runs, name: str, text: str
     (bad.path / name).write_text(text)
     comparison = runs.compare()
     assert [list(group.runs) for group in comparison.groups] == [[good]]
-    assert comparison.others == [bad]
+    assert [record.folder for record in comparison.apart] == [bad]
     (line,) = tables.apart(comparison)
     assert str(bad.path) in line
     assert line.startswith(("damaged: ", "unfinished: "))

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnnbench import cost, engine
+from cnnbench import adapting, cost, engine
+from cnnbench.adapting import adapt
 from cnnbench.datasets.core import Rows, Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.feed import Feed
@@ -182,10 +183,25 @@ def test_a_normalization_gets_mean_and_variance_of_the_training_split() -> None:
     inputs = keras.Input((2,))
     scaled = keras.layers.Normalization(axis=-1)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(1)(scaled))
-    engine.adapt(model, Split(columns, np.zeros(5000)))
+    adapt(model, Split(columns, np.zeros(5000)))
     z = np.asarray(keras.Model(inputs, scaled)(columns))
     assert z.mean(axis=0) == pytest.approx(np.zeros(2), abs=1e-3)
     assert z.var(axis=0) == pytest.approx(np.ones(2), abs=1e-3)
+
+
+def test_raw_pixels_are_counted_to_the_mean_and_variance_that_keras_finds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 90, (2100, 4, 5, 3)).astype(np.uint8) * np.uint8([1, 2, 0])
+    found = []
+    for is_counted in (True, False):
+        model = keras.Sequential([keras.Input((4, 5, 3)), keras.layers.Normalization()])
+        if not is_counted:
+            monkeypatch.setattr(adapting, "_sees_channels_of_bytes", lambda *_: False)
+        adapt(model, Split(pixels, np.zeros(2100)))
+        found.append([*model.layers[0].get_weights()[:2], model(pixels[:10]).numpy()])
+    for counted, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(counted, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_normalization_in_the_middle_is_adapted_to_what_reaches_it() -> None:
@@ -194,7 +210,7 @@ def test_a_normalization_in_the_middle_is_adapted_to_what_reaches_it() -> None:
     reaching = keras.layers.Rescaling(1 / 255, offset=3.0)(inputs)
     scaled = keras.layers.Normalization(axis=-1)(reaching)
     model = keras.Model(inputs, keras.layers.Flatten()(scaled))
-    engine.adapt(model, Split(pixels, np.zeros(300)))
+    adapt(model, Split(pixels, np.zeros(300)))
     z = np.asarray(keras.Model(inputs, scaled)(pixels.astype(np.float32)))
     assert z.mean(axis=(0, 1, 2)) == pytest.approx(np.zeros(3), abs=1e-3)
     assert z.var(axis=(0, 1, 2)) == pytest.approx(np.ones(3), abs=1e-3)
@@ -204,7 +220,7 @@ def test_a_normalization_with_given_mean_and_variance_is_left_alone() -> None:
     inputs = keras.Input((1,))
     layer = keras.layers.Normalization(mean=10.0, variance=4.0)
     model = keras.Model(inputs, layer(inputs))
-    engine.adapt(model, numbered(50))
+    adapt(model, numbered(50))
     assert float(np.asarray(model(np.array([[12.0]], np.float32)))[0, 0]) == pytest.approx(1.0)
 
 
@@ -437,5 +453,5 @@ def test_a_normalization_out_of_reach_is_warned_about(caplog: pytest.LogCaptureF
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inner(inputs)))
     with caplog.at_level("WARNING", logger="cnnbench"):
-        engine.adapt(model, Split(np.ones((4, 2), np.float32), np.zeros(4, np.float32)))
+        adapt(model, Split(np.ones((4, 2), np.float32), np.zeros(4, np.float32)))
     assert "inside inner is not adapted" in caplog.text

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cnnbench import engine
+from cnnbench.adapting import adapt
 from cnnbench.datasets import downloads, files
 from cnnbench.datasets.core import Split
 from cnnbench.errors import CnnbenchError
@@ -241,7 +242,7 @@ def test_dense_layers_are_normalised_where_asked_and_keep_a_bias_where_it_counts
 def test_the_run_adapts_the_inputs_of_every_family_that_is_not_pretrained(family):
     model = FAMILIES[family]((12, 12, 3), 2)
     x = np.random.default_rng(0).integers(0, 256, (64, 12, 12, 3), dtype=np.uint8)
-    engine.adapt(model, Split(x, np.zeros(64, dtype="int64")))
+    adapt(model, Split(x, np.zeros(64, dtype="int64")))
     scaled = np.asarray(
         keras.Model(model.inputs[0], model.get_layer("normalization").output)(x.astype("float32"))
     )
@@ -479,7 +480,7 @@ def test_statistics_among_the_loaded_weights_are_not_measured_again(tmp_path):
     base.save_weights(tmp_path / "base.weights.h5")
     model = transfer((32, 32, 3), 2, "EfficientNetB0", str(tmp_path / "base.weights.h5"))
     x = pixels((32, 32, 3))
-    engine.adapt(model, Split(x.astype("uint8"), np.zeros(2, dtype="int64")))
+    adapt(model, Split(x.astype("uint8"), np.zeros(2, dtype="int64")))
     extractor, _ = split_at_features(model)
 
     expected = outputs_of(base, x).mean(axis=(1, 2))

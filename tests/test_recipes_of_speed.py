@@ -16,6 +16,7 @@ import tensorflow as tf
 from conftest import Outcome
 
 from cnnbench import engine, schedules
+from cnnbench.adapting import adapt
 from cnnbench.augmentation import augmentation
 from cnnbench.datasets.core import Split
 from cnnbench.datasets.digits import digits
@@ -105,7 +106,7 @@ print(model.evaluate(data["x"], data["y"], verbose=0, return_dict=True)["accurac
 
 def test_whitened_patches_are_uncorrelated_and_of_variance_one() -> None:
     model = cnn(SHAPE, 3, filters=(4,), normalization="whitening")
-    engine.adapt(model, Split(images(), np.zeros(48)))
+    adapt(model, Split(images(), np.zeros(48)))
     layer = model.get_layer("whitening")
     x = keras.Model(model.inputs, layer.output).predict(images(), verbose=0).reshape(-1, 24)
     np.testing.assert_allclose(x[:, :12], -x[:, 12:], atol=1e-4)
@@ -117,7 +118,7 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_whitening_is_an_option_of_every_family_and_survives_a_file(family: Any, tmp_path: Path) -> None:
     model = family(SHAPE, 3, normalization="whitening", **FAMILIES[family])
-    engine.adapt(model, Split(images(), np.zeros(48)))
+    adapt(model, Split(images(), np.zeros(48)))
     model.save(tmp_path / "model.keras")
     outputs = engine.load(tmp_path / "model.keras").predict(images(), verbose=0)
     assert np.isfinite(outputs).all()

@@ -16,6 +16,7 @@ import recipes
 import tensorflow as tf
 
 from cnnbench import engine
+from cnnbench.adapting import adapt
 from cnnbench.datasets.core import Split
 from cnnbench.feed import Feed
 from cnnbench.kernels import use_fast_kernels
@@ -46,7 +47,7 @@ def main() -> None:
         )
         optimizer = keras.optimizers.Adam(rate)
     model = engine.with_activation(built, "multiclass")
-    engine.adapt(model, train)
+    adapt(model, train)
     use_fast_kernels(model)
     loss_of, hits = keras.losses.SparseCategoricalCrossentropy(), keras.metrics.SparseCategoricalAccuracy()
     optimizer.build(model.trainable_variables)

@@ -135,10 +135,6 @@ class Comparison:
         """Of all rankings, the best of each first."""
         return [group for ranking in self.rankings for group in ranking.groups]
 
-    @property
-    def others(self) -> list[RunFolder]:
-        return [record.folder for record in self.apart]
-
 
 def compare(runs: Sequence[RunFolder], cost: str = "seconds") -> Comparison:
     """Rank finished runs; those that failed, were interrupted or are not finished are kept apart."""
