@@ -177,16 +177,15 @@ def metrics(task: str, soft_labels: bool = False) -> list[keras.metrics.Metric]:
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
 
-def forward(model: keras.Model, dtype: np.typing.DTypeLike) -> Callable[[Any], Any]:
-    """A model as one graph, from a batch of any size to its outputs; `Model.predict` traces one a size.
+def forward(model: keras.Model) -> Callable[[Any], Any]:
+    """A model as one graph, from batches to outputs; `Model.predict` would trace one for each size.
 
-    Args:
-        model: with one input.
-        dtype: of the batches, e.g. uint8.
+    Splits of somebody's own data may differ in their numbers, so batches of any dtype are taken.
     """
-    batches = tf.TensorSpec((None, *model.inputs[0].shape[1:]), dtype)
-    graph: Callable[[Any], Any] = tf.function(lambda x: model(x, training=False), input_signature=[batches])
-    return graph
+    inputs = model.inputs[0]
+    batches = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
+    graph = tf.function(lambda x: model(x, training=False), input_signature=[batches])
+    return lambda x: graph(tf.cast(x, inputs.dtype))
 
 
 def predict(forward: Callable[[Any], Any], feed: Feed) -> np.ndarray:

@@ -41,7 +41,7 @@ def measure(
         memory: watched since the training began.
     """
     model = engine.load(folder.best_model)
-    forward = engine.forward(model, dataset.test.x.dtype)
+    forward = engine.forward(model)
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}

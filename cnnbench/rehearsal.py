@@ -183,7 +183,7 @@ def _sample(split: Split) -> Split:
 def _forward_seconds(path: Path, split: Split, batch_size: int) -> float:
     """Of the stored model, for one example in a batch of an evaluation."""
     model, feed = engine.load(path), Feed(split, engine.evaluation_batch(batch_size))
-    forward = engine.forward(model, split.x.dtype)
+    forward = engine.forward(model)
     engine.predict(forward, feed)  # traced
     start = time.perf_counter()
     engine.predict(forward, feed)

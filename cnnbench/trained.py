@@ -60,6 +60,6 @@ def measure(model: Any, dataset: Dataset, split: str, batch_size: int) -> tuple[
     from cnnbench.feed import Feed
 
     examples = dataset.splits[split]
-    forward = engine.forward(model, examples.x.dtype)
+    forward = engine.forward(model)
     outputs = engine.predict(forward, Feed(examples, engine.evaluation_batch(batch_size)))
     return outputs, engine.evaluate(model, dataset.task, examples.y, outputs)

@@ -168,9 +168,11 @@ def test_the_epoch_set_when_an_epoch_begins_is_the_one_that_fit_draws() -> None:
 
 def test_predictions_come_in_the_order_of_the_split() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Rescaling(2.0)])
-    numbers = numbered(103)
-    outputs = engine.predict(engine.forward(model, numbers.x.dtype), Feed(numbers, 10))
+    forward, numbers = engine.forward(model), numbered(103)
+    outputs = engine.predict(forward, Feed(numbers, 10))
     assert outputs.dtype == np.float32
+    others = Split(numbers.x.astype(np.float64), numbers.y)  # somebody's own splits need not be alike
+    np.testing.assert_array_equal(engine.predict(forward, Feed(others, 10)), outputs)
     assert (outputs[:, 0] == 2 * np.arange(103)).all()
 
 
@@ -395,7 +397,7 @@ def test_operations_are_of_one_example() -> None:
 
 def test_latency_is_a_time_of_raw_bytes_to_output() -> None:
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
-    forward = engine.forward(model, "uint8")
+    forward = engine.forward(model)
     assert cost.latency(forward, np.zeros((4, 4, 1), np.uint8), repeats=3) > 0
 
 

@@ -69,7 +69,7 @@ def main() -> None:
         began = time.perf_counter()
         epoch(feed.dataset)
         rates.append(len(x) / (time.perf_counter() - began))
-    outputs = engine.predict(engine.forward(model, x_test.dtype), Feed(Split(x_test, y_test), 512))
+    outputs = engine.predict(engine.forward(model), Feed(Split(x_test, y_test), 512))
     recipes.report(rates, float((outputs.argmax(1) == y_test).mean()))
 
 
