@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,6 +110,22 @@ def test_rows_of_a_mapped_file_give_the_batches_that_memory_gives(tmp_path: Path
             assert (x == expected_x).all()
             assert (x == images[y]).all()
             assert (y == expected_y).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process's memory")
+def test_rows_that_were_read_do_not_stay_in_the_memory_of_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    np.save(path, np.ones((256, 64, 64, 3), np.uint8))
+    feed = Feed(Split(Rows(np.load(path, mmap_mode="r"), np.arange(256)), np.arange(256)), 32, seed=0)
+    assert sum(int(x.sum()) for x, _ in feed.dataset.as_numpy_iterator()) == 256 * 64 * 64 * 3
+    _, _, mapping = Path("/proc/self/smaps").read_text().partition(str(path))
+    resident = re.search(r"Rss: +(\d+) kB", mapping)
+    assert resident
+    assert int(resident[1]) == 0
+
+
+def test_no_epoch_waits_for_the_tuner_of_tf_data() -> None:
+    assert Feed(numbered(3), 2).dataset.options().autotune.enabled is False
 
 
 class Counter(keras.Model):

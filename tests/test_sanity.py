@@ -191,12 +191,14 @@ def test_float_rows_of_a_mapped_file_are_looked_at_and_bytes_are_not(tmp_path: P
     assert with_validation(dataset, 0.5, None, 0).val is not None
 
 
-def test_looking_at_half_a_gigabyte_of_floats_takes_no_time() -> None:
+def test_looking_at_half_a_gigabyte_of_floats_takes_no_longer_than_a_few_sums_of_it() -> None:
     x = np.zeros((40_000, 3072), np.float32)
     y = np.arange(len(x)) % 3
-    start = time.perf_counter()
+    began = time.perf_counter()
+    x.sum()
+    summed = time.perf_counter()
     Dataset("large", "multiclass", Split(x, y), Split(x[:3], y[:3]), class_names=CLASSES)
-    assert time.perf_counter() - start < 2  # 0.1 s, unless the tests share their cores
+    assert time.perf_counter() - summed < 20 * (summed - began)  # about as long, where nothing else runs
 
 
 # ---------------------------------------------------------------- as a user meets it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -51,7 +52,9 @@ class Rows:
 
     def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
         _refuse_cut(self.base)
-        return np.asarray(self.base[self.indices[key]])
+        rows = np.asarray(self.base[self.indices[key]])
+        _unmap_pages(self.base)
+        return rows
 
     def take(self, indices: np.ndarray) -> Rows:
         return Rows(self.base, self.indices[indices], self.digests)
@@ -70,6 +73,13 @@ def _refuse_cut(base: np.ndarray) -> None:
             f"{base.filename} has been cut to {size:,} bytes while it was read",
             "is another program writing there, or is the disk full? run again: it is made anew",
         )
+
+
+def _unmap_pages(base: np.ndarray) -> None:
+    """Leave what was read to the system's cache: mapped pages count as this process's memory, to the last."""
+    mapped = getattr(base, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 Examples = np.ndarray | Rows
