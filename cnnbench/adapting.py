@@ -15,6 +15,7 @@ from cnnbench.layers import PatchWhitening
 log = logging.getLogger("cnnbench")
 
 WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches
+EXACT_SUMS = 256  # squares of bytes that float32 adds up without rounding: 256 · 255² < 2²⁴
 
 
 def adapt(model: keras.Model, split: Split) -> None:
@@ -45,13 +46,14 @@ def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> boo
 
 
 def _adapt_to_bytes(layer: Any, split: Split) -> None:
-    """Mean and variance of each channel of raw pixels, by counting them: exact, in half of Keras's time."""
-    counts = np.zeros((split.x.shape[-1], 256))
-    for piece in split.pieces():
-        for channel, count in enumerate(counts):
-            count += np.bincount(piece[..., channel].ravel(), minlength=256)
-    values = np.arange(256.0)
-    mean = counts @ values / counts.sum(axis=1)
-    variance = counts @ values**2 / counts.sum(axis=1) - mean**2
-    layer.set_weights([mean, variance, np.zeros(())])
+    """Mean and variance of each channel of raw pixels, exact, in an eighth of Keras's time."""
+    channels = split.x.shape[-1]
+    sums, squares = np.zeros((2, int(np.prod(split.x.shape[1:]))))
+    for piece in split.pieces(EXACT_SUMS):
+        rows = piece.reshape(len(piece), -1).astype(np.float32)
+        sums += rows.sum(axis=0)
+        squares += np.einsum("ij,ij->j", rows, rows)
+    pixels = len(split) * len(sums) / channels
+    mean, square = (total.reshape(-1, channels).sum(axis=0) / pixels for total in (sums, squares))
+    layer.set_weights([mean, square - mean**2, np.zeros(())])
     layer.finalize_state()

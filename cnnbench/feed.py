@@ -12,6 +12,7 @@ import tensorflow as tf
 from cnnbench.datasets.core import Examples, Split
 
 Augment = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+_as_it_is = tf.autograph.experimental.do_not_convert  # translating a function takes 30 ms
 
 
 class Feed:
@@ -120,8 +121,9 @@ class Feed:
         if self.seed is None and augment is None:  # every epoch alike: nothing to ask for
             cuts = cut(tf.range(examples), tf.constant(0))
         else:
-            cuts = tf.data.Dataset.range(1).map(draw).flat_map(cut)
-        batches = cuts.map(gather, num_parallel_calls=2)
+            cuts = tf.data.Dataset.range(1).map(_as_it_is(draw)).flat_map(_as_it_is(cut))
+        # What augments may be somebody's own, with an `if` for AutoGraph.
+        batches = cuts.map(gather if augment else _as_it_is(gather), num_parallel_calls=2)
         known = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
         return known.prefetch(2).with_options(options)
 

@@ -6,7 +6,6 @@ Measured on two cores (`python benchmarks/engine.py`, `benchmarks/NOTES.md`):
   in float32 even where the network computes in bfloat16. TensorFlow has one kernel each for both directions.
 - The gradient for the kernels of a 3×3 convolution with many channels and a small image takes two to four
   times as long in oneDNN, in bfloat16, as nine products of matrices.
-
 - TensorFlow is slower at subtracting three means from the channels of each pixel than at subtracting a row of
   them from each image.
 - Keras's Adam takes a dozen small operations a variable, its SGD five; TensorFlow has a kernel for each.

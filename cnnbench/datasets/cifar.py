@@ -106,8 +106,9 @@ def _read_split(paths: tuple[Path, ...], label_key: str) -> Split:
             y = np.empty(len(paths) * size, np.uint8)
         if len(x) != len(paths) * size:
             raise damaged(path, f"{size} images, {len(x) // len(paths)} in {paths[0].name}")
-        # On disk: all of red, then green, then blue.
-        x[i * size : (i + 1) * size] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        planes = pixels.reshape(-1, 3, 32, 32)
+        for channel in range(3):  # on disk: all of red, then green, then blue
+            x[i * size : (i + 1) * size, ..., channel] = planes[:, channel]
         y[i * size : (i + 1) * size] = labels
     return Split(x, y)
 

@@ -75,7 +75,7 @@ def leaks(dataset: Dataset) -> list[str]:
 
 def _digests(split: Split) -> list[bytes] | None:
     if isinstance(split.x, np.ndarray):
-        return [hashlib.blake2b(example.tobytes(), digest_size=16).digest() for example in split.x]
+        return [hashlib.sha256(example.tobytes()).digest() for example in split.x]
     known = split.x.digests
     return None if known is None else list(known[split.x.indices].tolist())
 
