@@ -124,6 +124,14 @@ def test_rows_that_were_read_do_not_stay_in_the_memory_of_the_process(tmp_path: 
     assert int(resident[1]) == 0
 
 
+def test_pieces_of_large_images_are_smaller() -> None:
+    one = np.zeros((1, 1024, 2048, 4), np.uint8)  # 8 MB; seven of them without taking their memory
+    images = np.broadcast_to(one, (7, *one.shape[1:]))
+    assert [len(piece) for piece in Split(images, np.arange(7)).pieces()] == [2, 2, 2, 1]
+    assert [len(piece) for piece in Split(images, np.arange(7)).pieces(most=2)] == [2, 2]
+    assert [len(piece) for piece in numbered(5000).pieces()] == [2048, 2048, 904]
+
+
 def test_no_epoch_waits_for_the_tuner_of_tf_data() -> None:
     assert Feed(numbered(3), 2).dataset.options().autotune.enabled is False
 

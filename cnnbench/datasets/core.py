@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from cnnbench.datasets.sanity import refuse
 from cnnbench.errors import CnnbenchError
 
 Task = Literal["multiclass", "binary", "regression"]
+PIECE_VALUES = 2**24  # 64 MB as float32
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,11 @@ class Split:
         return Split(self.x[indices], self.y[indices])
 
     def pieces(self, size: int = 2048, most: int | None = None) -> Iterator[np.ndarray]:
-        """The examples, `size` at a time: of float copies or mapped files never more than that in memory.
+        """The examples, `size` at a time or fewer if they are large: never more of a mapped file in memory.
 
         With `most` so many pieces at most, evenly spread.
         """
+        size = max(1, min(size, PIECE_VALUES // math.prod(self.x.shape[1:])))
         starts = range(0, len(self), size)
         for start in starts[:: -(-len(starts) // most)] if most else starts:
             yield self.x[start : start + size]
