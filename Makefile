@@ -15,7 +15,7 @@ faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half 
 	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/test_resume.py $(ARGS)
 	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/test_damaged_files.py tests/test_properties.py $(ARGS)
 
-bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Lightning; an hour (benchmarks/bench.py)
+bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Lightning; two to three hours (benchmarks/bench.py)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 .venv-bench/ready: benchmarks/contenders/requirements.txt

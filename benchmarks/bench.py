@@ -1,6 +1,6 @@
 """cnnbench against the ways people train small networks today: same data, network, recipe and steps.
 
-    make bench                         # three networks, three epochs each, five repeats: an hour
+    make bench                         # three networks, three epochs each, five repeats: two to three hours
     make bench ARGS="--networks N3 --repeats 1 --examples 10000"
     make bench ARGS=--full             # whole recipes, once: time to the others' final accuracy; hours
 

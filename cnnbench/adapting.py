@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import keras
@@ -48,7 +49,7 @@ def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> boo
 def _adapt_to_bytes(layer: Any, split: Split) -> None:
     """Mean and variance of each channel of raw pixels, exact, in an eighth of Keras's time."""
     channels = split.x.shape[-1]
-    sums, squares = np.zeros((2, int(np.prod(split.x.shape[1:]))))
+    sums, squares = np.zeros((2, math.prod(split.x.shape[1:])))
     for piece in split.pieces(EXACT_SUMS):
         rows = piece.reshape(len(piece), -1).astype(np.float32)
         sums += rows.sum(axis=0)

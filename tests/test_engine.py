@@ -217,19 +217,19 @@ def test_a_normalization_gets_mean_and_variance_of_the_training_split() -> None:
     assert z.var(axis=0) == pytest.approx(np.ones(2), abs=1e-3)
 
 
-def test_raw_pixels_are_counted_to_the_mean_and_variance_that_keras_finds(
+def test_sums_of_raw_pixels_give_the_mean_and_variance_that_keras_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 90, (2100, 4, 5, 3)).astype(np.uint8) * np.uint8([1, 2, 0])
     found = []
-    for is_counted in (True, False):
+    for is_summed in (True, False):
         model = keras.Sequential([keras.Input((4, 5, 3)), keras.layers.Normalization()])
-        if not is_counted:
+        if not is_summed:
             monkeypatch.setattr(adapting, "_sees_channels_of_bytes", lambda *_: False)
         adapt(model, Split(pixels, np.zeros(2100)))
         found.append([*model.layers[0].get_weights()[:2], model(pixels[:10]).numpy()])
-    for counted, expected in zip(*found, strict=True):
-        np.testing.assert_allclose(counted, expected, rtol=1e-5, atol=1e-5)
+    for summed, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(summed, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_normalization_in_the_middle_is_adapted_to_what_reaches_it() -> None:

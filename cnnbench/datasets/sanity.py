@@ -124,12 +124,13 @@ def _refuse_inputs(where: str, split: Split) -> None:
     if split.x.dtype.kind != "f":
         return
     bad: list[int] = []
-    size = max(1, BLOCK_VALUES // math.prod(split.x.shape[1:]))
-    for number, piece in enumerate(split.pieces(size)):
+    first = 0
+    for piece in split.pieces(max(1, BLOCK_VALUES // math.prod(split.x.shape[1:]))):
         finite = _finite(piece)
         if not finite.all():
             rows = np.flatnonzero(~finite.reshape(len(piece), -1).all(axis=1))
-            bad += (rows + number * size).tolist()
+            bad += (rows + first).tolist()
+        first += len(piece)
     if bad:
         example = np.asarray(split.x[bad[0]])
         at = tuple(int(axis[0]) for axis in np.nonzero(~_finite(example)))
