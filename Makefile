@@ -12,8 +12,8 @@ test: $(VENV)/ready  ## set up, then the tests
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half an hour
-	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/test_resume.py $(ARGS)
-	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/test_damaged_files.py tests/test_properties.py $(ARGS)
+	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/training/test_resume.py $(ARGS)
+	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/runs/test_damaged_files.py tests/test_properties.py $(ARGS)
 
 bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Lightning; two to three hours (benchmarks/bench.py)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -23,10 +23,11 @@ bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Ligh
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/contenders/requirements.txt
 	touch $@
 
-lint: $(VENV)/ready  ## ruff and mypy
+lint: $(VENV)/ready  ## ruff, mypy, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

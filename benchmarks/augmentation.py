@@ -22,16 +22,17 @@ import keras
 import numpy as np
 import yaml
 
-from cnnbench import engine
-from cnnbench.adapting import adapt
-from cnnbench.augmentation import Augmentation, augmentation
-from cnnbench.datasets.cifar import cifar10
-from cnnbench.datasets.core import Dataset, Split
-from cnnbench.datasets.synthetic import synthetic
-from cnnbench.feed import Feed
-from cnnbench.losses import MixedAccuracy, SmoothedCrossentropy
+from cnnbench.config.groups import CONF_DIR
+from cnnbench.data.augmentation.operations import Augmentation, augmentation
+from cnnbench.data.batches import Feed
+from cnnbench.data.dataset import Dataset, Split
+from cnnbench.data.sources.cifar import cifar10
+from cnnbench.data.sources.synthetic import synthetic
 from cnnbench.models.cnn import cnn
-from cnnbench.options import CONF_DIR
+from cnnbench.nn.losses import MixedAccuracy, SmoothedCrossentropy
+from cnnbench.training import device
+from cnnbench.training import model as model_module
+from cnnbench.training.build import adapt
 
 BATCH = 64
 
@@ -56,7 +57,7 @@ def main() -> None:
     else:
         dataset = synthetic(examples=examples * 5 // 4 + 10, classes=10, size=32, channels=3)
     split = dataset.train.take(np.arange(examples))
-    machine = engine.prepare(seed=0, deterministic=False, device="auto", precision="float32")
+    machine = device.prepare_machine(seed=0, deterministic=False, device="auto", precision="float32")
     print(f"{machine.device}; {dataset.name}, batch {BATCH}, {arguments.steps} steps, medians of the repeats")
 
     chosen = arguments.options or [name for name in options if name != "none"]
@@ -95,12 +96,12 @@ def trainer(dataset: Dataset, split: Split, augment: Augmentation) -> Callable[[
         dense_batch_normalization="after_activation",
     )
     adapt(built, split)
-    model = engine.with_activation(built, dataset.task)
+    model = model_module.with_activation(built, dataset.task)
     mixes = augment.mixes_labels
     model.compile(
         optimizer=keras.optimizers.Adam(0.001),
         loss=SmoothedCrossentropy(0.0) if mixes else keras.losses.SparseCategoricalCrossentropy(),
-        metrics=[MixedAccuracy()] if mixes else engine.metrics(dataset.task),
+        metrics=[MixedAccuracy()] if mixes else model_module.training_metrics(dataset.task),
         steps_per_execution=50,
         jit_compile=False,
     )

@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cnnbench.config import compose, plain
-from cnnbench.results import RunFolder
+from cnnbench.config.composition import compose, plain_config
+from cnnbench.runs.folder import RunFolder
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
 def make_runs(place: Path, runs: int, seeds: int) -> None:
     """Write `runs` folders below `place`."""
     draw = random.Random(0)
-    base = {**plain(compose(["dataset=digits"])), "name": "cnn_digits"}
+    base = {**plain_config(compose(["dataset=digits"])), "name": "cnn_digits"}
     rate = 0.0
     for number in range(runs):
         if number % seeds == 0:

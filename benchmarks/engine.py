@@ -19,11 +19,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 
-from cnnbench import engine, losses
-from cnnbench.kernels import use_fast_kernels
 from cnnbench.models.airbench import airbench
 from cnnbench.models.cnn import cnn
 from cnnbench.models.resnet import resnet
+from cnnbench.nn import losses
+from cnnbench.training import model as model_module
+from cnnbench.training.kernels import use_fast_kernels
 
 SHAPE, CLASSES = (32, 32, 3), 10
 NETWORKS: dict[str, tuple[Callable[..., keras.Model], int]] = {
@@ -46,10 +47,10 @@ def step_of(network: str, contender: str) -> Callable[[], Any]:
     make, batch = NETWORKS[network]
     policy, fused, activation = CONTENDERS[contender]
     keras.config.set_dtype_policy(policy)
-    model = engine.with_activation(make(activation=activation), "multiclass")
+    model = model_module.with_activation(make(activation=activation), "multiclass")
     if fused:
         use_fast_kernels(model)
-    engine.compile_model(model, keras.optimizers.SGD(0.01), losses.for_task("multiclass"), [], 1, False)
+    model_module.compile_with(model, keras.optimizers.SGD(0.01), losses.for_task("multiclass"), [], 1, False)
     x = tf.cast(tf.random.uniform((batch, *SHAPE), 0, 256, tf.int32), tf.uint8)
     y = tf.random.uniform((batch,), 0, CLASSES, tf.int32)
     return tf.function(lambda: model.train_step((x, y)))

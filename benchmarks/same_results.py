@@ -3,10 +3,10 @@
     python benchmarks/same_results.py OLD [NEW]         # commits; without NEW the working tree
     python benchmarks/same_results.py 6ea84ba --keep /tmp/same
 
-Weights of `best.keras`, `history.jsonl` and the numbers of `metrics.json` must be equal, but for what a clock, the
-memory or a file's size says. Pictures are compared pixel by pixel; those that differ are put side by side in the
-folder of `--keep`, to be looked at. The run of N3 needs CIFAR-10 (`CNNBENCH_DATA`); without it that run is left out
-and named. Exit code 0 where all is equal, else 1.
+Weights of `best.keras`, `history.jsonl` and the numbers of `metrics.json` must be equal, but for what a
+clock, the memory or a file's size says. Pictures are compared pixel by pixel; those that differ are put side
+by side in the folder of `--keep`, to be looked at. The run of N3 needs CIFAR-10 (`CNNBENCH_DATA`); without it
+that run is left out and named. Exit code 0 where all is equal, else 1.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def weights(folder: Path) -> dict[str, bytes]:
             found[name] = np.asarray(item).tobytes()
 
     with zipfile.ZipFile(folder / "best.keras") as archive:
-        with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as stored:
-            stored.visititems(keep)
+        file = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(file, "r") as stored:
+        stored.visititems(keep)
     return found
 
 

@@ -30,10 +30,10 @@ PARTS = {
 def inside(line: list[str]) -> None:
     """One run up to its first step; prints the parts."""
     began = time.perf_counter()
-    from cnnbench import run as runs
-    from cnnbench import startup
-    from cnnbench.config import compose, named, spec_from
-    from cnnbench.spec import Observer
+    from cnnbench.config.composition import compose, named_config, spec_from
+    from cnnbench.runs.spec import Observer
+    from cnnbench.system import startup
+    from cnnbench.training import run
 
     seen: dict[str, float] = {}
     importing = startup.import_tensorflow
@@ -48,12 +48,12 @@ def inside(line: list[str]) -> None:
             seen["first step"] = time.perf_counter()
             raise KeyboardInterrupt
 
-    runs.import_tensorflow = imported  # type: ignore[assignment]
+    startup.import_tensorflow = imported  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
-        spec = spec_from(named(compose(line), {}), Path(folder), line)
+        spec = spec_from(named_config(compose(line), {}), Path(folder), line)
         seen["config"] = time.perf_counter()
         with suppress(KeyboardInterrupt):
-            runs.run(spec, First())
+            run.run(spec, First())
     order = [began, *(seen[part] for part in PARTS)]
     print(json.dumps(dict(zip(PARTS, (b - a for a, b in pairwise(order)), strict=True))))
 

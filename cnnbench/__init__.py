@@ -7,12 +7,14 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from cnnbench.renamed import register_former_modules
+
 __version__ = "0.1.0"
 
 
 def _register_keras_objects() -> None:
-    for name in ("layers", "losses", "optimizers", "schedules", "views"):
-        import_module(f"cnnbench.{name}")
+    for name in ("layers", "losses", "optimizers", "schedules", "test_time"):
+        import_module(f"cnnbench.nn.{name}")
 
 
 class _AfterKeras:
@@ -49,3 +51,13 @@ if "keras" in sys.modules:
     _register_keras_objects()
 else:
     sys.meta_path.insert(0, _AfterKeras())
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Give a module of an earlier version that was imported by its whole name."""
+    if f"{__name__}.{name}" in sys.modules:
+        return sys.modules[f"{__name__}.{name}"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register_former_modules()

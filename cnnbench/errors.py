@@ -6,6 +6,12 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_VALUE = 160  # characters
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_BROKEN_PIPE = (
+    0,
+    1,
+    2,
+    141,
+)  # exit codes; 128 and a signal's number for that
 
 
 class CnnbenchError(Exception):

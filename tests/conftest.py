@@ -17,7 +17,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from cnnbench.datasets import files
+from cnnbench.data import fetch
 
 # Three classes of 8×8 images and one epoch: a whole run in about a second.
 TINY = (
@@ -65,7 +65,7 @@ def call_main(*arguments: str) -> int:
     Returns:
         The exit code, also where Hydra or argparse leave by `SystemExit`.
     """
-    from cnnbench.cli import main
+    from cnnbench.cli.main import main
 
     with process_state_kept():
         sys.argv = ["cnnbench", *arguments]
@@ -105,8 +105,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "200")  # tables of rich are not cut
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(files, "DEBIAN_FOLDER", tmp_path / "debian")
-    monkeypatch.setattr(files, "can_connect", lambda host: False)
+    monkeypatch.setattr(fetch, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(fetch, "can_connect", lambda host: False)
     return path
 
 

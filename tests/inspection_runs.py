@@ -8,10 +8,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from cnnbench.config import compose, plain, spec_from
-from cnnbench.results import RunFolder
-from cnnbench.run import run
-from cnnbench.spec import RunSpec
+from cnnbench.config.composition import compose, plain_config, spec_from
+from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.spec import RunSpec
+from cnnbench.training import run
 
 SYNTHETIC = ("dataset=synthetic", "dataset.examples=300", "dataset.noise=0.1", "training.batch_size=16")
 SMALL_CNN = ("model.filters=[4,8]", "model.dense_units=[8]", "training.epochs=4", "device=cpu")
@@ -36,8 +36,8 @@ def trained(kind: str) -> RunFolder:
     place = Path(tempfile.mkdtemp(prefix="cnnbench_tests_"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     overrides = KINDS[kind]
-    config = {**plain(compose(overrides)), "name": kind}
-    run(spec_from(config, place / "run", overrides))
+    config = {**plain_config(compose(overrides)), "name": kind}
+    run.run(spec_from(config, place / "run", overrides))
     return RunFolder(place / "run")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.results import RunFolder
+from cnnbench.runs.folder import RunFolder
 
 CONFIG: dict[str, Any] = {
     "seed": 0,

@@ -103,7 +103,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
 
 
 def test_the_command_is_there_and_leads_to_main(wheel: Path) -> None:
-    assert "[console_scripts]\ncnnbench = cnnbench.cli:main" in metadata(wheel, "entry_points.txt")
+    assert "[console_scripts]\ncnnbench = cnnbench.cli.main:main" in metadata(wheel, "entry_points.txt")
 
 
 def test_version_and_requirements_in_the_metadata_are_those_of_the_project(wheel: Path) -> None:
@@ -117,7 +117,7 @@ def test_version_and_requirements_in_the_metadata_are_those_of_the_project(wheel
 @pytest.mark.parametrize("typed", ["--cfg job", "list", "--help"])
 def test_an_installed_wheel_finds_its_config_from_any_folder(typed: str, installed: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cnnbench.cli", *typed.split()],
+        [sys.executable, "-m", "cnnbench.cli.main", *typed.split()],
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
@@ -130,7 +130,7 @@ def test_an_installed_wheel_finds_its_config_from_any_folder(typed: str, install
 
 
 def test_the_config_folder_of_an_installed_wheel_is_inside_the_package(installed: Path) -> None:
-    code = "import cnnbench.options as o; print(o.__file__, o.CONF_DIR, sep='\\n')"
+    code = "import cnnbench.config.groups as o; print(o.__file__, o.CONF_DIR, sep='\\n')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd="/",

@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnnbench import config
+from cnnbench.config import composition
+from cnnbench.config.groups import CONF_DIR, options
 from cnnbench.errors import CnnbenchError
-from cnnbench.options import CONF_DIR, options
-from cnnbench.results import RunFolder
+from cnnbench.runs.folder import RunFolder
 
 TRAININGS = int(os.environ.get("CNNBENCH_FAULTS", "12"))
 SECONDS = 120  # of a training that takes one or two: what takes longer hangs
@@ -106,7 +106,7 @@ SENSIBLE = {  # by the type of what stands there
     ),
     "nothing": (
         *("null", "1", "0.5", "balanced", "l2", "8", "after_activation", "after_flatten", "val_accuracy"),
-        *("{_target_: keras.regularizers.L2, l2: 0.01}", "{_target_: cnnbench.layers.PeriodicEmbedding}"),
+        *("{_target_: keras.regularizers.L2, l2: 0.01}", "{_target_: cnnbench.nn.layers.PeriodicEmbedding}"),
         *("{_target_: keras.losses.Huber}", "{from_layer: all, epochs: 1, learning_rate: 1e-4}"),
     ),
 }
@@ -119,7 +119,7 @@ ABSURD = (
     *("{_target_: keras.layers.Dense, _partial_: true}", "{_target_: keras.losses.Huber}", "{_args_: [1]}"),
     *("1e-400", "${seed}", "${model}", "${nowhere}", "${oc.env:HOME}", "${oc.env:NOWHERE}", "${now:}", "${"),
     *("$", "???", "1,2", "choice(1,2)", "range(1,3)", "glob(*)", "", "=", "-", "*", "test_loss", "a..b", "."),
-    *("keras.layers.Dense", "keras.optimizers.Adam", "cnnbench.models.mlp.mlp", "cnnbench.run.run"),
+    *("keras.layers.Dense", "keras.optimizers.Adam", "cnnbench.models.mlp.mlp", "cnnbench.training.run.run"),
 )  # fmt: skip
 KEYS = (  # beside those in the YAML
     *("nothing", "model.nothing", "model.filters.0", "a.b.c", "model..x", ".", "@x", "", "hydra.nothing"),
@@ -203,9 +203,9 @@ def assert_is_short(message: str) -> None:
 @given(typed=lines(0, 4))
 def test_a_config_is_refused_in_one_line_or_makes_a_run(typed: tuple[str, ...], folder: Path) -> None:
     try:
-        composed = config.compose(typed)
-        checked = config.named(composed, composed.hydra.runtime.choices)
-        spec = config.spec_from(checked, folder / "run", typed)
+        composed = composition.compose(typed)
+        checked = composition.named_config(composed, composed.hydra.runtime.choices)
+        spec = composition.spec_from(checked, folder / "run", typed)
     except CnnbenchError as error:
         event("refused")
         assert_is_short(error.message)
@@ -227,8 +227,8 @@ def pictures(folder: Path) -> None:
 
 def is_checked(typed: tuple[str, ...]) -> bool:
     try:
-        composed = config.compose(typed)
-        config.named(composed, composed.hydra.runtime.choices)
+        composed = composition.compose(typed)
+        composition.named_config(composed, composed.hydra.runtime.choices)
     except CnnbenchError:
         return False
     return True

@@ -26,14 +26,16 @@ from inspection_runs import trained
 from keras.src.utils import python_utils
 
 import cnnbench
-from cnnbench import code, engine, files, trust
-from cnnbench.checkpoints import check_model, check_weights
-from cnnbench.datasets.pickles import read_pickle
-from cnnbench.environment import git_commit
+from cnnbench.config import code, plugins
+from cnnbench.data.reading import read_pickle
 from cnnbench.errors import CnnbenchError
-from cnnbench.logs import logging_to
 from cnnbench.models import pretrained
-from cnnbench.report import explain
+from cnnbench.nn import checkpoints
+from cnnbench.nn.checkpoints import check_model, check_weights
+from cnnbench.reporting.terminal import explain
+from cnnbench.system import files
+from cnnbench.system.startup import logging_to
+from cnnbench.training.environment import git_commit
 
 Cli = Callable[..., Outcome]
 PACKAGE = Path(cnnbench.__file__).parent
@@ -152,7 +154,7 @@ def test_a_model_that_names_code_is_refused(
     with_layer(stranger / "best.keras", LAYERS[attack])
     by_keras = attack in ("vocabulary", "builtin of python")  # in safe mode it takes words and its own only
     with pytest.raises(CnnbenchError, match="cannot load" if by_keras else "refused"):
-        engine.load(stranger / "best.keras")
+        checkpoints.load_checkpoint(stranger / "best.keras")
     assert not (folder / "marker").exists()
 
 
@@ -171,7 +173,7 @@ def test_code_in_the_compilation_is_refused(attack: str, stranger: Path, folder:
 
     rewrite(stranger / "best.keras", change)
     with pytest.raises(CnnbenchError, match="refused"):
-        engine.load(stranger / "best.keras")
+        checkpoints.load_checkpoint(stranger / "best.keras")
     assert not (folder / "marker").exists()
 
 
@@ -185,14 +187,14 @@ def test_a_model_in_another_format_is_not_loaded(kind: str, folder: Path) -> Non
         path.mkdir()
         (path / ("config.json" if kind == "folder" else "saved_model.pb")).write_text("{}")
     with pytest.raises(CnnbenchError, match="cannot load"):
-        engine.load(path)
+        checkpoints.load_checkpoint(path)
 
 
 def test_a_config_nested_without_end_is_damaged(stranger: Path) -> None:
     deep = b"[" * 10**5 + b"]" * 10**5
     rewrite(stranger / "best.keras", lambda members: members.update({"config.json": deep}))
     with pytest.raises(CnnbenchError, match="cannot load"):
-        engine.load(stranger / "best.keras")
+        checkpoints.load_checkpoint(stranger / "best.keras")
 
 
 @pytest.mark.parametrize("attack", ["external link", "soft link", "external storage", "virtual"])
@@ -312,7 +314,7 @@ def test_ones_own_plugins_need_no_flag(folder: Path, run_cli: Cli) -> None:
     shutil.copytree("mine", "theirs")
     change_config(folder / "theirs", plugins=[str(folder / "my_own.py"), "pickle_tools"])
     assert run_cli("verify", "theirs").exit_code == 2
-    store = trust._store()
+    store = plugins._store()
     assert stat.S_IMODE(store.stat().st_mode) == 0o600
     assert "my_own" not in store.read_text()
 
@@ -378,7 +380,7 @@ def test_a_preset_from_elsewhere_obeys_the_list(folder: Path, run_cli: Cli) -> N
         {"_target_": "cnnbench.models.cnn.cnn", "filters": [{"_target_": "subprocess.call", "args": "x"}]},
         {"_target_": "cnnbench.models.cnn.cnn", "filters": {"a": [{"b": {"_target_": "os.system"}}]}},
         {"_target_": "keras.src.utils.file_utils.os.system", "command": "touch marker"},
-        {"_target_": "cnnbench.supervise.subprocess.call", "args": "touch marker"},
+        {"_target_": "cnnbench.sweeps.run.subprocess.call", "args": "touch marker"},
         {"_target_": "cnnbench.models.cnn.cnn", "_args_": [1]},
         {"_target_": "cnnbench.models.cnn.cnn", "_partial_": True},
         {"_target_": "cnnbench.models.cnn.cnn", "_recursive_": False},
@@ -402,10 +404,10 @@ def test_a_target_outside_of_the_list_is_refused_everywhere(
 @pytest.mark.parametrize(
     "node",
     [
-        "{_target_: cnnbench.datasets.locking.locked, path: marker}",
-        "{_target_: cnnbench.datasets.files.can_connect, host: secret.example.org}",
-        "{_target_: cnnbench.datasets.pickles.read_pickle, path: evil}",
-        "{_target_: cnnbench.code.store, plugins: [], cache: marker}",
+        "{_target_: cnnbench.system.locks.locked, path: marker}",
+        "{_target_: cnnbench.data.fetch.can_connect, host: secret.example.org}",
+        "{_target_: cnnbench.data.reading.read_pickle, path: evil}",
+        "{_target_: cnnbench.config.code.store, plugins: [], cache: marker}",
         "{_target_: keras.layers.StringLookup, vocabulary: /etc/passwd}",
         "{_target_: keras.layers.TextVectorization, vocabulary: /etc/passwd}",
         "{_target_: keras.src.layers.preprocessing.index_lookup.IndexLookup, vocabulary: /etc/passwd}",
@@ -473,7 +475,7 @@ def test_yaml_cannot_make_objects(text: str, stranger: Path, folder: Path, run_c
 def test_a_link_out_of_a_run_folder_is_refused(stranger: Path, folder: Path) -> None:
     (stranger / "exports").symlink_to(folder)
     with pytest.raises(CnnbenchError, match="is a link"):
-        trust.refuse_links(stranger)
+        plugins.refuse_links(stranger)
 
 
 @pytest.mark.parametrize("verb", ["visualize", "export", "resume"])

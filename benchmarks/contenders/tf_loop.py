@@ -15,13 +15,14 @@ import numpy as np
 import recipes
 import tensorflow as tf
 
-from cnnbench import engine
-from cnnbench.adapting import adapt
-from cnnbench.datasets.core import Split
-from cnnbench.feed import Feed
-from cnnbench.kernels import use_fast_kernels
+from cnnbench.data.batches import Feed
+from cnnbench.data.dataset import Split
 from cnnbench.models.cnn import cnn
 from cnnbench.models.resnet import resnet
+from cnnbench.training import measure
+from cnnbench.training import model as model_module
+from cnnbench.training.build import adapt
+from cnnbench.training.kernels import use_fast_kernels
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
             recipes.LEARNING_RATE, recipes.DECAY_STEPS, recipes.DECAY_RATE
         )
         optimizer = keras.optimizers.Adam(rate)
-    model = engine.with_activation(built, "multiclass")
+    model = model_module.with_activation(built, "multiclass")
     adapt(model, train)
     use_fast_kernels(model)
     loss_of, hits = keras.losses.SparseCategoricalCrossentropy(), keras.metrics.SparseCategoricalAccuracy()
@@ -69,7 +70,7 @@ def main() -> None:
         began = time.perf_counter()
         epoch(feed.dataset)
         rates.append(len(x) / (time.perf_counter() - began))
-    outputs = engine.predict(engine.forward(model), Feed(Split(x_test, y_test), 512))
+    outputs = measure.predict_outputs(measure.forward_graph(model), Feed(Split(x_test, y_test), 512))
     recipes.report(rates, float((outputs.argmax(1) == y_test).mean()))
 
 

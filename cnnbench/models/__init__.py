@@ -1,5 +1,5 @@
-"""One module per family. A model is a function `(input_shape, outputs, …) -> keras.Model`.
+"""One module per family of networks; a builder goes from an input shape to raw outputs."""
 
-It takes raw inputs (uint8 pixels, unscaled columns) and ends in raw outputs: the run adds the softmax
-or sigmoid that the task asks for, so that a family serves every task.
-"""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

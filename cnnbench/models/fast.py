@@ -9,7 +9,7 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from cnnbench.models.parts import (
+from cnnbench.models.blocks import (
     ImageNormalization,
     initializer,
     inputs_and_scaling,

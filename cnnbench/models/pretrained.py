@@ -17,11 +17,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnnbench.checkpoints import check_weights
-from cnnbench.datasets import files
-from cnnbench.datasets.downloads import fetching, keras_home, writable_home
+from cnnbench.data import can_connect, fetching, keras_home, writable_home
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.layers import ReverseChannels
+from cnnbench.nn import ReverseChannels, check_weights
 
 # Pixels per side below which Keras refuses to build; the others take 32.
 MINIMUM_SIZE = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
@@ -178,7 +176,7 @@ def _get_file_that_explains() -> Iterator[None]:
         missing = f"the weights file {fname} is not in {home / 'models'}"
         hint = f"put {origin} there, or run once with a network, or use model.weights=null"
         host = urlsplit(origin).hostname or ""
-        if not files.can_connect(host):
+        if not can_connect(host):
             raise CnnbenchError(f"{missing}, and {host} cannot be reached to download it", hint)
         writable = writable_home()
         path = writable / "models" / fname

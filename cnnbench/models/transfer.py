@@ -15,7 +15,7 @@ from pydantic import Field
 
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.models import pretrained
-from cnnbench.models.parts import BatchNormalization, dense_stack, require_images
+from cnnbench.models.blocks import BatchNormalization, dense_stack, require_images
 
 Positive = Annotated[int, Field(ge=1)]
 FEATURES = "features"

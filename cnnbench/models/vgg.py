@@ -10,7 +10,7 @@ from keras import layers
 from pydantic import Field
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.models.parts import (
+from cnnbench.models.blocks import (
     BatchNormalization,
     ImageNormalization,
     dense_stack,

@@ -1,0 +1,26 @@
+from .comparison import Comparison, Group, Ranking, compare, compare_records, order_groups, select_records
+from .diff import Difference, Errors, Flips, Pairs, difference
+from .recipes import judge_recipe
+from .records import COSTS, Record, read_records, short
+from .significance import LEVEL
+
+__all__ = [
+    "COSTS",
+    "LEVEL",
+    "Comparison",
+    "Difference",
+    "Errors",
+    "Flips",
+    "Group",
+    "Pairs",
+    "Ranking",
+    "Record",
+    "compare",
+    "compare_records",
+    "difference",
+    "judge_recipe",
+    "order_groups",
+    "read_records",
+    "select_records",
+    "short",
+]

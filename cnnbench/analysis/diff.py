@@ -1,0 +1,192 @@
+"""Two runs side by side: what differs in them, and on which test examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnbench.analysis.records import flatten, number, text_of
+from cnnbench.analysis.significance import half_width
+from cnnbench.errors import CnnbenchError
+from cnnbench.renamed import with_current_targets
+from cnnbench.runs import RunFolder
+
+Pairs = Mapping[str, tuple[Any, Any]]  # what the first run has, and the second
+PLACES = ("name", "run_dir", "data_dir")  # in the config: no difference in what was run
+NOT_ENVIRONMENT = ("command", "config_hash")  # follow from the config
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Test examples of which only one of two classifiers is right.
+
+    Attributes:
+        gained: indices where the second is right and the first is not.
+        lost: the other way round.
+        p: of McNemar's exact test, that both are equally likely to be the right one.
+        classes: for each class its name, examples, and how many of them each classifier has right.
+    """
+
+    gained: Sequence[int]
+    lost: Sequence[int]
+    p: float
+    classes: Sequence[tuple[str, int, int, int]]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Absolute errors of two regressions on the same test examples.
+
+    Attributes:
+        change: mean of the second's error minus the first's, in the unit of the targets.
+        half_width: of its 95 % interval.
+        p: of Wilcoxon's signed-rank test.
+        smaller: examples on which the second is nearer.
+        larger: examples on which it is farther off.
+    """
+
+    change: float
+    half_width: float
+    p: float
+    smaller: int
+    larger: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two runs.
+
+    Attributes:
+        config: keys that differ, dotted; None where a run lacks one.
+        metrics: by `split_name`, NaN where a run lacks one.
+        cost: as recorded, in the units of `metrics.json`.
+        environment: versions, device, code, data: what differs.
+        predictions: on the test split; None where they do not compare.
+        reason: why they do not.
+    """
+
+    config: Pairs
+    metrics: Pairs
+    cost: Pairs
+    environment: Pairs
+    predictions: Flips | Errors | None
+    reason: str = ""
+
+
+def difference(first: RunFolder, second: RunFolder) -> Difference:
+    """Compare two runs from what is in their folders.
+
+    Raises:
+        CnnbenchError: a file in one of them is damaged.
+    """
+    both = (first.metrics, second.metrics)
+    environments = (first.environment, second.environment)
+    predictions, reason = _predictions(first, second)
+    return Difference(
+        config=_differing(with_current_targets(first.config), with_current_targets(second.config), PLACES),
+        metrics=_figures(*(_metrics(one) for one in both)),
+        cost=_figures(*(flatten(one.get("cost", {})) for one in both)),
+        environment=_differing(*environments, NOT_ENVIRONMENT),
+        predictions=predictions,
+        reason=reason,
+    )
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any], without: Sequence[str]) -> Pairs:
+    one, other = flatten(first, without), flatten(second, without)
+    return {
+        key: (one.get(key), other.get(key))
+        for key in {**one, **other}
+        if text_of(one.get(key)) != text_of(other.get(key)) or (key in one) != (key in other)
+    }
+
+
+def _metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"{split}_{name}": value
+        for split, figures in metrics.get("metrics", {}).items()
+        for name, value in figures.items()
+    }
+
+
+def _figures(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
+    return {key: (number(first.get(key)), number(second.get(key))) for key in {**first, **second}}
+
+
+def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | None, str]:
+    for run in (first, second):
+        if not run.predictions:
+            return None, f"{run.path} has no predictions ({run.status})"
+    tasks = {run.metrics.get("task") for run in (first, second)}
+    data = [run.environment.get("dataset", {}).get("fingerprint") for run in (first, second)]
+    targets = [run.predictions["y_true"] for run in (first, second)]
+    if len(tasks) > 1 or data[0] != data[1] or not np.array_equal(targets[0], targets[1]):
+        return None, "the test sets differ, so their predictions do not compare"
+    one, other = (run.predictions["outputs"] for run in (first, second))
+    if not len(one) == len(other) == len(targets[0]):
+        raise CnnbenchError(f"the predictions of {first.path} or {second.path} do not fit their targets")
+    if tasks == {"regression"}:
+        return errors(targets[0], one, other), ""
+    return flips(targets[0], one, other, first.metrics.get("class_names") or []), ""
+
+
+def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]) -> Flips:
+    """Compare two classifiers on the same examples.
+
+    The test is McNemar's (1947, Psychometrika 12, 153–157), exact: of the examples of which one alone is
+    right, each classifier has half, up to chance.
+
+    Args:
+        y_true: ``(n,)`` class indices.
+        first: ``(n, classes)`` probabilities, or ``(n, 1)`` of class 1.
+        second: the same.
+        names: of the classes.
+    """
+    from scipy.stats import binomtest
+
+    right = [_classes(outputs) == y_true for outputs in (first, second)]
+    gained, lost = np.flatnonzero(right[1] & ~right[0]), np.flatnonzero(right[0] & ~right[1])
+    changed = len(gained) + len(lost)
+    p = float(binomtest(len(gained), changed).pvalue) if changed else 1.0
+    classes = [
+        (
+            str(names[index]) if index < len(names) else str(index),
+            int((y_true == index).sum()),
+            int(right[0][y_true == index].sum()),
+            int(right[1][y_true == index].sum()),
+        )
+        for index in np.unique(y_true).astype(int)
+    ]
+    return Flips(gained.tolist(), lost.tolist(), p, classes)
+
+
+def _classes(outputs: np.ndarray) -> np.ndarray:
+    flat = outputs.reshape(len(outputs), -1)
+    return flat.argmax(axis=1) if flat.shape[1] > 1 else (flat[:, 0] > 0.5).astype(int)
+
+
+def errors(y_true: np.ndarray, first: np.ndarray, second: np.ndarray) -> Errors:
+    """Compare two regressions on the same examples, by the differences of their absolute errors.
+
+    The interval is Student's; the test is the signed-rank test of Wilcoxon (1945, Biometrics Bulletin 1,
+    80–83), which a few large errors do not decide.
+
+    Args:
+        y_true: ``(n,)`` values.
+        first: ``(n, 1)`` predicted values.
+        second: the same.
+    """
+    from scipy.stats import wilcoxon
+
+    sizes = [np.abs(outputs.reshape(-1) - y_true.reshape(-1)) for outputs in (first, second)]
+    change = sizes[1].astype(float) - sizes[0]
+    p = float(wilcoxon(change).pvalue) if np.any(change) else 1.0
+    if not np.isfinite(change).all():
+        p = math.nan
+    return Errors(
+        float(change.mean()), half_width(change), p, int((change < 0).sum()), int((change > 0).sum())
+    )

@@ -1,0 +1,246 @@
+"""Run folders read once, for verbs that look at many, and the config keys in which they differ."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cnnbench.errors import CnnbenchError
+from cnnbench.renamed import with_current_targets
+from cnnbench.runs import DAMAGED, DONE, RunFolder
+from cnnbench.system import load_yaml, parsed_yaml
+
+# The columns of cost, and where `metrics.json` has them.
+COSTS = {
+    "parameters": ("parameters",),
+    "flops": ("flops_per_example",),
+    "seconds": ("seconds", "fit"),
+    "examples_per_second": ("examples_per_second",),
+    "latency": ("latency_seconds",),
+    "memory": ("peak_memory_bytes",),
+}
+NULL = "null"  # as text; a key that a config lacks counts as this
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one run.
+
+    Attributes:
+        folder: of the run.
+        status: as of the run; `damaged` where a file of it cannot be read or lacks something.
+        reason: why it is not `done`.
+        config: empty where damaged.
+        metrics: as in the folder; empty where damaged.
+    """
+
+    folder: RunFolder
+    status: str
+    reason: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed", 0))
+
+    @property
+    def objective(self) -> str:
+        return str(self.metrics["objective"])
+
+    @property
+    def value(self) -> float:
+        """Of the objective; NaN where it was not finite."""
+        return number(self.metrics["value"])
+
+    @property
+    def test(self) -> dict[str, float]:
+        """The final test metrics."""
+        return {name: number(value) for name, value in self.metrics["metrics"]["test"].items()}
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """By the names of `COSTS`: count, FLOPs of one example, seconds, bytes; NaN what is not recorded."""
+        found: dict[str, float] = {}
+        for name, keys in COSTS.items():
+            value: Any = self.metrics["cost"]
+            for key in keys:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            found[name] = number(value)
+        return found
+
+
+def number(value: Any) -> float:
+    """What was NaN or infinite stands as null in a file of JSON."""
+    return math.nan if value is None else float(value)
+
+
+def read_records(runs: Sequence[RunFolder]) -> list[Record]:
+    """One record for each run."""
+    files = AlikeFiles()
+    return [_read(run, files) for run in runs]
+
+
+def _read(run: RunFolder, files: AlikeFiles) -> Record:
+    try:
+        config, metrics = with_current_targets(run.config_by(files.read)), run.metrics
+        status = str(metrics["status"]) if "status" in metrics else run.status
+        if status != DONE:
+            reason = metrics.get("reason") or run.failure.get("cause") or "no cause recorded"
+            return Record(run, status, str(reason), config, metrics)
+        record = Record(run, status, "", config, metrics)
+        _ = (record.seed, record.objective, record.value, record.test, record.cost, str(metrics["name"]))
+    except CnnbenchError as error:
+        return Record(run, DAMAGED, error.message)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return Record(run, DAMAGED, f"metrics.json or config.yaml lacks or garbles something: {error!r}")
+    return record
+
+
+# -- Configs ---------------------------------------------------------------------------------------
+
+
+def flatten(config: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    """Values by dotted keys, but not those of the top level that are in `without`."""
+    return _flatten({key: value for key, value in config.items() if key not in without}, "")
+
+
+def _flatten(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def text_of(value: Any) -> str:
+    """The same text for the same value."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def differing_keys(configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Those that have several values, in flat configs of texts."""
+    values: dict[str, set[str]] = {}
+    times: dict[str, int] = {}
+    for config in configs:
+        for key, text in config.items():
+            values.setdefault(key, set()).add(text)
+            times[key] = times.get(key, 0) + 1
+    return [
+        key
+        for key, found in values.items()
+        if len(found | ({NULL} if times[key] < len(configs) else set())) > 1
+    ]
+
+
+def told_apart_by(differing: Sequence[str], configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Of the keys that differ those worth showing, in flat configs of texts."""
+    return [key for key in differing if not _goes_without_saying(key, set(differing), configs)]
+
+
+def _goes_without_saying(key: str, differing: set[str], configs: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a differing key came along with the option that was chosen, whose name is shown anyway."""
+    if f"{key}._target_" in differing:  # a number in some configs, an object in others
+        return True
+    target = f"{key.rpartition('.')[0]}._target_"
+    if key == target or target not in differing:
+        return False
+    values: dict[str, set[str]] = {}
+    for config in configs:
+        values.setdefault(config.get(target, NULL), set()).add(config.get(key, NULL))
+    return all(len(found) == 1 for found in values.values())
+
+
+def readable(config: Mapping[str, Any], keys: Sequence[str], name: str) -> dict[str, Any]:
+    """The values of `keys`; of an option its name, under the name of its group.
+
+    Args:
+        config: flat.
+        keys: those to show.
+        name: of the run, shown where there are no keys.
+    """
+    shown: dict[str, Any] = {}
+    for key in keys:
+        group, _, last = key.rpartition(".")
+        if last == "_target_":
+            target = config.get(key)
+            shown[group] = str(target).rpartition(".")[2] if target else config.get(group, "–")
+        else:
+            shown[key] = config.get(key)
+    return shown or {"run": name}
+
+
+def short(value: Any) -> str:
+    """A value as text; of a number with many digits, as searches draw them, the first four."""
+    return f"{value:.4g}" if isinstance(value, float) and len(repr(value)) > 8 else str(value)
+
+
+def dataset_names(configs: Sequence[Any]) -> list[str]:
+    """A name for each config of a data set, with what differs where the names alone do not tell."""
+    flat = [flatten(config) if isinstance(config, Mapping) else {} for config in configs]
+    names = [str(config.get("_target_", "")).rpartition(".")[2] for config in flat]
+    shown = []
+    for name, config in zip(names, flat, strict=True):
+        alike = [other for other_name, other in zip(names, flat, strict=True) if other_name == name]
+        keys = [key for key in config if len({text_of(other.get(key)) for other in alike}) > 1]
+        pairs = ", ".join(f"{key}={config[key]}" for key in keys)
+        shown.append(f"{name} ({pairs})" if pairs else name)
+    return shown
+
+
+class AlikeFiles:
+    """A reader that parses once what occurs in several files.
+
+    A block mapping is cut into its entries and these into theirs, a list into its items. What is cut off
+    must be one entry by itself, else the whole is parsed as it stands. Values are shared between files, so
+    they are not to be changed.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def read(self, path: Path) -> Any:
+        """The file's content.
+
+        Raises:
+            CnnbenchError: it is damaged, or names Python objects.
+        """
+        return parsed_yaml(path, self._parse)
+
+    def _parse(self, text: str) -> Any:
+        if text not in self._known:
+            self._known[text] = self._in_parts(text)
+        return self._known[text]
+
+    def _in_parts(self, text: str) -> Any:
+        nested = re.fullmatch(r"(\w+):\n((?:  .*\n)+)", text)
+        if nested:
+            inside = self._parse(re.sub(r"(?m)^  ", "", nested[2]))
+            # Anything but a mapping could be a text of several lines, which cutting has changed.
+            return {self._parse(nested[1]): inside} if isinstance(inside, dict) else load_yaml(text)
+        if text.startswith("- "):
+            items = self._parts(re.split(r"(?m)^(?=- )", text)[1:], list)
+            return [item for part in items for item in part] or load_yaml(text)
+        entries = self._parts(re.split(r"(?m)^(?=\w)", text), dict)
+        return {key: value for part in entries for key, value in part.items()} or load_yaml(text)
+
+    def _parts(self, parts: list[str], kind: type[list[Any]] | type[dict[str, Any]]) -> list[Any]:
+        """What each part is, by itself one entry of a `kind`; nothing if that is not so."""
+        if parts and not parts[0]:
+            parts = parts[1:]
+        if len(parts) < 2:
+            return []
+        try:
+            values = [self._parse(part) for part in parts]
+        except yaml.YAMLError:
+            return []
+        return values if all(isinstance(value, kind) and len(value) == 1 for value in values) else []

@@ -1,0 +1,1 @@
+"""The command line: its verbs, its help, and the Hydra program."""

@@ -1,0 +1,133 @@
+"""The user's own modules: found, and refused where nobody has typed them here.
+
+`config.yaml` names code. It is run without asking only where this user has typed the same config on this
+machine: each one with plugins leaves its hash in a file of the user's own, outside of every run folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cnnbench.errors import CnnbenchError
+from cnnbench.system import module_name, plain
+
+
+def find_plugins(plugins: Any) -> Any:
+    """Make the user's modules importable: by name from the working folder, or a path to a .py file.
+
+    Returns:
+        those found as files as absolute paths, so that a run can be read from another folder; anything but
+        a list of texts as it came.
+
+    Raises:
+        CnnbenchError: there is no such file or module.
+    """
+    if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):
+        return plugins  # the check of the config says what is wrong with it
+    found = []
+    for plugin in plugins:
+        top = module_name(plugin).partition(".")[0]
+        if top in (*sys.stdlib_module_names, "__main__"):
+            raise CnnbenchError(f"plugins: {plugin} is part of Python, not of yours", "name your own module")
+        if top in ("keras", "cnnbench"):  # all of it would be allowed, and not only what belongs in a config
+            raise CnnbenchError(f"plugins: {plugin} needs no plugin", "name your own module")
+        path = Path(plugin if plugin.endswith(".py") else f"{plugin}.py").resolve()
+        folder = str(path.parent)
+        if folder not in sys.path:
+            sys.path.append(folder)  # last, so that it hides nothing
+        if not path.is_file() and (plugin.endswith(".py") or find_spec(plugin.partition(".")[0]) is None):
+            raise CnnbenchError(f"plugins: there is no {plugin}", f"looked in {Path.cwd()}")
+        found.append(str(path) if path.is_file() else plugin)
+    return found
+
+
+# -- Trust -----------------------------------------------------------------------------------------
+
+
+def remember(config: Mapping[str, Any]) -> None:
+    """Note that this user has typed this config here, if it names plugins."""
+    if not config.get("plugins") or _is_own(config):
+        return
+    try:
+        path = _store()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as file:
+            file.write(_hash(config) + "\n")
+    except OSError:  # a home that cannot be written: then --trust-plugins is needed later
+        return
+
+
+def require_own(config: Mapping[str, Any], place: Path) -> None:
+    """Refuse plugins in a config that this user has not typed on this machine.
+
+    Raises:
+        CnnbenchError: it names some.
+    """
+    plugins = config.get("plugins")
+    if plugins and not _is_own(config):
+        listed = ", ".join(map(str, plugins)) if isinstance(plugins, list) else str(plugins)
+        raise CnnbenchError(
+            f"{place} was not made by you on this machine, and would run code: {listed}",
+            "if you trust that code, add --trust-plugins",
+        )
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse symbolic links, through which a verb could write elsewhere; one to a model is only read.
+
+    Raises:
+        CnnbenchError: there is one.
+    """
+    for path in folder.rglob("*"):
+        if path.is_symlink() and path.suffix != ".keras":
+            raise CnnbenchError(
+                f"{path} is a link, and may lead out of the run folder", "replace it by what it leads to"
+            )
+
+
+def refuse_interpolations(config: Mapping[str, Any], place: Path) -> None:
+    """Refuse `${…}`: a run writes down values, and `${oc.env:SECRET}` would read this user's environment.
+
+    Raises:
+        CnnbenchError: there is one.
+    """
+    found = next((text for text in _texts(config) if "${" in text), None)
+    if found is not None:
+        raise CnnbenchError(
+            f"{place}: {found!r} in the config is not resolved", "a run writes down only values"
+        )
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _texts(value)
+
+
+def _is_own(config: Mapping[str, Any]) -> bool:
+    try:
+        return _hash(config) in _store().read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+
+
+def _hash(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain(config), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _store() -> Path:
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "cnnbench" / "configs_with_plugins"

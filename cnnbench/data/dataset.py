@@ -1,0 +1,314 @@
+"""A data set and its splits, and what they must be for a figure on them to mean anything."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from cnnbench.errors import CnnbenchError, nearest
+
+Task = Literal["multiclass", "binary", "regression"]
+PIECE_VALUES = 2**24  # 64 MB as float32
+TASKS = ("multiclass", "binary", "regression")
+BLOCK_VALUES = 2**18  # looked at together: what stays in the processor's cache is several times faster
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a memory-mapped array, read when they are asked for and not before.
+
+    Indexing an array copies; of a folder of images that would be all of it.
+
+    Attributes:
+        base: the whole array.
+        indices: of the rows.
+        digests: of the content behind every row of `base`, where somebody knows them: equal rows are then
+            found without reading one.
+    """
+
+    base: np.ndarray
+    indices: np.ndarray
+    digests: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.indices), *self.base.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return self.base.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.base.dtype
+
+    def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
+        _refuse_cut(self.base)
+        rows = np.asarray(self.base[self.indices[key]])
+        _unmap_pages(self.base)
+        return rows
+
+    def take(self, indices: np.ndarray) -> Rows:
+        return Rows(self.base, self.indices[indices], self.digests)
+
+
+def _refuse_cut(base: np.ndarray) -> None:
+    """Look whether a mapped file is still whole: reading beyond its end kills the process without a word."""
+    if not isinstance(base, np.memmap) or base.filename is None:
+        return
+    try:
+        size = os.stat(base.filename).st_size  # noqa: PTH116  for every batch, and a Path is slow to make
+    except OSError:  # removed: what is mapped stays until the last reader ends
+        return
+    if size < base.offset + base.nbytes:
+        raise CnnbenchError(
+            f"{base.filename} has been cut to {size:,} bytes while it was read",
+            "is another program writing there, or is the disk full? run again: it is made anew",
+        )
+
+
+def _unmap_pages(base: np.ndarray) -> None:
+    """Leave what was read to the system's cache: mapped pages count as this process's memory, to the last."""
+    mapped = getattr(base, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+Examples = np.ndarray | Rows
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples and their targets, in the same order.
+
+    Attributes:
+        x: images ``(n, height, width, channels)`` uint8, or features ``(n, columns)`` float32. Images that
+            lie in a file are `Rows` of a memory-mapped array; both know `len`, `shape`, `dtype` and indexing.
+        y: ``(n,)``; class indices (any integer type) or, for regression, float32 values.
+    """
+
+    x: Examples
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, indices: np.ndarray) -> Split:
+        if isinstance(self.x, Rows):
+            return Split(self.x.take(indices), self.y[indices])
+        return Split(self.x[indices], self.y[indices])
+
+    def pieces(self, size: int = 2048, most: int | None = None) -> Iterator[np.ndarray]:
+        """The examples, `size` at a time or fewer if they are large: never more of a mapped file in memory.
+
+        With `most` so many pieces at most, evenly spread.
+        """
+        size = max(1, min(size, PIECE_VALUES // math.prod(self.x.shape[1:])))
+        starts = range(0, len(self), size)
+        for start in starts[:: -(-len(starts) // most)] if most else starts:
+            yield self.x[start : start + size]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set, ready to be split and fed.
+
+    Attributes:
+        name: for summaries and figures.
+        task: ``multiclass`` (class indices, one output per class), ``binary`` (0 or 1, one output)
+            or ``regression`` (one output).
+        train: what may be learnt from.
+        test: used once, after the training.
+        val: for choosing the best epoch; None lets the run draw it from ``train``.
+        class_names: in the order of the class indices; empty for regression.
+        notes: one line for each thing the user should know (a file that could not be read, …).
+
+    Raises:
+        CnnbenchError: when it is made of what cannot be trained or measured (see `refuse`).
+    """
+
+    name: str
+    task: Task
+    train: Split
+    test: Split
+    val: Split | None = None
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):
+            if not isinstance(split, Split) and not (name == "val" and split is None):
+                raise CnnbenchError(f"{self.name}: {name} is a {type(split).__name__}, not a Split(x, y)")
+        refuse(self)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits there are, by name, in the order train, val, test."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.train.x.shape[1:]
+
+    @property
+    def outputs(self) -> int:
+        """Width of the model's last layer: one per class, or 1 for binary and regression."""
+        return len(self.class_names) if self.task == "multiclass" else 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every split's shapes, types and bytes: two equal data sets have equal ones."""
+        digest = hashlib.sha256()
+        for name, split in self.splits.items():
+            digest.update(f"{name} {split.x.shape} {split.x.dtype} {split.y.dtype}".encode())
+            for piece in split.pieces():
+                digest.update(np.ascontiguousarray(piece).data)
+            digest.update(np.ascontiguousarray(split.y).data)
+        return digest.hexdigest()
+
+
+# -- Refusals, for every source alike --------------------------------------------------------------
+
+
+def refuse(dataset: Dataset) -> None:
+    """Refuse what cannot be trained or measured.
+
+    Images in bytes are not looked at: each of their values is one. So a mapped folder is not read.
+
+    Raises:
+        CnnbenchError: for the first thing that is wrong, with the split and the example.
+    """
+    if dataset.task not in TASKS:
+        raise CnnbenchError(
+            f"{dataset.name}: there is no task {dataset.task!r}", nearest(dataset.task, TASKS)
+        )
+    _refuse_class_names(dataset)
+    for name, split in dataset.splits.items():
+        where = f"{dataset.name}: {name}"
+        _refuse_type(where, split)
+        _refuse_form(where, split, dataset.task)
+        _refuse_other_examples(where, split, dataset.train)
+        if dataset.task == "regression":
+            _refuse_targets(where, split.y)
+        else:
+            _refuse_labels(where, split.y, len(dataset.class_names))
+        _refuse_inputs(where, split)
+
+
+def _refuse_class_names(dataset: Dataset) -> None:
+    names = len(dataset.class_names)
+    if (dataset.task == "binary" and names != 2) or (dataset.task == "multiclass" and names < 2):
+        wanted = "2" if dataset.task == "binary" else "2 or more"
+        raise CnnbenchError(
+            f"{dataset.name}: a {dataset.task} task needs {wanted} class_names, there are {names}",
+            "give one for each class, in the order of the indices",
+        )
+
+
+def _refuse_type(where: str, split: Split) -> None:
+    for what, values in (("inputs", split.x), ("targets", split.y)):
+        if not isinstance(getattr(values, "dtype", None), np.dtype):
+            raise CnnbenchError(
+                f"{where} {what} are a {type(values).__name__}, not a numpy array", "np.asarray(…) makes one"
+            )
+        # longdouble and complex numbers are known to numpy alone.
+        if values.dtype.kind not in "buif" or values.dtype.itemsize > 8:
+            raise CnnbenchError(
+                f"{where} {what} are of the type {values.dtype}, which is no number that can be trained with",
+                "convert them: inputs to float32 (images to uint8), class indices to int64",
+            )
+
+
+def _refuse_form(where: str, split: Split, task: str) -> None:
+    x, y = split.x.shape, split.y.shape
+    if len(x) < 2 or 0 in x[1:]:
+        raise CnnbenchError(
+            f"{where} inputs have the shape {x}: not one row of values for each example",
+            "(examples, columns), or (examples, height, width, channels) for images",
+        )
+    if len(y) != 1:
+        hint = "y.reshape(-1) drops the second axis"
+        if task != "regression":
+            hint = "class indices are wanted: y.argmax(axis=1) of one-hot rows, y.reshape(-1) of (n, 1)"
+        raise CnnbenchError(f"{where} targets have the shape {y}, not one value for each example", hint)
+    if x[0] != y[0]:
+        raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
+    if x[0] == 0:
+        raise CnnbenchError(f"{where} is empty: this split needs an example at least")
+
+
+def _refuse_other_examples(where: str, split: Split, train: Split) -> None:
+    if split.x.shape[1:] != train.x.shape[1:]:
+        raise CnnbenchError(f"{where} examples have shape {split.x.shape[1:]}, train has {train.x.shape[1:]}")
+    if (split.x.dtype.kind == "f") != (train.x.dtype.kind == "f"):
+        raise CnnbenchError(
+            f"{where} inputs are {split.x.dtype}, those of train {train.x.dtype}: probably one is scaled "
+            f"and the other is not",
+            "give every split the same type and range",
+        )
+
+
+def _refuse_labels(where: str, y: np.ndarray, classes: int) -> None:
+    right = (y >= 0) & (y < classes)  # NaN is neither
+    if y.dtype.kind == "f":
+        right &= y == np.floor(y)
+    if right.all():
+        return
+    first, count = int(np.argmin(right)), int(np.count_nonzero(~right))
+    more = f"; {count:,} of {len(y):,} labels are none of them" if count > 1 else ""
+    from_one = y.dtype.kind != "f" and y.min() == 1 and y.max() == classes
+    raise CnnbenchError(
+        f"{where} label of example {first} is {y[first]}, but the {classes} classes are 0 to "
+        f"{classes - 1}{more}",
+        "they seem to begin at 1: subtract 1" if from_one else "a label is an index into class_names",
+    )
+
+
+def _refuse_targets(where: str, y: np.ndarray) -> None:
+    bad = np.flatnonzero(~_finite(y))
+    if len(bad):
+        raise CnnbenchError(
+            f"{where}: {len(bad):,} of {len(y):,} targets are NaN or infinite, the first of example {bad[0]} "
+            f"({y[bad[0]]})",
+            "leave these examples out",
+        )
+
+
+def _refuse_inputs(where: str, split: Split) -> None:
+    if split.x.dtype.kind != "f":
+        return
+    bad: list[int] = []
+    first = 0
+    for piece in split.pieces(max(1, BLOCK_VALUES // math.prod(split.x.shape[1:]))):
+        finite = _finite(piece)
+        if not finite.all():
+            rows = np.flatnonzero(~finite.reshape(len(piece), -1).all(axis=1))
+            bad += (rows + first).tolist()
+        first += len(piece)
+    if bad:
+        example = np.asarray(split.x[bad[0]])
+        at = tuple(int(axis[0]) for axis in np.nonzero(~_finite(example)))
+        place = f"column {at[0]}" if len(at) == 1 else f"at {at}"
+        raise CnnbenchError(
+            f"{where}: {len(bad):,} of {len(split):,} examples have inputs that are NaN or infinite, "
+            f"the first is example {bad[0]} ({place}: {example[at]})",
+            "fill them or leave these examples out",
+        )
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Where values are finite as float32, in which they are trained with."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.isfinite(values.astype(np.float32, copy=False)))

@@ -1,0 +1,1 @@
+"""Images in folders: which there are, how they are decoded, and the cache of what was decoded."""

@@ -1,0 +1,232 @@
+"""Decoding a folder of images once, in parallel, for all later runs, and the two files that keep them.
+
+``.npy`` has the pixels of the readable images, ``.json`` says which they are. It is written last, so that it
+stands for a whole cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from cnnbench.data.images import decoding
+from cnnbench.data.images.decoding import Recipe, UnreadableError, pillow_warnings
+from cnnbench.data.images.layout import ImageFile
+from cnnbench.errors import CnnbenchError
+from cnnbench.system import default_cache_dir, locked, usable_cores
+
+log = logging.getLogger("cnnbench")
+HIDDEN = "hidden file"
+WAITING_PER_WORKER = 8  # results that may wait for an earlier, slower one: bounds the memory
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, title: str) -> Images:
+    """Return the images of `files` from the cache, which is made first where there is none yet.
+
+    The cache is another one as soon as a file has come, gone or changed (by size or time), or the recipe
+    or Pillow has. Of several processes one decodes and the others wait for it.
+
+    Args:
+        files: all of one split.
+        recipe: what is made of each.
+        cache_dir: None for `default_cache_dir`.
+        title: what the name of the cache begins with.
+
+    Raises:
+        CnnbenchError: the cache cannot be written.
+    """
+    folder = (Path(cache_dir).expanduser() if cache_dir else default_cache_dir()) / "images"
+    stem = folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', title)[:40]}-{_fingerprint(files, recipe)[:20]}"
+    found = read(stem, files, recipe)
+    if found is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(beside(stem, ".lock")):
+                found = read(stem, files, recipe)  # made while we waited
+                if found is None:
+                    _make(stem, files, recipe)
+                    found = read(stem, files, recipe, just_made=True)
+        except OSError as error:
+            raise CnnbenchError(
+                f"the decoded images cannot be kept in {folder}: {error.strerror or error}",
+                f"they take {_gibibytes(files, recipe):.2g} GiB there; elsewhere: CNNBENCH_CACHE=FOLDER "
+                f"or dataset.cache_dir=FOLDER",
+            ) from error
+    if found is None:
+        raise CnnbenchError(
+            f"{stem}.npy was written and cannot be read again", "is the disk full or damaged?"
+        )
+    return found
+
+
+def _fingerprint(files: Sequence[ImageFile], recipe: Recipe) -> str:
+    digest = hashlib.sha256(repr([decoding.VERSION, PIL.__version__, asdict(recipe)]).encode())
+    for file in files:
+        digest.update(ascii((file.name, file.size, file.mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def _gibibytes(files: Sequence[ImageFile], recipe: Recipe) -> float:
+    return len(files) * recipe.height * recipe.width * recipe.channels / 2**30
+
+
+def _make(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> None:
+    """Decode `files` and put the cache into place. Only while holding its lock."""
+    started = time.perf_counter()
+    log.info("decoding %d images, once, into %s.npy", len(files), stem, extra={"notice": True})
+    for left in stem.parent.glob(f"{stem.name}.*.tmp"):  # of a process that was killed
+        left.unlink(missing_ok=True)
+    record = beside(stem, ".json")
+    if record.exists():
+        log.warning("%s is damaged or may be read better now: it is made anew", stem)
+        record.unlink()  # never an old list beside new pixels
+    content: dict[str, Any] = {"recipe": asdict(recipe), "used": {}, "skipped": {}, "retry": []}
+
+    def write_pixels(out: BinaryIO) -> None:
+        # The number of readable files is known at the end. numpy leaves room in a header for it to grow.
+        out.write(header((len(files), *recipe.shape)))
+        with pillow_warnings(), closing(_in_order(partial(_decode, recipe), files)) as results:
+            for file, result in zip(files, results, strict=True):
+                if isinstance(result, UnreadableError):
+                    content["skipped"][file.name] = str(result)
+                    if result.may_pass:
+                        content["retry"].append(file.name)
+                    continue
+                pixels, digest = result
+                content["used"][file.name] = digest
+                out.write(np.ascontiguousarray(pixels).data)
+        out.seek(0)
+        out.write(header((len(content["used"]), *recipe.shape)))
+
+    Image.init()  # here, for it is not made for several threads at once
+    pixels_file = beside(stem, ".npy")
+    replace(pixels_file, write_pixels)
+    try:
+        replace(record, lambda out: out.write(json.dumps(content, indent=1).encode()))
+    except BaseException:
+        pixels_file.unlink()  # without its list it is gigabytes that nobody can use
+        raise
+    log.info("decoded %d images in %.1f s", len(content["used"]), time.perf_counter() - started)
+
+
+def _decode(recipe: Recipe, file: ImageFile) -> tuple[np.ndarray, str] | UnreadableError:
+    if file.is_hidden:
+        return UnreadableError(HIDDEN)
+    try:
+        return decoding.decode(file.path, recipe)
+    except UnreadableError as error:
+        return error
+
+
+def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+    """Map over threads (Pillow decodes without Python's lock), a few items ahead and no more."""
+    workers = usable_cores()
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= workers * WAITING_PER_WORKER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+# -- The files -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Images:
+    """The readable images of a folder.
+
+    Attributes:
+        pixels: ``(n, height, width, channels)`` uint8, mapped from the file, in the order of `used`.
+        used: names and SHA-256 of the files that became `pixels`.
+        skipped: names of the others, and why.
+        record: the file in which all this can be read.
+    """
+
+    pixels: np.ndarray
+    used: dict[str, str]
+    skipped: dict[str, str]
+    record: Path
+
+
+def beside(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)
+
+
+def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: bool = False) -> Images | None:
+    """Return the cache; None where there is none, or one that is not whole or not of these files.
+
+    Also None where a file that could not be opened then can be now, unless the cache was `just_made`.
+    """
+    record = beside(stem, ".json")
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        used = {str(name): str(digest) for name, digest in content["used"].items()}
+        skipped = {str(name): str(reason) for name, reason in content["skipped"].items()}
+        retry = set(content["retry"])
+        pixels = _mapped(beside(stem, ".npy"), (len(used), *recipe.shape))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # cut off, or of something else
+        return None
+    if {*used, *skipped} != {file.name for file in files}:
+        return None
+    if not just_made and any(file.name in retry and os.access(file.path, os.R_OK) for file in files):
+        return None
+    return Images(pixels, used, skipped, record)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    beginning = header(shape)
+    expected = len(beginning) + int(np.prod(shape, dtype=np.int64))
+    with path.open("rb") as file:
+        if path.stat().st_size != expected or file.read(len(beginning)) != beginning:
+            raise ValueError(f"not the {expected} bytes of {shape}")
+    if shape[0] == 0:
+        return np.empty(shape, np.uint8)
+    return np.memmap(path, np.uint8, "r", len(beginning), shape)
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    out = BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return out.getvalue()
+
+
+def replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under another name and put it into place when it is whole and on the disk."""
+    temporary = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        with temporary.open("xb") as out:
+            write(out)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,294 @@
+"""Images in a folder per class: the usual layout of one's own data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cnnbench.data.dataset import Dataset, Rows, Split
+from cnnbench.data.images import cache
+from cnnbench.data.images.cache import HIDDEN, Images
+from cnnbench.data.images.decoding import Recipe, Resize
+from cnnbench.data.images.layout import ClassFolders, find_folder, inner, printable, scan, split_folders
+from cnnbench.errors import CnnbenchError
+
+Side = Annotated[int, Field(ge=1, le=8192)]
+LISTED = 20  # files that the notes name
+EXAMPLES = 3  # files that one line names
+
+
+def image_folder(
+    root: Annotated[str, Field(min_length=1)],
+    test_root: str | None = None,
+    size: Side | tuple[Side, Side] = 128,
+    channels: Literal[1, 3] = 3,
+    resize: Resize = "stretch",
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42,
+    strict: bool = False,
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 89_478_485,
+    cache_dir: str | None = None,
+    data_dir: str | None = None,
+) -> Dataset:
+    """Load images whose class is the name of their folder; two classes make a binary task.
+
+    Every file that can be read is used, whatever its name and kind; the notes list the others with the
+    reason. Each is decoded once, into a file that later runs map into memory.
+
+    Args:
+        root: holds the class folders, or ``train`` and ``test`` (and ``val``) folders that hold them, also
+            named ``training_set`` and so on; relative to the working folder, else to a data folder.
+        test_root: a folder of class folders for the test split, where `root` does not have it.
+        size: pixels of height and width; one number for both.
+        channels: 3 for colour, 1 for grey.
+        resize: ``stretch`` changes the proportions, ``crop`` cuts the sides off, ``pad`` adds black.
+        test_fraction: of the images (duplicates counted once), where there is no test folder: in
+            proportion to the classes.
+        split_seed: the `random_state` of that.
+        strict: an unreadable file is an error.
+        max_pixels: a file with more is not decoded but listed. By default and at most what Pillow
+            itself warns of and refuses.
+        cache_dir: where decoded images are kept; None: CNNBENCH_CACHE, else the user's cache folder.
+        data_dir: looked in first for a relative `root` that is not in the working folder.
+
+    Returns:
+        x ``(n, height, width, channels)`` uint8 as `Rows` of a mapped file, y ``(n,)`` int64. The classes are
+        in the order of their names.
+
+    Raises:
+        CnnbenchError: a folder is missing, a class has no images, training and test have other classes or
+            share images (by content), or the cache cannot be written.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    recipe = Recipe(height, width, channels, resize, max_pixels)
+    top = find_folder("root", root, data_dir)
+    folders, found_notes = _folders(top, root, test_root, data_dir)
+    classes = _classes(folders)
+    parts = {split: _load(found, recipe, cache_dir) for split, found in folders.items()}
+    if strict:
+        refuse_unreadable(parts)
+    for split, part in parts.items():
+        refuse_empty_class(split, part)
+    refuse_shared(parts)
+    splits = {split: part.rows(np.arange(len(part.y))) for split, part in parts.items()}
+    if "test" not in parts:
+        train, test = _split(parts["train"], test_fraction, split_seed)
+        splits |= {"train": parts["train"].rows(train), "test": parts["train"].rows(test)}
+    return Dataset(
+        name=printable(top.resolve().name),
+        task="binary" if len(classes) == 2 else "multiclass",
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits["test"],
+        class_names=tuple(printable(name) for name in classes),
+        notes=(*found_notes, *(note for part in parts.values() for note in notes(part))),
+    )
+
+
+def _folders(
+    top: Path, root: str, test_root: str | None, data_dir: str | None
+) -> tuple[dict[str, ClassFolders], list[str]]:
+    found, others = split_folders(top)
+    if test_root is not None:
+        if "test" in found:
+            raise CnnbenchError(
+                f"root={root} has a test folder of its own, {found['test']}, beside test_root={test_root}",
+                f"remove test_root, or name the training folder: root={found['train']}",
+            )
+        found["test"] = inner(find_folder("test_root", test_root, data_dir))
+    told = []
+    if others:
+        names = listed([printable(path.name) for path in others])
+        told.append(f"{top}: not used, for their names are of no split: {names}")
+    is_relative = not Path(root).expanduser().is_absolute()
+    if data_dir and is_relative and not top.is_relative_to(Path(data_dir).expanduser()):
+        told.append(f"{root} was found in {top.parent}, not in data_dir={data_dir}")
+    return {split: scan(folder, _title(folder, top)) for split, folder in found.items()}, told
+
+
+def _title(folder: Path, top: Path) -> str:
+    if folder == top:
+        return ""
+    return folder.relative_to(top).as_posix() if folder.is_relative_to(top) else str(folder)
+
+
+def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
+    train = folders["train"]
+    if len(train.classes) < 2:
+        there = f"one class folder, {printable(train.classes[0])}" if train.classes else "no class folders"
+        there += f", and {listed(train.beside)}" if train.beside else ""
+        raise CnnbenchError(
+            f"{train.folder} has {there}",
+            "it needs one for each class, two at least, with the images of the class inside",
+        )
+    for split, found in folders.items():
+        lacking = sorted(set(train.classes) - set(found.classes))
+        more = sorted(set(found.classes) - set(train.classes))
+        if lacking or more:
+            wrong = [f"lacks {listed(lacking)}"] * bool(lacking) + [f"has also {listed(more)}"] * bool(more)
+            raise CnnbenchError(
+                f"the classes of {split} are not those of train: {found.folder} {' and '.join(wrong)}",
+                f"train has {listed(train.classes)}; the class folders must have the same names",
+            )
+    return train.classes
+
+
+def _load(folders: ClassFolders, recipe: Recipe, cache_dir: str | None) -> Part:
+    images = cache.load(folders.files, recipe, cache_dir, folders.folder.name)
+    number = {name: index for index, name in enumerate(folders.classes)}
+    labels = [number[file.label] for file in folders.files if file.name in images.used]
+    return Part(folders, images, np.array(labels, np.int64))
+
+
+def _split(part: Part, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and for testing. Images of one content stay together, on either side."""
+    from sklearn.model_selection import train_test_split
+
+    _, first, content = np.unique(part.digests, return_index=True, return_inverse=True)
+    first = np.sort(first)
+    try:
+        _, test = train_test_split(first, test_size=test_fraction, random_state=seed, stratify=part.y[first])
+    except ValueError as error:
+        raise _too_few(part, test_fraction) from error
+    is_test = np.isin(content, content[test])
+    rows = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    if any(len(np.unique(part.y[side])) < len(part.folders.classes) for side in rows):
+        raise _too_few(part, test_fraction)
+    return rows
+
+
+def _too_few(part: Part, test_fraction: float) -> CnnbenchError:
+    different = dict(zip(part.digests, part.y.tolist(), strict=True))
+    index, count = min(Counter(different.values()).items(), key=lambda item: item[1])
+    return CnnbenchError(
+        f"test_fraction={test_fraction} of {len(different)} different images leaves a class without one to "
+        f"train or to test on; {printable(part.folders.classes[index])} has {count}",
+        "add images, change test_fraction, or give a test folder: test_root=FOLDER",
+    )
+
+
+# -- One split -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """The readable images of one folder of class folders.
+
+    Attributes:
+        folders: where they are.
+        images: their pixels and contents.
+        y: ``(n,)`` int64, the index of each image's class.
+    """
+
+    folders: ClassFolders
+    images: Images
+    y: np.ndarray
+
+    @property
+    def digests(self) -> list[str]:
+        return list(self.images.used.values())
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [self.folders.shown(name) for name in self.images.used]
+
+    def rows(self, indices: np.ndarray) -> Split:
+        return Split(Rows(self.images.pixels, indices, self._digest_array), self.y[indices])
+
+    @cached_property
+    def _digest_array(self) -> np.ndarray:
+        return np.array(self.digests, "S64")
+
+    def unreadable(self) -> list[str]:
+        """One line, name and reason, for each file that is no readable image."""
+        return [f"{self.folders.shown(name)}: {reason}" for name, reason in self.images.skipped.items()]
+
+
+def listed(items: Sequence[str], separator: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    shown = separator.join(items[:EXAMPLES])
+    return f"{shown} and {len(items) - EXAMPLES} more" if len(items) > EXAMPLES else shown
+
+
+# ---------------------------------------------------------------- refusals
+def refuse_unreadable(parts: dict[str, Part]) -> None:
+    """Refuse any file that cannot be read; hidden ones are nobody's images."""
+    lines = [line for part in parts.values() for line in part.unreadable() if not line.endswith(HIDDEN)]
+    if lines:
+        count = "1 file" if len(lines) == 1 else f"{len(lines)} files"
+        raise CnnbenchError(
+            f"strict=true, and {count} cannot be read: {listed(lines, '; ')}",
+            "mend or remove them, or leave them out with strict=false",
+        )
+
+
+def refuse_empty_class(split: str, part: Part) -> None:
+    """Refuse a class without a readable image."""
+    for index, name in enumerate(part.folders.classes):
+        if not (part.y == index).any():
+            start = part.folders.shown(f"{name}/")
+            reasons = [line for line in part.unreadable() if line.startswith(start)]
+            raise CnnbenchError(
+                f"class {printable(name)} has no {'readable ' if reasons else ''}images in {split} "
+                f"({part.folders.folder / name})" + (f": {listed(reasons, '; ')}" if reasons else ""),
+                "add some, or move the folder away",
+            )
+
+
+def refuse_shared(parts: dict[str, Part]) -> None:
+    """Refuse an image in two splits: what was learnt from says nothing when it is met again."""
+    known: dict[str, tuple[str, str]] = {}  # of each content: its first split and name
+    for split, part in parts.items():
+        shared = [
+            (*known[digest], name)
+            for digest, name in zip(part.digests, part.names, strict=True)
+            if digest in known
+        ]
+        if shared:
+            others = " and ".join(dict.fromkeys(other for other, _, _ in shared))
+            pairs = [f"{there} = {here}" for _, there, here in shared]
+            raise CnnbenchError(
+                f"{split} shares {len(shared)} images with {others}, byte for byte: {listed(pairs)}",
+                f"remove them from one of the two: the figures on {split} would be too good",
+            )
+        for digest, name in zip(part.digests, part.names, strict=True):
+            known[digest] = (split, name)
+
+
+# ---------------------------------------------------------------- notes
+def notes(part: Part) -> list[str]:
+    """What is not used of a folder, and what is in it twice."""
+    found = []
+    folder, unreadable = part.folders.folder, part.unreadable()
+    if unreadable:
+        found.append(f"{folder}: {len(unreadable)} of {len(part.folders.files)} files are not used")
+        found += unreadable[:LISTED]
+        if len(unreadable) > LISTED:
+            found.append(f"and {len(unreadable) - LISTED} more, all listed in {part.images.record}")
+    if part.folders.beside:
+        names = [part.folders.shown(name) for name in part.folders.beside]
+        found.append(f"{folder}: not used, for they are in no class folder: {listed(names)}")
+    return found + _copies(part)
+
+
+def _copies(part: Part) -> list[str]:
+    rows_of: dict[str, list[int]] = {}
+    for row, digest in enumerate(part.digests):
+        rows_of.setdefault(digest, []).append(row)
+    copies = [rows for rows in rows_of.values() if len(rows) > 1]
+    if not copies:
+        return []
+    shown = [" = ".join(part.names[row] for row in rows[:EXAMPLES]) for rows in copies]
+    extra = sum(len(rows) - 1 for rows in copies)
+    found = [f"{part.folders.folder}: {extra} images are copies of others, byte for byte: {listed(shown)}"]
+    torn = [names for names, rows in zip(shown, copies, strict=True) if len(set(part.y[rows])) > 1]
+    if torn:
+        found.append(f"{part.folders.folder}: {len(torn)} images are in more than one class: {listed(torn)}")
+    return found

@@ -1,0 +1,222 @@
+"""From the splits that a data set has to those that a run needs, and what to know of them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from cnnbench.data.dataset import Dataset, Split
+from cnnbench.errors import CnnbenchError
+
+FEW = 50  # validation examples: below, one of them is worth more than two per cent of accuracy
+NAMED = 5  # classes or columns that one line names
+AT_ONCE = 256  # examples compared with the first; usually the first of these differ
+
+
+def with_validation(dataset: Dataset, fraction: float, examples: int | None, seed: int) -> Dataset:
+    """Shorten the training split to `examples`, and hold a part of it out unless the data set did.
+
+    Raises:
+        CnnbenchError: `dataset` is none, or nothing is left on one side.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if not isinstance(dataset, Dataset):  # somebody's own function
+        raise CnnbenchError(
+            f"the function of the data set gave a {type(dataset).__name__}",
+            "it must return a cnnbench.data.dataset.Dataset",
+        )
+    train = dataset.train
+
+    def classes(y: np.ndarray, second: int) -> np.ndarray | None:
+        # In proportion to the classes, where each has an example for either side.
+        counts = np.unique(y, return_counts=True)[1]
+        smaller = min(second, len(y) - second)
+        return y if dataset.task != "regression" and counts.min() > 1 and len(counts) <= smaller else None
+
+    if examples is not None and examples < len(train):
+        rest = len(train) - examples
+        keep, _ = train_test_split(
+            np.arange(len(train)), test_size=rest, random_state=seed, stratify=classes(train.y, rest)
+        )
+        train = train.take(keep)
+    if dataset.val is not None or fraction == 0:
+        return replace(dataset, train=train)
+    held = math.ceil(fraction * len(train))
+    if round(fraction * len(train)) < 1 or held == len(train):
+        side, change = ("training", "smaller") if held == len(train) else ("validation", "larger")
+        raise CnnbenchError(
+            f"training.validation_fraction={fraction} of {len(train)} examples leaves none for {side}",
+            f"use a {change} fraction",
+        )
+    fit, held_out = train_test_split(
+        np.arange(len(train)), test_size=held, random_state=seed, stratify=classes(train.y, held)
+    )
+    return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
+
+
+def leaks(dataset: Dataset) -> list[str]:
+    """One line for each pair of splits that share equal examples, and one for equal examples of two labels.
+
+    By content. Images in a mapped file are not read for this: their files' digests are known.
+    """
+    digests = {
+        name: found for name, split in dataset.splits.items() if (found := _digests(split)) is not None
+    }
+    seen = {name: set(values) for name, values in digests.items()}
+    shared = []
+    for first, second in (("train", "test"), ("val", "test"), ("train", "val")):
+        if first in seen and second in seen:
+            count = sum(digest in seen[first] for digest in digests[second])
+            if count:
+                share = f"{count:,} of {len(digests[second]):,} {second} examples"
+                shared.append(f"{dataset.name}: {share} are also in {first}")
+    return shared + _contradictions(dataset, digests)
+
+
+def _digests(split: Split) -> list[bytes] | None:
+    if isinstance(split.x, np.ndarray):
+        return [hashlib.sha256(example.tobytes()).digest() for example in split.x]
+    known = split.x.digests
+    return None if known is None else list(known[split.x.indices].tolist())
+
+
+def _contradictions(dataset: Dataset, digests: dict[str, list[bytes]]) -> list[str]:
+    """Equal inputs with different labels, over all splits; for values that is nothing strange."""
+    if dataset.task == "regression":
+        return []
+    labels: dict[bytes, set[int]] = {}
+    for name, values in digests.items():
+        split = dataset.splits[name]
+        if isinstance(split.x, np.ndarray):  # of image files the data set itself has told, with their names
+            for digest, label in zip(values, split.y.tolist(), strict=True):
+                labels.setdefault(digest, set()).add(int(label))
+    torn = [sorted(several) for several in labels.values() if len(several) > 1]
+    if not torn:
+        return []
+    classes = " and ".join(dataset.class_names[label] for label in torn[0][:2])
+    return [f"{dataset.name}: equal inputs with different labels: {len(torn):,}; one is both {classes}"]
+
+
+def class_weights(dataset: Dataset) -> dict[int, float]:
+    """Each class's weight: the number of examples over the classes' number times the class's own examples."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    if dataset.task == "regression":
+        raise CnnbenchError(
+            "training.class_weight is for classes, but this task is regression", "set it to null"
+        )
+    present = np.unique(dataset.train.y)
+    weights = compute_class_weight("balanced", classes=present, y=dataset.train.y)
+    return {int(index): float(weight) for index, weight in zip(present, weights, strict=True)}
+
+
+# -- Remarks ---------------------------------------------------------------------------------------
+
+
+def remarks(dataset: Dataset, batch_size: int) -> list[str]:
+    """One line for each thing that makes the figures of a run say less than they seem to.
+
+    Args:
+        dataset: with the splits that the run uses.
+        batch_size: examples per step.
+
+    Raises:
+        CnnbenchError: every training example has the same target, so that there is nothing to learn.
+    """
+    about_targets = _values(dataset) if dataset.task == "regression" else _classes(dataset)
+    return [*about_targets, *_inputs(dataset), *_steps(dataset, batch_size)]
+
+
+def _values(dataset: Dataset) -> list[str]:
+    found = []
+    for name, split in dataset.splits.items():
+        if split.y.min() < split.y.max():
+            continue
+        same = f"all {len(split):,} {name} targets are {split.y[0]:g}"
+        if name == "train":
+            raise CnnbenchError(
+                f"{dataset.name}: {same}, so there is nothing to learn", _check_hint("targets")
+            )
+        found.append(f"{dataset.name}: {same}, so {name}_r2 means nothing")
+    return found
+
+
+def _classes(dataset: Dataset) -> list[str]:
+    present = {name: np.unique(split.y).astype(int) for name, split in dataset.splits.items()}
+    if len(present["train"]) == 1:
+        raise CnnbenchError(
+            f"{dataset.name}: all {len(dataset.train):,} train examples are of the class "
+            f"{dataset.class_names[present['train'][0]]}, so there is nothing to tell apart",
+            _check_hint("labels"),
+        )
+    found = []
+    strange = {name: np.setdiff1d(classes, present["train"]) for name, classes in present.items()}
+    if splits := [name for name, classes in strange.items() if len(classes)]:
+        classes = np.unique(np.concatenate(list(strange.values())))
+        names = _named([dataset.class_names[index] for index in classes])
+        found.append(
+            f"{dataset.name}: classes of {' and '.join(splits)} without an example in train, so never "
+            f"learnt: {names}"
+        )
+    for name, classes in present.items():
+        if len(classes) == 1:  # only val and test get here
+            found.append(
+                f"{dataset.name}: all {len(dataset.splits[name]):,} {name} examples are of the class "
+                f"{dataset.class_names[classes[0]]}, so {name}_accuracy says nothing about the others"
+            )
+    val = dataset.val
+    if val is not None and len(val) < FEW and len(present["val"]) > 1:
+        found.append(
+            f"{dataset.name}: with {len(val)} val examples val_accuracy moves in steps of "
+            f"{1 / len(val):.2g}, so the best epoch is partly chance"
+        )
+    return found
+
+
+def _inputs(dataset: Dataset) -> list[str]:
+    if equal := [name for name, split in dataset.splits.items() if len(split) > 1 and _all_equal(split)]:
+        return [f"{dataset.name}: all inputs of {' and '.join(equal)} are equal"]
+    train, axes = dataset.train, dataset.train.x.ndim
+    if axes == 2 and len(constant := _constant_columns(train)):
+        columns = _named([str(index) for index in constant])
+        return [f"{dataset.name}: columns that never change in train, so without information: {columns}"]
+    is_float = train.x.dtype.kind == "f"
+    if axes == 4 and is_float and max(float(piece.max()) for piece in train.pieces()) <= 1:
+        return [
+            f"{dataset.name}: pixels are {train.x.dtype} up to 1; models with normalization=false, and "
+            f"pretrained ones, expect 0 to 255"
+        ]
+    return []
+
+
+def _constant_columns(split: Split) -> np.ndarray:
+    same = np.full(split.x.shape[1], len(split) > 1)
+    for piece in split.pieces():
+        same &= (piece == split.x[0]).all(axis=0)
+    return np.flatnonzero(same)
+
+
+def _all_equal(split: Split) -> bool:
+    first = split.x[0]
+    return all((piece == first).all() for piece in split.pieces(AT_ONCE))
+
+
+def _steps(dataset: Dataset, batch_size: int) -> list[str]:
+    examples = len(dataset.train)
+    if batch_size <= examples:
+        return []
+    size = f"training.batch_size={batch_size}"
+    return [f"one step per epoch: {size} is larger than the {examples:,} training examples"]
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
+
+
+def _check_hint(what: str) -> str:
+    return f"check the {what}; or, where training.examples or a fraction left too few, use more examples"

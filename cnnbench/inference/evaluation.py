@@ -1,0 +1,226 @@
+"""The best checkpoint measured again: on a split, on another data set, or to verify what is recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.config import with_values
+from cnnbench.data import Dataset
+from cnnbench.errors import CnnbenchError
+from cnnbench.inference.load import load_dataset, load_model, measure_split, require_finished
+from cnnbench.reporting import number
+from cnnbench.runs import RunFolder, RunSpec
+from cnnbench.system import plain, sha256
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SPLITS = ("val", "test")
+# Another machine adds in another order; more than this is another model or other data.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one checkpoint on one split.
+
+    Attributes:
+        run: the run folder.
+        dataset: the data set's name.
+        split: `val` or `test`.
+        examples: in that split.
+        metrics: loss and final metrics.
+        recorded: what the run has recorded for its own split of that name; may be empty.
+        notes: one line for each thing that makes the comparison of the two less than obvious.
+    """
+
+    run: str
+    dataset: str
+    split: str
+    examples: int
+    metrics: dict[str, float]
+    recorded: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+def evaluate_checkpoint(folder: RunFolder, spec: RunSpec, split: str = "test") -> Evaluation:
+    """Measure the best checkpoint.
+
+    Args:
+        folder: of a finished run.
+        spec: made from the folder's config; its data set may be another one.
+        split: `val` or `test`.
+
+    Raises:
+        CnnbenchError: the run has no finished checkpoint, there is no such split, or the data set does not
+            fit the model.
+    """
+    require_finished(folder)
+    dataset = load_dataset(spec) if split == "val" else spec.dataset()
+    if split not in dataset.splits:
+        raise CnnbenchError(
+            f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"
+        )
+    notes = fit_or_refuse(dataset, folder.metrics)
+    model = load_model(folder, spec)
+    _, figures = measure_split(model, dataset, split, spec.training.batch_size)
+    return Evaluation(
+        run=str(folder.path),
+        dataset=dataset.name,
+        split=split,
+        examples=len(dataset.splits[split]),
+        metrics=figures,
+        recorded=folder.metrics["metrics"].get(split, {}),
+        notes=(*dataset.notes, *notes),
+    )
+
+
+def fit_or_refuse(dataset: Dataset, recorded: Mapping[str, Any]) -> list[str]:
+    """Compare a data set with what a run was trained for (the content of its `metrics.json`).
+
+    Returns:
+        what is worth knowing though it fits.
+
+    Raises:
+        CnnbenchError: its task, the shape of its examples or the number of its classes is another.
+    """
+    if dataset.task != recorded["task"]:
+        raise CnnbenchError(f"{dataset.name} is a {dataset.task} task, but this run's is {recorded['task']}")
+    wanted = tuple(recorded["input_shape"])
+    if dataset.input_shape != wanted:
+        here, there = ("×".join(map(str, shape)) for shape in (dataset.input_shape, wanted))
+        raise CnnbenchError(f"{dataset.name} has examples of {here}, but this model takes {there}")
+    names = tuple(recorded["class_names"])
+    if len(dataset.class_names) != len(names):
+        raise CnnbenchError(
+            f"{dataset.name} has {len(dataset.class_names)} classes, but this model knows {len(names)}"
+        )
+    pairs = enumerate(zip(dataset.class_names, names, strict=True))
+    differing = next(((index, here, there) for index, (here, there) in pairs if here != there), None)
+    if differing is None:
+        return []
+    index, here, there = differing
+    return [
+        f"classes are matched by their index, but their names differ: "
+        f"{index} is {here!r} in this data set and {there!r} in the run"
+    ]
+
+
+def chooses_dataset(typed: Sequence[str]) -> bool:
+    """Whether `dataset=…` is among what was typed; without it, keys change the run's own data set.
+
+    Raises:
+        CnnbenchError: something else than `dataset=…`, `dataset.key=…` and `data_dir=…` was typed.
+    """
+    for text in typed:
+        key = text.partition("=")[0]
+        if "=" not in text or not (key in ("dataset", "data_dir") or key.startswith("dataset.")):
+            raise CnnbenchError(
+                f"evaluate takes only dataset=…, dataset.key=… and data_dir=…, not {text!r}",
+                "everything else is decided by the run",
+            )
+    return any(text.startswith("dataset=") for text in typed)
+
+
+def with_keys(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config with some keys of its data set changed.
+
+    Not composed anew from what was typed for the run: in a stranger's folder that could be anything.
+
+    Raises:
+        CnnbenchError: there is no such key.
+    """
+    if "data_dir" in values and "data_dir" in config["dataset"]:  # written down resolved, in both places
+        values = {"dataset.data_dir": values["data_dir"], **values}
+    return with_values(config, values)
+
+
+def with_dataset(config: Mapping[str, Any], other: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """A run's config with the data set of another.
+
+    Raises:
+        CnnbenchError: the tasks differ; said here because the check of the loss would blame the loss.
+    """
+    named = other["dataset"].get("task", task)
+    if named != task:
+        raise CnnbenchError(f"that data set is a {named} task, but this run's is {task}")
+    return {**config, "dataset": other["dataset"], "data_dir": other["data_dir"]}
+
+
+def evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as plain values; what is not a number is null."""
+    return dict(plain(asdict(evaluation)))
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """One metric a line, beside what the run has recorded for its own data."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = f"{evaluation.dataset}: {evaluation.split} split, {evaluation.examples:,} examples"
+    table = Table(title=escape(title))
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column(f"the run's own {evaluation.split} split", justify="right")
+    for name, value in evaluation.metrics.items():
+        table.add_row(name, number(value), number(evaluation.recorded.get(name)))
+    return table
+
+
+# -- Verify ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of a verification.
+
+    Attributes:
+        rows: split and metric, recorded value, measured value, whether they agree.
+        complaints: what differs besides figures: the file's hash, the data's fingerprint.
+    """
+
+    rows: list[tuple[str, float, float, bool]]
+    complaints: list[str]
+
+    @property
+    def passed(self) -> bool:
+        return not self.complaints and all(row[-1] for row in self.rows)
+
+
+def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
+    """Evaluate the stored file on the recorded splits.
+
+    Args:
+        folder: of a finished run.
+        spec: made from the folder's config.
+
+    Raises:
+        CnnbenchError: the run has no finished checkpoint, or the file cannot be loaded.
+    """
+    require_finished(folder)
+    dataset = load_dataset(spec)
+    complaints = []
+    recorded_data = folder.environment.get("dataset", {}).get("fingerprint")
+    if recorded_data != dataset.fingerprint:
+        complaints.append(
+            f"the data differ: fingerprint {dataset.fingerprint[:12]}, recorded {str(recorded_data)[:12]}"
+        )
+    if sha256(folder.best_model) != folder.best.get("sha256"):
+        complaints.append("best.keras is not the file that best.json describes (SHA-256 differs)")
+
+    model = load_model(folder, spec, anywhere=False)
+    rows = []
+    for split in ("val", "test"):
+        recorded: dict[str, Any] = folder.metrics["metrics"].get(split, {})
+        if not recorded:
+            continue
+        _, measured = measure_split(model, dataset, split, spec.training.batch_size)
+        for name, value in recorded.items():
+            stored = math.nan if value is None else value  # NaN and infinity stand as null in the file
+            agrees = math.isclose(stored, measured[name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+            same = agrees or not (math.isfinite(stored) or math.isfinite(measured[name]))
+            rows.append((f"{split} {name}", stored, measured[name], same))
+    return Verdict(rows, complaints)

@@ -1,0 +1,181 @@
+"""The layers of a trained network: which look at images, what they put out, and what spoke for a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnnbench.errors import CnnbenchError, nearest
+
+CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Conv2DTranspose,
+)
+POOLINGS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+# What belongs to the layer before it: maps are shown as the next layer sees them.
+ENDINGS = (
+    keras.layers.Activation,
+    keras.layers.BatchNormalization,
+    keras.layers.ELU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ReLU,
+)
+OUTPUT = "predictions"  # the layer that `training.model.with_activation` adds to the raw outputs
+BATCH = 16
+
+
+def looking_layers(model: keras.Model) -> list[Any]:
+    """Convolutions and poolings, in the order of computation; poolings of one pixel only subsample."""
+    return [
+        layer
+        for layer in model.layers
+        if isinstance(layer, CONVOLUTIONS) or (isinstance(layer, POOLINGS) and max(layer.pool_size) > 1)
+    ]
+
+
+def layer_with_maps(model: keras.Model, name: str) -> Any:
+    """The layer of that name.
+
+    Raises:
+        CnnbenchError: there is none, or its output is no stack of feature maps.
+    """
+    known = {layer.name: layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4}
+    if name not in known:
+        names = [layer.name for layer in looking_layers(model)] or list(known)
+        raise CnnbenchError(f"--layer {name}: no such layer, or it has no feature maps", nearest(name, names))
+    return known[name]
+
+
+def is_depthwise(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.DepthwiseConv2D)
+
+
+def is_convolution(layer: Any) -> bool:
+    return isinstance(layer, CONVOLUTIONS)
+
+
+def describe_layer(layer: Any) -> str:
+    """What a layer does to its input: kernel, stride, padding, and the sizes before and after."""
+    sizes = " → ".join("×".join(map(str, tensor.shape[1:])) for tensor in (layer.input, layer.output))
+    if is_convolution(layer):
+        kind = "depthwise convolution" if is_depthwise(layer) else "convolution"
+        window = layer.kernel_size
+    elif isinstance(layer, POOLINGS):
+        kind = "max pooling" if isinstance(layer, keras.layers.MaxPooling2D) else "average pooling"
+        window = layer.pool_size
+    else:
+        return f"{type(layer).__name__}, {sizes}"
+    stride = layer.strides if isinstance(layer.strides, int) else max(layer.strides)
+    return f"{kind} {window[0]}×{window[1]}, stride {stride}, padding {layer.padding}, {sizes}"
+
+
+def followed_by(model: keras.Model, layer: Any) -> list[Any]:
+    """The normalisation and activation that come right after a layer, if nothing else uses its output."""
+    chain: list[Any] = []
+    tensor = layer.output
+    while True:
+        users = [other for other in model.layers if any(tensor is one for one in _inputs(other))]
+        if len(users) != 1 or not isinstance(users[0], ENDINGS) or users[0].name == OUTPUT:
+            return chain
+        chain.append(users[0])
+        tensor = users[0].output
+
+
+def classifier_sizes(model: keras.Model) -> str:
+    """The widths of what comes after the last feature maps, e.g. `256 → 128 → 10`."""
+    layers = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 2]
+    if not layers:
+        return ""
+    widths = [layers[0].output.shape[1]]
+    widths += [layer.units for layer in layers[1:] if isinstance(layer, keras.layers.Dense)]
+    return " → ".join(map(str, widths))
+
+
+def _inputs(layer: Any) -> list[Any]:
+    try:
+        return list(keras.tree.flatten(layer.input))
+    except (AttributeError, ValueError):  # an input layer; a layer that is used several times
+        return []
+
+
+def maps_of(model: keras.Model, layers: Sequence[Any], x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The outputs of some layers with what `followed_by` finds, and of the model, for a batch."""
+    tensors = [(followed_by(model, layer) or [layer])[-1].output for layer in layers]
+    part = keras.Model(model.inputs[0], [*tensors, model.outputs[0]])
+    *maps, outputs = part(tf.cast(x, tf.float32), training=False)
+    return [np.asarray(tf.cast(one, tf.float32)) for one in maps], np.asarray(outputs, np.float32)
+
+
+def class_activation(
+    model: keras.Model, layer: Any, x: np.ndarray, task: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grad-CAM (Selvaraju et al. 2017): which places of a layer's maps spoke for the predicted class.
+
+    Each map is weighted by the mean gradient of the class's raw output (before softmax, which would flatten
+    the gradient of a sure answer); what speaks against the class is cut off.
+
+    Args:
+        model: a loaded checkpoint.
+        layer: whose maps are taken, after its normalisation and activation.
+        x: ``(n, height, width, channels)`` raw images.
+        task: of a binary one, class 0 is spoken for by a negative output; of a regression, a large value.
+
+    Returns:
+        heat ``(n, height, width)`` from 0 to 1, all 0 where nothing spoke for the class; the model's outputs.
+    """
+    maps = (followed_by(model, layer) or [layer])[-1].output
+    raw = next((one.input for one in model.layers if one.name == OUTPUT), model.outputs[0])
+    part = keras.Model(model.inputs[0], [maps, raw, model.outputs[0]])
+    heat, outputs = [], []
+    for start in range(0, len(x), BATCH):
+        batch = tf.constant(x[start : start + BATCH], tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(batch)  # of a frozen backbone no variable would have the maps recorded
+            features, scores, result = part(batch, training=False)
+            if task == "multiclass":
+                score = tf.gather(scores, tf.argmax(scores, axis=1), axis=1, batch_dims=1)
+            elif task == "binary":
+                score = tf.abs(scores[:, 0])
+            else:
+                score = scores[:, 0]
+        slopes = tf.cast(tape.gradient(score, features), tf.float32)
+        # Of several views of an image (`TestTimeViews`), the first shows it as it lies.
+        slopes, features = slopes[: len(batch)], features[: len(batch)]
+        weights = tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
+        spoke = tf.nn.relu(tf.reduce_sum(weights * tf.cast(features, tf.float32), axis=-1, keepdims=True))
+        spoke = tf.image.resize(spoke, x.shape[1:3])[..., 0]
+        heat.append(np.asarray(spoke / (tf.reduce_max(spoke, axis=(1, 2), keepdims=True) + 1e-12)))
+        outputs.append(np.asarray(result, np.float32))
+    return np.concatenate(heat), np.concatenate(outputs)
+
+
+def kernels_of(layer: Any) -> np.ndarray:
+    """Weights ``(height, width, inputs, filters)`` of a convolution."""
+    weights = layer.depthwise_kernel if isinstance(layer, keras.layers.SeparableConv2D) else layer.kernel
+    return np.asarray(weights, np.float32)
+
+
+def first_dense_weights(model: keras.Model, shape: Sequence[int]) -> tuple[str, np.ndarray]:
+    """Name and weights ``(height, width, channels, units)`` of the first dense layer, if it sees all pixels.
+
+    Raises:
+        CnnbenchError: the model has no such layer.
+    """
+    size = int(np.prod(shape))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            weights = np.asarray(layer.kernel, np.float32)
+            if weights.shape[0] == size:
+                return layer.name, weights.reshape(*shape, -1)
+            break
+    raise CnnbenchError(
+        f"the model {model.name} has neither convolutions nor a dense layer on all pixels",
+        "there is nothing to draw",
+    )

@@ -1,0 +1,343 @@
+"""Classes and probabilities, or values, of what a person names: pictures, arrays, tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from cnnbench.data import IMAGE_SUFFIXES, Recipe, UnreadableError, decode, pillow_warnings
+
+BATCH = 64
+CHANNELS = (1, 3)  # that a picture can be made to have: grey, or red, green and blue
+ARRAYS, TABLES = (".npy", ".npz"), (".csv",)
+ARRAY_NAMES = ("x", "x_test", "inputs")  # in an .npz with several arrays
+MAX_PIXELS = 89_478_485  # from here on Pillow suspects a decompression bomb
+IDLE_SECONDS = 0.2  # who types or produces paths slowly gets an answer to each
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one input; either `error`, or `value`, or the other three.
+
+    Attributes:
+        path: of the input.
+        label: the class with the highest probability.
+        probability: of that class.
+        probabilities: of every class, by name, the highest first.
+        value: of a regression.
+        error: why there is no answer.
+    """
+
+    path: str
+    label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    value: float | None = None
+    error: str | None = None
+
+
+def predict(
+    model: Any, task: str, class_names: Sequence[str], batches: Iterable[list[Item]]
+) -> Iterator[list[Prediction]]:
+    """Answer for every item, in order, a batch at a time; never more than one in memory.
+
+    Args:
+        model: a loaded checkpoint.
+        task: `multiclass`, `binary` or `regression`.
+        class_names: by class index.
+        batches: of items to read, by several threads, and to predict together.
+    """
+    with pillow_warnings(), ThreadPoolExecutor() as pool:
+        for batch in batches:
+            read = list(pool.map(_read, batch))
+            usable = [example for example in read if isinstance(example, np.ndarray)]
+            outputs = iter(model.predict_on_batch(np.stack(usable)) if usable else ())
+            yield [
+                Prediction(item.name, error=example)
+                if isinstance(example, str)
+                else answer(item.name, task, class_names, np.asarray(next(outputs), np.float64))
+                for item, example in zip(batch, read, strict=True)
+            ]
+
+
+def _read(item: Item) -> np.ndarray | str:
+    try:
+        return item.read().astype(np.float32)
+    except UnreadableError as error:
+        return str(error)
+
+
+def answer(path: str, task: str, class_names: Sequence[str], outputs: np.ndarray) -> Prediction:
+    """What a model's outputs ``(outputs,)`` for one example mean."""
+    if not np.isfinite(outputs).all():
+        return Prediction(path, error="the model's output is NaN or infinite")
+    if task == "regression":
+        return Prediction(path, value=float(outputs[0]))
+    if task == "binary":
+        outputs = np.array([1 - outputs[0], outputs[0]])
+    order = np.argsort(-outputs, kind="stable")  # of two equal ones the first, as argmax has it
+    probabilities = {class_names[index]: float(outputs[index]) for index in order}
+    label = class_names[order[0]]
+    return Prediction(path, label, probabilities[label], probabilities)
+
+
+def json_line(prediction: Prediction) -> str:
+    """One JSON object with the keys that apply, in one line."""
+    if prediction.error is not None:
+        content: dict[str, Any] = {"path": prediction.path, "error": prediction.error}
+    elif prediction.value is not None:
+        content = {"path": prediction.path, "value": prediction.value}
+    else:
+        content = {
+            "path": prediction.path,
+            "class": prediction.label,
+            "probability": prediction.probability,
+            "probabilities": prediction.probabilities,
+        }
+    line = json.dumps(content, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # a file name that is no text
+        return json.dumps(content)
+    return line
+
+
+class Lines:
+    """Predictions as aligned lines of text: path, class, probability, the next most probable classes.
+
+    Batches come one after another, so the column of paths is as wide as the widest so far.
+
+    Args:
+        class_names: by class index; empty for regression.
+        top: how many classes to show, the first included.
+    """
+
+    def __init__(self, class_names: Sequence[str], top: int) -> None:
+        self._top = min(top, len(class_names))
+        self._widths = [4, max([5, *map(_columns, class_names)])]
+        self._headed = False
+
+    def of(self, predictions: Sequence[Prediction]) -> list[str]:
+        """The lines of one batch, those with an error left out; before the first, a heading."""
+        answered = [prediction for prediction in predictions if prediction.error is None]
+        self._widths[0] = max([self._widths[0], *(_columns(prediction.path) for prediction in answered)])
+        heading = [] if self._headed or not answered else [self._line(*self._heading())]
+        self._headed = self._headed or bool(answered)
+        return [*heading, *(self._line(*self._cells(prediction)) for prediction in answered)]
+
+    def _heading(self) -> tuple[str, ...]:
+        if not self._top:
+            return "file", "value"
+        return "file", "class", "probability", *(("then",) if self._top > 1 else ())
+
+    def _cells(self, prediction: Prediction) -> tuple[str, ...]:
+        if prediction.value is not None:
+            return prediction.path, f"{prediction.value:.6g}"
+        others = list(prediction.probabilities.items())[1 : self._top]
+        following = ", ".join(f"{name} {probability:.2%}" for name, probability in others)
+        return prediction.path, prediction.label or "", f"{prediction.probability:11.2%}", following
+
+    def _line(self, *cells: str) -> str:
+        padded = [
+            cell + " " * (width - _columns(cell)) for cell, width in zip(cells, self._widths, strict=False)
+        ]
+        return "  ".join([*padded, *cells[len(padded) :]]).rstrip()
+
+
+def _columns(text: str) -> int:
+    """The width of a text in a terminal, where a Korean letter takes two columns."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+# -- Inputs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input to come.
+
+    Attributes:
+        name: the file's path as given; of an array `path[index]`, of a table `path:line`.
+        read: → one example in the shape of the model's input; raises `UnreadableError`.
+    """
+
+    name: str
+    read: Callable[[], np.ndarray]
+
+
+def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable[[Path], np.ndarray]:
+    """A function from a picture file to an example, prepared as the training examples were.
+
+    Args:
+        shape: of the model's input, without the batch.
+        dataset: the run's config of the data set; `resize` and `max_pixels` count, if there.
+
+    Returns:
+        path → uint8 of that shape; raises `UnreadableError`.
+    """
+    if len(shape) != 3 or shape[2] not in CHANNELS:
+        reason = f"the model takes {_text(shape)}, which no picture has; give .npy, .npz or .csv"
+        return lambda path: _refuse(reason)
+    most = int(dataset.get("max_pixels") or MAX_PIXELS)
+    recipe = Recipe(shape[0], shape[1], shape[2], dataset.get("resize", "stretch"), most)
+    return lambda path: decode(path, recipe)[0]
+
+
+def items(
+    arguments: Iterable[str], stdin: TextIO, shape: Sequence[int], picture: Callable[[Path], np.ndarray]
+) -> Iterator[Item]:
+    """Every input that the arguments stand for, in order, without reading one.
+
+    Args:
+        arguments: files; folders, of which all pictures are taken, also from folders inside; and `-`, which
+            stands for paths in lines of `stdin`.
+        stdin: read as far as it has been asked for.
+        shape: of the model's input, without the batch.
+        picture: from a file to an example of that shape; raises `UnreadableError`.
+    """
+    for argument in arguments:
+        if argument == "-":
+            lines = (line.rstrip("\r\n") for line in stdin)
+            yield from items((line for line in lines if line and line != "-"), stdin, shape, picture)
+        elif Path(argument).is_dir():
+            yield from (Item(str(path), partial(picture, path)) for path in _pictures(argument))
+        elif argument.lower().endswith(ARRAYS):
+            yield from _of_array(argument, shape)
+        elif argument.lower().endswith(TABLES):
+            yield from _of_table(argument, shape)
+        else:
+            yield Item(argument, partial(picture, Path(argument)))
+
+
+def batches(source: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Up to `size` items at a time; fewer where the next one does not come at once (a slow pipe)."""
+    waiting: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=size)
+    threading.Thread(target=_pump, args=(source, waiting), daemon=True).start()
+    batch: list[Item] = []
+    while True:
+        try:
+            item = waiting.get(timeout=IDLE_SECONDS if batch else None)
+        except queue.Empty:
+            yield batch
+            batch = []
+            continue
+        if isinstance(item, BaseException):
+            raise item
+        if item is not None:
+            batch.append(item)
+        if batch and (item is None or len(batch) == size):
+            yield batch
+            batch = []
+        if item is None:
+            return
+
+
+def _pump(source: Iterator[Item], waiting: queue.Queue[Item | BaseException | None]) -> None:
+    """Hand over every item and at the end None; an exception too, to be raised where it can be handled."""
+    try:
+        for item in source:
+            waiting.put(item)
+        waiting.put(None)
+    except BaseException as error:  # noqa: BLE001
+        waiting.put(error)
+
+
+def _pictures(folder: str) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            # Hidden ones are no pictures: `._cat.jpg` is what macOS leaves beside cat.jpg.
+            if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("."):
+                yield Path(place, name)
+
+
+def _refuse(reason: str) -> np.ndarray:
+    raise UnreadableError(reason)
+
+
+def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
+    try:
+        rows = _load(name)
+    except (OSError, ValueError, EOFError) as error:
+        yield Item(name, partial(_refuse, _reason(error)))
+        return
+    wanted = tuple(shape)
+    grey = wanted[:-1] if wanted[-1:] == (1,) else None
+    if rows.shape in (wanted, grey):
+        rows = rows[None]
+    if rows.dtype.kind not in "fiub" or rows.shape[1:] not in (wanted, grey):
+        reason = f"has {rows.dtype} of {_text(rows.shape)}, but the model takes batches of {_text(wanted)}"
+        yield Item(name, partial(_refuse, reason))
+        return
+    for index in range(len(rows)):
+        yield Item(f"{name}[{index}]", partial(_row, rows, index, wanted))
+
+
+def _row(rows: np.ndarray, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(rows[index], np.float32).reshape(shape)
+
+
+def _load(name: str) -> np.ndarray:
+    if name.lower().endswith(".npy"):
+        return np.asanyarray(np.load(name, mmap_mode="r", allow_pickle=False))
+    with np.load(name, allow_pickle=False) as arrays:
+        names = [key for key in ARRAY_NAMES if key in arrays.files] or arrays.files
+        if len(names) > 1 and names[0] not in ARRAY_NAMES:
+            raise ValueError(f"has the arrays {', '.join(names)}, none of which is named x")
+        if not names:
+            raise ValueError("has no array")
+        return np.asarray(arrays[names[0]])
+
+
+def _of_table(name: str, shape: Sequence[int]) -> Iterator[Item]:
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            rows = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            for cells in rows:
+                if cells and not (rows.line_num == 1 and _is_heading(cells)):
+                    yield Item(f"{name}:{rows.line_num}", partial(_numbers, cells, tuple(shape)))
+    except (OSError, ValueError, csv.Error) as error:
+        yield Item(name, partial(_refuse, _reason(error)))
+
+
+def _is_heading(cells: list[str]) -> bool:
+    try:
+        [float(cell) for cell in cells]
+    except ValueError:
+        return True
+    return False
+
+
+def _numbers(cells: list[str], shape: tuple[int, ...]) -> np.ndarray:
+    if len(cells) != math.prod(shape):
+        raise UnreadableError(f"has {len(cells)} columns, but the model takes {math.prod(shape)}")
+    try:
+        return np.array([float(cell) for cell in cells], np.float32).reshape(shape)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

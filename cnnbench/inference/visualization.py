@@ -1,0 +1,176 @@
+"""What a trained network sees, as pictures: filters, feature maps and class-activation maps."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench import reporting
+from cnnbench.data import UnreadableError
+from cnnbench.errors import CnnbenchError
+from cnnbench.inference.load import load_model, require_finished
+from cnnbench.inference.prediction import Prediction, answer, items, picture_reader
+from cnnbench.runs import RunFolder, RunSpec
+
+MOST_LAYERS = 24  # of a deep network; --layer shows any other
+MOST_FILES = 40  # in one picture
+SMALLEST_MAP = 4  # pixels: what a class-activation map needs to say where
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs to look at.
+
+    Attributes:
+        x: ``(n, height, width, channels)``.
+        names: the true class, or the file's name.
+        have_truth: whether the names are true classes.
+    """
+
+    x: np.ndarray
+    names: list[str]
+    have_truth: bool
+
+
+def visualize(
+    folder: RunFolder,
+    spec: RunSpec,
+    files: Sequence[str] = (),
+    layer: str | None = None,
+    count: int = 12,
+    output: Path | None = None,
+) -> Iterator[str]:
+    """Draw into the run's `figures/`, or another folder.
+
+    Args:
+        folder: of a finished run.
+        spec: made from the folder's config.
+        files: pictures to look at; none: examples from the test split, evenly over the classes.
+        layer: only this one, which may be any layer with feature maps.
+        count: examples in the grid of class-activation maps.
+        output: where to.
+
+    Yields:
+        the path of each picture when it is written, or a line worth knowing.
+
+    Raises:
+        CnnbenchError: the run is not finished, its data are not images, or there is no such layer.
+    """
+    require_finished(folder)
+    shape = folder.metrics["input_shape"]
+    if len(shape) != 3:
+        raise CnnbenchError(
+            f"the examples of this run are rows of {shape[0]} numbers; pictures need a model of images"
+        )
+    dataset = spec.config["dataset"]
+    examples = _from_files(files, shape, dataset) if files else _from_test_split(spec, count)
+    model = load_model(folder, spec)
+    task, class_names = folder.metrics["task"], folder.metrics["class_names"]
+
+    def write(name: str, figure: Any) -> str:
+        safe = re.sub(r"[^\w.-]", "_", name)
+        return str(folder.write_figure(safe, reporting.to_png(figure), output))
+
+    from cnnbench.inference.layers import (
+        class_activation,
+        classifier_sizes,
+        describe_layer,
+        first_dense_weights,
+        followed_by,
+        is_convolution,
+        kernels_of,
+        layer_with_maps,
+        looking_layers,
+        maps_of,
+    )
+
+    chosen = [layer_with_maps(model, layer)] if layer else looking_layers(model)
+    if not chosen:
+        name, weights = first_dense_weights(model, shape)
+        title = f"{name}: what each of its {weights.shape[3]} units looks for in an image"
+        yield write(
+            f"weights_{name}", reporting.filters(weights, title, "the weights of the first dense layer")
+        )
+        return
+    convolutions = [one for one in chosen if is_convolution(one)]
+    if len(chosen) > MOST_LAYERS:
+        yield f"{MOST_LAYERS} of {len(chosen)} convolutions and poolings; --layer NAME shows any other"
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, MOST_LAYERS).round().astype(int)]
+    maps, outputs = maps_of(model, chosen, examples.x[:1])
+    stages = [
+        reporting.Stage(one.name, describe_layer(one), own[0]) for one, own in zip(chosen, maps, strict=True)
+    ]
+    for one, stage in zip(chosen, stages, strict=True):
+        after = " and ".join(ending.name for ending in followed_by(model, one))
+        where = " of the test split" if examples.have_truth else ""
+        note = f"input: {examples.names[0]}{where}{f'; maps after {after}' if after else ''}"
+        yield write(f"feature_maps_{one.name}", reporting.feature_maps(examples.x[0], stage, note))
+    if layer is None:
+        probabilities = list(answer("", task, class_names, outputs[0]).probabilities.items())[:5]
+        sizes = classifier_sizes(model)
+        yield write("feature_maps", reporting.layer_chain(examples.x[0], stages, sizes, probabilities))
+    if convolutions and (layer is None or convolutions[0].input.shape[-1] in (1, 3)):
+        first = convolutions[0]
+        kernels = kernels_of(first)
+        title = f"{first.name}: its filters, {kernels.shape[0]}×{kernels.shape[1]} pixels"
+        yield write(f"filters_{first.name}", reporting.filters(kernels, title, describe_layer(first)))
+    target = chosen[0] if layer else _last_with_places(convolutions or chosen)
+    heat, outputs = class_activation(model, target, examples.x, task)
+    captions = [
+        _caption(examples, index, answer("", task, class_names, outputs[index]), bool(heat[index].any()))
+        for index in range(len(examples.x))
+    ]
+    size = "×".join(map(str, target.output.shape[1:3]))
+    title = "Grad-CAM: what spoke for the predicted class" if task != "regression" else "Grad-CAM"
+    note = f"from the {size} maps of {target.name}, bright: for it, dark: nothing"
+    picture = reporting.class_activation_maps(examples.x, heat, captions, title, note)
+    yield write("class_activation_maps", picture)
+
+
+def _last_with_places(layers: Sequence[Any]) -> Any:
+    """The last layer whose maps still tell left from right: deep networks shrink small images to 1×1."""
+    useful = [one for one in layers if min(one.output.shape[1:3]) >= SMALLEST_MAP]
+    return useful[-1] if useful else layers[0]
+
+
+def _caption(examples: Examples, index: int, said: Prediction, has_heat: bool) -> list[tuple[str, str]]:
+    name = examples.names[index]
+    if said.error is not None:
+        return [(name, reporting.INK), (said.error, reporting.ORANGE)]
+    if said.value is not None:
+        return [(name, reporting.GREEN), (f"→ {said.value:.4g}", reporting.INK)]
+    without = "" if has_heat else "  (no place spoke for it)"
+    wrong = examples.have_truth and name != said.label
+    return [
+        (name, reporting.GREEN if examples.have_truth else reporting.INK),
+        (f"→ {said.label}  {said.probability:.1%}{without}", reporting.ORANGE if wrong else reporting.INK),
+    ]
+
+
+def _from_test_split(spec: RunSpec, count: int) -> Examples:
+    dataset = spec.dataset()
+    y = dataset.test.y
+    order = np.argsort(y, kind="stable")  # evenly over the classes, or over the values of a regression
+    picked = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
+    names = [dataset.class_names[int(y[i])] if dataset.class_names else f"{y[i]:.4g}" for i in picked]
+    return Examples(dataset.test.x[picked], names, True)
+
+
+def _from_files(files: Sequence[str], shape: Sequence[int], config: Mapping[str, Any]) -> Examples:
+    found = list(islice(items(files, sys.stdin, shape, picture_reader(shape, config)), MOST_FILES))
+    if not found:
+        raise CnnbenchError(f"no pictures in {' '.join(files)}")
+    pictures = []
+    for item in found:
+        try:
+            pictures.append(item.read())
+        except UnreadableError as error:
+            raise CnnbenchError(f"{item.name}: {error}") from error
+    return Examples(np.stack(pictures), [Path(item.name).name for item in found], False)

@@ -1,0 +1,152 @@
+"""A stored model or its weights, looked at before Keras opens the file: it may come from a stranger.
+
+Keras's safe mode refuses Python code. It does not refuse everything: a `Lambda` layer may call any public
+function of Keras with arguments of its own, packages named `keras_hub`, `keras_cv` and `keras_nlp` are
+imported from wherever they lie, and a link in an HDF5 file is followed while its name is looked up.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zipfile import ZipFile, ZipInfo, is_zipfile
+
+import h5py  # type: ignore[import-untyped]
+import keras
+
+from cnnbench.errors import CnnbenchError
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+MEMBERS = (CONFIG, WEIGHTS, "metadata.json")
+PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
+# They run Python or a graph that is stored elsewhere.
+CODE = ("__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+# Parts of a model, by the module that Keras writes down for them.
+FUNCTIONS = (
+    *("activations", "constraints", "initializers", "losses", "metrics", "ops", "ops.image", "random"),
+    "regularizers",
+)  # fmt: skip
+CLASSES = (*FUNCTIONS, "dtype_policies", "layers", "optimizers", "optimizers.schedules", "quantizers")
+BOMB_BYTES, BOMB_RATIO = 2**26, 100  # Keras stores without compression
+
+
+def check_model(path: Path) -> None:
+    """Refuse a `.keras` file that names more than parts of Keras, of cnnbench and of imported plugins.
+
+    Raises:
+        CnnbenchError: it does, or holds something that no such file holds.
+        ValueError, KeyError, OSError, …: it is damaged.
+    """
+    if not is_zipfile(path):
+        raise ValueError("it is no .keras file")
+    with ZipFile(path) as archive:
+        _check_members(path, archive)
+        for node in _objects(json.loads(archive.read(CONFIG))):
+            _check_object(path, node)
+        _check_hdf5(path, io.BytesIO(archive.read(WEIGHTS)))
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a file of weights that would have others read: by links, by external or virtual arrays.
+
+    Raises:
+        CnnbenchError: it does.
+        ValueError, KeyError, OSError, …: it is damaged, or not in one of Keras's formats.
+    """
+    if path.suffix == ".keras":
+        with ZipFile(path) as archive:
+            _check_members(path, archive)
+            _check_hdf5(path, io.BytesIO(archive.read(WEIGHTS)))
+    elif path.suffix in (".h5", ".hdf5"):
+        _check_hdf5(path, path)
+    else:
+        raise ValueError("weights end in .weights.h5, .h5 or .keras")
+
+
+def _refused(path: Path, reason: str, hint: str = "") -> CnnbenchError:
+    return CnnbenchError(f"{path} is refused: {reason}", hint or "load no model that you do not trust")
+
+
+def _check_members(path: Path, archive: ZipFile) -> None:
+    members = archive.infolist()
+    if len({member.filename for member in members}) < len(members):
+        raise _refused(path, "it holds two files of one name")
+    for member in members:
+        if not _belongs(member):
+            raise _refused(path, f"no model holds {member.filename!r}")
+        if member.file_size > max(BOMB_BYTES, BOMB_RATIO * member.compress_size):
+            raise _refused(path, f"{member.filename!r} unpacks to {member.file_size:,} bytes")
+
+
+def _belongs(member: ZipInfo) -> bool:
+    parts = PurePosixPath(member.filename).parts
+    inside = member.filename in MEMBERS or (parts[:1] == ("assets",) and ".." not in parts)
+    return inside and "\\" not in member.filename and not stat.S_ISLNK(member.external_attr >> 16)
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """Every description of an object, at any depth."""
+    waiting = [config]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if "class_name" in node and "config" in node:
+                yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def _check_object(path: Path, node: dict[str, Any]) -> None:
+    kind, module = str(node["class_name"]), str(node.get("module"))
+    is_function = kind == "function"
+    name = str(node["config"] if is_function else kind)
+    if kind in CODE:
+        raise _refused(path, f"its {kind} is code that loading it would run")
+    key = name if is_function else str(node.get("registered_name", kind))
+    if kind in PLAIN or keras.saving.get_registered_object(key) is not None:
+        return
+    rooms = ["keras", *(f"keras.{room}" for room in CLASSES)]
+    if is_function:  # Keras imports no function from its inner modules
+        rooms = ["builtins", *(f"keras.{room}" for room in FUNCTIONS)]
+    if module not in rooms and (is_function or not module.startswith("keras.src.")):
+        raise _refused(
+            path,
+            f"{module}.{name} is neither a part of a Keras model nor registered by a plugin",
+            "if it is of your own: plugins=[…], and register it with keras.saving",
+        )
+
+
+def _check_hdf5(path: Path, file: Path | io.BytesIO) -> None:
+    with h5py.File(file, "r") as stored:
+        # Neither walk follows a link to elsewhere.
+        found = stored.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
+        found = found or stored.visititems(lambda name, item: name if _lies_elsewhere(item) else None)
+    if found:
+        raise _refused(path, f"{found!r} in it lies in another file, or is a link")
+
+
+def _lies_elsewhere(item: Any) -> bool:
+    return isinstance(item, h5py.Dataset) and bool(item.external or item.is_virtual)
+
+
+def load_checkpoint(path: Path) -> keras.Model:
+    """A stored model, in safe mode and after a look at what it names.
+
+    Raises:
+        CnnbenchError: the file is damaged, or names code that is not registered, or other files.
+    """
+    try:
+        check_model(path)
+        return keras.models.load_model(path, safe_mode=True)
+    except CnnbenchError:
+        raise
+    except Exception as error:  # what is damaged, or not of a model, may raise anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CnnbenchError(
+            f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]"
+        ) from error

@@ -1,0 +1,51 @@
+from .figures.canvas import GREEN, INK, ORANGE, to_png
+from .figures.inside import Stage, class_activation_maps, feature_maps, filters, layer_chain
+from .figures.run import figures_of_run
+from .output import explain, resumable, stderr, stdout, write_lines
+from .page.comparison import comparison_page
+from .page.run import run_page
+from .tables import (
+    MOST_ROWS,
+    comparison_as_csv,
+    comparison_as_json,
+    difference_as_json,
+    difference_sentences,
+    difference_tables,
+)
+from .terminal import Terminal, show_comparison
+from .text import count, duration, number
+from .trackers import Tracked, flat_config, trackings
+
+__all__ = [
+    "GREEN",
+    "INK",
+    "MOST_ROWS",
+    "ORANGE",
+    "Stage",
+    "Terminal",
+    "Tracked",
+    "class_activation_maps",
+    "comparison_as_csv",
+    "comparison_as_json",
+    "comparison_page",
+    "count",
+    "difference_as_json",
+    "difference_sentences",
+    "difference_tables",
+    "duration",
+    "explain",
+    "feature_maps",
+    "figures_of_run",
+    "filters",
+    "flat_config",
+    "layer_chain",
+    "number",
+    "resumable",
+    "run_page",
+    "show_comparison",
+    "stderr",
+    "stdout",
+    "to_png",
+    "trackings",
+    "write_lines",
+]

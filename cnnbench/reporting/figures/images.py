@@ -1,0 +1,237 @@
+"""Grids of images: samples, augmented samples, the worst mistakes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnbench.data import Examples
+from cnnbench.reporting.figures.canvas import (
+    BLUE,
+    GREEN,
+    INK,
+    LABEL,
+    ORANGE,
+    Board,
+    lettering_for,
+    note_figure,
+)
+from cnnbench.reporting.figures.columns import feature_histograms, rows_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TILE, _GAP, _HEAD = 128, 20, 48  # pixels: a picture's box, the space between two, the room for the title
+Line = tuple[str, str]  # text, colour
+
+
+def sample_grid(
+    images: Examples,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    title: str,
+    feature_names: Sequence[str] = (),
+) -> Figure:
+    """Show up to 25 examples, evenly over the classes (over the targets' range in regression).
+
+    Args:
+        images: ``(n, height, width, channels)``, uint8 or float; or ``(n, columns)`` features, of which
+            histograms are drawn instead.
+        labels: ``(n,)`` class indices, or the targets of a regression.
+        class_names: by class index; empty for regression.
+        title: the heading.
+        feature_names: by column, for features.
+    """
+    if images.ndim == 2:
+        return feature_histograms(images[:], labels, class_names, title, feature_names)
+    if class_names:
+        order, columns = _even_over_classes(labels, len(class_names))
+        captions: list[list[Line]] = [[(class_names[int(labels[i])], INK)] for i in order]
+    else:
+        ranks = np.argsort(labels, kind="stable")
+        order = ranks[np.linspace(0, len(ranks) - 1, min(25, len(ranks))).round().astype(int)]
+        columns = 5
+        captions = [[(f"{float(labels[i]):.4g}", INK)] for i in order]
+    return picture_grid(images[order], captions, columns, title)
+
+
+def augmentation_grid(before: np.ndarray, after: np.ndarray, title: str) -> Figure:
+    """Show nine images before augmentation beside the same nine after it, each in the same cell.
+
+    Args:
+        before: ``(n, height, width, channels)``; the first nine are shown.
+        after: the same images, augmented, in the same order; the size may differ.
+        title: the heading.
+    """
+    count = min(9, len(before), len(after))
+    side, gap, between, top = 116, 8, 48, 80
+    block = 3 * side + 2 * gap
+    board = Board(2 * block + between + 2 * _GAP, top + block + _GAP, title, lettering_for([title]))
+    before, after = before[:count], after[:count]
+    limits = tile_limits(before)
+    # Augmented pixels overshoot a little; the range of the originals still holds, unless they were rescaled.
+    rescaled = count > 0 and limits[1] > 2 and float(np.nanmax(after)) <= 1.5
+    for images, heading, left, shown in (
+        (before, "before", _GAP, limits),
+        (after, "after", _GAP + block + between, tile_limits(after) if rescaled else limits),
+    ):
+        board.write(heading, left + block / 2, top - 20, block, size=LABEL, colour=BLUE)
+        for index, tile in enumerate(tiles_of(images, side, shown)):
+            row, column = divmod(index, 3)
+            board.paste(tile, left + column * (side + gap), top + row * (side + gap), (side, side))
+    return board.figure()
+
+
+def _even_over_classes(labels: np.ndarray, classes: int) -> tuple[np.ndarray, int]:
+    """Pick the first k examples of each class, in turn: indices and the number of columns."""
+    shown = np.unique(labels)
+    if len(shown) > 25:
+        shown = shown[np.linspace(0, len(shown) - 1, 25).round().astype(int)]
+    columns = {2: 4, 3: 3, 4: 4}.get(len(shown), 5)
+    each = max(1, 5 * columns // len(shown))
+    rounds = [np.flatnonzero(labels == label)[:each] for label in shown]
+    order = [members[turn] for turn in range(each) for members in rounds if turn < len(members)]
+    return np.array(order, dtype=np.intp), columns
+
+
+def picture_grid(images: np.ndarray, captions: Sequence[Sequence[Line]], columns: int, title: str) -> Figure:
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, math.ceil(len(images) / columns))
+    line_height = 17
+    tiles = tiles_of(images, _TILE, tile_limits(images))
+    box = (max(len(tile) for tile in tiles), _TILE)
+    step_x = _TILE + _GAP
+    step_y = box[0] + 6 + line_height * len(captions[0]) + 8
+    lettering = lettering_for([title, *(text for lines in captions for text, _ in lines)])
+    left = max(_GAP, (480 - columns * step_x + _GAP) // 2)  # never so narrow that the title is cut
+    board = Board(2 * left + columns * step_x - _GAP, _HEAD + rows * step_y, title, lettering)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        x, y = left + column * step_x, _HEAD + row * step_y
+        board.paste(tile, x, y, box)
+        for number, (text, colour) in enumerate(captions[index]):
+            board.write(
+                text, x + _TILE / 2, y + box[0] + 14 + line_height * number, step_x - 8, colour=colour
+            )
+    return board.figure()
+
+
+def tile_limits(images: np.ndarray) -> tuple[float, float]:
+    """Return the values to be drawn as black and as white.
+
+    uint8 and 0…255 and 0…1 are shown as they are; anything else (standardised, 16 bits, digits counted from
+    0 to 16) is stretched, because it would come out black.
+    """
+    finite = images[np.isfinite(images)] if images.dtype.kind == "f" else images
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    if images.dtype == np.bool_ or (images.dtype.kind == "f" and low >= 0 and high <= 1):
+        return 0.0, 1.0
+    if low >= 0 and 64 <= high <= 255:
+        return 0.0, 255.0
+    return (0.0 if low >= 0 else low), (high if high > low else low + 1.0)
+
+
+def tiles_of(images: np.ndarray, side: int, limits: tuple[float, float]) -> list[np.ndarray]:
+    """Return each image as RGB uint8, as large as fits a square of that side, pixels kept sharp."""
+    from PIL import Image
+
+    if images.ndim == 3:
+        images = images[..., None]
+    low, high = limits
+    scaled = (np.nan_to_num(images.astype(np.float32), nan=low) - low) * (255.0 / (high - low))
+    pixels = np.clip(scaled, 0, 255).round().astype(np.uint8)
+    pixels = pixels[..., :3] if images.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
+    longest = max(pixels.shape[1:3])
+    if longest <= side:
+        factor = side // longest
+        return list(pixels.repeat(factor, axis=1).repeat(factor, axis=2))
+    height, width = (max(1, round(extent * side / longest)) for extent in pixels.shape[1:3])
+    return [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BOX)) for p in pixels]
+
+
+# -- Mistakes --------------------------------------------------------------------------------------
+
+
+def worst_mistakes(
+    images: Examples,
+    y_true: np.ndarray,
+    outputs: np.ndarray,
+    class_names: Sequence[str],
+    feature_names: Sequence[str] = (),
+) -> Figure:
+    """Show the examples that the model got wrong with the highest probability, the surest first.
+
+    Args:
+        images: ``(n, height, width, channels)``, or ``(n, columns)`` features, shown as a table.
+        y_true: ``(n,)`` class indices.
+        outputs: probabilities ``(n, classes)``, or ``(n,)`` or ``(n, 1)``: the probability of class 1.
+        class_names: by class index.
+        feature_names: by column, for features.
+    """
+    title = "Surest mistakes"
+    y_true = np.asarray(y_true).reshape(-1).astype(np.int64)
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        positive = outputs.reshape(-1).astype(np.float64)
+        outputs = np.stack([1 - positive, positive], axis=1)
+    usable = np.isfinite(outputs).all(axis=1)
+    if not usable.any():
+        return note_figure("No finite output: the model gives NaN or infinity for every example.", title)
+    predicted = np.argmax(outputs, axis=1)  # 0.5 counts as class 0, as in Keras's BinaryAccuracy
+    wrong = np.flatnonzero(usable & (predicted != y_true))
+    if not len(wrong):
+        return note_figure(f"No mistakes: all {int(usable.sum())} examples are classified correctly.", title)
+    sureness = outputs[wrong, predicted[wrong]]
+    worst = wrong[np.argsort(-sureness, kind="stable")][:20]
+    title = f"Surest mistakes ({len(worst)} of {len(wrong)}; {len(y_true)} examples)"
+    names = [(class_names[int(y_true[i])], class_names[int(predicted[i])]) for i in worst]
+    sure = [_percent(float(outputs[i, predicted[i]])) for i in worst]
+    if images.ndim == 2:
+        cells = [(true, said, percent) for (true, said), percent in zip(names, sure, strict=True)]
+        return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, feature_names)
+    captions = [
+        [(true, GREEN), (f"→ {said}", ORANGE), (percent, INK)]
+        for (true, said), percent in zip(names, sure, strict=True)
+    ]
+    return picture_grid(images[worst], captions, 5, f"{title}: true → predicted")
+
+
+def _percent(share: float) -> str:
+    """Write 99.97 % as such: rounded to 100 % it would look like certainty."""
+    if share >= 1:
+        return "100 %"
+    return f"{100 * share:.1f} %" if share < 0.9995 else f"{math.floor(100_000 * share) / 1000:.3f} %"
+
+
+def largest_errors(
+    features: Examples, y_true: np.ndarray, y_pred: np.ndarray, feature_names: Sequence[str] = ()
+) -> Figure:
+    """Show the rows that a regression missed by most: their features, and by how much.
+
+    Args:
+        features: ``(n, columns)``; or images ``(n, height, width, channels)``, shown as such.
+        y_true: ``(n,)`` or ``(n, 1)`` values.
+        y_pred: the same shape; rows with predictions that are not finite are left out.
+        feature_names: by column; empty: "feature 1", …
+    """
+    title = "Largest errors"
+    truth, said = (np.asarray(values, np.float64).reshape(-1) for values in (y_true, y_pred))
+    errors = said - truth
+    usable = np.flatnonzero(np.isfinite(errors))
+    if not len(usable):
+        return note_figure("No finite prediction: the model gives NaN or infinity for every example.", title)
+    worst = usable[np.argsort(-np.abs(errors[usable]), kind="stable")][:15]
+    cells = [(f"{truth[i]:.4g}", f"{said[i]:.4g}", f"{errors[i]:+.4g}") for i in worst]
+    title = f"Largest errors ({len(worst)} of {len(usable)} examples)"
+    if features.ndim > 2:
+        captions = [
+            [(f"true {true}", GREEN), (f"→ {guess}", ORANGE), (f"error {error}", INK)]
+            for true, guess, error in cells
+        ]
+        return picture_grid(features[worst], captions, 5, title)
+    bars = errors[worst]
+    return rows_table(features[:], worst, ("true", "predicted", "error"), cells, title, feature_names, bars)

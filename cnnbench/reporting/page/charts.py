@@ -1,0 +1,271 @@
+"""The interactive charts of a page, by Bokeh, as JSON that its JavaScript draws.
+
+Colours of axes and letters are left to the page's CSS (`--bk-…`), so that they follow its theme.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from bokeh.models.renderers import GlyphRenderer
+    from bokeh.models.tools import HoverTool
+    from bokeh.plotting import figure
+
+# Okabe and Ito's hues at a lightness that is read on white and on black: 3:1 at least to either.
+PALETTE = ("#2f7fd0", "#d9670b", "#12926b", "#b45bb0", "#a8820a", "#cf4d5f", "#1c96ab")
+OTHERS = "#858a92"
+MOST_POINTS = 100  # of one curve: a chart has hardly more pixels
+SHOWN = 50  # curves to begin with
+FONT = "system-ui, sans-serif"
+# A tooltip is drawn where the page's own style does not reach, but for its variables.
+TIP = """
+:host {
+  border-color: var(--line) !important; border-radius: 6px; padding: 8px 12px !important;
+  background: var(--paper) !important; color: var(--ink) !important;
+  font: 13px/1.5 system-ui, sans-serif !important;
+}
+:host .bk-arrow, :host .bk-arrow-inner { display: none; }
+b { color: var(--soft); font-weight: 500; }
+"""
+
+
+def colour(rank: int) -> str:
+    """Of the group with that rank, from 0; from the eighth on they share one."""
+    return PALETTE[rank] if rank < len(PALETTE) else OTHERS
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The history of one run.
+
+    Attributes:
+        name: of its configuration.
+        seed: of the run.
+        group: the number of its group.
+        colour: of its group.
+        history: one entry per epoch.
+    """
+
+    name: str
+    seed: str
+    group: int
+    colour: str
+    history: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A group's quality and its costs, each by the name of its axis."""
+
+    name: str
+    group: int
+    colour: str
+    quality: float
+    low: float
+    high: float
+    costs: Mapping[str, float]
+
+
+def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: int) -> dict[str, Any]:
+    """A metric on the training and the validation split over the epochs of one run."""
+    from bokeh.models import ColumnDataSource
+    from bokeh.models.annotations import Span
+
+    rows = _thinned(history)
+    names = [name for name in (metric, f"val_{metric}") if any(name in row for row in rows)]
+    columns = {f"y_{n}": _values(rows, name) for n, name in enumerate(names)}
+    source = ColumnDataSource({"epoch": [row["epoch"] for row in rows], **columns})
+    plot = over_epochs(280, metric)
+    plot.add_layout(Span(location=best_epoch, dimension="height", line_dash="dotted", line_width=1.5))
+    drawn = []
+    for column, name, hue in zip(columns, names, PALETTE, strict=False):
+        dash = "solid" if name.startswith("val_") else "dashed"
+        drawn.append(plot.line("epoch", column, source=source, color=hue, line_width=2, line_dash=dash))
+    drawn[-1].name = "marks"
+    tips = {"epoch": "@epoch", **{name: f"@y_{n}{{0.0000}}" for n, name in enumerate(names)}}
+    plot.add_tools(hover(tips, drawn[-1], mode="vline"))
+    return as_json(plot)
+
+
+def learning_curves(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, Any]:
+    """One line per run; the page changes which metric (`y_0`, `y_1`, …) and which runs are drawn."""
+    from bokeh.models import CDSView, ColumnDataSource, IndexFilter
+
+    thinned = [_thinned(curve.history) for curve in curves]
+    source = ColumnDataSource(
+        {
+            "epoch": [np.array([row["epoch"] for row in rows], np.float32) for rows in thinned],
+            **{f"y_{n}": [_values(rows, name) for rows in thinned] for n, name in enumerate(metrics)},
+            "name": [curve.name for curve in curves],
+            "seed": [curve.seed for curve in curves],
+            "group": [curve.group for curve in curves],
+            "colour": [curve.colour for curve in curves],
+        }
+    )
+    plot = over_epochs(380, metrics[0])
+    states: Any = {
+        "hover_line_color": "colour",
+        "hover_line_alpha": 1.0,
+        "hover_line_width": 3.5,
+        "selection_line_alpha": 1.0,
+        "selection_line_width": 3,
+        "nonselection_line_alpha": 0.3,
+    }
+    lines = plot.multi_line(
+        "epoch",
+        "y_0",
+        source=source,
+        view=CDSView(filter=IndexFilter(indices=list(range(min(SHOWN, len(curves)))))),
+        line_color="colour",
+        line_width=1.7,
+        line_alpha=0.8,
+        name="marks",
+        **states,
+    )
+    plot.add_tools(
+        hover({"": "@name", "seed": "@seed", "epoch": "$snap_x{0}", "value": "$snap_y{0.0000}"}, lines)
+    )
+    return as_json(plot)
+
+
+def quality_against_cost(
+    points: Sequence[Point], costs: Sequence[str], objective: str, larger_is_better: bool
+) -> dict[str, Any]:
+    """One point per group with its deviation, and the Pareto front; `x_0`, `x_1`, … are the costs."""
+    from bokeh.models import CDSView, ColumnDataSource, IndexFilter, NumeralTickFormatter
+
+    quality = np.array([point.quality for point in points])
+    columns: dict[str, Any] = {
+        "name": [point.name for point in points],
+        "group": [point.group for point in points],
+        "colour": [point.colour for point in points],
+        "y": quality,
+        "low": [point.low for point in points],
+        "high": [point.high for point in points],
+    }
+    fronts: dict[str, Any] = {}
+    for number, cost in enumerate(costs):
+        spent = np.array([point.costs[cost] for point in points])
+        front = pareto_front(spent, quality if larger_is_better else -quality)
+        filled = np.full(len(points), 0.15)
+        filled[front] = 1.0
+        columns |= {f"x_{number}": spent, f"fill_{number}": filled}
+        # Columns of one source are equally long; what is not on the front is not drawn.
+        rest = np.full(len(points) - len(front), math.nan)
+        fronts[f"x_{number}"] = np.concatenate([spent[front], rest])
+        fronts[f"y_{number}"] = np.concatenate([quality[front], rest])
+    source = ColumnDataSource(columns)
+    view = CDSView(filter=IndexFilter(indices=list(range(len(points)))))
+    plot = new_plot(380, costs[0], objective, x_axis_type="log")
+    plot.xaxis.formatter = NumeralTickFormatter(format="0.[00]a")
+    plot.step("x_0", "y_0", source=ColumnDataSource(fronts), mode="after", line_dash="dotted", color=OTHERS)
+    plot.segment("x_0", "low", "x_0", "high", source=source, view=view, color="colour")
+    marks = plot.scatter(
+        "x_0",
+        "y",
+        source=source,
+        view=view,
+        size=12,
+        line_width=2,
+        line_color="colour",
+        fill_color="colour",
+        fill_alpha="fill_0",
+        hover_fill_alpha=0.6,
+        nonselection_line_alpha=0.2,
+        nonselection_fill_alpha=0.05,
+        name="marks",
+    )
+    plot.add_tools(hover({"": "@name", objective: "@y{0.0000}", "cost": "$snap_x{0,0.[000]}"}, marks))
+    return as_json(plot)
+
+
+def pareto_front(cost: np.ndarray, quality: np.ndarray) -> list[int]:
+    """The points that no other one beats in both, cheapest first.
+
+    Args:
+        cost: less is better, ``(n,)``.
+        quality: more is better, ``(n,)``; one that is not finite is never on the front.
+    """
+    front: list[int] = []
+    for index in np.lexsort((-quality, cost)):
+        if np.isfinite(quality[index]) and (not front or quality[index] > quality[front[-1]]):
+            front.append(int(index))
+    return front
+
+
+def _thinned(history: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Every so many epochs, and the last."""
+    step = math.ceil(len(history) / MOST_POINTS) or 1
+    return list(history[::-1][::step])[::-1]
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """Of a metric; NaN where an epoch has none, or one that was not finite."""
+    return np.array([math.nan if row.get(name) is None else row[name] for row in rows], np.float32)
+
+
+# -- Plots -----------------------------------------------------------------------------------------
+
+
+def hover(
+    fields: Mapping[str, str], renderer: GlyphRenderer[Any], mode: Literal["mouse", "vline"] = "mouse"
+) -> HoverTool:
+    """What is said of the mark under the pointer: labels, and what Bokeh puts in their place, escaped."""
+    from bokeh.models.tools import HoverTool
+
+    rows = "".join(f"<div><b>{escape(label)}</b> {value}</div>" for label, value in fields.items())
+    tips = f"{rows}<style>{TIP}</style>"
+    return HoverTool(tooltips=tips, renderers=[renderer], mode=mode, point_policy="snap_to_data")
+
+
+def over_epochs(height: int, y_label: str) -> figure:
+    from bokeh.models import BasicTicker
+
+    plot = new_plot(height, "epoch", y_label)
+    plot.xaxis.ticker = BasicTicker(min_interval=1)  # there is no half epoch
+    return plot
+
+
+def new_plot(height: int, x_label: str, y_label: str, **options: Any) -> figure:
+    from bokeh.models import NoOverlap
+    from bokeh.plotting import figure
+
+    plot = figure(
+        height=height,
+        sizing_mode="stretch_width",
+        tools="box_zoom,reset,save",
+        active_drag=None,  # or a finger on the chart would not scroll the page
+        x_axis_label=x_label,
+        y_axis_label=y_label,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        **options,
+    )
+    plot.toolbar.update(logo=None, autohide=True)
+    plot.xgrid.visible = False
+    for axis in (*plot.xaxis, *plot.yaxis):
+        axis.update(
+            axis_label_text_font=FONT,
+            axis_label_text_font_size="12px",
+            axis_label_text_font_style="normal",
+            major_label_text_font=FONT,
+            major_label_text_font_size="12px",
+            major_label_policy=NoOverlap(),
+            minor_tick_line_color=None,
+            major_tick_in=0,
+        )
+    return plot
+
+
+def as_json(plot: figure) -> dict[str, Any]:
+    from bokeh.embed import json_item
+
+    return dict(json_item(plot))

@@ -1,0 +1,139 @@
+"""One run in the terminal, summary, progress and results; and a comparison of many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cnnbench import analysis
+from cnnbench.reporting.output import stdout
+from cnnbench.reporting.tables import MOST_ROWS, answers, apart_lines, ranking_tables
+from cnnbench.reporting.text import count, duration, number
+from cnnbench.runs import Observer, RunResult, Summary
+
+
+class Terminal(Observer):
+    """Summary, progress and results of one run; without a terminal, one plain line per epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.summary: Summary | None = None
+        self.epoch = 0
+        self.epoch_began = time.perf_counter()
+        self.progress: Progress | None = None
+
+    def started(self, summary: Summary) -> None:
+        self.summary = summary
+        shape = "×".join(map(str, summary.input_shape))
+        splits = ", ".join(f"{size:,} {name}" for name, size in summary.splits.items())
+        rows = {
+            "data set": f"{summary.dataset}  ({splits}; {shape} → {summary.outputs})",
+            "model": f"{summary.model}  ({summary.parameters:,} parameters, "
+            f"{count(summary.flops, 'FLOP')} per example)",
+            "device": f"{summary.device}, {summary.precision}",
+            "training": f"up to {summary.epochs} epochs of {summary.steps:,} steps",
+            "folder": str(summary.folder),
+        }
+        if not self.console.is_terminal:
+            for name, text in rows.items():
+                self.console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
+            return
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, text in rows.items():
+            table.add_row(f"[bold]{name}[/]", escape(text))
+        self.console.print(table)
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[metrics]}  {task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+        )
+        self.task = self.progress.add_task(
+            "training",
+            total=summary.epochs * summary.steps,
+            epoch=f"1/{summary.epochs}",
+            metrics="starting",
+            rate="",
+        )
+        self.progress.start()
+
+    def epoch_started(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.epoch_began = time.perf_counter()
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self.progress is None or self.summary is None:
+            return
+        done = (self.epoch - 1) * self.summary.steps + step
+        examples = step * self.summary.splits["train"] / self.summary.steps
+        rate = examples / (time.perf_counter() - self.epoch_began)
+        self.progress.update(
+            self.task,
+            completed=done,
+            metrics=_pairs(metrics),
+            epoch=f"{self.epoch}/{self.summary.epochs}",
+            rate=f"{rate:,.0f} examples/s",
+        )
+
+    def epoch_ended(self, entry: Mapping[str, float]) -> None:
+        shown = {
+            k: v
+            for k, v in entry.items()
+            if k not in ("epoch", "examples_per_second", "seconds", "learning_rate")
+        }
+        total = self.summary.epochs if self.summary else "?"
+        rate = f"{number(entry['examples_per_second'])} examples/s"
+        line = f"epoch {int(entry['epoch'])}/{total}  {_pairs(shown)}  {rate}  {duration(entry['seconds'])}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def finished(self, result: RunResult) -> None:
+        self.close()
+        metrics = result.metrics
+        table = Table(title=f"{metrics['name']}: best epoch {metrics['best_epoch']} of {metrics['epochs']}")
+        table.add_column("split")
+        names = list(metrics["metrics"]["test"])
+        for name in names:
+            table.add_column(name, justify="right")
+        for split, figures in metrics["metrics"].items():
+            table.add_row(split, *(number(figures.get(name)) for name in names))
+        cost = metrics["cost"]
+        self.console.print(table)
+        seconds = cost["seconds"]
+        parts = (
+            f"{duration(sum(seconds.values()))} in all",
+            f"{duration(seconds['fit'])} training at {number(cost['examples_per_second'])} examples/s",
+            f"{cost['latency_seconds'] * 1000:.2g} ms for one example alone",
+            f"{cost['peak_memory_bytes'] / 1e9:.2f} GB peak",
+        )
+        self.console.print(", ".join(parts), highlight=False, soft_wrap=True)
+        self.console.print(f"results: {result.folder}", markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Give the terminal back, whatever happened."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+def _pairs(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+# -- A comparison ----------------------------------------------------------------------------------
+
+
+def show_comparison(comparison: analysis.Comparison, most: int | None = None) -> None:
+    """Its tables, the runs without figures, and last the answer."""
+    for table in ranking_tables(comparison, stdout().width, MOST_ROWS if most is None else most):
+        stdout().print(table)
+    for line in apart_lines(comparison):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
+    for line in answers(comparison):
+        stdout().print(line, markup=False, highlight=False, soft_wrap=True)

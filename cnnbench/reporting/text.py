@@ -1,0 +1,35 @@
+"""Numbers, sizes and times as a person reads them."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, thousands with commas."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
+
+
+def fixed(value: float) -> str:
+    """Four decimals, so that a column of scores lines up."""
+    return f"{value:.4f}" if math.isfinite(value) else "–"
+
+
+def count(value: float, unit: str = "") -> str:
+    """1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= max(1e4, 0.9995 * size):  # 999,600 is 1 M, not 1000 k
+            return f"{value / size:.3g} {prefix}{unit}"
+    return f"{value:,.0f} {unit}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,50 @@
+from . import metrics
+from .folder import (
+    CONFIG,
+    DAMAGED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    PRUNED,
+    REPORT,
+    RUNNING,
+    UNFINISHED,
+    RunFolder,
+    find_runs,
+    new_folder,
+    new_sweep_folder,
+)
+from .history import STANDS_STILL, standing_still
+from .metrics import TRAINED, compute, larger_is_better
+from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
+
+__all__ = [
+    "CONFIG",
+    "DAMAGED",
+    "DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "PRUNED",
+    "REPORT",
+    "RUNNING",
+    "STANDS_STILL",
+    "TRAINED",
+    "UNFINISHED",
+    "Device",
+    "Expected",
+    "FineTuning",
+    "Observer",
+    "Observers",
+    "RunFolder",
+    "RunResult",
+    "RunSpec",
+    "Summary",
+    "Training",
+    "compute",
+    "find_runs",
+    "larger_is_better",
+    "metrics",
+    "new_folder",
+    "new_sweep_folder",
+    "standing_still",
+]

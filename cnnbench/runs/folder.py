@@ -1,0 +1,422 @@
+"""The run folder: the only module that knows its file names. Every file is whole or absent."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import yaml
+
+from cnnbench import system
+from cnnbench.errors import CnnbenchError, FolderRefusedError
+from cnnbench.runs.history import History
+from cnnbench.runs.states import LastStates, Stored
+
+DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
+CONFIG = "config.yaml"  # a folder with this file holds a run
+REPORT = "report.html"
+UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", "cnnbench.log")
+RUNNING, UNFINISHED, DAMAGED = "running", "unfinished", "damaged"
+PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's files, for writing and for reading.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Take an empty or missing folder for one run.
+
+        Raises:
+            CnnbenchError: it holds something already, or cannot be written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise FolderRefusedError(
+                    f"{path} is not empty; a run never overwrites another", "choose a new run_dir"
+                )
+            with (path / "cnnbench.log").open("x"):  # of two processes that see it empty, one succeeds
+                pass
+        except FileExistsError as error:
+            raise FolderRefusedError(
+                f"{path} was just taken by another run, or is a file", "choose a new run_dir"
+            ) from error
+        except OSError as error:
+            refused = system.unwritable(path, error)
+            raise FolderRefusedError(refused.message, refused.hint) from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """A folder that a run has written.
+
+        Raises:
+            CnnbenchError: there is no run in it.
+        """
+        path = Path(path)
+        if not (path / CONFIG).is_file():
+            reason = "holds no run (no config.yaml)" if path.is_dir() else "does not exist"
+            raise CnnbenchError(f"{path} {reason}", "give the folder of one run, e.g. one below outputs/")
+        return cls(path)
+
+    def reopen(self) -> None:
+        """Take back what says that the run has ended, and what was half written when it did."""
+        for name in ("failure.json", "metrics.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("environment.json", "best.json"):  # cut short by a power failure: made anew
+            with suppress(CnnbenchError):
+                system.read_json(self.path / name)
+                continue
+            (self.path / name).unlink()
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self.path.glob(".*.tmp*"):
+            leftover.unlink()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process out of the folder; the system gives it back when this one dies.
+
+        Raises:
+            FolderRefusedError: another process is at work in it.
+        """
+        with system.hold(self.path / "cnnbench.log") as mine:
+            if not mine:
+                raise FolderRefusedError(
+                    f"another process is at work in {self.path}", "wait for it, or stop it first"
+                )
+            yield
+
+    def wait_until_free(self) -> None:
+        """Wait for a process whose parent was killed and that is about to stop, but not for ever."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while system.is_held(self.path / "cnnbench.log") and time.monotonic() < until:
+            time.sleep(0.1)
+
+    def discard_if_untrained(self) -> None:
+        """Remove what a run has left that never began to train; anything else in the folder stays."""
+        if not self.path.is_dir() or (self.path / "history.jsonl").exists():
+            return
+        for name in (CONFIG, *UNTRAINED):
+            (self.path / name).unlink(missing_ok=True)
+        self._remove_leftovers()
+        if not any(self.path.iterdir()) and self.path.resolve() != Path.cwd():
+            self.path.rmdir()
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def write_config(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        for name, content in ((CONFIG, system.plain(config)), ("overrides.yaml", list(overrides))):
+            with system.atomic(self.path / name) as file:
+                yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        system.write_json(self.path / "environment.json", environment)
+
+    def append_history(self, entry: Mapping[str, float]) -> None:
+        self._history.append(system.plain(entry))
+
+    def write_best(self, save: Callable[[Path], object], info: Mapping[str, Any]) -> None:
+        """Replace the best checkpoint.
+
+        Args:
+            save: writes a model to the path that it is given.
+            info: goes into `best.json`, with the file's hash: whoever reads both can tell whether they
+                belong together even if the machine died between the two writes.
+        """
+        system.save_whole(self.best_model, save)
+        system.write_json(self.path / "best.json", {**info, "sha256": system.sha256(self.best_model)})
+
+    def write_predictions(self, **arrays: Any) -> None:
+        with system.atomic(self.path / "predictions.npz", "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    def write_figure(self, name: str, png: bytes, directory: Path | None = None) -> Path:
+        """Write a picture to `figures/`, or to another directory.
+
+        Returns:
+            its path.
+        """
+        directory = directory or self.path / "figures"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise system.unwritable(directory, error) from error
+        path = directory / f"{name}.png"
+        with system.atomic(path, "wb") as file:
+            file.write(png)
+        return path
+
+    def write_report(self, page: str) -> None:
+        with system.atomic(self.report) as file:
+            file.write(page)
+
+    def write_state(self, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a state of the training, with the checkpoint that is the best now."""
+        self._last.write(content, arrays, self.best_model, self.best)
+
+    def take_up(self, epochs: int, stored: Stored | None) -> None:
+        """Put the history and the best checkpoint back to a state; without one, to the beginning.
+
+        An epoch after the state may have left its row or its checkpoint already: trained once more on a
+        machine that does not add in the same order twice, it may come out otherwise.
+        """
+        self._history.cut(epochs)
+        info = stored.best_info if stored else {}
+        present = system.sha256(self.best_model) if self.best_model.exists() else None
+        if info == self.best and info.get("sha256") == present:
+            return
+        if stored is not None and stored.best is not None:
+            self.write_best(partial(shutil.copyfile, stored.best), info)
+        else:
+            (self.path / "best.json").unlink(missing_ok=True)
+            self.best_model.unlink(missing_ok=True)
+
+    def stored_state(self) -> Stored | None:
+        """The last whole state of the training; None where there is none."""
+        return self._last.read()
+
+    def clear_states(self) -> None:
+        """They take three times the room of the model, and a finished run needs none."""
+        self._last.clear()
+
+    @property
+    def _last(self) -> LastStates:
+        return LastStates(self.path / "last")
+
+    def write_failure(self, failure: Mapping[str, Any]) -> None:
+        system.write_json(self.path / "failure.json", failure)
+
+    def write_end(self, name: str, seed: int, failure: Mapping[str, Any]) -> None:
+        """Record that the run ended without a result: `failure` says its `status` and `cause`, and more."""
+        self.write_failure(failure)
+        ended = {"status": failure["status"], "reason": failure["cause"], "finished": system.now()}
+        self.write_metrics({**ended, "name": name, "seed": seed})
+
+    @property
+    def bad_step(self) -> BadStepFiles:
+        return BadStepFiles(self.path / "bad_step")
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Always the last file: where it says `done`, everything else is there."""
+        system.write_json(self.path / "metrics.json", metrics)
+
+    def logging(self) -> AbstractContextManager[None]:
+        """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
+        return system.logging_to(self.path / "cnnbench.log")
+
+    # -- reading -------------------------------------------------------------------------------
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a run has begun here, or was recorded as one that could not."""
+        return any((self.path / name).is_file() for name in (CONFIG, "metrics.json"))
+
+    @property
+    def best_model(self) -> Path:
+        return self.path / "best.keras"
+
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """The pictures, by name."""
+        return {path.stem: path for path in sorted((self.path / "figures").glob("*.png"))}
+
+    @property
+    def events(self) -> Path:
+        """Where TensorBoard looks for curves."""
+        return self.path / "tensorboard"
+
+    @property
+    def tracked(self) -> Path:
+        """What MLflow calls this run."""
+        return self.path / "mlflow.json"
+
+    def export_path(self, name: str) -> Path:
+        return self.path / "exports" / name
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the user typed; empty where that was not written down."""
+        path = self.path / "overrides.yaml"
+        loaded = system.read_yaml(path) if path.is_file() else None
+        return [str(text) for text in loaded or []]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.config_by(system.read_yaml)
+
+    def config_by(self, read: Callable[[Path], Any]) -> dict[str, Any]:
+        """The config, by a reader of YAML, e.g. of `AlikeFiles`."""
+        path = self.path / CONFIG
+        loaded = read(path)
+        if not isinstance(loaded, dict):
+            raise system.damaged_file(path, "it holds no mapping")
+        return loaded
+
+    @property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """`y_true` and `outputs` of the test split; empty where there are none."""
+        return system.read_arrays(self.path / "predictions.npz")
+
+    @property
+    def best(self) -> dict[str, Any]:
+        return system.read_json(self.path / "best.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return system.read_json(self.path / "metrics.json")
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        return system.read_json(self.path / "failure.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return system.read_json(self.path / "environment.json")
+
+    @property
+    def status(self) -> str:
+        """What became of the run.
+
+        `done`, `failed`, `interrupted`, `pruned`, `running`, `unfinished` (killed without a word) or
+        `damaged`.
+        """
+        try:
+            ended = self.metrics or self.failure  # the failure is written first, with the same status
+            status = ended.get("status", FAILED) if ended else None
+        except CnnbenchError:  # one such run must not hide the others
+            return DAMAGED
+        if status is None:
+            status = RUNNING if system.is_held(self.path / "cnnbench.log") else UNFINISHED
+        return str(status)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return self._history.read()
+
+    @property
+    def _history(self) -> History:
+        return History(self.path / "history.jsonl", self.path / "history.csv")
+
+
+@dataclass(frozen=True)
+class BadStepFiles:
+    """A folder with the model before the step that broke the training, and the step's batch."""
+
+    path: Path
+
+    def write(self, save: Callable[[Path], object], x: np.ndarray, y: np.ndarray) -> None:
+        """Keep both; `save` writes a model to the path that it is given."""
+        self.path.mkdir(exist_ok=True)
+        system.save_whole(self._model, save)
+        with system.atomic(self._batch, "wb") as file:
+            np.savez_compressed(file, x=x, y=y)
+
+    def read(self) -> tuple[Path, np.ndarray, np.ndarray]:
+        """The model's file, and the batch's inputs and targets.
+
+        Raises:
+            CnnbenchError: the run has none, or its batch is damaged.
+        """
+        if not (self._model.is_file() and self._batch.is_file()):
+            raise CnnbenchError(
+                f"{self.path.parent} has no step to replay",
+                "only a run whose loss turned NaN or infinite keeps one",
+            )
+        try:
+            with np.load(self._batch, allow_pickle=False) as arrays:
+                return self._model, arrays["x"], arrays["y"]
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise system.damaged_file(self._batch, error) from error
+
+    @property
+    def _model(self) -> Path:
+        return self.path / "before.keras"
+
+    @property
+    def _batch(self) -> Path:
+        return self.path / "batch.npz"
+
+
+# -- Folders of runs -------------------------------------------------------------------------------
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make `<parent>/<date>_<time>_<name>[_n]`; no two processes ever get the same one."""
+    stamped = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    suffix = 0
+    while True:
+        path = parent / (f"{stamped}_{suffix}" if suffix else stamped)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()  # atomic: fails for the second of two that try
+        except FileExistsError as error:
+            if not parent.is_dir():
+                raise CnnbenchError(f"{parent} is a file, not a folder", "choose another run_dir") from error
+            suffix += 1
+        except OSError as error:
+            raise system.unwritable(parent, error) from error
+        else:
+            return path
+
+
+def new_sweep_folder(wanted: str | None) -> Path:
+    """The folder that the runs of one sweep share: `wanted`, or a new one below outputs/.
+
+    Raises:
+        CnnbenchError: `wanted` holds something already.
+    """
+    if wanted is None:
+        return new_folder(Path("outputs"), "sweep")
+    path = Path(wanted)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise CnnbenchError(
+                f"{path} is not empty; a sweep never overwrites another", "choose a new run_dir"
+            )
+    except OSError as error:
+        raise system.unwritable(path, error) from error
+    return path
+
+
+def find_runs(places: Sequence[Path]) -> list[RunFolder]:
+    """Every run at or below `places`, each once, by name.
+
+    Raises:
+        CnnbenchError: a place does not exist.
+    """
+    found: dict[Path, RunFolder] = {}
+    for place in places:
+        if not place.is_dir():
+            raise CnnbenchError(f"{place} does not exist or is not a folder")
+        for config in sorted(place.rglob(CONFIG), key=_natural):
+            found[config.parent.resolve()] = RunFolder(config.parent)
+    return list(found.values())
+
+
+def _natural(path: Path) -> list[Any]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]

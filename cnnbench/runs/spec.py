@@ -1,0 +1,249 @@
+"""What one run is: plain values and factories. No Hydra, no TensorFlow.
+
+`config.composition.run_spec` makes a `RunSpec` from a composed config; a notebook may fill one by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from cnnbench.data import Dataset
+
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+Device = Literal["auto", "cpu", "gpu"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Factory = Callable[..., Any]
+
+
+class Expected(BaseModel):
+    """What a recipe promises, measured with at least three seeds.
+
+    Attributes:
+        metric: of the best checkpoint, e.g. `test_accuracy`.
+        low, high: mean ± three standard deviations over the seeds.
+        minutes: of training, on the machine where it was measured (two cores).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    metric: str
+    low: float
+    high: float
+    minutes: float
+
+
+class FineTuning(BaseModel):
+    """A second phase for a pretrained backbone, from the best epoch of the first.
+
+    Attributes:
+        from_layer: the first layer to train, or the beginning of its name; `all` for the whole backbone.
+        epochs: at most, after those of the first phase.
+        learning_rate: constant; smaller than in the first phase.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    from_layer: str
+    epochs: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
+class Training(BaseModel):
+    """The group `training`.
+
+    Attributes:
+        epochs: upper limit; early stopping may end sooner.
+        batch_size: examples per step.
+        precision: Keras dtype policy; `auto` takes bfloat16 on a GPU that has it, and on a processor that has
+            it where a probe of the network gains, else float32.
+        validation_fraction: part of the training split held out for choosing the best epoch; 0 for none.
+            Ignored where the data set brings a validation split of its own.
+        examples: use only this many training examples (smoke runs); null for all.
+        class_weight: `balanced` weighs each example by the rarity of its class.
+        scale_targets: regression: let the network predict standardised targets; predictions and metrics stay
+            in the target's own unit.
+        cache_features: compute the features of a frozen backbone once, where nothing is augmented.
+        fine_tuning: a second phase for `model=transfer`.
+        save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
+            each epoch, unless that took more than 2 % of the time.
+        steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
+        test_time_augmentation: predict the mean over views of each image: `mirror`, or `mirror_translate`.
+        distribute: `mirrored` trains on all GPUs of the machine, each with an equal part of every batch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    precision: Precision = "auto"
+    validation_fraction: Fraction = 0.1
+    examples: Annotated[int, Field(ge=10)] | None = None
+    class_weight: Literal["balanced"] | None = None
+    scale_targets: bool = False
+    cache_features: bool = True
+    fine_tuning: FineTuning | None = None
+    save_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    test_time_augmentation: Literal["mirror", "mirror_translate"] | None = None
+    distribute: Literal["mirrored"] | None = None
+
+    @field_validator("distribute", mode="before")
+    @classmethod
+    def _on_one_machine(cls, value: Any, others: ValidationInfo) -> Any:
+        if value == "multi_worker":
+            raise PydanticCustomError(
+                "multi_worker",
+                "one training over several machines is not offered, since Keras's fit cannot feed it; "
+                "mirrored takes all GPUs of one machine, and a sweep may use a cluster",
+            )
+        if value == "mirrored" and others.data.get("steps_per_execution") not in ("auto", 1):
+            raise PydanticCustomError(
+                "chained_steps",
+                "Keras cannot chain steps that several devices share; use steps_per_execution=1 or auto",
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides the result of one training.
+
+    Attributes:
+        name: `<model>_<dataset>`, for the folder and the tables.
+        run_dir: where the results go; made by the run, must not exist or be empty.
+        dataset: `dataset()` → `Dataset`.
+        model: `model(input_shape=, outputs=)` → uncompiled `keras.Model` that ends in raw outputs (logits).
+        optimizer: `optimizer(learning_rate=)` → `keras.optimizers.Optimizer`.
+        learning_rate: a number, or `learning_rate(steps_per_epoch=, epochs=)` → number or Keras schedule.
+        loss: `loss()` → Keras loss; None takes the standard one of the task.
+        augmentation: `augmentation()` → `Augmentation`; None for none.
+        plugins: modules or .py files of the user's own, to be imported before a model is built or loaded.
+        callbacks: by name, each `callback()` → `keras.callbacks.Callback`.
+        trackers: by name, each `tracker()` → `cnnbench.reporting.trackers.Tracker`.
+        config: the resolved config as plain values, to be written down.
+        overrides: what the user typed.
+    """
+
+    name: str
+    run_dir: Path
+    dataset: Callable[[], Dataset]
+    model: Factory
+    optimizer: Factory
+    learning_rate: float | Factory
+    loss: Factory | None = None
+    loss_tasks: tuple[str, ...] = ()
+    augmentation: Factory | None = None
+    callbacks: Mapping[str, Factory] = field(default_factory=dict)
+    trackers: Mapping[str, Factory] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+    deterministic: bool = False
+    device: Device = "auto"
+    plugins: tuple[str, ...] = ()
+    objective: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+    def as_config(self) -> dict[str, Any]:
+        """What can be written down of a spec that was not made from a config: enough to tell runs apart."""
+        named = {
+            name: getattr(value, "__qualname__", repr(value))
+            for name in ("dataset", "model", "optimizer", "learning_rate", "loss", "augmentation")
+            if (value := getattr(self, name)) is not None
+        }
+        plain = {name: getattr(self, name) for name in ("seed", "deterministic", "device")}
+        return {"made_in": "python", **plain, **named, "training": self.training.model_dump()}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known when the training begins."""
+
+    name: str
+    dataset: str
+    splits: Mapping[str, int]
+    input_shape: tuple[int, ...]
+    outputs: int
+    model: str
+    parameters: int
+    flops: int
+    device: str
+    precision: str
+    epochs: int
+    steps: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run.
+
+    Attributes:
+        folder: the run folder.
+        status: `done`; anything else was raised.
+        objective: name of the metric that a sweep ranks by.
+        value: its value.
+        metrics: the content of `metrics.json`.
+    """
+
+    folder: Path
+    status: str
+    objective: str
+    value: float
+    metrics: Mapping[str, Any]
+
+
+class Observer:
+    """Is told how a run goes. This one keeps it to itself."""
+
+    def started(self, summary: Summary) -> None: ...
+
+    def epoch_started(self, epoch: int) -> None:
+        """`epoch` counts from 1."""
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """`step` steps of the epoch are done; `metrics` are running means."""
+
+    def epoch_ended(self, entry: Mapping[str, float]) -> None: ...
+
+    def finished(self, result: RunResult) -> None: ...
+
+    def failed(self, status: str) -> None:
+        """`status` is `failed`, `interrupted` or `pruned`."""
+
+
+class Observers(Observer):
+    """Several, each told in turn."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
+
+    def started(self, summary: Summary) -> None:
+        for observer in self.observers:
+            observer.started(summary)
+
+    def epoch_started(self, epoch: int) -> None:
+        for observer in self.observers:
+            observer.epoch_started(epoch)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        for observer in self.observers:
+            observer.step(step, metrics)
+
+    def epoch_ended(self, entry: Mapping[str, float]) -> None:
+        for observer in self.observers:
+            observer.epoch_ended(entry)
+
+    def finished(self, result: RunResult) -> None:
+        for observer in self.observers:
+            observer.finished(result)
+
+    def failed(self, status: str) -> None:
+        for observer in self.observers:
+            observer.failed(status)

@@ -1,0 +1,5 @@
+"""Many runs from one line: planned, stored, made by launchers, searched, gone on with."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,161 @@
+"""The options of the group `hydra/launcher`, and from them to a launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cnnbench.config import validated
+from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.sweeps.launchers.local import RUNS_PER_PROCESS, LocalLauncher
+from cnnbench.sweeps.store import Sweep
+from cnnbench.system import gpus, require_package
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Launcher(Protocol):
+    """What `sweeps.run` needs.
+
+    Attributes:
+        width: how many runs it makes at once.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    def submit(self, number: int) -> Future[str | None]:
+        """Make one run.
+
+        Returns:
+            why its process died; None where it came to an end by itself, good or bad.
+        """
+
+    def stop(self, signal_number: int) -> None:
+        """Hand a signal to every run under way: they save and end."""
+
+    def close(self) -> None: ...
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Basic(_Settings):
+    """One after another in one process.
+
+    Attributes:
+        runs_per_process: then it is renewed, for the sake of memory.
+    """
+
+    name: Literal["basic"] = "basic"
+    runs_per_process: Count = RUNS_PER_PROCESS
+
+    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+        return LocalLauncher(sweep.path, code, 1, self.runs_per_process)
+
+
+class Joblib(_Settings):
+    """Several at once on this machine, each with its share of the cores and a GPU of its own.
+
+    Attributes:
+        n_jobs: at once; -1 for one per GPU, or without GPUs one per core.
+    """
+
+    name: Literal["joblib"]
+    n_jobs: Annotated[int, Field(ge=-1)] = -1
+    runs_per_process: Count = RUNS_PER_PROCESS
+
+    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+        from joblib import cpu_count
+
+        width = self.n_jobs if self.n_jobs > 0 else len(gpus()) or cpu_count()
+        return LocalLauncher(sweep.path, code, width, self.runs_per_process)
+
+
+class Ray(_Settings):
+    """On a Ray cluster.
+
+    Attributes:
+        n_jobs: at once; None for as many as there is room for when the sweep starts.
+        num_cpus: of each run, which uses so many threads.
+        num_gpus: of each run; None for 1 where the cluster has GPUs.
+        init: arguments of `ray.init`; `address: auto` joins the cluster that this machine belongs to.
+    """
+
+    name: Literal["ray"]
+    n_jobs: Count | None = None
+    num_cpus: Annotated[float, Field(gt=0)] = 1
+    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    init: dict[str, Any] = {}
+
+    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+        from cnnbench.sweeps.launchers.ray import RayLauncher
+
+        return RayLauncher(sweep.path, code, self.n_jobs, self.num_cpus, self.num_gpus, self.init)
+
+
+class Submitit(_Settings):
+    """Jobs of Slurm, or with `submitit_local` the same without Slurm.
+
+    Attributes:
+        n_jobs: in the queue at once.
+        timeout_min: of one run, in minutes; a run that is cut off saves, and `resume` goes on with it.
+        parameters: others of `submitit`, e.g. `slurm_partition`.
+    """
+
+    name: Literal["submitit_local", "submitit_slurm"]
+    n_jobs: Count = 100
+    timeout_min: Count = 60
+    cpus_per_task: Count = 1
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    mem_gb: Annotated[float, Field(gt=0)] | None = None
+    parameters: dict[str, Any] = {}
+
+    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+        from cnnbench.sweeps.launchers.slurm import SubmititLauncher
+
+        cluster = self.name.removeprefix("submitit_")
+        wanted = {name: getattr(self, name) for name in ("timeout_min", "cpus_per_task", "gpus_per_node")}
+        if self.mem_gb is not None:
+            wanted["mem_gb"] = self.mem_gb
+        return SubmititLauncher(sweep.path, code, cluster, self.n_jobs, {**wanted, **self.parameters})
+
+
+Settings = Basic | Joblib | Ray | Submitit
+
+KINDS: dict[str, type[Settings]] = {
+    "basic": Basic,
+    "joblib": Joblib,
+    "ray": Ray,
+    "submitit_local": Submitit,
+    "submitit_slurm": Submitit,
+}
+
+# What is no dependency of ours, and the extra that brings it.
+NEEDED = {
+    "ray": ("ray", "ray"),
+    "submitit_local": ("submitit", "slurm"),
+    "submitit_slurm": ("submitit", "slurm"),
+}
+
+
+def launcher_settings(node: Mapping[str, Any]) -> Settings:
+    """Check the node `hydra.launcher` of a composed config.
+
+    Raises:
+        CnnbenchError: it is no launcher of ours, a value is wrong, or what it needs is not installed.
+    """
+    if str(node.get("_target_", "")).endswith(".BasicLauncher"):
+        node = {"name": "basic", **{key: value for key, value in node.items() if key != "_target_"}}
+    name = str(node.get("name", node.get("_target_")))
+    if name not in KINDS:
+        raise CnnbenchError(f"hydra/launcher: {name} is none of the launchers here", nearest(name, KINDS))
+    if name in NEEDED:
+        require_package("this launcher", *NEEDED[name])
+    found: Settings = validated(KINDS[name], node, "hydra.launcher")
+    return found

@@ -1,0 +1,56 @@
+"""Runs as jobs of Slurm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from cnnbench.sweeps.launchers.local import run_once
+
+
+class SubmititLauncher:
+    """Each run is a job, with what it asks for of a node to itself.
+
+    The folder of the sweep must be one that every node sees. What the jobs print lies in `submitit/` there.
+
+    Args:
+        sweep: the folder.
+        code: the copy of the code, for the nodes that see it; the others take the installed one.
+        cluster: `slurm`, or `local` for processes of this machine.
+        width: how many in the queue at once.
+        parameters: of `submitit.AutoExecutor.update_parameters`.
+    """
+
+    def __init__(
+        self, sweep: Path, code: Path | None, cluster: str, width: int, parameters: Mapping[str, Any]
+    ) -> None:
+        self.width = width
+        self._executor = submitit.AutoExecutor(folder=sweep / "submitit", cluster=cluster)
+        self._executor.update_parameters(**parameters)
+        self._arguments = (sweep, code)
+        self._cores = int(parameters.get("cpus_per_task", 1))
+        self._threads = ThreadPoolExecutor(width, thread_name_prefix="launcher")
+        self._running: dict[int, Any] = {}
+
+    def submit(self, number: int) -> Future[str | None]:
+        job = self._executor.submit(run_once, *self._arguments, number, self._cores)
+        self._running[number] = job
+        return self._threads.submit(self._wait, number, job)
+
+    def _wait(self, number: int, job: Any) -> str | None:
+        try:
+            result: str | None = job.result()
+        finally:
+            self._running.pop(number)
+        return result
+
+    def stop(self, signal_number: int) -> None:
+        for job in list(self._running.values()):
+            job.cancel()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)

@@ -1,0 +1,194 @@
+"""All that a run does with a few steps for its epochs: what of it fails, and what the whole would take."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import keras
+import numpy as np
+
+from cnnbench.data import Dataset, Feed, Split, with_validation
+from cnnbench.nn import load_checkpoint
+from cnnbench.runs import RunFolder, RunSpec, Training
+from cnnbench.sweeps.schema import Rehearsal
+from cnnbench.system import PeakMemory
+from cnnbench.training import evaluation_batch, forward_graph, predict_outputs, run
+
+MEASURED_SECONDS = 2.0  # of each phase, after what is traced and compiled
+MOST_EXAMPLES = 512  # of a split that is only evaluated, or whose features are computed once
+FEWEST_EPOCHS = 4  # the first is no measure: functions are traced in it
+
+
+def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
+    """Do all of a run in `folder`, from the data to the figures, but only a few steps of the training.
+
+    Args:
+        spec: its `run_dir` stays untouched.
+        folder: empty or missing; what is in it afterwards means nothing.
+
+    Raises:
+        Exception: whatever the run itself would raise.
+    """
+    gc.collect()  # models are cycles, and those of an earlier rehearsal are no part of this one
+    memory, began = PeakMemory(), time.perf_counter()
+    training = spec.training
+    whole = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
+    small = _shortened(whole, with_train=_may_cache(spec))
+    watch = Stopwatch(_steps(small, training))
+    loading = memory.bytes()  # the run starts measuring anew
+    result = run.run(
+        replace(
+            spec,
+            run_dir=folder,
+            dataset=lambda: small,
+            trackers={},
+            callbacks={**spec.callbacks, "stopwatch": lambda: watch},
+            training=_with_enough_epochs(training),
+        )
+    ).metrics["cost"]
+    once = time.perf_counter() - began - result["seconds"]["import"]
+
+    forward = _forward_seconds(RunFolder(folder).best_model, small.test, training.batch_size)
+    sizes = {name: len(split) for name, split in whole.splits.items()}
+    left_out = {name: size - len(small.splits[name]) for name, size in sizes.items()}
+    once += forward * (left_out.get("val", 0) + left_out["test"])
+    epochs = []
+    for phase in watch.phases:
+        validation = forward * left_out.get("val", 0)
+        if phase.input_shape != whole.input_shape:  # the head alone, on features
+            once += forward * (left_out["train"] + left_out.get("val", 0))
+            validation = 0.0
+        once -= phase.measured_seconds
+        epochs.append(phase.epoch_seconds(_steps(whole, training)) + validation)
+    return Rehearsal(
+        parameters=result["parameters"],
+        flops=result["flops_per_example"],
+        once_seconds=once,
+        epoch_seconds=epochs,
+        peak_memory_bytes=max(loading, memory.bytes()) + _bytes(whole) - _bytes(small),
+    )
+
+
+@dataclass
+class Phase:
+    """When things happened in one phase of a training, in seconds of `time.perf_counter`.
+
+    Attributes:
+        input_shape: of one example, as the trained model takes it.
+        epochs: where each whole epoch began and ended.
+        chunks: the steps that each call of the training function made, and its seconds.
+    """
+
+    input_shape: tuple[int, ...]
+    epochs: list[tuple[float, float]] = field(default_factory=list)
+    chunks: list[tuple[int, float]] = field(default_factory=list)
+
+    def epoch_seconds(self, steps: int) -> float:
+        """Of an epoch of so many steps."""
+        if self._later_epochs:
+            return median(self._later_epochs)
+        return steps * median(seconds / count for count, seconds in self.chunks[1:] or self.chunks)
+
+    @property
+    def measured_seconds(self) -> float:
+        """Of the time that the phase took, what belongs to its epochs and not to what happens once."""
+        if self._later_epochs:
+            return sum(self._later_epochs) + median(self._later_epochs)  # the first epoch's share too
+        return sum(seconds for _, seconds in self.chunks[1:])
+
+    @property
+    def _later_epochs(self) -> list[float]:
+        return [end - begin for begin, end in self.epochs[1:]]
+
+
+class Stopwatch(keras.callbacks.Callback):
+    """Measure chunks of steps and epochs, and end the phase after `MEASURED_SECONDS`.
+
+    Args:
+        steps: of one epoch.
+
+    Attributes:
+        phases: in their order; a training with fine-tuning has two.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.phases: list[Phase] = []
+        self._epoch_began = self._chunk_began = 0.0
+        self._first_step, self._cut_short = 0, False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._cut_short = False
+        self.phases.append(Phase(tuple(self.model.input_shape[1:])))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch_began = time.perf_counter()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._first_step, self._chunk_began = batch, time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        phase = self.phases[-1]
+        done = min(batch + 1, self.steps)  # Keras counts the last chunk as if it were a full one
+        phase.chunks.append((done - self._first_step, time.perf_counter() - self._chunk_began))
+        if sum(seconds for _, seconds in phase.chunks[1:]) >= MEASURED_SECONDS:
+            self._cut_short = done < self.steps
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self._cut_short:
+            self.phases[-1].epochs.append((self._epoch_began, time.perf_counter()))
+
+
+def _steps(dataset: Dataset, training: Training) -> int:
+    return -(-len(dataset.train) // training.batch_size)
+
+
+def _with_enough_epochs(training: Training) -> Training:
+    fine_tuning = training.fine_tuning
+    if fine_tuning is not None:
+        epochs = max(fine_tuning.epochs, FEWEST_EPOCHS)
+        fine_tuning = fine_tuning.model_copy(update={"epochs": epochs})
+    epochs = max(training.epochs, FEWEST_EPOCHS)
+    return training.model_copy(update={"epochs": epochs, "fine_tuning": fine_tuning})
+
+
+def _may_cache(spec: RunSpec) -> bool:
+    """Whether the features of all training examples may be computed before the first step."""
+    target = str(spec.config.get("model", {}).get("_target_", ""))
+    return spec.training.cache_features and spec.augmentation is None and target.endswith(".transfer")
+
+
+def _shortened(dataset: Dataset, with_train: bool) -> Dataset:
+    """With a sample of every split on which no step is made."""
+    val = dataset.val and _sample(dataset.val)
+    train = _sample(dataset.train) if with_train else dataset.train
+    return replace(dataset, train=train, val=val, test=_sample(dataset.test))
+
+
+def _sample(split: Split) -> Split:
+    # At equal distances: many a data set lies on disk class by class.
+    size = min(len(split), MOST_EXAMPLES)
+    return split.take(np.linspace(0, len(split) - 1, size).astype(int))
+
+
+def _forward_seconds(path: Path, split: Split, batch_size: int) -> float:
+    """Of the stored model, for one example in a batch of an evaluation."""
+    model, feed = load_checkpoint(path), Feed(split, evaluation_batch(batch_size))
+    forward = forward_graph(model)
+    predict_outputs(forward, feed)  # traced
+    start = time.perf_counter()
+    predict_outputs(forward, feed)
+    return (time.perf_counter() - start) / len(split)
+
+
+def _bytes(dataset: Dataset) -> int:
+    """What the batches of a data set hold in memory; a file that is mapped is none of it."""
+    arrays = [split.x for split in dataset.splits.values() if isinstance(split.x, np.ndarray)]
+    return sum(array.nbytes for array in arrays)

@@ -1,0 +1,194 @@
+"""A sweep started or gone on with, its runs watched until none is left."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cnnbench import analysis, config, reporting, runs, system
+from cnnbench.errors import EXIT_DONE, EXIT_FAILED
+from cnnbench.sweeps.launchers import Launcher, launcher_settings
+from cnnbench.sweeps.plan import plan, studies
+from cnnbench.sweeps.store import WAITING, Job, Sweep
+
+
+def start_sweep(line: Sequence[str], config_dir: str | None) -> int:
+    """Compose, check and store every run of a sweep, then run them; or go on with the same sweep.
+
+    Args:
+        line: the overrides.
+        config_dir: the user's own options.
+
+    Returns:
+        the exit code.
+    """
+    planned = plan(line, config_dir)
+    if planned.resume is not None:
+        sweep = Sweep.open(Path(planned.resume))
+        sweep.refuse_other_plan([job.config for job in planned.jobs], planned.search)
+        return resume_sweep(sweep)
+
+    copy = config.code.store(_plugins(planned.jobs, planned.search), system.default_cache_dir())
+    folder = runs.new_sweep_folder(planned.run_dir).resolve()
+    sweep = Sweep(folder, list(line), planned.launcher, copy.name, planned.jobs, planned.search)
+    config.remember(_settings(sweep))
+    sweep.write()
+    return _run(sweep, copy)
+
+
+def resume_sweep(sweep: Sweep, trusted: bool = False) -> int:
+    """Run what is not done in a sweep, half trained runs from where they were; the exit code."""
+    config.refuse_links(sweep.path)
+    for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
+        config.require_own(typed, sweep.path)
+    copy = config.code.stored(sweep.code, system.default_cache_dir())
+    if copy is None and sweep.code != config.code.fingerprint(_plugins(sweep.jobs, sweep.search)):
+        reporting.stderr().print(
+            "the code has changed since the sweep began, and no copy is left", style="yellow"
+        )
+    done = len(sweep.jobs) - len(sweep.left())
+    of = sweep.search["settings"]["trials"] if sweep.search else len(sweep.jobs)
+    reporting.stdout().print(f"{done} of {of} runs are done", highlight=False)
+    return _run(sweep, copy)
+
+
+# -- code and trust ------------------------------------------------------------------------------
+def _settings(sweep: Sweep) -> dict[str, Any]:
+    """What a cluster is asked to run: maybe commands, so named and treated like plugins."""
+    is_elsewhere = sweep.launcher["name"] not in ("basic", "joblib")
+    made = sweep.search["bases"] if sweep.search else [job.config for job in sweep.jobs]
+    return {"plugins": sweep.launcher if is_elsewhere else {}, "made": made}
+
+
+def _check(made: Mapping[str, Any]) -> None:
+    """Of a config that a search has put together."""
+    config.check_config(made)
+    config.remember(made)
+
+
+def _plugins(jobs: Sequence[Job], search: Mapping[str, Any] | None) -> list[str]:
+    configs = [job.config for job in jobs] + [base["config"] for base in (search or {}).get("bases", [])]
+    return sorted({plugin for one in configs for plugin in one["plugins"]})
+
+
+# -- running --------------------------------------------------------------------------------------
+def _run(sweep: Sweep, copy: Path | None) -> int:
+
+    launcher = launcher_settings(sweep.launcher).open(sweep, copy)
+    study = studies().Study(sweep, _check) if sweep.search else None
+
+    def ended(number: int, how: str | None) -> None:
+        if how is not None:
+            reporting.stderr().print(f"run {number}: {how}", markup=False, style="red")
+        elif launcher.width > 1:
+            _tell(sweep, number)
+        if study is not None:
+            study.ended(number)
+
+    shown = _shown(sweep.path)
+    try:
+        with reporting.resumable(shown):
+            supervise(sweep, launcher, study.numbers() if study else iter(sweep.left()), ended)
+    finally:
+        launcher.close()
+    reporting.show_comparison(analysis.compare(runs.find_runs([shown])))
+    reporting.stdout().print(f"results: {shown}", markup=False, highlight=False, soft_wrap=True)
+    return EXIT_FAILED if sweep.left() else EXIT_DONE
+
+
+def _tell(sweep: Sweep, number: int) -> None:
+    """One line for a run that could not speak for itself, since several are under way."""
+    metrics = sweep.run_folder(number).metrics
+    value = metrics.get("value")
+    result = f"{metrics['objective']} {value:.4g}" if value is not None else metrics.get("reason", "")
+    text = f"run {number} {metrics.get('status')}: {sweep.varied(number)}  {result}"
+    reporting.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _shown(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+# -- Until no run is left --------------------------------------------------------------------------
+
+
+def supervise(
+    sweep: Sweep,
+    launcher: Launcher,
+    numbers: Iterator[int],
+    ended: Callable[[int, str | None], None],
+) -> None:
+    """Make runs until there are no more.
+
+    Args:
+        sweep: stored.
+        launcher: makes them.
+        numbers: of the runs; asked for the next one when there is room, so that a search can propose it then.
+        ended: is told each that has ended, and why its process died if it did.
+
+    Raises:
+        InterruptedRunError: somebody stopped it; every run under way has saved and ended.
+    """
+    running: dict[Future[str | None], int] = {}
+    with _forwarded(launcher) as received:
+        while True:
+            while not received and len(running) < launcher.width:
+                number = next(numbers, None)
+                if number is None:
+                    break
+                running[launcher.submit(number)] = number
+            if not running:
+                break
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                number = running.pop(future)
+                how = _how_it_ended(future)
+                # One that is at work still is only out of reach: it says itself what became of it.
+                if how is not None and not received and sweep.status(number) in (runs.UNFINISHED, WAITING):
+                    _record_killed(sweep, number, how)
+                ended(number, how)
+    if received:
+        raise system.InterruptedRunError(received[0])
+
+
+def _how_it_ended(future: Future[str | None]) -> str | None:
+    try:
+        return future.result()
+    except CancelledError:
+        return "it was cancelled"
+    except Exception as error:  # noqa: BLE001  of the launcher's: a worker killed, a job cut off by its time
+        lines = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {lines[0] if lines else 'without a word'}"
+
+
+@contextmanager
+def _forwarded(launcher: Launcher) -> Iterator[list[int]]:
+    received: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        launcher.stop(number)
+
+    before = {number: signal.signal(number, forward) for number in system.SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _record_killed(sweep: Sweep, number: int, how: str) -> None:
+    folder = sweep.run_folder(number)
+    folder.path.mkdir(exist_ok=True)
+    job = sweep.jobs[number]
+    folder.write_end(
+        job.config["name"],
+        job.config["seed"],
+        {"status": runs.FAILED, "stage": "killed", "cause": how, "overrides": job.overrides},
+    )

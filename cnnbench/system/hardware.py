@@ -1,0 +1,154 @@
+"""Cores, GPUs and memory of this machine, as far as this process may use them."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from cnnbench.errors import CnnbenchError
+
+FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo, Intel's and AMD's, and ARM's
+THREADS = "CNNBENCH_THREADS"  # how many a run may use; see `training.device`
+FLOAT32 = 4  # bytes
+
+
+def usable_cores() -> int:
+    """That this process may use, which in a container or under taskset is fewer than there are."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; unknown is no."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return not FLAGS.isdisjoint(flags.split())
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asked without TensorFlow."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name not in ("", "-1")]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return []
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+# -- Memory ----------------------------------------------------------------------------------------
+
+
+class OutOfMemoryError(RuntimeError):
+    """There was no memory for something that a training needs."""
+
+
+def available_memory() -> float:
+    """Bytes that this machine can still give; infinity where it does not tell (all but Linux)."""
+    info = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable: +(\d+) kB", info.read_text(), re.MULTILINE) if info.is_file() else None
+    return int(found[1]) * 1024 if found else math.inf
+
+
+def require_memory(needed: float, what: str, hint: str) -> None:
+    """Refuse what cannot fit.
+
+    Raises:
+        CnnbenchError: `needed` bytes are more than there are.
+    """
+    there = available_memory()
+    if needed > there:
+        raise CnnbenchError(
+            f"{what} would take {needed / 1e9:,.1f} GB of memory or more, and {there / 1e9:,.1f} GB are free",
+            hint,
+        )
+
+
+@contextmanager
+def weights_that_fit() -> Iterator[None]:
+    """Within, a layer's weights are refused before they are made when all of them together cannot fit.
+
+    Only lower bounds are known here: gradients, the optimizer and the batches come on top.
+    """
+    import keras
+
+    make, total = keras.Layer.add_weight, 0.0
+
+    def add_weight(layer: Any, shape: Any = None, *arguments: Any, **keywords: Any) -> Any:
+        nonlocal total
+        total += FLOAT32 * math.prod(shape or ())
+        require_memory(
+            total, f"the model up to its layer {layer.name}", "make it smaller (model=…, --cfg job)"
+        )
+        return make(layer, shape, *arguments, **keywords)
+
+    keras.Layer.add_weight = add_weight
+    try:
+        yield
+    finally:
+        keras.Layer.add_weight = make
+
+
+@contextmanager
+def shortage_explained() -> Iterator[None]:
+    """Within, what TensorFlow and numpy say of memory that they do not get becomes one line.
+
+    Raises:
+        OutOfMemoryError: there was not enough.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        found = re.search(r" tensor with shape\[[\d,]*\]", str(error))
+        tensor = f" for a{found[0]}" if found else ""
+        raise OutOfMemoryError(
+            f"out of memory{tensor}: make the model or training.batch_size smaller"
+        ) from error
+
+
+class PeakMemory:
+    """Most resident memory of this process since the object was made, in bytes."""
+
+    def __init__(self) -> None:
+        # Resets the kernel's high-water mark; elsewhere it is the peak of the process's whole life.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def bytes(self) -> int:
+        status = Path("/proc/self/status")
+        if status.is_file():
+            for line in status.read_text().splitlines():
+                if line.startswith("VmHWM"):
+                    return int(line.split()[1]) * 1024
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

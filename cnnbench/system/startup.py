@@ -1,0 +1,120 @@
+"""TensorFlow imported once and without its chatter; log lines sent where they belong."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from cnnbench.errors import CnnbenchError
+
+log = logging.getLogger("cnnbench")
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # not tab and line end
+
+
+def import_tensorflow(plugins: Sequence[str] = ()) -> None:
+    """Import it, and let it look for devices, with what its C++ side writes meanwhile in our log.
+
+    Afterwards `plugins`, the user's own modules, whose layers and losses register themselves with Keras.
+
+    Most of that is no news ("oneDNN custom operations are on", "could not find cuda drivers"). What
+    TensorFlow says later reaches the user from the level of warnings on.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if "tensorflow" not in sys.modules:
+        # What lives as long as the process need not be searched for garbage: not while there is more and more
+        # of it, which takes a sixth of the import, and not by every run of a sweep, for 0.2 s.
+        gc.disable()
+        try:
+            with stderr_to_log():
+                import tensorflow as tf
+
+                tf.config.list_physical_devices()
+            gc.freeze()
+        finally:
+            gc.enable()
+        # Each run of a sweep has a model of its own, so tracing anew is no mistake.
+        logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
+    for plugin in plugins:
+        import_module(module_name(plugin))
+
+
+def module_name(plugin: str) -> str:
+    """`my_models` of `my_models`, `my_models.py` and `/some/where/my_models.py`."""
+    return Path(plugin).name.removesuffix(".py")
+
+
+@contextmanager
+def stderr_to_log() -> Iterator[None]:
+    # C++ writes to the file descriptor, past sys.stderr.
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            captured.seek(0)
+            for line in captured.read().decode(errors="replace").splitlines():
+                log.debug("TensorFlow: %s", line)
+
+
+def require_package(what: str, module: str, extra: str) -> None:
+    """Look for what an extra of this package brings.
+
+    Raises:
+        CnnbenchError: `what` needs `module`, and it is not installed.
+    """
+    if find_spec(module) is None:
+        raise CnnbenchError(
+            f"{what} needs {module}, which is not installed", f"pip install 'cnnbench[{extra}]'"
+        )
+
+
+# -- Log lines -------------------------------------------------------------------------------------
+
+
+class _File(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """A full disk ends the run where it matters; a traceback for each log line would bury the reason."""
+
+
+def neutral(text: str) -> str:
+    """Letters for what would steer a terminal or turn the direction of reading; JSON still means the same."""
+    return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Neutral(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """A file name must not steer the terminal of who reads the log."""
+        return neutral(super().format(record))
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send our log, Python's warnings and TensorFlow's log to a file for a while."""
+    handler = _File(path, encoding="utf-8")
+    handler.setFormatter(_Neutral("%(asctime)s %(levelname)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("cnnbench", "py.warnings", "absl", "tensorflow")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    own, level = loggers[0], loggers[0].level
+    own.setLevel(min(own.getEffectiveLevel(), logging.INFO))  # from Python nobody else has set it
+    try:
+        yield
+    finally:
+        own.setLevel(level)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

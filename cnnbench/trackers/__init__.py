@@ -1,1 +1,0 @@
-"""Programs that people already use to look at runs; each is told what history.csv and metrics.json say."""

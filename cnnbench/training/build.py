@@ -1,0 +1,192 @@
+"""What a run is trained with: the compiled model, the feeds of its splits, the callbacks."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnnbench import models, nn
+from cnnbench.data import Dataset, Feed, Split
+from cnnbench.runs import RunSpec
+from cnnbench.system import PeakMemory, weights_that_fit
+from cnnbench.training import model as parts
+from cnnbench.training.device import Machine, shared_batch, synchronize
+from cnnbench.training.kernels import use_fast_kernels
+from cnnbench.training.measure import count_flops, evaluation_batch
+from cnnbench.training.precision import built_in_best
+
+log = logging.getLogger("cnnbench")
+WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches
+EXACT_SUMS = 256  # squares of bytes that float32 adds up without rounding: 256 · 255² < 2²⁴
+
+
+@dataclass(frozen=True)
+class Built:
+    """All that stands before the first step.
+
+    Attributes:
+        model: the whole one, compiled.
+        machine: where and how it computes, with the precision that was chosen for it.
+        train: the feed of the training split.
+        held_out: the feeds of the other splits, by name.
+        callbacks: the configured ones, by name.
+        compile: compiles the model, or a part of it, as the config says.
+        size: `parameters`, and `flops_per_example` of the forward pass.
+        memory: watched since before the model was made.
+    """
+
+    model: keras.Model
+    machine: Machine
+    train: Feed
+    held_out: Mapping[str, Feed]
+    callbacks: Mapping[str, keras.callbacks.Callback]
+    compile: Compilation
+    size: Mapping[str, int]
+    memory: PeakMemory
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a model is compiled, or the head of it that is trained alone.
+
+    Attributes:
+        spec: names optimizer, loss, learning rate and steps between two looks.
+        task: of the data set.
+        augment: what changes the training images; None for nothing.
+        steps: of an epoch.
+        machine: where it computes.
+        replicas: how many devices share a batch.
+        model: the whole one.
+        flops: of its training on one example, forward.
+    """
+
+    spec: RunSpec
+    task: str
+    augment: Any
+    steps: int
+    machine: Machine
+    replicas: int
+    model: keras.Model
+    flops: int
+
+    def __call__(self, part: keras.Model, learning_rate: float | None = None) -> None:
+        """Compile `part` with this learning rate; None takes the configured one."""
+        spec, on_gpu, alone = self.spec, self.machine.on_gpu, self.replicas == 1
+        parts.compile_with(
+            part,
+            optimizer=parts.build(
+                "optimizer", partial(parts.make_optimizer, spec, self.steps, learning_rate)
+            ),
+            loss=parts.build("loss", partial(parts.make_loss, spec, self.task, self.augment)),
+            metrics=parts.training_metrics(self.task, soft_labels=parts.mixes(self.augment)),
+            steps_per_execution=parts.steps_per_execution(
+                spec.training.steps_per_execution
+                if alone
+                else 1,  # Keras chains none that several devices share
+                self.flops if part is self.model else count_flops(part),
+                spec.training.batch_size,
+                self.steps,
+                on_gpu,
+            ),
+            jit_compile=on_gpu and not spec.deterministic and alone,  # as Keras decides
+        )
+        if not on_gpu and alone:  # on a GPU XLA fuses them
+            use_fast_kernels(part)
+
+
+def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, replicas: int) -> Built:
+    """Make and compile the model of a run, in the scope of its devices.
+
+    Args:
+        spec: of the run.
+        dataset: split as the run needs it.
+        settled: the precision that is wanted, or that a run taken up has had.
+        machine: prepared for it.
+        replicas: how many devices share a batch.
+
+    Raises:
+        CnnbenchError: a value of the config does not fit the data, or the model does not fit into memory.
+    """
+    training, memory = spec.training, PeakMemory()
+    network = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
+    with weights_that_fit():
+        built, machine = built_in_best(
+            partial(parts.build, "model", network), spec, settled, dataset, machine
+        )
+    views = training.test_time_augmentation
+    model = parts.with_activation(
+        nn.with_views(built, views), dataset.task, dataset.train.y if training.scale_targets else None
+    )
+    if training.fine_tuning is not None:
+        models.check_layer(model, training.fine_tuning.from_layer)
+    adapt(model, dataset.train)
+    synchronize(model, replicas)
+    flops = count_flops(model)
+    augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
+    augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
+    column, most = dataset.outputs == 1, evaluation_batch(training.batch_size)
+    train = Feed(dataset.train, training.batch_size, spec.seed, augment, column, parts=replicas)
+    held_out = {
+        # The test split is for the stored model, which is on one device.
+        name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
+        for name, split in dataset.splits.items()
+        if name != "train"
+    }
+    callbacks = {name: parts.build(f"callback {name}", make) for name, make in spec.callbacks.items()}
+    trained = count_flops(built) if views else flops  # on one view
+    compilation = Compilation(spec, dataset.task, augment, train.steps, machine, replicas, model, trained)
+    compilation(model)
+    size = {"parameters": model.count_params(), "flops_per_example": flops}
+    return Built(model, machine, train, held_out, callbacks, compilation, size, memory)
+
+
+# -- What layers measure on the training split -----------------------------------------------------
+
+
+def adapt(model: keras.Model, split: Split) -> None:
+    """Measure on (training) examples what `Normalization` and `PatchWhitening` layers need to know.
+
+    A layer that is never adapted does nothing, silently. Its input may be any tensor of the model.
+    """
+    for layer in model.layers:
+        is_whitening = isinstance(layer, nn.PatchWhitening)
+        is_normalization = isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
+        if is_normalization and _sees_channels_of_bytes(layer, model, split):
+            _adapt_to_bytes(layer, split)
+        elif is_normalization or is_whitening:
+            until = keras.Model(model.inputs[0], layer.input)
+            # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.
+            forward = tf.function(lambda x, until=until: until(x, training=False), reduce_retracing=True)
+            pieces = split.pieces(256, most=WHITENING_PIECES if is_whitening else None)
+            layer.adapt(forward(tf.cast(piece, "float32")) for piece in pieces)
+        elif any(
+            isinstance(inner, keras.layers.Normalization) and inner.input_mean is None
+            for inner in getattr(layer, "layers", [])
+        ):
+            log.warning("the Normalization inside %s is not adapted: it does nothing", layer.name)
+
+
+def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> bool:
+    return layer.input is model.inputs[0] and split.x.dtype == np.uint8 and layer._keep_axis == (3,)
+
+
+def _adapt_to_bytes(layer: Any, split: Split) -> None:
+    """Mean and variance of each channel of raw pixels, exact, in an eighth of Keras's time."""
+    channels = split.x.shape[-1]
+    sums, squares = np.zeros((2, math.prod(split.x.shape[1:])))
+    for piece in split.pieces(EXACT_SUMS):
+        rows = piece.reshape(len(piece), -1).astype(np.float32)
+        sums += rows.sum(axis=0)
+        squares += np.einsum("ij,ij->j", rows, rows)
+    pixels = len(split) * len(sums) / channels
+    mean, square = (total.reshape(-1, channels).sum(axis=0) / pixels for total in (sums, squares))
+    layer.set_weights([mean, square - mean**2, np.zeros(())])
+    layer.finalize_state()

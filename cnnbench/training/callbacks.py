@@ -1,0 +1,152 @@
+"""Callbacks that Keras lacks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import keras
+import numpy as np
+from pydantic import Field
+
+from cnnbench.data import Feed
+from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.training.diagnose import snapshot
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss turned NaN or infinite: going on would only cost time.
+
+    Attributes:
+        diagnosis: as plain values, once it is known why.
+    """
+
+    diagnosis: Mapping[str, Any] | None = None
+
+
+class BestCheckpoint(keras.callbacks.Callback):
+    """Keep the model of the best epoch.
+
+    An epoch is better when all its metrics and weights are finite and its monitored value is better than
+    the best so far by more than `min_delta`; a tie keeps the earlier epoch. Keras's `ModelCheckpoint` would
+    take a NaN of the first epoch as the best for ever.
+
+    Args:
+        monitor: a name of the epoch's logs, e.g. `val_loss`.
+        mode: `min` or `max`; never guessed.
+        min_delta: in the units of the monitored value.
+
+    Attributes:
+        whole: the model to save where only its head is trained; None for the trained one.
+        write: set by the run; called with a function that saves the model to a path, and with the epoch
+            (from 1) and its metrics.
+    """
+
+    def __init__(
+        self, monitor: str, mode: Literal["min", "max"], min_delta: Annotated[float, Field(ge=0)] = 0.0
+    ) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.min_delta = min_delta
+        self.best_epoch: int | None = None
+        self.best = math.nan
+        self.whole: keras.Model | None = None
+        self.write: Callable[[Callable[[Path], object], Mapping[str, Any]], None] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.monitor not in (logs or {}):
+            raise CnnbenchError(f"monitor={self.monitor} does not exist", nearest(self.monitor, logs or {}))
+        value = float((logs or {})[self.monitor])
+        if not all(math.isfinite(float(metric)) for metric in (logs or {}).values()):
+            return
+        if self.best_epoch is not None and self.sign * (value - self.best) <= self.min_delta:
+            return
+        if not has_finite_weights(self.model):
+            return  # the last step broke them; its loss was measured before it
+        self.best, self.best_epoch = value, epoch + 1
+        if self.write is not None:
+            info = {"epoch": epoch + 1, "monitor": self.monitor, "value": value, "metrics": dict(logs or {})}
+            self.write((self.whole or self.model).save, info)
+
+
+def has_finite_weights(model: keras.Model) -> bool:
+    return all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f")
+
+
+class Recorder(keras.callbacks.Callback):
+    """Tell the run what happens: one entry per epoch, and every look at the metrics in between.
+
+    It comes first, so that every other callback sees its additions to the logs: `learning_rate`,
+    `seconds` (of the whole epoch) and `examples_per_second` (of its training part).
+
+    Args:
+        examples: of the training split, per epoch.
+        steps: of one epoch.
+        on_epoch_begin: called with the epoch, from 0.
+        on_step: called with the steps done in this epoch and the running metrics.
+        on_epoch_end: called with the epoch's entry.
+
+    Attributes:
+        feed: is told which epoch's order to draw.
+        seconds_before: that another process has spent on the epoch under way.
+        before_epoch: the model's state at the beginning of the epoch, to find out what went wrong in it.
+
+    Raises:
+        TrainingDivergedError: the loss is NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        examples: int,
+        steps: int,
+        on_epoch_begin: Callable[[int], None],
+        on_step: Callable[[int, Mapping[str, float]], None],
+        on_epoch_end: Callable[[Mapping[str, float]], None],
+    ) -> None:
+        super().__init__()
+        self.examples, self.steps = examples, steps
+        self._on_epoch_begin, self._on_step, self._on_epoch_end = on_epoch_begin, on_step, on_epoch_end
+        self.feed: Feed | None = None
+        self.seconds_before = 0.0
+        self.before_epoch: list[np.ndarray] = []
+        self._epoch = 0
+        self._started = self._trained = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+        if self.feed is not None:
+            self.feed.epoch = epoch
+        self.before_epoch = snapshot(self.model)
+        self._started = time.perf_counter()
+        self._on_epoch_begin(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        running = {name: float(value) for name, value in (logs or {}).items()}
+        self._trained = time.perf_counter()
+        if not math.isfinite(running["loss"]):
+            raise TrainingDivergedError(
+                f"the loss became {running['loss']} in epoch {self._epoch + 1}, by step {self.done(batch)}"
+            )
+        self._on_step(self.done(batch), running)
+
+    def done(self, batch: int) -> int:
+        """Steps of the epoch, with those that another process has made."""
+        return min((self.feed.first if self.feed else 0) + batch + 1, self.steps)
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of the epoch under way so far."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        logs["seconds"] = self.epoch_seconds
+        self.seconds_before = 0.0
+        share = 1 - (self.feed.first / self.steps if self.feed else 0)
+        logs["examples_per_second"] = self.examples * share / (self._trained - self._started)
+        self._on_epoch_end({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})

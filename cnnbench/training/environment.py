@@ -1,0 +1,80 @@
+"""What a run ran on: enough to tell later why two runs differ. No environment variables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cnnbench.config import fingerprint
+from cnnbench.data import Dataset
+from cnnbench.system import plain, usable_cores
+from cnnbench.training.device import Machine
+
+PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
+# Where and how often a run happens does not change what it is.
+NOT_IDENTITY = ("name", "run_dir", "data_dir", "plugins", "expected")
+
+
+def describe_environment(
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    machine: Machine,
+    dataset: Dataset,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "device": machine.device,
+        "precision": machine.precision,
+        "threads": usable_cores(),
+        "code": fingerprint(config.get("plugins", [])),
+        "git": git_commit(Path.cwd()),
+        "config_hash": config_hash(config),
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "splits": {name: len(split) for name, split in dataset.splits.items()},
+            "notes": list(notes),
+        },
+        "command": ["cnnbench", *overrides],
+    }
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    return hashlib.sha256(json.dumps(plain(kept), sort_keys=True).encode()).hexdigest()
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit of the working folder; None outside of git.
+
+    With `+changes` where files differ, `+unknown` where only a program named in the folder could tell.
+    """
+    try:
+        commit = _git("rev-parse", "HEAD", directory=directory)
+        # Of these, git runs what a folder's own settings say, whoever has made the folder.
+        settings = _git("config", "--list", "--name-only", "--show-scope", directory=directory)
+        if re.search(r"(?m)^(local|worktree)\s+filter\.", settings):
+            return f"{commit}+unknown"
+        status = _git("status", "--porcelain", "--ignore-submodules=dirty", directory=directory)
+        return commit + ("+changes" if status else "")
+    except (OSError, subprocess.SubprocessError):  # no git, or no repository
+        return None
+
+
+def _git(*arguments: str, directory: Path) -> str:
+    quiet = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+    command = ["git", "--no-optional-locks", *quiet, *arguments]
+    return subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, check=True, timeout=5
+    ).stdout.strip()

@@ -1,0 +1,222 @@
+"""All of a run's training, each phase of it by Keras's `fit`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from cnnbench.data import Feed, Split
+from cnnbench.models import FEATURES, split_at_features, unfreeze
+from cnnbench.nn import TestTimeViews, load_checkpoint
+from cnnbench.runs import FineTuning, RunFolder, Training
+from cnnbench.system import Interruption
+from cnnbench.training import diagnose
+from cnnbench.training.callbacks import BestCheckpoint, Recorder, TrainingDivergedError, has_finite_weights
+from cnnbench.training.measure import evaluation_batch
+from cnnbench.training.resume import State, StateSaver, restore
+
+log = logging.getLogger("cnnbench")
+FIRST, FINE_TUNING = "training", "fine_tuning"  # the phases, each with a compilation of its own
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What stays the same from phase to phase.
+
+    Attributes:
+        model: the whole one, compiled.
+        train, val: its feeds; `val` is None without a validation split.
+        training: epochs, caching, fine-tuning.
+        compile: compiles a model as the config says, with this learning rate (None: the configured one).
+        recorder: comes before every other callback.
+        callbacks: the configured ones.
+        saver: comes after every other callback.
+        interruption: somebody may ask to stop.
+        class_weight: by class index, or None.
+        folder: keeps the best checkpoint, and the step that broke a training.
+    """
+
+    model: keras.Model
+    train: Feed
+    val: Feed | None
+    training: Training
+    compile: Callable[[keras.Model, float | None], None]
+    recorder: Recorder
+    callbacks: Sequence[keras.callbacks.Callback]
+    saver: StateSaver
+    interruption: Interruption
+    class_weight: Mapping[int, float] | None
+    folder: RunFolder
+
+    @property
+    def checkpoints(self) -> list[BestCheckpoint]:
+        return [callback for callback in self.callbacks if isinstance(callback, BestCheckpoint)]
+
+    def run(self, state: State | None = None) -> None:
+        """Train; the folder then holds the best checkpoint.
+
+        Args:
+            state: go on from there.
+
+        Raises:
+            TrainingDivergedError: the loss turned NaN or infinite; it says why.
+            RuntimeError: no epoch had a finite monitored value.
+        """
+        for checkpoint in self.checkpoints:
+            checkpoint.write = self.folder.write_best
+        if state is not None:
+            self.saver.seconds_before = state.position.seconds
+        if state is None or state.position.phase == FIRST:
+            if self.training.cache_features and can_cache(self.model) and self.train.augment is None:
+                self._fit_head(state)
+            else:
+                self._fit(self.model, self.train, self.val, FIRST, 0, self.training.epochs, state)
+            self._keep_last()
+        if self.training.fine_tuning is not None:
+            self._fine_tune(self.training.fine_tuning, state)
+            self._keep_last()
+        if not self.folder.best_model.exists():
+            monitor = self.checkpoints[0].monitor
+            raise RuntimeError(f"no epoch had a finite {monitor} and finite weights: there is no best model")
+
+    def _fit_head(self, state: State | None) -> None:
+        """Train what stands on a frozen backbone, whose features are computed once."""
+        extractor, head = split_at_features(self.model)
+        feeds = [feed and cached_features(extractor, feed) for feed in (self.train, self.val)]
+        log.info("features computed once: %s values per example", extractor.output_shape[-1])
+        self.compile(head, None)
+        for checkpoint in self.checkpoints:
+            checkpoint.whole = self.model
+        self._fit(head, feeds[0], feeds[1], FIRST, 0, self.training.epochs, state)
+        for checkpoint in self.checkpoints:
+            checkpoint.whole = None
+
+    def _fine_tune(self, settings: FineTuning, state: State | None) -> None:
+        """Go on from the best epoch with a part of the backbone unfrozen."""
+        if state is not None and state.position.phase != FINE_TUNING:
+            state = None
+        self.model.set_weights(load_checkpoint(self.folder.best_model).get_weights())
+        unfreeze(self.model, settings.from_layer)
+        self.compile(self.model, settings.learning_rate)
+        done = len(self.folder.history)
+        self._fit(self.model, self.train, self.val, FINE_TUNING, done, done + settings.epochs, state)
+
+    def _fit(
+        self,
+        model: keras.Model,
+        train: Any,
+        val: Any,
+        phase: str,
+        first: int,
+        last: int,
+        state: State | None,
+    ) -> None:
+        """Train from epoch `first` to `last`, or the rest of that which `state` leaves.
+
+        What is left of an epoch takes a `fit` of its own, since Keras counts a data set's steps once.
+        """
+        parts = [(train, first, last)]
+        if state is not None:
+            restore(model, state)
+            at = state.position
+            last = at.until
+            parts = [(train, at.epoch, at.epoch if at.stopped else last)]
+            if at.step:
+                # Keras makes the metrics' variables with the first batch that it sees; they go on too.
+                model.evaluate(train.dataset.take(1), verbose=0)
+                parts = [(train.rest(at.step), at.epoch, at.epoch + 1), (train, at.epoch + 1, last)]
+        self.saver.begin(phase, last, state)
+        callbacks = _Callbacks(
+            [self.recorder, *self.callbacks, self.saver], model=model, add_history=True, epochs=last
+        )
+        callbacks.begin()
+        for feed, begin, end in parts:
+            self._fit_part(model, feed, val, begin, end, callbacks)
+            if model.stop_training:
+                break
+            if end < last and self.saver.latest:
+                # At the end of `fit` an optimizer may put averages in the place of the weights.
+                diagnose.restore(model, self.saver.latest)
+        callbacks.end()
+
+    def _fit_part(
+        self, model: keras.Model, train: Any, val: Any, begin: int, end: int, callbacks: _Callbacks
+    ) -> None:
+        self.recorder.feed = train
+        try:
+            with self.interruption.patient():
+                model.fit(
+                    train.dataset,
+                    shuffle=False,  # the feed does
+                    initial_epoch=begin,
+                    epochs=end,
+                    validation_data=val and val.dataset,
+                    class_weight=self.class_weight,
+                    callbacks=callbacks,
+                    verbose=0,
+                )
+        except TrainingDivergedError as error:
+            raise self._explained(error, model, train) from error
+
+    def _keep_last(self) -> None:
+        """Without a checkpoint callback the last weights are the result."""
+        if not self.checkpoints:
+            if not has_finite_weights(self.model):
+                raise TrainingDivergedError("the last step left weights that are NaN or infinite")
+            history = self.folder.history
+            info = {"epoch": len(history), "monitor": None, "value": None, "metrics": history[-1]}
+            self.folder.write_best(self.model.save, info)
+
+    def _explained(
+        self, error: TrainingDivergedError, model: keras.Model, feed: Feed
+    ) -> TrainingDivergedError:
+        if model.distribute_strategy.num_replicas_in_sync > 1:  # a step alone is computed on one device
+            advice = "the same run without training.distribute says which tensor was the first"
+            return TrainingDivergedError(f"{error}; {advice}")
+        log.warning("%s; looking for the step that broke it", error)
+        bad = diagnose.find_bad_step(model, feed, self.recorder.before_epoch, self.class_weight)
+        if bad is None:
+            return error
+        self.folder.bad_step.write(model.save, bad.x, bad.y)
+        diagnosis = diagnose.examine(model, bad.x, bad.y)
+        explained = TrainingDivergedError(
+            f"{error}: in step {bad.step} {diagnosis.sentence}. What to do: {diagnosis.advice}"
+        )
+        explained.diagnosis = {"epoch": bad.epoch, "step": bad.step, **diagnosis.as_dict()}
+        return explained
+
+
+class _Callbacks(keras.callbacks.CallbackList):
+    """Callbacks whose training begins and ends once, however many calls of `fit` it takes."""
+
+    def begin(self) -> None:
+        super().on_train_begin()
+
+    def end(self) -> None:
+        super().on_train_end()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """`fit` calls this; see `begin`."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """`fit` calls this; see `end`."""
+
+
+def can_cache(model: keras.Model) -> bool:
+    """Whether everything below the features is frozen, so that they never change."""
+    names = [layer.name for layer in model.layers]
+    if FEATURES not in names or any(isinstance(layer, TestTimeViews) for layer in model.layers):
+        return False
+    return not any(layer.trainable_weights for layer in model.layers[: names.index(FEATURES)])
+
+
+def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
+    """A feed of features in the place of a feed of images, with the same targets and the same order."""
+    in_order = Feed(feed.split, evaluation_batch(feed.batch_size))
+    features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
+    return Feed(Split(features, feed.split.y), feed.batch_size, feed.seed, column=feed.column)

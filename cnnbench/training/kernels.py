@@ -1,0 +1,191 @@
+"""Faster kernels of TensorFlow behind Keras's own layers, for training on a CPU.
+
+Measured on two cores (`python benchmarks/engine.py`, `benchmarks/NOTES.md`):
+
+- Keras computes batch normalisation by a dozen small operations, which walk through memory a dozen times,
+  in float32 even where the network computes in bfloat16. TensorFlow has one kernel each for both directions.
+- The gradient for the kernels of a 3×3 convolution with many channels and a small image takes two to four
+  times as long in oneDNN, in bfloat16, as nine products of matrices.
+- TensorFlow is slower at subtracting three means from the channels of each pixel than at subtracting a row of
+  them from each image.
+- Keras's Adam takes a dozen small operations a variable, its SGD five; TensorFlow has a kernel for each.
+
+Layers and optimizers stay Keras's own, and so does what is stored of them: only their `call` is another, in
+training, or their `update_step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+SMALLEST_EPSILON = 1.001e-5  # of the kernels of batch normalisation
+MANY_CHANNELS, SMALL_SIDE = 128, 8
+Call = Callable[..., Any]
+
+
+def use_fast_kernels(model: keras.Model) -> int:
+    """Let layers, and the optimizer of a compiled model, train by faster kernels.
+
+    What they compute differs by rounding only.
+
+    Returns:
+        how many layers.
+    """
+    if getattr(model, "optimizer", None) is not None:
+        use_fast_update(model.optimizer)
+    found = 0
+    for layer in model._flatten_layers():
+        for made in (_normalization(layer), _batch_normalization(layer), _convolution(layer)):
+            if made is not None:
+                layer.call = made
+                found += 1
+    return found
+
+
+def use_fast_update(optimizer: Any) -> bool:
+    """Let an optimizer update each variable by one kernel; what it computes differs by rounding only.
+
+    Returns:
+        whether there is one for it.
+    """
+    kind = type(optimizer)
+    if kind in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad:
+        fast = _adam
+    elif kind is keras.optimizers.SGD and optimizer.momentum:
+        fast = _momentum
+    else:
+        return False
+
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if isinstance(gradient, tf.IndexedSlices) or variable.dtype != tf.float32:
+            kind.update_step(optimizer, gradient, variable, learning_rate)
+        else:
+            rate = tf.cast(learning_rate, tf.float32)
+            fast(optimizer, tf.cast(gradient, tf.float32), variable, rate)
+
+    optimizer.update_step = update_step
+    return True
+
+
+def _adam(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    index = optimizer._get_variable_index(variable)
+    step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=optimizer._momentums[index].value.handle,
+        v=optimizer._velocities[index].value.handle,
+        beta1_power=tf.pow(optimizer.beta_1, step),
+        beta2_power=tf.pow(optimizer.beta_2, step),
+        lr=learning_rate,
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        epsilon=optimizer.epsilon,
+        grad=gradient,
+    )
+
+
+def _momentum(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=variable.handle,
+        accum=optimizer.momentums[optimizer._get_variable_index(variable)].value.handle,
+        lr=learning_rate,
+        grad=gradient,
+        momentum=optimizer.momentum,
+        use_nesterov=optimizer.nesterov,
+    )
+
+
+def _normalization(layer: Any) -> Call | None:
+    if type(layer) is not keras.layers.Normalization or not layer.built or layer.invert:
+        return None
+    shape = layer._build_input_shape
+    if len(shape) != 4 or layer._keep_axis != (3,) or None in shape[1:3]:
+        return None
+
+    def call(inputs: Any) -> Any:
+        """Bit by bit what Keras gives."""
+        places, dtype = shape[1] * shape[2], layer.compute_dtype
+        deviation = tf.maximum(tf.sqrt(layer.variance), keras.backend.epsilon())
+        mean, deviation = (
+            tf.cast(tf.tile(tf.reshape(one, (1, -1)), (1, places)), dtype) for one in (layer.mean, deviation)
+        )
+        rows = tf.reshape(tf.cast(inputs, dtype), (-1, places * shape[3]))
+        return tf.reshape((rows - mean) / deviation, (-1, *shape[1:]))
+
+    return call
+
+
+def _batch_normalization(layer: Any) -> Call | None:
+    if type(layer) is not keras.layers.BatchNormalization or not layer.built:
+        return None
+    is_last = layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
+    if not is_last or layer.synchronized or layer.epsilon < SMALLEST_EPSILON:
+        return None
+    plain = type(layer).call
+
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not training or not layer.trainable or mask is not None:
+            return plain(layer, inputs, training=training, mask=mask)
+        ones = tf.ones_like(layer.moving_mean.value)
+        gamma = tf.convert_to_tensor(layer.gamma) if layer.scale else ones
+        beta = tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros_like(ones)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            tf.cast(inputs, layer.compute_dtype), gamma, beta, epsilon=layer.epsilon, is_training=True
+        )
+        # The kernel estimates the variance of all data (over n - 1), Keras takes the batch's own (over n).
+        count = tf.cast(tf.size(inputs) / inputs.shape[-1], "float32")
+        _move(layer.moving_mean, mean, layer.momentum)
+        _move(layer.moving_variance, variance * (count - 1) / count, layer.momentum)
+        return outputs
+
+    return call
+
+
+def _move(average: Any, value: Any, momentum: float) -> None:
+    average.assign(average * momentum + tf.cast(value, average.dtype) * (1.0 - momentum))
+
+
+def _convolution(layer: Any) -> Call | None:
+    if type(layer) is not keras.layers.Conv2D or not layer.built or layer.compute_dtype != "bfloat16":
+        return None
+    if len(layer._inbound_nodes) != 1:  # inside a layer of somebody's, or called at several sizes
+        return None
+    plain_settings = (layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding, layer.groups)
+    if plain_settings != ((3, 3), (1, 1), (1, 1), "same", 1) or layer.data_format != "channels_last":
+        return None
+    if min(layer.kernel.shape[2:]) < MANY_CHANNELS or layer.use_bias or layer.input.shape[1] is None:
+        return None
+    if max(layer.input.shape[1:3]) > SMALL_SIDE or layer.activation is not keras.activations.linear:
+        return None
+    return lambda inputs: _convolve(inputs, tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype))
+
+
+@tf.custom_gradient
+def _convolve(x: Any, kernel: Any) -> Any:
+    """A 3×3 convolution whose gradient for the kernel is nine products, one a place in the kernel."""
+
+    def gradients(upstream: Any) -> tuple[Any, Any]:
+        to_input = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(x),
+            filter=kernel,
+            out_backprop=upstream,
+            strides=[1, 1, 1, 1],
+            padding="SAME",
+        )
+        height, width, channels = x.shape[1:]
+        padded = tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        flat = tf.reshape(upstream, (-1, upstream.shape[-1]))
+        products = [
+            tf.matmul(
+                tf.reshape(padded[:, i : i + height, j : j + width], (-1, channels)), flat, transpose_a=True
+            )
+            for i in range(3)
+            for j in range(3)
+        ]
+        return to_input, tf.reshape(tf.stack(products), (3, 3, channels, -1))
+
+    return tf.nn.conv2d(x, kernel, 1, "SAME"), gradients

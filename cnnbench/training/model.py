@@ -1,0 +1,115 @@
+"""From a spec's factories to a compiled model, with what only the data can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from cnnbench import nn
+from cnnbench.errors import CnnbenchError
+from cnnbench.runs import RunSpec
+from cnnbench.system import usable_cores
+
+
+def make_optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | None) -> Any:
+    rate = learning_rate if learning_rate is not None else spec.learning_rate
+    return spec.optimizer(
+        learning_rate=rate(steps_per_epoch, spec.training.epochs) if callable(rate) else rate
+    )
+
+
+def make_loss(spec: RunSpec, task: str, augment: Any) -> Any:
+    if spec.loss is not None:
+        return spec.loss()
+
+    return nn.losses.for_task(task, soft_labels=mixes(augment))
+
+
+def mixes(augment: Any) -> bool:
+    return augment is not None and bool(augment.mixes_labels)
+
+
+def build(what: str, make: Callable[[], Any]) -> Any:
+    """Call a factory; what Keras says against its values is the user's to mend, not a crash."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CnnbenchError(
+            f"cannot build the {what}: {reason}", f"check the keys of {what} (--cfg job)"
+        ) from error
+
+
+def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: int, on_gpu: bool) -> int:
+    """How many steps to chain between two looks at metrics and keyboard.
+
+    Args:
+        wanted: a number, or `auto`: about 0.4 s by the floating-point operations of a step (forward and
+            backward are three times the forward pass) and what such a device reaches with small networks.
+        flops: of the forward pass for one example.
+        batch_size: examples per step.
+        steps: per epoch, the most there can be.
+        on_gpu: whether the model runs there.
+    """
+    if wanted != "auto":
+        return int(wanted)
+    rate = 1e13 if on_gpu else 5e10 * usable_cores()
+    seconds = 3 * flops * batch_size / rate + 0.001
+    return int(np.clip(0.4 / seconds, 1, steps))
+
+
+def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = None) -> keras.Model:
+    """Add to raw outputs the activation that the task asks for, in float32 under every precision.
+
+    Args:
+        model: ends in raw outputs.
+        task: `multiclass`, `binary` or `regression`.
+        targets: of the training split; the network then predicts them standardised, and a last layer brings
+            its outputs back to their unit.
+    """
+    activation = {"multiclass": "softmax", "binary": "sigmoid", "regression": "linear"}[task]
+    outputs = keras.layers.Activation(activation, dtype="float32", name="predictions")(model.outputs[0])
+    if targets is not None:
+        unscale = keras.layers.Normalization(
+            axis=None,
+            mean=float(targets.mean()),
+            variance=float(targets.var()),
+            invert=True,
+            dtype="float32",
+            name="target_scale",
+        )
+        outputs = unscale(outputs)
+    # The tensor, not a list of it: else the stored model warns when it is called with an array.
+    return keras.Model(model.inputs[0], outputs, name=model.name)
+
+
+def compile_with(
+    model: keras.Model, optimizer: Any, loss: Any, metrics: Any, steps_per_execution: int, jit_compile: bool
+) -> None:
+    model.compile(
+        optimizer=optimizer,
+        loss=loss,
+        metrics=metrics,
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)  # so that its state is all there from the first step on
+
+
+def training_metrics(task: str, soft_labels: bool = False) -> list[keras.metrics.Metric]:
+    """What is followed during the training; the names are those of `cnnbench.runs.metrics.TRAINED`.
+
+    Args:
+        task: of the data set.
+        soft_labels: targets of the training may be probabilities of the classes (MixUp, CutMix).
+    """
+    if soft_labels:
+        return [nn.MixedAccuracy(name="accuracy")]
+    if task == "regression":
+        return [keras.metrics.MeanAbsoluteError(name="mae"), keras.metrics.RootMeanSquaredError(name="rmse")]
+    if task == "binary":
+        return [keras.metrics.BinaryAccuracy(name="accuracy")]
+    return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]

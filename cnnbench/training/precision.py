@@ -1,0 +1,145 @@
+"""Precision `auto` on a CPU: bfloat16 where the processor has it and a short probe of this network gains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnnbench import system
+from cnnbench.data import Dataset
+from cnnbench.errors import CnnbenchError, first_line
+from cnnbench.nn import losses
+from cnnbench.runs import RunSpec
+from cnnbench.training.device import Machine, prepare_machine
+from cnnbench.training.kernels import use_fast_kernels
+from cnnbench.training.measure import count_flops
+from cnnbench.training.model import compile_with, with_activation
+
+log = logging.getLogger("cnnbench")
+WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
+POLICIES = ("float32", "mixed_bfloat16")
+GAIN = 0.9  # of the time of float32, at most
+PROBE_SECONDS, MOST_STEPS = 1.0, 20
+
+
+def built_in_best(
+    build: Callable[[], keras.Model], spec: RunSpec, wanted: str, dataset: Dataset, machine: Machine
+) -> tuple[keras.Model, Machine]:
+    """Build a run's network, with `auto` in the precision that trains it faster on this processor.
+
+    Args:
+        build: makes the network, under the global dtype policy.
+        spec: of the run.
+        wanted: `auto`, or what is settled.
+        dataset: split.
+        machine: prepared for `wanted`.
+
+    Returns:
+        the network, and the machine as it is prepared now.
+    """
+    model = build()
+    can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
+    if not can_choose or not system.has_bfloat16():
+        return model, machine
+    passes = 3 * len(dataset.train) * spec.training.epochs
+    # A weight is used in each place of an image at most; that is known without a trace of the network.
+    at_most = 2 * model.count_params() * int(np.prod(dataset.input_shape[:-1]))
+    if passes * at_most < WORTH or passes * (flops := count_flops(model)) < WORTH:
+        return model, machine
+    policy = _faster(build, dataset, spec.training.batch_size, [_outline(model), flops])
+    # Anew in any case: a probe draws random numbers, one that is remembered does not.
+    machine = prepare_machine(spec.seed, spec.deterministic, spec.device, policy)
+    return build(), machine
+
+
+def _outline(model: keras.Model) -> list[str]:
+    """What tells networks apart that take different times: the kinds and sizes of their layers."""
+    return [
+        f"{type(layer).__name__} {layer.count_params()}" for layer in model._flatten_layers() if layer.built
+    ]
+
+
+def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Any) -> str:
+    """The dtype policy of float32 and mixed bfloat16 that takes less time for some training steps.
+
+    Measured once for each network and machine; runs that start at once wait for the first one's answer, so
+    that all of a sweep have the same. Leaves the global policy on float32.
+    """
+    threads = os.environ.get(system.THREADS) or system.usable_cores()
+    name = [told, dataset.input_shape, dataset.outputs, batch_size, system.cpu_name(), threads]
+    text = json.dumps([*name, tf.__version__, keras.__version__], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = system.default_cache_dir() / "precision.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with system.locked(path.with_suffix(".lock")):
+            times = _read(path).get(key)
+            if times is None:
+                times = _times(build, dataset, batch_size)
+                system.write_json(path, {**_read(path), key: times})
+    except OSError:  # a cache that cannot be written is no reason not to train
+        times = _times(build, dataset, batch_size)
+    plain, mixed = (times[policy] for policy in POLICIES)
+    log.info("precision: a step takes %.1f ms in float32, %.1f ms in bfloat16", 1e3 * plain, 1e3 * mixed)
+    return "mixed_bfloat16" if mixed <= GAIN * plain else "float32"
+
+
+def _times(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int) -> dict[str, float]:
+    """Seconds of the fastest of some steps in each precision, in turn: other programs may be at work."""
+    times = dict.fromkeys(POLICIES, float("inf"))
+    steps = {}
+    for policy in POLICIES:
+        try:
+            steps[policy] = _step(build, policy, dataset, batch_size)
+            steps[policy]()
+        except Exception as error:  # noqa: BLE001  a user's layer may mix dtypes; the run says what is wrong
+            log.info("precision: the network does not train in %s: %s", policy, first_line(error))
+            steps.pop(policy, None)
+    until = time.perf_counter() + PROBE_SECONDS
+    for number in range(MOST_STEPS):
+        if number > 1 and time.perf_counter() > until:
+            break
+        for policy, step in steps.items():
+            began = time.perf_counter()
+            step()
+            times[policy] = min(times[policy], time.perf_counter() - began)
+    return times
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = system.read_json(path)
+    except CnnbenchError:  # damaged: made anew
+        return {}
+    return {
+        key: times
+        for key, times in known.items()
+        if isinstance(times, dict) and all(isinstance(times.get(policy), float) for policy in POLICIES)
+    }
+
+
+def _step(
+    build: Callable[[], keras.Model], policy: str, dataset: Dataset, batch_size: int
+) -> Callable[[], Any]:
+    """A compiled training step on the first batch."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = with_activation(build(), dataset.task)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    loss = losses.for_task(dataset.task, False)
+    compile_with(model, keras.optimizers.Adam(1e-4), loss, [], 1, False)
+    use_fast_kernels(model)
+    x, y = tf.constant(dataset.train.x[:batch_size]), tf.constant(dataset.train.y[:batch_size])
+    targets = y[:, None] if dataset.outputs == 1 else y
+    return tf.function(lambda: model.train_step((x, targets)))  # type: ignore[no-any-return]

@@ -1,0 +1,265 @@
+"""Everything that decides how a training goes on, captured, saved and given back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from cnnbench.errors import CnnbenchError
+from cnnbench.system import Interruption
+from cnnbench.training.callbacks import Recorder
+from cnnbench.training.diagnose import snapshot
+
+# What Keras sets on every callback, and no memory of its own.
+GIVEN = ("_model", "params", "validation_data")
+SHARE = 0.02  # of the time that saving states may take
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training has come.
+
+    Attributes:
+        phase: which `fit` it is.
+        until: the epoch with which the phase ends at the latest.
+        epoch: finished epochs, of all phases.
+        step: finished steps of the epoch under way; 0 between two epochs.
+        stopped: a callback has ended the phase.
+        seconds: of training so far.
+        epoch_seconds: of the epoch under way.
+    """
+
+    phase: str
+    until: int
+    epoch: int = 0
+    step: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """A position, and what the model, its optimizer and the callbacks remember there.
+
+    Attributes:
+        position: where it is.
+        arrays: variables by ``model/0``, ``optimizer/0``, ``metrics/0`` and so on, and the callbacks' arrays.
+        callbacks: for each callback its attributes as JSON; arrays in them are `{"array": name}`.
+    """
+
+    position: Position
+    arrays: Mapping[str, np.ndarray]
+    callbacks: Sequence[Mapping[str, Any]] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the arrays."""
+        return {"position": asdict(self.position), "callbacks": list(self.callbacks)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> State:
+        return cls(Position(**content["position"]), arrays, content["callbacks"])
+
+
+def capture(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], position: Position) -> State:
+    """Copy the state of a compiled model and of the callbacks that watch it."""
+    arrays = {
+        f"{group}/{number}": np.array(variable)
+        for group, variables in _variables(model).items()
+        for number, variable in enumerate(variables)
+    }
+    remembered = []
+    for number, callback in enumerate(callbacks):
+        attributes = {}
+        for name, value in vars(callback).items():
+            try:
+                # Keras gives `min_delta` its sign with the first value that it sees, in every process anew.
+                if name not in GIVEN and not (name == "min_delta" and hasattr(callback, "monitor_op")):
+                    attributes[name] = _encode(value, f"callbacks/{number}/{name}", arrays)
+            except TypeError:
+                continue  # a function, a model: made again, not remembered
+        remembered.append(attributes)
+    return State(position, arrays, remembered)
+
+
+def restore(model: keras.Model, state: State) -> None:
+    """Give the model and its optimizer the values that they had.
+
+    Raises:
+        CnnbenchError: the variables are others than those of the state.
+    """
+    for group in ("model", "optimizer"):
+        _assign(group, _variables(model)[group], state)
+
+
+def restore_metrics(model: keras.Model, state: State) -> None:
+    """Let the running means go on in the middle of an epoch; `fit` has reset them at its beginning."""
+    _assign("metrics", _variables(model)["metrics"], state)
+
+
+def restore_callbacks(callbacks: Sequence[keras.callbacks.Callback], state: State) -> None:
+    """Give each callback its memory back, after its `on_train_begin`, which would clear it."""
+    for callback, attributes in zip(callbacks, state.callbacks, strict=True):
+        for name, value in attributes.items():
+            setattr(callback, name, _decode(value, state.arrays))
+
+
+def _variables(model: keras.Model) -> dict[str, list[Any]]:
+    return {
+        "model": model.variables,  # with the random states of dropout
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables,
+    }
+
+
+def _assign(group: str, variables: Sequence[Any], state: State) -> None:
+    stored = [name for name in state.arrays if name.startswith(f"{group}/")]
+    values = [state.arrays[f"{group}/{number}"] for number in range(len(stored))]
+    if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
+        raise CnnbenchError(
+            f"the saved state does not fit: its {group} has other variables than the one built now",
+            "the code or a package has changed since; start the run anew",
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """JSON, with arrays and numpy's numbers put aside, so that they come back in their own type."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.hasobject:
+            raise TypeError(name)
+        arrays[name] = np.array(value)
+        return {"array": name, "scalar": isinstance(value, np.generic)}
+    if isinstance(value, list | tuple):
+        items = [_encode(item, f"{name}/{number}", arrays) for number, item in enumerate(value)]
+        return {"tuple" if isinstance(value, tuple) else "list": items}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _encode(item, f"{name}/{key}", arrays) for key, item in value.items()}}
+    raise TypeError(name)
+
+
+def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        array = arrays[value["array"]]
+        return array[()] if value["scalar"] else array
+    if "dict" in value:
+        return {key: _decode(item, arrays) for key, item in value["dict"].items()}
+    [(kind, items)] = value.items()
+    decoded = [_decode(item, arrays) for item in items]
+    return tuple(decoded) if kind == "tuple" else decoded
+
+
+# -- Saving ----------------------------------------------------------------------------------------
+
+
+class StateSaver(keras.callbacks.Callback):
+    """Keep the state of the training on disk, and give it back where another process has stopped.
+
+    It comes last, so that what every other callback remembers of an epoch is in the state. Between two
+    epochs it saves whenever that costs less than 2 % of the time since it last did; with `minutes` it saves
+    that often, within epochs too.
+
+    Args:
+        write: stores a state.
+        interruption: is looked at after every look at the metrics.
+        recorder: knows the step and the seconds.
+        remembering: the callbacks with a memory.
+        minutes: between two states; None for between epochs.
+
+    Attributes:
+        latest: the model's state at the end of an epoch of which only the rest was trained here.
+        seconds_before: of training, in earlier phases and processes.
+
+    Raises:
+        InterruptedRunError: somebody asked to stop; the state is saved.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[State], None],
+        interruption: Interruption,
+        recorder: Recorder,
+        remembering: Sequence[keras.callbacks.Callback],
+        minutes: float | None,
+    ) -> None:
+        super().__init__()
+        self.write, self.interruption, self.recorder = write, interruption, recorder
+        self.remembering, self.minutes = remembering, minutes
+        self.seconds_before = 0.0
+        self.latest: list[np.ndarray] = []
+        self._phase, self._until = "", 0
+        self._state: State | None = None
+        self._epoch, self._continued = 0, False
+        self._began = self._saved = time.perf_counter()
+        self._cost = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far."""
+        return self.seconds_before + time.perf_counter() - self._began
+
+    def begin(self, phase: str, until: int, state: State | None) -> None:
+        """A phase begins.
+
+        Args:
+            phase: its name.
+            until: the epoch with which it ends at the latest.
+            state: to go on from.
+        """
+        self._phase, self._until, self._state = phase, until, state
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._state is not None:
+            restore_callbacks(self.remembering, self._state)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+        self._continued = self._state is not None and self._state.position.step > 0
+        if self._state is not None and self._continued:
+            restore_metrics(self.model, self._state)
+            self.recorder.seconds_before = self._state.position.epoch_seconds
+        self._state = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        step = self.recorder.done(batch)
+        if step == self.recorder.steps:  # the epoch ends in a moment, with its validation
+            return
+        if self.interruption.requested is not None or (
+            self.minutes is not None and time.perf_counter() - self._saved >= 60 * self.minutes
+        ):
+            self.save(self._epoch, step)
+            self.interruption.check()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        since = time.perf_counter() - self._saved
+        due = since * SHARE >= self._cost if self.minutes is None else since >= 60 * self.minutes
+        if due or self.model.stop_training or self.interruption.requested is not None:
+            self.save(epoch + 1, 0)
+            self.interruption.check()
+        if self._continued:
+            self.latest = snapshot(self.model)
+
+    def save(self, epoch: int, step: int) -> None:
+        start = time.perf_counter()
+        position = Position(
+            self._phase,
+            self._until,
+            epoch,
+            step,
+            stopped=bool(self.model.stop_training),
+            seconds=self.seconds,
+            epoch_seconds=self.recorder.epoch_seconds if step else 0.0,
+        )
+        self.write(capture(self.model, self.remembering, position))
+        self._saved = time.perf_counter()
+        self._cost = self._saved - start

@@ -1,0 +1,303 @@
+"""The program, read top to bottom: prepare, fit, measure, write."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cnnbench import data, runs, system
+from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
+from cnnbench.reporting import Tracked, figures_of_run, flat_config, run_page, trackings
+
+if TYPE_CHECKING:  # TensorFlow is imported after the data are there
+    from cnnbench.training.build import Built
+    from cnnbench.training.measure import Measured
+
+log = logging.getLogger("cnnbench")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run under way.
+
+    Attributes:
+        spec: what to do.
+        folder: of the run, held.
+        observer: is told how it goes.
+        interruption: somebody may ask to stop.
+        phases: how far it has come.
+        started: when.
+    """
+
+    spec: runs.RunSpec
+    folder: runs.RunFolder
+    observer: runs.Observer
+    interruption: system.Interruption
+    phases: Phases
+    started: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the training needs: the data, and all that is built for them.
+
+    Attributes:
+        dataset: with the splits that the run uses.
+        devices: in whose scope the model is trained.
+        built: model, feeds, callbacks.
+    """
+
+    dataset: data.Dataset
+    devices: Any
+    built: Built
+
+
+def run(spec: runs.RunSpec, observer: runs.Observer | None = None, resume: bool = False) -> runs.RunResult:
+    """Train and measure one model; everything that is known of it lands in `spec.run_dir`.
+
+    Args:
+        spec: what to do.
+        observer: is told how it goes.
+        resume: go on in a folder whose run was interrupted, failed or was killed.
+
+    Raises:
+        CnnbenchError: wrong input. Any other exception is a failure of the run. Both, and an interruption,
+            are recorded in the folder first.
+        InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
+    """
+    folder = runs.RunFolder.open(spec.run_dir) if resume else runs.RunFolder.create(spec.run_dir)
+    interruption, config = system.Interruption(), spec.config or spec.as_config()
+    tracked = Tracked(spec.name, folder, flat_config(config))
+    everyone = runs.Observers([observer or runs.Observer(), *trackings(spec.trackers, tracked)])
+    with folder.held(), folder.logging(), interruption.watch():
+        if resume:
+            folder.reopen()
+        else:
+            folder.write_config(config, spec.overrides)
+        log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
+        job = Job(spec, folder, everyone, interruption, Phases(), system.now())
+        try:
+            prepared = prepare(job)
+            fit(job, prepared)
+            measured = measure(job, prepared)
+            result = write(job, prepared, measured)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
+            record_failure(job, data.unwrapped(error))
+        folder.clear_states()
+        everyone.finished(result)
+    return result
+
+
+def prepare(job: Job) -> Prepared:
+    """Read the data, build and compile the model, and tell the folder and the person before the wait."""
+    spec, training, phases = job.spec, job.spec.training, job.phases
+    with phases("data"):  # first: where they are missing, nobody waits for TensorFlow
+        dataset = spec.dataset()
+        dataset = data.with_validation(dataset, training.validation_fraction, training.examples, spec.seed)
+        check_task(spec, dataset)
+        notes = [*dataset.notes, *data.remarks(dataset, training.batch_size), *data.leaks(dataset)]
+    with phases("import"):
+        system.import_tensorflow(spec.plugins)
+        from cnnbench.training.build import build_run
+        from cnnbench.training.device import prepare_machine, strategy
+
+        # A run taken up goes on in the precision that it had.
+        settled = job.folder.environment.get("precision", training.precision)
+        machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
+        devices = strategy(training.distribute, training.batch_size)
+    with phases("build"), devices.scope():
+        built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
+    announce(job, dataset, built, notes)
+    return Prepared(dataset, devices, built)
+
+
+def announce(job: Job, dataset: data.Dataset, built: Built, notes: list[str]) -> None:
+    """Write down where and of what the run is made, and show its summary."""
+    from cnnbench.training.environment import describe_environment
+
+    spec, training, folder = job.spec, job.spec.training, job.folder
+    before = folder.environment.get("code")
+    described = describe_environment(spec.config, spec.overrides, built.machine, dataset, notes)
+    folder.write_environment(described)
+    for note in notes:
+        log.warning(note)
+    job.observer.started(
+        runs.Summary(
+            name=spec.name,
+            dataset=dataset.name,
+            splits={name: len(split) for name, split in dataset.splits.items()},
+            input_shape=dataset.input_shape,
+            outputs=dataset.outputs,
+            model=built.model.name,
+            parameters=built.size["parameters"],
+            flops=built.size["flops_per_example"],
+            device=built.machine.device,
+            precision=built.machine.precision,
+            epochs=training.epochs + (training.fine_tuning.epochs if training.fine_tuning else 0),
+            steps=built.train.steps,
+            folder=folder.path,
+        )
+    )
+    if before not in (None, described["code"]):
+        log.warning(
+            "the code has changed since this run began: its result may be another than without a break"
+        )
+
+
+def fit(job: Job, prepared: Prepared) -> None:
+    """Train, or go on from the last state that is in the folder; the best checkpoint is there afterwards."""
+    from cnnbench.training.callbacks import Recorder
+    from cnnbench.training.fit import Fitting
+    from cnnbench.training.resume import State, StateSaver
+
+    training, folder, built = job.spec.training, job.folder, prepared.built
+    stored = folder.stored_state()
+    state = State.from_dict(stored.content, stored.arrays) if stored else None
+    folder.take_up(state.position.epoch if state else 0, stored)
+    if state is not None:
+        at = f"epoch {state.position.epoch + 1}, step {state.position.step + 1}"
+        log.info("going on at %s", at, extra={"notice": True})
+
+    def epoch_ends(entry: Mapping[str, float]) -> None:
+        folder.append_history(entry)
+        log.info("epoch %s", " ".join(f"{name}={value:.6g}" for name, value in entry.items()))
+        job.observer.epoch_ended(entry)
+        if entry["epoch"] == runs.STANDS_STILL and (remark := runs.standing_still(folder.history)):
+            log.warning(remark)
+
+    train, callbacks = built.train, list(built.callbacks.values())
+    begins = job.observer.epoch_started
+    recorder = Recorder(
+        train.examples, train.steps, lambda epoch: begins(epoch + 1), job.observer.step, epoch_ends
+    )
+    saver = StateSaver(
+        lambda state: folder.write_state(state.as_dict(), state.arrays),
+        job.interruption,
+        recorder,
+        callbacks,
+        training.save_minutes,
+    )
+    with job.phases("fit"), prepared.devices.scope(), system.shortage_explained():
+        Fitting(
+            model=built.model,
+            train=train,
+            val=built.held_out.get("val"),
+            training=training,
+            compile=built.compile,
+            recorder=recorder,
+            callbacks=callbacks,
+            saver=saver,
+            interruption=job.interruption,
+            class_weight=data.class_weights(prepared.dataset)
+            if training.class_weight == "balanced"
+            else None,
+            folder=folder,
+        ).run(state)
+    job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # in the processes before this one
+
+
+def measure(job: Job, prepared: Prepared) -> Measured:
+    """Measure the stored checkpoint, not the model in memory: its figures count. Draw what it does."""
+    from cnnbench.training.measure import measure_best
+
+    dataset, built, folder = prepared.dataset, prepared.built, job.folder
+    with job.phases("evaluate"):
+        measured = measure_best(folder, dataset, built.held_out, built.memory)
+    epoch, outputs = folder.best["epoch"], measured.outputs["test"]
+    with job.phases("figures"):
+        for name, png in figures_of_run(dataset, folder.history, epoch, outputs, built.train.augmented):
+            folder.write_figure(name, png)
+    return measured
+
+
+def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
+    """Write the page and, last of all files, `metrics.json`: where it says `done`, all else is there."""
+    spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
+    # Never the test split: ranking by it would be fitting to it.
+    split = "val_" if "val" in prepared.built.held_out else ""
+    objective = spec.objective or split + runs.metrics.OBJECTIVE[dataset.task]
+    result = {
+        "status": runs.DONE,
+        "name": spec.name,
+        "task": dataset.task,
+        "class_names": dataset.class_names,
+        "input_shape": dataset.input_shape,
+        "seed": spec.seed,
+        "objective": objective,
+        "value": runs.metrics.objective_value(measured.figures, objective),
+        "metrics": measured.figures,
+        "best_epoch": folder.best["epoch"],
+        "epochs": len(folder.history),
+        "cost": {**prepared.built.size, **measured.costs, "seconds": phases.seconds},
+        "started": job.started,
+        "finished": system.now(),
+    }
+    with phases("report"):
+        folder.write_report(run_page(folder, result))
+    folder.write_metrics(result)
+    return runs.RunResult(folder.path, runs.DONE, objective, result["value"], result)
+
+
+# -- What ends a run without a result ------------------------------------------------------------------
+
+
+class Phases:
+    """Seconds per phase, and which one is under way."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.current = "start"
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.current = name
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+
+def record_failure(job: Job, error: BaseException) -> NoReturn:
+    """Write down what ended a run, and raise it again."""
+    spec, folder, phases = job.spec, job.folder, job.phases
+    status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
+    if isinstance(error, PrunedRunError):
+        status = runs.PRUNED
+        folder.clear_states()  # nobody goes on with it
+    log.error("%s during %s: %s", status, phases.current, error, exc_info=error)
+    failure = {
+        "status": status,
+        "stage": phases.current,
+        "type": type(error).__name__,
+        "cause": first_line(error),
+        "traceback": traceback.format_exception(error),
+        "diagnosis": getattr(error, "diagnosis", None),
+    }
+    try:
+        last = folder.history[-1] if folder.history else {}
+        command = " ".join(["cnnbench", *spec.overrides])
+        folder.write_end(spec.name, spec.seed, {**failure, "last_metrics": last, "command": command})
+    except (OSError, CnnbenchError):  # the disk may be what has failed; the first error is the news
+        log.exception("and the failure could not be recorded")
+    job.observer.failed(status)
+    raise error
+
+
+def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
+    """What could not be checked before the data set said its task."""
+    if spec.training.scale_targets and dataset.task != "regression":
+        raise CnnbenchError(
+            f"training.scale_targets is for regression, not for {dataset.task}",
+            "set it to false",
+        )
+    if spec.loss_tasks and dataset.task not in spec.loss_tasks:
+        raise CnnbenchError(
+            f"this loss is for {' or '.join(spec.loss_tasks)}, but {dataset.name} is {dataset.task}",
+            "use loss=auto",
+        )

@@ -1,0 +1,101 @@
+"""Losses: against Keras and against the formula, and whether a model that was compiled with one reloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnnbench.nn import losses
+
+
+def probabilities(examples: int = 6, classes: int = 4) -> np.ndarray:
+    raw = np.random.default_rng(0).random((examples, classes), dtype=np.float32) + 0.05
+    return raw / raw.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_smoothed_crossentropy_of_indices_is_keras_of_one_hot(
+    smoothing: float, shape: tuple[int, ...]
+) -> None:
+    y_true, y_pred = np.array([0, 1, 2, 3, 3, 0]), probabilities()
+    keras_loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+    expected = float(keras_loss(np.eye(4, dtype=np.float32)[y_true], y_pred))
+    own = float(losses.SmoothedCrossentropy(smoothing)(y_true.reshape(shape), y_pred))
+    assert own == pytest.approx(expected, rel=1e-6)
+
+
+def test_smoothed_crossentropy_without_smoothing_is_the_sparse_crossentropy() -> None:
+    y_true, y_pred = np.array([3, 2, 1, 0, 0, 1]), probabilities()
+    expected = float(keras.losses.SparseCategoricalCrossentropy()(y_true, y_pred))
+    assert float(losses.SmoothedCrossentropy(0.0)(y_true, y_pred)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [losses.huber, losses.create_huber, losses.ThresholdHuber])
+@pytest.mark.parametrize(
+    ("threshold", "error", "expected"),
+    [(1.0, 0.5, 0.125), (1.0, 1.0, 0.5), (1.0, 3.0, 2.5), (2.0, -3.0, 4.0), (0.5, 0.5, 0.125)],
+)
+def test_huber_is_half_the_square_up_to_the_threshold_and_linear_beyond(
+    make: Callable[[float], keras.losses.Loss], threshold: float, error: float, expected: float
+) -> None:
+    y_true = np.array([[10.0]], np.float32)
+    assert float(make(threshold)(y_true, y_true + error)) == pytest.approx(expected)
+
+
+def test_huber_is_that_of_keras() -> None:
+    y_true, y_pred = np.random.default_rng(0).normal(0, 3, (2, 20, 1)).astype(np.float32)
+    expected = float(keras.losses.Huber(delta=1.5)(y_true, y_pred))
+    assert float(losses.huber(1.5)(y_true, y_pred)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [losses.huber, losses.create_huber])
+def test_huber_compares_each_target_with_its_own_output(make: Callable[[], keras.losses.Loss]) -> None:
+    """Targets come as ``(batch,)``, outputs as ``(batch, 1)``; broadcast they make ``(batch, batch)``."""
+    x = np.arange(8, dtype=np.float32)[:, None]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.layers[0].set_weights([np.array([[100.0]], np.float32), np.zeros(1, np.float32)])
+    model.compile(loss=make())
+    exact = tf.data.Dataset.from_tensor_slices((x, 100 * x[:, 0])).batch(4)
+    assert model.evaluate(exact, verbose=0) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        ("multiclass", keras.losses.SparseCategoricalCrossentropy),
+        ("binary", keras.losses.BinaryCrossentropy),
+        ("regression", keras.losses.MeanSquaredError),
+    ],
+)
+def test_each_task_has_its_standard_loss(task: str, kind: type) -> None:
+    assert type(losses.for_task(task)) is kind
+
+
+@pytest.mark.parametrize(
+    ("make", "outputs", "setting"),
+    [
+        (lambda: losses.SmoothedCrossentropy(0.3), 4, ("label_smoothing", 0.3)),
+        (lambda: losses.create_huber(2.5), 1, ("threshold", 2.5)),
+        (lambda: losses.huber(2.5), 1, ("threshold", 2.5)),
+    ],
+)
+def test_a_model_compiled_with_it_reloads_with_the_same_loss(
+    make: Callable[[], keras.losses.Loss], outputs: int, setting: tuple[str, float], tmp_path: Path
+) -> None:
+    activation = "softmax" if outputs > 1 else "linear"
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(outputs, activation)])
+    model.compile(loss=make())
+    x, y = np.random.default_rng(0).random((8, 3), np.float32), np.arange(8) % outputs
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    name, value = setting
+    assert type(reloaded.loss) is type(make())
+    assert reloaded.loss.get_config()[name] == value
+    assert reloaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-6)

@@ -1,0 +1,152 @@
+"""The final metrics: against numbers worked out by hand and against scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from cnnbench.runs import metrics
+
+ALL_NAMES = sorted({name for names in metrics.FINAL.values() for name in names})
+
+
+def one_hot(classes: list[int], count: int) -> np.ndarray:
+    return np.eye(count, dtype=np.float32)[classes]
+
+
+def random_outputs(task: str, examples: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    if task == "multiclass":
+        outputs = rng.dirichlet(np.ones(7), examples).astype(np.float32)
+        return rng.integers(0, 7, examples), outputs
+    if task == "binary":
+        return rng.integers(0, 2, examples), rng.random((examples, 1), np.float32)
+    y_true = rng.normal(size=examples).astype(np.float32)
+    return y_true, (y_true + rng.normal(size=examples).astype(np.float32))[:, None]
+
+
+@pytest.mark.parametrize("task", list(metrics.FINAL))
+def test_the_keys_are_those_that_FINAL_promises(task: str) -> None:
+    figures = metrics.compute(task, *random_outputs(task))
+    assert tuple(figures) == metrics.FINAL[task]
+    assert all(type(value) is float for value in figures.values())
+
+
+@pytest.mark.parametrize("task", list(metrics.FINAL))
+def test_what_is_followed_and_ranked_by_is_computed_at_the_end(task: str) -> None:
+    assert {*metrics.TRAINED[task], metrics.OBJECTIVE[task]} <= set(metrics.FINAL[task])
+
+
+def test_multiclass_by_hand() -> None:
+    y_true = np.array([0, 0, 0, 1, 1, 2])
+    figures = metrics.compute("multiclass", y_true, one_hot([0, 0, 1, 1, 1, 0], 3))
+    assert figures["accuracy"] == pytest.approx(4 / 6)
+    assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert figures["f1_macro"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+    assert "top_5_accuracy" not in figures  # of three classes it would always be 1
+
+
+def test_multiclass_is_what_scikit_learn_says() -> None:
+    y_true, outputs = random_outputs("multiclass")
+    figures = metrics.compute("multiclass", y_true, outputs)
+    predicted = outputs.argmax(axis=1)
+    assert figures["accuracy"] == sk.accuracy_score(y_true, predicted)
+    assert figures["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(y_true, predicted))
+    assert figures["f1_macro"] == pytest.approx(sk.f1_score(y_true, predicted, average="macro"))
+    expected = sk.top_k_accuracy_score(y_true, outputs, k=5, labels=np.arange(7))
+    assert figures["top_5_accuracy"] == pytest.approx(expected)
+
+
+def test_top_5_by_hand() -> None:
+    outputs = np.tile(np.array([0.3, 0.2, 0.18, 0.14, 0.1, 0.08], np.float32), (3, 1))
+    figures = metrics.compute("multiclass", np.array([0, 4, 5]), outputs)
+    assert figures["top_5_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_class_absent_from_the_truth_counts_where_it_is_predicted_and_warns_nobody() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures = metrics.compute("multiclass", np.array([0, 0, 1]), one_hot([0, 2, 1], 3))
+    assert figures["accuracy"] == pytest.approx(2 / 3)
+    assert figures["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)  # over the classes that there are
+    assert figures["f1_macro"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
+def test_binary_by_hand() -> None:
+    y_true = np.array([1, 1, 1, 0, 0])
+    outputs = np.array([[0.9], [0.8], [0.2], [0.6], [0.1]], np.float32)
+    figures = metrics.compute("binary", y_true, outputs)
+    assert figures["accuracy"] == pytest.approx(3 / 5)
+    assert figures["precision"] == pytest.approx(2 / 3)
+    assert figures["recall"] == pytest.approx(2 / 3)
+    assert figures["f1"] == pytest.approx(2 / 3)
+    assert figures["roc_auc"] == pytest.approx(5 / 6)  # of 3 × 2 pairs only 0.2 against 0.6 is wrong
+
+
+def test_binary_is_what_scikit_learn_says() -> None:
+    y_true, outputs = random_outputs("binary")
+    figures = metrics.compute("binary", y_true, outputs)
+    predicted = outputs[:, 0] > 0.5
+    for name, score in {
+        "accuracy": sk.accuracy_score,
+        "precision": sk.precision_score,
+        "recall": sk.recall_score,
+        "f1": sk.f1_score,
+    }.items():
+        assert figures[name] == pytest.approx(score(y_true, predicted))
+    assert figures["roc_auc"] == pytest.approx(sk.roc_auc_score(y_true, outputs[:, 0]))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_binary_with_one_class_only_has_no_roc_auc(label: int) -> None:
+    outputs = np.array([[0.9], [0.1], [0.8]], np.float32)
+    figures = metrics.compute("binary", np.full(3, label), outputs)
+    assert set(figures) == {"accuracy", "precision", "recall", "f1"}
+    assert figures["accuracy"] == pytest.approx(2 / 3 if label else 1 / 3)
+
+
+def test_regression_by_hand() -> None:
+    y_true = np.array([1.0, 2.0, 3.0, 6.0], np.float32)
+    figures = metrics.compute("regression", y_true, np.array([[1.0], [2.0], [5.0], [4.0]], np.float32))
+    assert figures["mae"] == pytest.approx(1.0)
+    assert figures["rmse"] == pytest.approx(np.sqrt(2.0))
+    assert figures["r2"] == pytest.approx(1 - 8 / 14)
+
+
+@pytest.mark.parametrize(
+    ("task", "y_true", "outputs", "expected"),
+    [
+        (
+            "multiclass",
+            np.array([2]),
+            one_hot([2], 6),
+            {"accuracy": 1, "balanced_accuracy": 1, "f1_macro": 1, "top_5_accuracy": 1},
+        ),
+        (
+            "binary",
+            np.array([1]),
+            np.array([[0.7]], np.float32),
+            {"accuracy": 1, "precision": 1, "recall": 1, "f1": 1},
+        ),
+        ("regression", np.array([2.0], np.float32), np.array([[2.5]], np.float32), {"mae": 0.5, "rmse": 0.5}),
+    ],
+)
+def test_one_example_is_enough(
+    task: str, y_true: np.ndarray, outputs: np.ndarray, expected: dict[str, float]
+) -> None:
+    assert metrics.compute(task, y_true, outputs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_the_direction_of_every_metric_is_known(name: str) -> None:
+    smaller_is_better = {"mae", "rmse"}
+    for spelled in (name, f"val_{name}", f"test_{name}"):
+        assert metrics.larger_is_better(spelled) == (name not in smaller_is_better)
+
+
+@pytest.mark.parametrize("name", ["loss", "val_loss", "test_loss"])
+def test_a_smaller_loss_is_better(name: str) -> None:
+    assert not metrics.larger_is_better(name)

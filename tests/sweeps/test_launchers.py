@@ -1,0 +1,113 @@
+"""Where the runs of a sweep are made: several at once, as jobs, on a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Outcome
+
+from cnnbench.sweeps import plan
+from cnnbench.sweeps.launchers import local
+from cnnbench.sweeps.store import Sweep
+from cnnbench.system import hardware
+
+Cli = Callable[..., Outcome]
+# A model whose second seed takes its whole process along, and which says what it was given of the machine.
+SHARED = """
+import os, signal
+from pathlib import Path
+import tensorflow as tf
+from cnnbench.models.mlp import mlp
+
+def shared(input_shape, outputs, dies: bool = False):
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    Path(f"pid_{os.getpid()}").write_text(str(threads))
+    if dies and not Path("mended").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mlp(input_shape, outputs, units=[4])
+"""
+
+# In between, as on a cluster.
+RUN_ONCE = "import sys; from pathlib import Path; from cnnbench.sweeps.launchers.local import run_once; "
+RUN_ONCE += "run_once(Path(sys.argv[1]), None, 0, 1)"
+
+
+@pytest.fixture
+def line(folder: Path) -> tuple[str, ...]:
+    (folder / "shared.py").write_text(SHARED)
+    (folder / "mine" / "model").mkdir(parents=True)
+    (folder / "mine" / "model" / "shared.yaml").write_text("_target_: shared.shared\ndies: false\n")
+    data = [text for text in TINY if not text.startswith("model.")]
+    own = ("--config-dir", "mine", "plugins=[shared]", "model=shared", "model.dies=false,true", "seed=0,1")
+    return ("-m", *own, *data, "run_dir=sweep")
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=submitit_local",),
+        ("hydra/launcher=ray", "+hydra.launcher.init.num_cpus=2"),
+    ],
+    ids=["joblib", "submitit_local", "ray"],
+)
+def test_runs_at_once_are_apart_and_one_that_dies_is_one(
+    launcher: tuple[str, ...], line: tuple[str, ...], run_process: Cli, folder: Path
+) -> None:
+    name = launcher[0].rpartition("=")[2].partition("_")[0]
+    if name != "joblib":
+        pytest.importorskip(name)
+    outcome = run_process(*line, *launcher)
+    assert outcome.exit_code == 1, outcome.err
+    sweep = Sweep.open(folder / "sweep")
+    assert [sweep.status(number) for number in range(4)] == ["done", "done", "failed", "failed"]
+    assert outcome.err.count("killed by SIGKILL") == 2
+    shares = [path.read_text() for path in folder.glob("pid_*")]
+    assert len(shares) >= 4 if name != "joblib" else 3
+    assert set(shares) == {str(max(1, (os.cpu_count() or 1) // 2))} if name == "joblib" else {"1"}
+    assert not list(folder.glob("submitit*"))
+
+    (folder / "mended").touch()
+    outcome = run_process("resume", "sweep")
+    assert (outcome.exit_code, sweep.left()) == (0, []), outcome.err
+    assert "2 of 4 runs are done" in outcome.out
+
+
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert hardware.gpus() == ["2", "5"]
+    seen = [local.environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert seen == ["2", "5", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert hardware.gpus() == []
+    assert "CUDA_VISIBLE_DEVICES" not in local.environment(0, 2)
+
+
+def test_how_a_process_died_is_said() -> None:
+    assert "out of memory" in local.describe_exit(-9)
+    assert local.describe_exit(-11) == "its process was killed by SIGSEGV"
+    assert local.describe_exit(1) == "its process ended without a word"
+
+
+def test_a_task_that_is_killed_leaves_its_run_to_resume(folder: Path) -> None:
+    """What stands between the sweep and the run dies, as a worker of Ray or a job of Slurm: `kill -9`."""
+    slow = [text for text in TINY if text not in ("training=smoke", "dataset.examples=120")]
+    long = ("dataset.examples=2000", "training.epochs=500", "callbacks.early_stopping=null")
+    planned = plan.plan([*slow, *long, "seed=0"], None)
+    sweep = Sweep(folder / "sweep", [], planned.launcher, "code", planned.jobs)
+    sweep.path.mkdir()
+    sweep.write()
+    task = subprocess.Popen([sys.executable, "-P", "-c", RUN_ONCE, str(sweep.path)])
+    history = sweep.run_folder(0).path / "history.jsonl"
+    while not history.exists() and task.poll() is None:
+        pass
+    task.kill()
+    task.wait()
+    while sweep.status(0) == "running":
+        pass
+    assert sweep.status(0) == "interrupted"

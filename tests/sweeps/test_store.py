@@ -1,0 +1,164 @@
+"""Sweeps that survive what their runs do: stored jobs, killed processes, going on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Outcome
+
+from cnnbench.config import code
+from cnnbench.errors import CnnbenchError
+from cnnbench.runs.folder import RunFolder
+from cnnbench.sweeps.launchers import local
+from cnnbench.sweeps.store import Job, Sweep
+
+Cli = Callable[..., Outcome]
+# A model whose second seed takes its whole process along, as the kernel does when memory is short.
+DEADLY = """
+import os, signal
+from pathlib import Path
+from cnnbench.models.mlp import mlp
+
+def deadly(input_shape, outputs, dies: bool = False):
+    if dies and not Path("mended").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mlp(input_shape, outputs, units=[4])
+"""
+
+
+def statuses(folder: Path) -> list[str]:
+    return [RunFolder(path.parent).status for path in sorted(folder.glob("*/metrics.json"))]
+
+
+@pytest.fixture
+def deadly(folder: Path) -> tuple[str, ...]:
+    (folder / "deadly.py").write_text(DEADLY)
+    (folder / "mine" / "model").mkdir(parents=True)
+    (folder / "mine" / "model" / "deadly.yaml").write_text("_target_: deadly.deadly\ndies: false\n")
+    data = [text for text in TINY if not text.startswith("model.")]
+    return ("-m", "--config-dir", "mine", "plugins=[deadly]", "model=deadly", *data, "run_dir=sweep")
+
+
+def test_a_killed_process_ends_one_run_and_resume_completes_the_sweep(
+    deadly: tuple[str, ...], run_process: Cli, folder: Path
+) -> None:
+    outcome = run_process(*deadly, "model.dies=true,false", "seed=0,1")
+    assert outcome.exit_code == 1
+    assert "killed by SIGKILL, which is what a machine out of memory does" in outcome.err
+    sweep = Sweep.open(folder / "sweep")
+    assert [sweep.status(number) for number in range(4)] == ["failed", "failed", "done", "done"]
+    finished = RunFolder(folder / "sweep" / sweep.jobs[2].folder).metrics["finished"]
+
+    (folder / "mended").touch()
+    (folder / "deadly.py").write_text("broken(")  # neither code nor YAML of the waiting runs changes
+    (folder / "mine" / "model" / "deadly.yaml").write_text("_target_: nothing.at.all\n")
+    outcome = run_process("resume", "sweep")
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    assert "2 of 4 runs are done" in outcome.out
+    assert sweep.left() == []
+    assert RunFolder(folder / "sweep" / sweep.jobs[2].folder).metrics["finished"] == finished
+
+
+def test_a_changed_grid_is_refused_and_the_same_line_goes_on(run_process: Cli, folder: Path) -> None:
+    assert run_process("-m", *TINY, "seed=0,1", "run_dir=sweep").exit_code == 0
+    for line in ("seed=0,1,2", "seed=0,2"):
+        outcome = run_process("-m", *TINY, line, "run_dir=sweep", "sweep.resume=sweep")
+        assert outcome.exit_code == 2
+        assert "sweep in sweep" in outcome.err
+    outcome = run_process("-m", *TINY, "seed=0,1", "run_dir=sweep", "sweep.resume=sweep")
+    assert outcome.exit_code == 0
+    assert "2 of 2 runs are done" in outcome.out
+
+    second = next(folder.glob("sweep/001_*"))
+    shutil.rmtree(second)
+    second.mkdir()  # as a kill leaves it that comes before the config is written
+    (second / "cnnbench.log").touch()
+    (second / ".config.123.tmp.yaml").write_text("name:")
+    assert run_process("resume", "sweep").exit_code == 0
+    assert statuses(folder / "sweep") == ["done", "done"]
+
+
+def test_a_terminated_sweep_saves_and_says_how_to_go_on(folder: Path) -> None:
+    slow = [text for text in TINY if text not in ("training=smoke", "dataset.examples=120")]
+    line = (
+        *slow,
+        "training.epochs=500",
+        "callbacks.early_stopping=null",
+        "dataset.examples=2000",
+        "seed=0,1",
+    )
+    command = [sys.executable, "-P", "-m", "cnnbench", "-m", *line, "seed=0,1", "run_dir=sweep"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(folder.glob("sweep/*/history.csv")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    assert process.returncode == 143, out + err
+    assert "to go on: cnnbench resume sweep" in err
+    assert "Traceback" not in err
+    assert statuses(folder / "sweep") == ["interrupted"]
+
+
+def test_memory_is_given_back_by_a_new_process_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[int]] = []
+
+    class FakeWorker:
+        def __init__(self, *arguments: object, **keywords: object) -> None:
+            made.append([])
+            self.runs, self.is_alive = 0, True
+
+        def run(self, number: int) -> None:
+            self.runs += 1
+            made[-1].append(number)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(local, "Worker", FakeWorker)
+    launcher = local.LocalLauncher(Path(), None, 1, runs_per_process=2)
+    for number in range(5):
+        launcher.submit(number).result()
+    assert made == [[0, 1], [2, 3], [4]]
+
+
+def test_every_job_is_stored_before_the_first_starts(folder: Path) -> None:
+    jobs = [Job.of(number, [f"seed={number}"], {"name": "x", "seed": number}) for number in range(3)]
+    sweep = Sweep(folder, ["seed=0,1,2"], {"name": "basic"}, "code", jobs)
+    sweep.write()
+    assert Sweep.open(folder) == sweep
+    assert sweep.left() == [0, 1, 2]
+    assert [sweep.status(number) for number in range(3)] == ["waiting"] * 3
+    assert sweep.varied(1) == "seed=1"
+
+
+@pytest.mark.parametrize("folder_name", ["../elsewhere", "..", "a/b"])
+def test_a_job_outside_of_its_sweep_is_refused(folder_name: str, folder: Path) -> None:
+    content = {
+        "overrides": [],
+        "launcher": {},
+        "code": "",
+        "jobs": [{"number": 0, "folder": folder_name, "overrides": [], "config": {}}],
+    }
+    (folder / "sweep.json").write_text(json.dumps(content))
+    with pytest.raises(CnnbenchError, match="outside the sweep"):
+        Sweep.open(folder)
+
+
+def test_a_copy_of_the_code_is_made_once(folder: Path, tmp_path: Path) -> None:
+    plugin = folder / "mine.py"
+    plugin.write_text("x = 1\n")
+    copy = code.store([str(plugin)], tmp_path)
+    assert (copy / "mine.py").read_text() == "x = 1\n"
+    assert (copy / "cnnbench" / "conf" / "config.yaml").is_file()
+    assert {"page.html.j2", "page.css", "page.js"} <= {p.name for p in (copy / "cnnbench" / "page").iterdir()}
+    assert code.store([str(plugin)], tmp_path) == copy
+    plugin.write_text("x = 2\n")
+    assert code.fingerprint([str(plugin)]) != copy.name
+    assert [path.name for path in (tmp_path / "code").iterdir()] == [copy.name]
