@@ -21,7 +21,7 @@ import cnnbench
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-CODE = (".py", ".typed", ".j2", ".css", ".js")
+CODE = (".py", ".pyi", ".typed", ".j2", ".css", ".js")
 NAMED = f"cnnbench-{cnnbench.__version__}"
 
 
@@ -95,10 +95,18 @@ def test_the_wheel_from_the_checkout_is_the_one_from_the_source_archive(wheel: P
 def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path) -> None:
     with tarfile.open(shipped / f"{NAMED}.tar.gz") as archive:
         found = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
-    beside = ("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "requirements.lock", "pyproject.toml")
+    beside = (
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "requirements.lock",
+        "pyproject.toml",
+    )
     present = {name for name in beside if (ROOT / name).exists()}
     made = {"PKG-INFO", ".gitignore"}
-    tests = files("tests", ".py")
+    tests = files("tests", ".py", ".yaml", ".json", ".jsonl", ".csv", ".keras", ".npz")
     assert found - made == files("cnnbench", *CODE) | files("conf", ".yaml") | tests | present
 
 
@@ -140,7 +148,7 @@ def test_the_config_folder_of_an_installed_wheel_is_inside_the_package(installed
         check=True,
     )
     assert done.stdout.splitlines() == [
-        str(installed / "cnnbench" / "options.py"),
+        str(installed / "cnnbench" / "config" / "groups.py"),
         str(installed / "cnnbench" / "conf"),
     ]
 

@@ -73,6 +73,8 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
 
 
 # -- the Hydra program --------------------------------------------------------------------------
+
+
 def _hydra_program(arguments: Sequence[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
@@ -135,6 +137,8 @@ class Outcome:
 
 
 # -- inside a process that makes runs of a sweep ---------------------------------------------------
+
+
 def _launch(arguments: Sequence[str]) -> int:
     """Make runs of the stored sweep in a folder: their numbers come on standard input, and go when done."""
     sweeps.stop_with_parent()

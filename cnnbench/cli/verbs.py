@@ -269,7 +269,6 @@ def _takes_a_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _finished(path: Path) -> runs.RunFolder:
-
     folder = runs.RunFolder.open(path)
     inference.require_finished(folder)
     return folder
@@ -374,7 +373,6 @@ def _some(found: list[runs.RunFolder]) -> list[runs.RunFolder]:
 
 
 def _write_comparison(comparison: analysis.Comparison, places: Sequence[Path], output: Path) -> None:
-
     command = None
     if len(places) == 1 and sweeps.Sweep.is_one(places[0]):
         command = shlex.join(["cnnbench", "-m", *sweeps.Sweep.open(places[0]).overrides])
@@ -383,7 +381,6 @@ def _write_comparison(comparison: analysis.Comparison, places: Sequence[Path], o
 
 
 def _write_page(page: str, output: Path) -> None:
-
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with system.atomic(output) as file:
@@ -405,7 +402,6 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
 
 
 def _resume_run(place: Path, trusted: bool) -> int:
-
     folder = runs.RunFolder.open(place)
     if folder.status == runs.DONE:
         reporting.stdout().print(f"{place} is done already", markup=False, highlight=False)

@@ -17,10 +17,10 @@ from .composition import (
     typed_values,
 )
 from .groups import CONF_DIR, options
+from .messages import validated
 from .origins import explain
 from .overrides import combinations, has_key, is_excluded, override, quoted, with_values
 from .plugins import refuse_links, remember, require_own
-from .validation import validated
 
 __all__ = [
     "CONF_DIR",

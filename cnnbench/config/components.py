@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field, TypeAdapter
 
-from cnnbench.config.validation import validated
+from cnnbench.config.messages import validated
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.system import require_package
 

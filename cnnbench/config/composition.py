@@ -33,7 +33,7 @@ from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.renamed import with_current_targets
 
 if TYPE_CHECKING:
-    from cnnbench.config.schema import RunConfig
+    from cnnbench.config.checks import RunConfig
 
 log = logging.getLogger("cnnbench")
 
@@ -167,11 +167,11 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_config(config: Mapping[str, Any]) -> RunConfig:
-    """Everything that can be checked without data and TensorFlow; see `schema.check_schema`."""
-    from cnnbench.config.schema import check_schema  # pydantic and numpy: `--cfg job` needs neither
+    """Everything that can be checked without data and TensorFlow; see `checks.check_everything`."""
+    from cnnbench.config.checks import check_everything  # pydantic and numpy: `--cfg job` needs neither
 
     find_plugins(config.get("plugins", []))
-    return check_schema(config)
+    return check_everything(config)
 
 
 def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> runs.RunSpec:

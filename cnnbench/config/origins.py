@@ -79,6 +79,8 @@ def _shown(value: Any) -> str:
 
 
 # -- values --------------------------------------------------------------------------------------
+
+
 def _settings(key: str, overrides: Sequence[str], config_dir: str | None) -> list[Origin]:
     """What sets a key or something in it, the last one winning."""
     found = []
@@ -151,6 +153,8 @@ def _short(path: Path) -> str:
 
 
 # -- options of a group --------------------------------------------------------------------------
+
+
 def _choices(group: str, overrides: Sequence[str], config_dir: str | None) -> list[Origin]:
     """What chooses the option of a group, the last one winning."""
     found = []

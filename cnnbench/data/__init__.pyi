@@ -1,6 +1,6 @@
+from . import fetch
 from .batches import Feed
 from .dataset import Dataset, Examples, Split, Task
-from .fetch import can_connect, fetching, keras_home, writable_home
 from .images.decoding import Recipe, UnreadableError, decode, pillow_warnings
 from .images.layout import IMAGE_SUFFIXES
 from .reading import unwrapped
@@ -15,15 +15,12 @@ __all__ = [
     "Split",
     "Task",
     "UnreadableError",
-    "can_connect",
     "class_weights",
     "decode",
-    "fetching",
-    "keras_home",
+    "fetch",
     "leaks",
     "pillow_warnings",
     "remarks",
     "unwrapped",
     "with_validation",
-    "writable_home",
 ]

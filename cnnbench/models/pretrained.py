@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnnbench.data import can_connect, fetching, keras_home, writable_home
+from cnnbench.data import fetch
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.nn import ReverseChannels, check_weights
 
@@ -169,19 +169,19 @@ def _get_file_that_explains() -> Iterator[None]:
     download = utilities.get_file
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **keywords: Any) -> str:
-        home = keras_home()
-        for folder in dict.fromkeys((home, writable_home())):
+        home = fetch.keras_home()
+        for folder in dict.fromkeys((home, fetch.writable_home())):
             if (folder / "models" / fname).is_file():
                 return _checked(folder / "models" / fname, file_hash)
         missing = f"the weights file {fname} is not in {home / 'models'}"
         hint = f"put {origin} there, or run once with a network, or use model.weights=null"
         host = urlsplit(origin).hostname or ""
-        if not can_connect(host):
+        if not fetch.can_connect(host):
             raise CnnbenchError(f"{missing}, and {host} cannot be reached to download it", hint)
-        writable = writable_home()
+        writable = fetch.writable_home()
         path = writable / "models" / fname
         try:
-            with fetching(writable) as place:
+            with fetch.fetching(writable) as place:
                 if not path.is_file():  # nobody was faster
                     download(fname, origin, file_hash=file_hash, cache_dir=str(place), **keywords)
         except Exception as error:  # Keras raises a bare Exception when a download fails

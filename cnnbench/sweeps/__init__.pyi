@@ -1,7 +1,7 @@
 from .forecast import forecast_line
 from .launchers.local import RESULTS, stop_with_parent
 from .plan import makes_sweep
-from .run import resume_sweep, start_sweep
+from .resume import resume_sweep, start_sweep
 from .schema import Forecast
 from .search import Reporter
 from .store import Sweep

@@ -1,9 +1,9 @@
-"""A sweep started or gone on with, its runs watched until none is left."""
+"""The runs of a stored sweep, made by a launcher until none is left, whatever some do to their processes."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,72 +13,20 @@ from typing import Any
 from cnnbench import analysis, config, reporting, runs, system
 from cnnbench.errors import EXIT_DONE, EXIT_FAILED
 from cnnbench.sweeps.launchers import Launcher, launcher_settings
-from cnnbench.sweeps.plan import plan, studies
-from cnnbench.sweeps.store import WAITING, Job, Sweep
+from cnnbench.sweeps.plan import studies
+from cnnbench.sweeps.store import WAITING, Sweep
 
 
-def start_sweep(line: Sequence[str], config_dir: str | None) -> int:
-    """Compose, check and store every run of a sweep, then run them; or go on with the same sweep.
+def run_sweep(sweep: Sweep, copy: Path | None) -> int:
+    """Run what is left of it, and rank all.
 
     Args:
-        line: the overrides.
-        config_dir: the user's own options.
+        sweep: stored.
+        copy: of the code that it began with; None for the installed one.
 
     Returns:
         the exit code.
     """
-    planned = plan(line, config_dir)
-    if planned.resume is not None:
-        sweep = Sweep.open(Path(planned.resume))
-        sweep.refuse_other_plan([job.config for job in planned.jobs], planned.search)
-        return resume_sweep(sweep)
-
-    copy = config.code.store(_plugins(planned.jobs, planned.search), system.default_cache_dir())
-    folder = runs.new_sweep_folder(planned.run_dir).resolve()
-    sweep = Sweep(folder, list(line), planned.launcher, copy.name, planned.jobs, planned.search)
-    config.remember(_settings(sweep))
-    sweep.write()
-    return _run(sweep, copy)
-
-
-def resume_sweep(sweep: Sweep, trusted: bool = False) -> int:
-    """Run what is not done in a sweep, half trained runs from where they were; the exit code."""
-    config.refuse_links(sweep.path)
-    for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
-        config.require_own(typed, sweep.path)
-    copy = config.code.stored(sweep.code, system.default_cache_dir())
-    if copy is None and sweep.code != config.code.fingerprint(_plugins(sweep.jobs, sweep.search)):
-        reporting.stderr().print(
-            "the code has changed since the sweep began, and no copy is left", style="yellow"
-        )
-    done = len(sweep.jobs) - len(sweep.left())
-    of = sweep.search["settings"]["trials"] if sweep.search else len(sweep.jobs)
-    reporting.stdout().print(f"{done} of {of} runs are done", highlight=False)
-    return _run(sweep, copy)
-
-
-# -- code and trust ------------------------------------------------------------------------------
-def _settings(sweep: Sweep) -> dict[str, Any]:
-    """What a cluster is asked to run: maybe commands, so named and treated like plugins."""
-    is_elsewhere = sweep.launcher["name"] not in ("basic", "joblib")
-    made = sweep.search["bases"] if sweep.search else [job.config for job in sweep.jobs]
-    return {"plugins": sweep.launcher if is_elsewhere else {}, "made": made}
-
-
-def _check(made: Mapping[str, Any]) -> None:
-    """Of a config that a search has put together."""
-    config.check_config(made)
-    config.remember(made)
-
-
-def _plugins(jobs: Sequence[Job], search: Mapping[str, Any] | None) -> list[str]:
-    configs = [job.config for job in jobs] + [base["config"] for base in (search or {}).get("bases", [])]
-    return sorted({plugin for one in configs for plugin in one["plugins"]})
-
-
-# -- running --------------------------------------------------------------------------------------
-def _run(sweep: Sweep, copy: Path | None) -> int:
-
     launcher = launcher_settings(sweep.launcher).open(sweep, copy)
     study = studies().Study(sweep, _check) if sweep.search else None
 
@@ -99,6 +47,12 @@ def _run(sweep: Sweep, copy: Path | None) -> int:
     reporting.show_comparison(analysis.compare(runs.find_runs([shown])))
     reporting.stdout().print(f"results: {shown}", markup=False, highlight=False, soft_wrap=True)
     return EXIT_FAILED if sweep.left() else EXIT_DONE
+
+
+def _check(made: Mapping[str, Any]) -> None:
+    """Of a config that a search has put together."""
+    config.check_config(made)
+    config.remember(made)
 
 
 def _tell(sweep: Sweep, number: int) -> None:

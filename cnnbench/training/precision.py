@@ -20,6 +20,7 @@ from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.nn import losses
 from cnnbench.runs import RunSpec
+from cnnbench.system import has_bfloat16
 from cnnbench.training.device import Machine, prepare_machine
 from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops
@@ -49,7 +50,7 @@ def built_in_best(
     """
     model = build()
     can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
-    if not can_choose or not system.has_bfloat16():
+    if not can_choose or not has_bfloat16():
         return model, machine
     passes = 3 * len(dataset.train) * spec.training.epochs
     # A weight is used in each place of an image at most; that is known without a trace of the network.

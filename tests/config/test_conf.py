@@ -13,7 +13,7 @@ import yaml
 
 from cnnbench.config import composition
 from cnnbench.config.groups import CONF_DIR, group_and_option, options
-from cnnbench.config.validation import validated
+from cnnbench.config.messages import validated
 from cnnbench.data.dataset import Dataset, Task
 from cnnbench.errors import CnnbenchError
 from cnnbench.reporting.trackers import Tracker

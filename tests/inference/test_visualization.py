@@ -210,8 +210,8 @@ def test_titles_are_on_the_pictures() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     stage = inside.Stage("conv_1", "convolution 3×3, stride 1, padding same", rng.normal(size=(16, 16, 70)))
-    found = texts(inside.feature_maps(image, stage, "input: 고양이"))
-    for text in ("conv_1: convolution 3×3, stride 1, padding same", "고양이", "input 32×32×3", "64 of 70"):
+    found = texts(inside.feature_maps(image, stage, "input: Kätzchen"))
+    for text in ("conv_1: convolution 3×3, stride 1, padding same", "Kätzchen", "input 32×32×3", "64 of 70"):
         assert text in found
     stages = [inside.Stage(f"stage_1_block_{index}_conv_1", "", stage.maps) for index in range(20)]
     chain = inside.layer_chain(image, stages, "64 → 2", [("$cat_$", 0.9), ("강아지", 0.1)])

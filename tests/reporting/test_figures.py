@@ -130,11 +130,12 @@ def test_png_holds_no_date_and_no_version() -> None:
 
 def test_importing_figures_is_light_and_drawing_never_imports_pyplot() -> None:
     code = (
-        "import sys, numpy as np, cnnbench.reporting.figures as f\n"
+        "import sys, numpy as np\n"
+        "from cnnbench.reporting.figures import canvas, charts\n"
         "heavy = {'matplotlib', 'PIL', 'sklearn', 'keras', 'tensorflow'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "f.to_png(f.learning_curves([{'loss': 1.0}], 1))\n"
-        "f.to_png(f.confusion_matrix(np.arange(2), np.arange(2), ()))\n"
+        "canvas.to_png(charts.learning_curves([{'loss': 1.0}], 1))\n"
+        "canvas.to_png(charts.confusion_matrix(np.arange(2), np.arange(2), ()))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert not {'keras', 'tensorflow'} & set(sys.modules)\n"
     )

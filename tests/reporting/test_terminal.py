@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from cnnbench.cli import console as console_module
-from cnnbench.reporting import terminal as terminal_module
 from cnnbench.reporting.terminal import Terminal
 from cnnbench.reporting.text import count, duration, number
 from cnnbench.runs.spec import RunResult, Summary
@@ -166,7 +165,7 @@ def test_the_cursor_is_back_after_a_run_that_broke(
         raise error
 
     monkeypatch.setattr("cnnbench.training.run.run", broken)
-    monkeypatch.setattr(terminal_module, "stdout", lambda: screen)
+    monkeypatch.setattr("cnnbench.reporting.stdout", lambda: screen)
     monkeypatch.setattr(console_module, "_log_to", lambda console: None)
     with pytest.raises(type(error)):
         console_module.train(None)  # type: ignore[arg-type]

@@ -20,8 +20,8 @@ from cnnbench.data.dataset import Rows, Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.nn import checkpoints
 from cnnbench.system import hardware
+from cnnbench.training import build, measure
 from cnnbench.training import device as device_module
-from cnnbench.training import fit, measure
 from cnnbench.training import model as model_module
 from cnnbench.training.build import adapt
 
@@ -229,7 +229,7 @@ def test_sums_of_raw_pixels_give_the_mean_and_variance_that_keras_finds(
     for is_summed in (True, False):
         model = keras.Sequential([keras.Input((4, 5, 3)), keras.layers.Normalization()])
         if not is_summed:
-            monkeypatch.setattr(fit, "_sees_channels_of_bytes", lambda *_: False)
+            monkeypatch.setattr(build, "_sees_channels_of_bytes", lambda *_: False)
         adapt(model, Split(pixels, np.zeros(2100)))
         found.append([*model.layers[0].get_weights()[:2], model(pixels[:10]).numpy()])
     for summed, expected in zip(*found, strict=True):

@@ -24,7 +24,7 @@ Cli = Callable[..., Outcome]
 @pytest.fixture(autouse=True)
 def able(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A processor with bfloat16, an empty memory, and every training worth a probe."""
-    monkeypatch.setattr(hardware, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
     monkeypatch.setattr(precision, "WORTH", 1.0)
     monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
     yield
@@ -105,7 +105,7 @@ def test_nothing_is_probed_where_nothing_is_open(
     monkeypatch.setattr(precision, "WORTH", 1e12)
     assert choose()[1] == "float32"
     monkeypatch.setattr(precision, "WORTH", 1.0)
-    monkeypatch.setattr(hardware, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
     assert choose()[1] == "float32"
     assert times["probes"] == 0
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from cnnbench.config.components import ALLOWED, UNKNOWN, allowed_signature, check_node
-from cnnbench.config.validation import validated
+from cnnbench.config.messages import validated
 from cnnbench.data import Task
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.runs import Device, Expected, Training, metrics
@@ -42,7 +42,7 @@ class RunConfig(BaseModel):
     callbacks: dict[str, dict[str, Any] | None]
 
 
-def check_schema(config: Mapping[str, Any]) -> RunConfig:
+def check_everything(config: Mapping[str, Any]) -> RunConfig:
     """Check a resolved config as far as it goes without data and without TensorFlow.
 
     Raises:
