@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +92,19 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Where `CNNBENCH_REQUIRED` names a mark, its tests must run: skipped is failed."""
+    report = yield
+    required = [
+        name for name in os.environ.get("CNNBENCH_REQUIRED", "").split() if item.get_closest_marker(name)
+    ]
+    if report.skipped and required:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but {required[0]} is required here: {report.longrepr}"
+    return report
 
 
 @pytest.fixture

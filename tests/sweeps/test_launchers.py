@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import TINY, Outcome
 
@@ -52,7 +56,7 @@ def line(folder: Path) -> tuple[str, ...]:
     [
         ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
         ("hydra/launcher=submitit_local",),
-        ("hydra/launcher=ray", "+hydra.launcher.init.num_cpus=2"),
+        pytest.param(("hydra/launcher=ray", "+hydra.launcher.init.num_cpus=2"), marks=pytest.mark.ray),
     ],
     ids=["joblib", "submitit_local", "ray"],
 )
@@ -111,3 +115,68 @@ def test_a_task_that_is_killed_leaves_its_run_to_resume(folder: Path) -> None:
     while sweep.status(0) == "running":
         pass
     assert sweep.status(0) == "interrupted"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Two nodes of Ray with one core each, on this machine; the address of the first."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or a token that all nodes have
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    own = ["--num-cpus=1", "--disable-usage-stats", "--block"]
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", *own]
+    with ExitStack() as stack:
+        # A socket lies in it, whose path may have a hundred characters at most.
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True))
+        head = [f"--port={address.rpartition(':')[2]}", "--head", "--include-dashboard=false"]
+        for more in ([*head, f"--temp-dir={place}"], [f"--address={address}"]):
+            process = subprocess.Popen(
+                [*start, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            node = stack.enter_context(process)
+            stack.callback(node.terminate)
+            assert node.stdout is not None
+            said = ""
+            while "Ray runtime started" not in said:
+                line = node.stdout.readline()
+                assert line, said
+                said += line
+        yield address
+
+
+def tasks(folder: Path) -> list[psutil.Process]:
+    """The processes of Ray's whose children make runs in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has just ended
+            if process.cmdline()[-3:-1] == ["cnnbench", "launch"] and str(folder) in process.cmdline()[-1]:
+                found.append(psutil.Process(process.ppid()))
+    return found
+
+
+@pytest.mark.ray
+def test_a_sweep_on_a_cluster_that_runs_outlives_a_worker(
+    cluster: str, folder: Path, run_process: Cli
+) -> None:
+    small = [text for text in TINY if text != "training=smoke"]
+    long = ("training.epochs=300", "callbacks.early_stopping=null")
+    launcher = ("hydra/launcher=ray", f"+hydra.launcher.init.address={cluster}")
+    command = [sys.executable, "-P", "-m", "cnnbench", "-m", *small, *long, *launcher]
+    sweep = subprocess.Popen(
+        [*command, "seed=0,1,2", "run_dir=sweep"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while len(list(folder.glob("sweep/*/history.jsonl"))) < 2:  # one on each node
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {sweep.wait(timeout=0.1)}: {sweep.communicate()}")
+    tasks(folder)[0].kill()
+    out, err = sweep.communicate()
+    assert sweep.returncode == 1, err
+    assert "run 0: WorkerCrashedError" in err or "run 1: WorkerCrashedError" in err, err
+    assert out.count(" done: seed=") == 2, out
+
+    resumed = run_process("resume", "sweep")
+    assert resumed.exit_code == 0, resumed.err
+    assert "2 of 3 runs are done" in resumed.out
+    assert Sweep.open(folder / "sweep").left() == []
