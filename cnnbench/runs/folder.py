@@ -26,7 +26,7 @@ DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
 REPORT = "report.html"
 UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", "cnnbench.log")
-RUNNING, UNFINISHED, DAMAGED = "running", "unfinished", "damaged"
+RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
 PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
 
 
@@ -302,13 +302,13 @@ class RunFolder:
         """What became of the run.
 
         `done`, `failed`, `interrupted`, `pruned`, `running`, `unfinished` (killed without a word) or
-        `damaged`.
+        `unreadable`.
         """
         try:
             ended = self.metrics or self.failure  # the failure is written first, with the same status
             status = ended.get("status", FAILED) if ended else None
         except CnnbenchError:  # one such run must not hide the others
-            return DAMAGED
+            return UNREADABLE
         if status is None:
             status = RUNNING if system.is_held(self.path / "cnnbench.log") else UNFINISHED
         return str(status)

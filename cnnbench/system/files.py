@@ -36,6 +36,10 @@ def damaged_file(path: Path, reason: object) -> CnnbenchError:
     return CnnbenchError(f"{path} is damaged: {' '.join(str(reason).split())}")
 
 
+def unreadable_file(path: Path, error: OSError) -> CnnbenchError:
+    return CnnbenchError(f"cannot read {path}: {error.strerror or error}")
+
+
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
@@ -93,11 +97,13 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CnnbenchError: it is damaged.
     """
-    if not path.exists():
-        return {}
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise unreadable_file(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise damaged_file(path, error) from error
     return loaded if isinstance(loaded, dict) else {}
 
@@ -116,10 +122,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         CnnbenchError: it is damaged.
     """
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except ValueError as error:
+        text = path.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable_file(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise damaged_file(path, error) from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise damaged_file(path, "a line holds no mapping")
+    return rows
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -163,6 +176,8 @@ def parsed_yaml(path: Path, load: Callable[[str], Any]) -> Any:
     """What `load` makes of the file; errors as of `read_yaml`."""
     try:
         return load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unreadable_file(path, error) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged_file(path, error) from error
 
