@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnbench import analysis
 from cnnbench.config import has_key, override, value_of, with_values
 from cnnbench.errors import CnnbenchError, PrunedRunError, nearest
 from cnnbench.runs import DONE, FAILED, PRUNED, Observer, Summary, metrics
-from cnnbench.sweeps.journal import open_journal
 from cnnbench.sweeps.schema import Parameter, Search
 from cnnbench.sweeps.store import Job, Sweep
 from cnnbench.system import require_package
@@ -155,7 +159,9 @@ class Study:
             number = self.study.get_trials(deepcopy=False)[-1].number
             self.sweep.jobs[job.number] = replace(job, trial=number)
         if lost:
-            log.warning("the study had lost %d of %d runs: they are added again", len(lost), len(self.sweep.jobs))
+            log.warning(
+                "the study had lost %d of %d runs: they are added again", len(lost), len(self.sweep.jobs)
+            )
             self.sweep.write()
         taken = {job.trial for job in self.sweep.jobs}
         for trial in trials.values():  # proposed just before the process died: nobody will run it
@@ -241,12 +247,16 @@ def _open(sweep: Sweep, mend: bool = False) -> optuna.Study:
         study.get_trials(deepcopy=False)
         return study
 
-    return open_journal(sweep.path / "study.jsonl", open_study, mend)
+    return _open_journal(sweep.path / "study.jsonl", open_study, mend)
 
 
 def _sampler(search: Search, trials: int) -> optuna.samplers.BaseSampler:
     """The sampler of the proposal after so many trials."""
-    seed = search.seed if trials == 0 else int(np.random.SeedSequence([search.seed, trials]).generate_state(1)[0])
+    seed = (
+        search.seed
+        if trials == 0
+        else int(np.random.SeedSequence([search.seed, trials]).generate_state(1)[0])
+    )
     by_chance = optuna.samplers.RandomSampler(seed=seed)  # what the sampler itself does not vary
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -305,13 +315,13 @@ def _distribution(values: Parameter) -> optuna.distributions.BaseDistribution:
 def _kept(values: Parameter, chosen: Any) -> float:
     """A value as Optuna keeps it: of choices its place; a number was rounded, maybe off its step or range."""
     if values.choices is not None:
-        return values.choices.index(chosen)
+        return float(values.choices.index(chosen))
     assert values.low is not None
     assert values.high is not None
     if isinstance(values.low, int) and isinstance(values.high, int):
-        return int(chosen)
+        return float(chosen)
     if values.step:
-        return values.low + round((chosen - values.low) / values.step) * values.step
+        return float(values.low + round((chosen - values.low) / values.step) * values.step)
     return float(min(max(chosen, values.low), values.high))
 
 
@@ -319,3 +329,83 @@ def _keys(base: Mapping[str, Any]) -> list[str]:
     return [
         f"{group}.{key}" for group, node in base["config"].items() if isinstance(node, dict) for key in node
     ]
+
+
+# -- The file of the study, cut back to what is whole of it after a crash -----------------------------
+
+
+def _open_journal(
+    path: Path, open_study: Callable[[optuna.storages.BaseStorage], optuna.Study], mend: bool
+) -> optuna.Study:
+    """Open the study that is kept in a file, new where there is none.
+
+    Args:
+        path: the file.
+        open_study: makes a study of a storage.
+        mend: first cut off what is not whole. What then still makes no study is set aside.
+    """
+    journal = _Journal(path)
+    if not mend:
+        return open_study(JournalStorage(journal))
+    journal.cut(only_end=False)
+    try:
+        return open_study(JournalStorage(journal))
+    except Exception as error:  # noqa: BLE001  whatever Optuna makes of lines that do not belong together
+        aside = path.with_name(f"{path.stem}.damaged{path.suffix}")
+        log.warning("%s is damaged (%r): it is set aside as %s", path, error, aside.name)
+        path.replace(aside)
+        return open_study(JournalStorage(_Journal(path)))
+
+
+class _Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna is Any here
+    """Never appends to half a line, which a process that was killed may have left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, JournalFileSymlinkLock(str(path))
+        super().__init__(str(path), self.lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self.cut(only_end=True)
+        super().append_logs(logs)
+
+    def cut(self, only_end: bool) -> None:
+        """Cut off a last line without an end; or all from the first line on that is not whole."""
+        self.lock.acquire()
+        try:
+            with self.path.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if only_end and (size == 0 or _last_byte(file) == b"\n"):
+                    return
+                file.seek(0)
+                kept = _whole(file.read(), only_end)
+                if kept < size:
+                    log.warning(
+                        "%s: the last %d of %d bytes are damaged and cut off", self.path, size - kept, size
+                    )
+                    file.truncate(kept)
+                    os.fsync(file.fileno())
+        finally:
+            self.lock.release()
+
+
+def _last_byte(file: Any) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    last: bytes = file.read(1)
+    return last
+
+
+def _whole(content: bytes, only_end: bool) -> int:
+    """The number of bytes up to the end of the last whole line."""
+    end = content.rfind(b"\n") + 1
+    if only_end:
+        return end
+    kept = 0
+    for line in content[:end].split(b"\n")[:-1]:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not (isinstance(entry, dict) and isinstance(entry.get("op_code"), int)):
+            break
+        kept += len(line) + 1
+    return kept

@@ -78,7 +78,8 @@ def require_package(what: str, module: str, extra: str, package: str = "") -> No
     """
     if find_spec(module) is None:
         raise CnnbenchError(
-            f"{what} needs {module}, which is not installed", f"pip install {package}" if package else f"pip install 'cnnbench[{extra}]'"
+            f"{what} needs {module}, which is not installed",
+            f"pip install {package}" if package else f"pip install 'cnnbench[{extra}]'",
         )
 
 

@@ -172,7 +172,9 @@ def test_a_sampler_without_its_package_is_refused_before_anything_runs(
     sampler: str, module: str, monkeypatch: pytest.MonkeyPatch, run_cli: Cli, folder: Path
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("cnnbench.system.startup.find_spec", lambda name: None if name == module else find(name))
+    monkeypatch.setattr(
+        "cnnbench.system.startup.find_spec", lambda name: None if name == module else find(name)
+    )
     outcome = run_cli("sweep=search", *TINY, f"sweep.search.sampler={sampler}", "run_dir=sweep")
     assert outcome.exit_code == 2
     assert f"sweep.search.sampler={sampler} needs {module}" in outcome.err
@@ -248,7 +250,8 @@ def lose_a_line(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, halve, end_in_nothing, have_a_hole, lose_a_line, lambda content: b"", lambda content: b"5\n"]
+    "damage",
+    [cut, halve, end_in_nothing, have_a_hole, lose_a_line, lambda content: b"", lambda content: b"5\n"],
 )
 def test_a_search_with_a_damaged_study_goes_on(
     damage: Callable[[bytes], bytes], folder: Path, caplog: pytest.LogCaptureFixture
@@ -267,12 +270,21 @@ def test_a_search_with_a_damaged_study_goes_on(
     assert not caplog.records
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_whatever_is_lost_of_a_study_the_search_goes_on(data: Any, tmp_path_factory: Any) -> None:
-    folder = tmp_path_factory.mktemp("study")
-    sweep = searched(folder, SPACE, "model.dropout=interval(0.0,0.4)", "training.batch_size=16,32", trials=4)
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search with three of four runs."""
+    space = (SPACE, "model.dropout=interval(0.0,0.4)", "training.batch_size=16,32")
+    sweep = searched(tmp_path_factory.mktemp("searched"), *space, trials=4)
     go_on(sweep, 3)
+    return sweep.path
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_is_lost_of_a_study_the_search_goes_on(data: Any, half_done: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "sweep", ignore_errors=True)
+    shutil.copytree(half_done, tmp_path / "sweep")
+    sweep = Sweep.open(tmp_path / "sweep")
     journal = sweep.path / "study.jsonl"
     content = journal.read_bytes()
     places = st.integers(0, len(content))
