@@ -1,7 +1,7 @@
 from .comparison import Comparison, Group, Ranking, compare, compare_records, order_groups, select_records
 from .diff import Difference, Errors, Flips, Pairs, difference
 from .recipes import judge_recipe
-from .records import COSTS, Record, read_records, short
+from .records import COSTS, Record, number, read_records, short
 from .significance import LEVEL
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "compare_records",
     "difference",
     "judge_recipe",
+    "number",
     "order_groups",
     "read_records",
     "select_records",

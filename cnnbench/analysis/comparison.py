@@ -25,7 +25,7 @@ from cnnbench.analysis.records import (
 )
 from cnnbench.analysis.significance import Verdict, half_width, judge
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.runs import DAMAGED, DONE, PRUNED, RunFolder, larger_is_better
+from cnnbench.runs import DONE, PRUNED, UNREADABLE, RunFolder, larger_is_better
 from cnnbench.system import load_yaml
 
 NOT_COMPARED = ("name", "seed", "run_dir", "data_dir", "expected")
@@ -246,9 +246,9 @@ def select_records(records: Sequence[Record], filters: Sequence[str]) -> list[Re
         kept = [
             record
             for record in kept
-            if record.status == DAMAGED or any(_same(found[record.folder.path], value) for value in values)
+            if record.status == UNREADABLE or any(_same(found[record.folder.path], value) for value in values)
         ]
-        if all(record.status == DAMAGED for record in kept):
+        if all(record.status == UNREADABLE for record in kept):
             present = sorted({str(value[0]) for value in found.values() if value is not None})
             raise CnnbenchError(f"no run has {text}", f"{key} is one of: {', '.join(present)}")
     return kept

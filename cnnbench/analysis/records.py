@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import with_current_targets
-from cnnbench.runs import DAMAGED, DONE, RunFolder
+from cnnbench.runs import DONE, UNREADABLE, RunFolder
 from cnnbench.system import load_yaml, parsed_yaml
 
 # The columns of cost, and where `metrics.json` has them.
@@ -27,6 +27,9 @@ COSTS = {
     "memory": ("peak_memory_bytes",),
 }
 NULL = "null"  # as text; a key that a config lacks counts as this
+LARGEST = 1e150  # no figure of a run is beyond; squares and sums of many still have room
+# What a file with other types, sizes or keys than a run writes may raise, wherever it is looked at.
+GARBLED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Record:
 
     Attributes:
         folder: of the run.
-        status: as of the run; `damaged` where a file of it cannot be read or lacks something.
+        status: as of the run; `unreadable` where a file of it cannot be read, or lacks or garbles something.
         reason: why it is not `done`.
-        config: empty where damaged.
-        metrics: as in the folder; empty where damaged.
+        config: empty where unreadable.
+        metrics: as in the folder; empty where unreadable.
     """
 
     folder: RunFolder
@@ -66,6 +69,12 @@ class Record:
         return {name: number(value) for name, value in self.metrics["metrics"]["test"].items()}
 
     @property
+    def best_epoch(self) -> int | None:
+        """None where it is not recorded."""
+        epoch = self.metrics.get("best_epoch")
+        return None if epoch is None else int(epoch)
+
+    @property
     def cost(self) -> dict[str, float]:
         """By the names of `COSTS`: count, FLOPs of one example, seconds, bytes; NaN what is not recorded."""
         found: dict[str, float] = {}
@@ -78,8 +87,17 @@ class Record:
 
 
 def number(value: Any) -> float:
-    """What was NaN or infinite stands as null in a file of JSON."""
-    return math.nan if value is None else float(value)
+    """Return a recorded figure; what was NaN or infinite stands as null in a file of JSON.
+
+    Raises:
+        ArithmeticError, TypeError, ValueError: no run has recorded that.
+    """
+    found = math.nan if value is None else float(value)
+    if not math.isfinite(found):
+        return math.nan
+    if abs(found) > LARGEST:
+        raise ValueError(f"{found} is no figure of a run")
+    return found
 
 
 def read_records(runs: Sequence[RunFolder]) -> list[Record]:
@@ -91,16 +109,19 @@ def read_records(runs: Sequence[RunFolder]) -> list[Record]:
 def _read(run: RunFolder, files: AlikeFiles) -> Record:
     try:
         config, metrics = with_current_targets(run.config_by(files.read)), run.metrics
+        text_of(flatten(config))
         status = str(metrics["status"]) if "status" in metrics else run.status
         if status != DONE:
             reason = metrics.get("reason") or run.failure.get("cause") or "no cause recorded"
             return Record(run, status, str(reason), config, metrics)
         record = Record(run, status, "", config, metrics)
-        _ = (record.seed, record.objective, record.value, record.test, record.cost, str(metrics["name"]))
+        _ = (record.seed, record.objective, record.value, record.test, record.cost, record.best_epoch)
+        _ = (len(record.test), str(metrics["name"]))
     except CnnbenchError as error:
-        return Record(run, DAMAGED, error.message)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return Record(run, DAMAGED, f"metrics.json or config.yaml lacks or garbles something: {error!r}")
+        return Record(run, UNREADABLE, error.message)
+    except GARBLED as error:
+        reason = shown(repr(error))
+        return Record(run, UNREADABLE, f"metrics.json or config.yaml lacks or garbles something: {reason}")
     return record
 
 

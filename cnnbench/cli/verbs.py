@@ -311,7 +311,7 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     records = analysis.select_records(
         analysis.read_records(_some(runs.find_runs(given.places))), given.filter
     )
-    if all(record.status == runs.DAMAGED for record in records):
+    if all(record.status == runs.UNREADABLE for record in records):
         raise CnnbenchError(records[0].reason, f"none of the runs can be read ({len(records)})")
     comparison = analysis.compare_records(records, given.cost)
     if given.sort:

@@ -19,7 +19,7 @@ from .composition import (
 from .groups import CONF_DIR, options
 from .messages import validated
 from .origins import explain
-from .overrides import combinations, has_key, is_excluded, override, quoted, with_values
+from .overrides import combinations, has_key, is_excluded, override, quoted, value_of, with_values
 from .plugins import refuse_links, remember, require_own
 
 __all__ = [
@@ -51,5 +51,6 @@ __all__ = [
     "spec_from",
     "typed_values",
     "validated",
+    "value_of",
     "with_values",
 ]

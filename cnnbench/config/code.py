@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench.config.groups import CONF_DIR
 from cnnbench.errors import CnnbenchError
+from cnnbench.system import cache_folder, go_without_cache, locked, temporary_beside
 
+log = logging.getLogger("cnnbench")
+BYTECODE = "__pycache__"
 PACKAGE = Path(__file__).parents[1]
 CODE = (".py", ".pyi", ".j2", ".css", ".js")
 
 
 def fingerprint(plugins: Sequence[str] = ()) -> str:
     """One text for the package, its configs and the user's own files."""
+    return _digest(_sources(plugins))
+
+
+def _digest(sources: Iterable[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
-    for name, path in _sources(plugins):
+    for name, path in sources:
         digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
 
 
+def is_whole(copy: Path) -> bool:
+    """Whether a copy is there with all its files and no others, each as it was when the copy was made."""
+    try:
+        return copy.is_dir() and _digest(_copied(copy)) == copy.name
+    except OSError:  # gone while we looked, or unreadable
+        return False
+
+
+def _copied(copy: Path) -> list[tuple[str, Path]]:
+    """What is in a copy, but for what Python itself adds."""
+    files = [path for path in copy.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return sorted((str(path.relative_to(copy)), path) for path in files if BYTECODE not in path.parts)
+
+
 def stored(code: str, cache: Path) -> Path | None:
-    """The copy of that code; None where this user has none.
+    """The copy of that code; None where this user has none that is whole.
 
     Args:
         code: a fingerprint, maybe from somebody else's sweep: anything but a name could lead elsewhere.
@@ -35,7 +58,7 @@ def stored(code: str, cache: Path) -> Path | None:
     copy = cache / "code" / code
     if not re.fullmatch(r"[0-9a-f]{16}", code) or not copy.is_dir():
         return None
-    return copy if all(_is_mine(folder) for folder in (copy.parent, copy)) else None
+    return copy if all(_is_mine(folder) for folder in (copy.parent, copy)) and is_whole(copy) else None
 
 
 def _is_mine(folder: Path) -> bool:
@@ -44,33 +67,76 @@ def _is_mine(folder: Path) -> bool:
 
 
 def store(plugins: Sequence[str], cache: Path) -> Path:
-    """Copy the code once, to be put first on PYTHONPATH.
+    """Copy the code once, to be put first on PYTHONPATH; a copy that is damaged is made anew.
 
     It lies in the user's own cache and not in the sweep's folder: what comes with a folder from somebody
     else must not be run.
+
+    Raises:
+        CnnbenchError: there is a copy that somebody else could change.
+        OSError: the cache cannot be written.
     """
     code = fingerprint(plugins)
-    found = stored(code, cache)
-    if found is not None:
-        return found
     target = cache / "code" / code
-    temporary = target.with_name(f".{code}.{os.getpid()}.tmp")
-    try:
-        for name, path in _sources(plugins):
-            copy = temporary / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target.with_suffix(".lock")):
+        found = stored(code, cache)
+        if found is not None:
+            return found
+        if not all(_is_mine(folder) for folder in (target.parent, target) if folder.exists()):
+            raise CnnbenchError(
+                f"cannot keep the code in {target}: somebody else could change it",
+                "set CNNBENCH_CACHE to a folder that only you can write",
+            )
+        temporary = temporary_beside(target)
         try:
+            for name, path in _sources(plugins):
+                copy = temporary / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+            if target.exists():
+                log.warning("%s is damaged: it is made anew", target)
+                shutil.rmtree(target)
             temporary.rename(target)
-        except OSError as error:
-            if stored(code, cache) is None:  # else another process was faster, with the same
-                raise CnnbenchError(
-                    f"cannot keep the code in {target}: {error.strerror}",
-                    "set CNNBENCH_CACHE to a folder that only you can write",
-                ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The code that a sweep began with, wherever it is now.
+
+    Attributes:
+        code: its fingerprint.
+        plugins: the user's own files, a part of it.
+    """
+
+    code: str
+    plugins: Sequence[str]
+
+    def path(self) -> Path | None:
+        """Return the copy, made anew where it is gone or damaged and the code here is still the same.
+
+        Returns:
+            None where the installed code is to be run, for there is no cache, or nothing else is left.
+        """
+        folder = cache_folder()
+        if folder is None:
+            return None
+        try:
+            found = stored(self.code, folder)
+            return store(self.plugins, folder) if found is None and not self.has_changed() else found
+        except (OSError, CnnbenchError) as error:  # the installed code is the same, or the user is told
+            go_without_cache(error)
+            return None
+
+    def has_changed(self) -> bool:
+        """Whether the installed code is another now."""
+        try:
+            return self.code != fingerprint(self.plugins)
+        except OSError:  # a plugin is gone
+            return True
 
 
 def _sources(plugins: Sequence[str]) -> list[tuple[str, Path]]:

@@ -90,6 +90,12 @@ def has_key(config: Mapping[str, Any], key: str) -> bool:
     return name in _node(config, parents)
 
 
+def value_of(config: Mapping[str, Any], key: str) -> Any:
+    """Return the value of `optimizer.learning_rate` or the like, which the config has."""
+    *parents, name = key.split(".")
+    return _node(config, parents)[name]
+
+
 def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with other values.
 

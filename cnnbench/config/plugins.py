@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.system import module_name, plain
+from cnnbench.system import module_name, plain, state_dir
+
+log = logging.getLogger("cnnbench")
 
 
 def find_plugins(plugins: Any) -> Any:
@@ -60,8 +63,8 @@ def remember(config: Mapping[str, Any]) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as file:
             file.write(_hash(config) + "\n")
-    except OSError:  # a home that cannot be written: then --trust-plugins is needed later
-        return
+    except (OSError, CnnbenchError) as error:
+        log.warning("cannot note that these plugins are yours (%s): resume will want --trust-plugins", error)
 
 
 def require_own(config: Mapping[str, Any], place: Path) -> None:
@@ -120,7 +123,7 @@ def _texts(node: Any) -> Iterator[str]:
 def _is_own(config: Mapping[str, Any]) -> bool:
     try:
         return _hash(config) in _store().read_text(encoding="utf-8").split()
-    except OSError:
+    except (OSError, ValueError, CnnbenchError):  # nothing is known, of what cannot be read either
         return False
 
 
@@ -129,5 +132,4 @@ def _hash(config: Mapping[str, Any]) -> str:
 
 
 def _store() -> Path:
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "cnnbench" / "configs_with_plugins"
+    return state_dir() / "configs_with_plugins"

@@ -1,7 +1,6 @@
 from . import metrics
 from .folder import (
     CONFIG,
-    DAMAGED,
     DONE,
     FAILED,
     INTERRUPTED,
@@ -9,6 +8,7 @@ from .folder import (
     REPORT,
     RUNNING,
     UNFINISHED,
+    UNREADABLE,
     RunFolder,
     find_runs,
     new_folder,
@@ -20,7 +20,6 @@ from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, 
 
 __all__ = [
     "CONFIG",
-    "DAMAGED",
     "DONE",
     "FAILED",
     "INTERRUPTED",
@@ -30,6 +29,7 @@ __all__ = [
     "STANDS_STILL",
     "TRAINED",
     "UNFINISHED",
+    "UNREADABLE",
     "Device",
     "Expected",
     "FineTuning",

@@ -24,9 +24,10 @@ from cnnbench.runs.states import LastStates, Stored
 
 DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
+LOG = "cnnbench.log"
 REPORT = "report.html"
-UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", "cnnbench.log")
-RUNNING, UNFINISHED, DAMAGED = "running", "unfinished", "damaged"
+UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", LOG, f"{LOG}.holder")
+RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
 PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
 
 
@@ -53,7 +54,7 @@ class RunFolder:
                 raise FolderRefusedError(
                     f"{path} is not empty; a run never overwrites another", "choose a new run_dir"
                 )
-            with (path / "cnnbench.log").open("x"):  # of two processes that see it empty, one succeeds
+            with (path / LOG).open("x"):  # of two processes that see it empty, one succeeds
                 pass
         except FileExistsError as error:
             raise FolderRefusedError(
@@ -75,6 +76,7 @@ class RunFolder:
         if not (path / CONFIG).is_file():
             reason = "holds no run (no config.yaml)" if path.is_dir() else "does not exist"
             raise CnnbenchError(f"{path} {reason}", "give the folder of one run, e.g. one below outputs/")
+        system.remove_abandoned(path)
         return cls(path)
 
     def reopen(self) -> None:
@@ -89,8 +91,8 @@ class RunFolder:
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        for leftover in self.path.glob(".*.tmp*"):
-            leftover.unlink()
+        for leftover in system.temporary_files(self.path):
+            system.remove(leftover)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -99,7 +101,7 @@ class RunFolder:
         Raises:
             FolderRefusedError: another process is at work in it.
         """
-        with system.hold(self.path / "cnnbench.log") as mine:
+        with system.hold(self.path / LOG) as mine:
             if not mine:
                 raise FolderRefusedError(
                     f"another process is at work in {self.path}", "wait for it, or stop it first"
@@ -109,7 +111,7 @@ class RunFolder:
     def wait_until_free(self) -> None:
         """Wait for a process whose parent was killed and that is about to stop, but not for ever."""
         until = time.monotonic() + PATIENCE_SECONDS
-        while system.is_held(self.path / "cnnbench.log") and time.monotonic() < until:
+        while system.is_held(self.path / LOG) and time.monotonic() < until:
             time.sleep(0.1)
 
     def discard_if_untrained(self) -> None:
@@ -222,7 +224,7 @@ class RunFolder:
 
     def logging(self) -> AbstractContextManager[None]:
         """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
-        return system.logging_to(self.path / "cnnbench.log")
+        return system.logging_to(self.path / LOG)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -302,15 +304,15 @@ class RunFolder:
         """What became of the run.
 
         `done`, `failed`, `interrupted`, `pruned`, `running`, `unfinished` (killed without a word) or
-        `damaged`.
+        `unreadable`.
         """
         try:
             ended = self.metrics or self.failure  # the failure is written first, with the same status
             status = ended.get("status", FAILED) if ended else None
         except CnnbenchError:  # one such run must not hide the others
-            return DAMAGED
+            return UNREADABLE
         if status is None:
-            status = RUNNING if system.is_held(self.path / "cnnbench.log") else UNFINISHED
+            status = RUNNING if system.is_held(self.path / LOG) else UNFINISHED
         return str(status)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.system import sha256, sync
+from cnnbench.system import sha256, sync, temporary_beside
 
 KEPT = 2
 
@@ -53,7 +52,7 @@ class LastStates:
         the link goes on to hold the file that was the best at this moment.
         """
         number = max(self._numbers(), default=0) + 1
-        temporary = self.path / f".{number}.{os.getpid()}.tmp"
+        temporary = temporary_beside(self.path / str(number))
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

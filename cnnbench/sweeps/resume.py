@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench import config, reporting, runs, system
+from cnnbench import config, reporting, runs
 from cnnbench.sweeps.plan import plan
 from cnnbench.sweeps.run import run_sweep
 from cnnbench.sweeps.store import Job, Sweep
@@ -28,9 +28,11 @@ def start_sweep(line: Sequence[str], config_dir: str | None) -> int:
         sweep.refuse_other_plan([job.config for job in planned.jobs], planned.search)
         return resume_sweep(sweep)
 
-    copy = config.code.store(_plugins(planned.jobs, planned.search), system.default_cache_dir())
+    plugins = _plugins(planned.jobs, planned.search)
+    copy = config.code.Copy(config.code.fingerprint(plugins), plugins)
+    copy.path()  # made now, whatever becomes of the code before the first run
     folder = runs.new_sweep_folder(planned.run_dir).resolve()
-    sweep = Sweep(folder, list(line), planned.launcher, copy.name, planned.jobs, planned.search)
+    sweep = Sweep(folder, list(line), planned.launcher, copy.code, planned.jobs, planned.search)
     config.remember(_settings(sweep))
     sweep.write()
     return run_sweep(sweep, copy)
@@ -41,11 +43,7 @@ def resume_sweep(sweep: Sweep, trusted: bool = False) -> int:
     config.refuse_links(sweep.path)
     for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
         config.require_own(typed, sweep.path)
-    copy = config.code.stored(sweep.code, system.default_cache_dir())
-    if copy is None and sweep.code != config.code.fingerprint(_plugins(sweep.jobs, sweep.search)):
-        reporting.stderr().print(
-            "the code has changed since the sweep began, and no copy is left", style="yellow"
-        )
+    copy = config.code.Copy(sweep.code, _plugins(sweep.jobs, sweep.search))
     done = len(sweep.jobs) - len(sweep.left())
     of = sweep.search["settings"]["trials"] if sweep.search else len(sweep.jobs)
     reporting.stdout().print(f"{done} of {of} runs are done", highlight=False)

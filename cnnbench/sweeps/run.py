@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
@@ -17,17 +18,17 @@ from cnnbench.sweeps.plan import studies
 from cnnbench.sweeps.store import WAITING, Sweep
 
 
-def run_sweep(sweep: Sweep, copy: Path | None) -> int:
+def run_sweep(sweep: Sweep, copy: config.code.Copy) -> int:
     """Run what is left of it, and rank all.
 
     Args:
         sweep: stored.
-        copy: of the code that it began with; None for the installed one.
+        copy: of the code that it began with.
 
     Returns:
         the exit code.
     """
-    launcher = launcher_settings(sweep.launcher).open(sweep, copy)
+    launcher = launcher_settings(sweep.launcher).open(sweep, Code(copy).path)
     study = studies().Study(sweep, _check) if sweep.search else None
 
     def ended(number: int, how: str | None) -> None:
@@ -47,6 +48,33 @@ def run_sweep(sweep: Sweep, copy: Path | None) -> int:
     reporting.show_comparison(analysis.compare(runs.find_runs([shown])))
     reporting.stdout().print(f"results: {shown}", markup=False, highlight=False, soft_wrap=True)
     return EXIT_FAILED if sweep.left() else EXIT_DONE
+
+
+class Code:
+    """Where the code of each run is; says once that it is another than the sweep began with.
+
+    Args:
+        copy: of the code that it began with.
+    """
+
+    def __init__(self, copy: config.code.Copy) -> None:
+        self._copy = copy
+        self._told = False
+        self._lock = threading.Lock()  # runs start side by side
+
+    def path(self) -> Path | None:
+        """Return the copy for a run that starts now; None for the installed code."""
+        with self._lock:
+            path = self._copy.path()
+            if path is None and not self._told and self._copy.has_changed():
+                self._told = True
+                reporting.stderr().print(
+                    "the code has changed since the sweep began, and no copy is left: "
+                    "the runs that wait get the code that is here now",
+                    style="yellow",
+                    soft_wrap=True,
+                )
+            return path
 
 
 def _check(made: Mapping[str, Any]) -> None:

@@ -62,7 +62,7 @@ class Search(BaseModel):
     pruner: Annotated[str, Field(pattern="^(asha|hyperband|median|none)$")] = "hyperband"
     min_epochs: Annotated[int, Field(ge=1)] = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class Plan(BaseModel):

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
+import re
+import shutil
+import socket
+import stat
 import sys
 import zipfile
 import zlib
@@ -16,9 +21,16 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import platformdirs
+import psutil
 import yaml
 
 from cnnbench.errors import CnnbenchError
+
+log = logging.getLogger("cnnbench")
+TEMPORARY = re.compile(r"\..*\.(\d{1,9})(?:-([0-9a-f]{8}))?\.tmp(\..*)?")
+DEVICES = ("/dev", "/proc")
+_warned: set[str] = set()  # once a process
 
 
 def now() -> str:
@@ -36,10 +48,14 @@ def damaged_file(path: Path, reason: object) -> CnnbenchError:
     return CnnbenchError(f"{path} is damaged: {' '.join(str(reason).split())}")
 
 
+def unreadable_file(path: Path, error: OSError) -> CnnbenchError:
+    return CnnbenchError(f"cannot read {path}: {error.strerror or error}")
+
+
 @contextmanager
 def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
     """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
@@ -52,7 +68,7 @@ def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
 
 def save_whole(path: Path, save: Callable[[Path], object]) -> None:
     """As `atomic`, for what writes to a path of its own, and looks at its suffix as Keras does."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         save(temporary)
         with temporary.open("rb") as file:
@@ -69,16 +85,67 @@ def sync(file: IO[Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that the user has named.
+    """Write a file that the user has named; what a link leads to, and into a device or a pipe.
 
     Raises:
         CnnbenchError: it cannot be written.
     """
     try:
-        with atomic(path) as file:
-            file.write(text)
+        if _is_written_through(path):
+            with path.open("a", encoding="utf-8", newline="") as file:  # a pipe has no beginning to go to
+                file.write(text)
+        else:
+            with atomic(Path(os.path.realpath(path))) as file:
+                file.write(text)
     except OSError as error:
         raise CnnbenchError(f"cannot write {path}: {error.strerror or error}", "name another file") from error
+
+
+def _is_written_through(path: Path) -> bool:
+    """Whether a path names something that a new file must not take the place of."""
+    if str(path.absolute()).startswith(DEVICES):  # maybe a file that our output goes to: /dev/stdout
+        return True
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+# -- Temporary files -------------------------------------------------------------------------------
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name, of this process alone, for what takes the place of `path` when it is whole."""
+    return path.with_name(f".{path.stem}.{os.getpid()}-{_host()}.tmp{path.suffix}")
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    """Such files and folders at or below a folder, whoever makes them or has left them."""
+    return [path for path in folder.rglob(".*.tmp*") if TEMPORARY.fullmatch(path.name)]
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of processes of this machine that live no more; keep what may not be removed."""
+    for path in temporary_files(folder):
+        found = TEMPORARY.fullmatch(path.name)
+        if found and found[2] in (None, _host()) and not psutil.pid_exists(int(found[1])):
+            try:
+                remove(path)
+            except OSError as error:  # a folder that is only ours to read
+                log.info("cannot remove %s: %s", path, error.strerror)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; fine where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """Shorten the name of this machine: process numbers of another one say nothing here."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -93,11 +160,13 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CnnbenchError: it is damaged.
     """
-    if not path.exists():
-        return {}
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise unreadable_file(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise damaged_file(path, error) from error
     return loaded if isinstance(loaded, dict) else {}
 
@@ -116,10 +185,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         CnnbenchError: it is damaged.
     """
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except ValueError as error:
+        text = path.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable_file(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise damaged_file(path, error) from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise damaged_file(path, "a line holds no mapping")
+    return rows
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -163,6 +239,8 @@ def parsed_yaml(path: Path, load: Callable[[str], Any]) -> Any:
     """What `load` makes of the file; errors as of `read_yaml`."""
     try:
         return load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unreadable_file(path, error) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged_file(path, error) from error
 
@@ -187,22 +265,51 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# -- Places of this user -----------------------------------------------------------------------------
+
+
 def default_cache_dir() -> Path:
-    """Return CNNBENCH_CACHE, else the place where this system's programs keep what they can make again."""
+    """Return CNNBENCH_CACHE, else the place where this system's programs keep what they can make again.
+
+    Raises:
+        CnnbenchError: this user has no home.
+    """
     if given := os.environ.get("CNNBENCH_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "cnnbench" / "Cache"
-    if sys.platform == "darwin":
-        return _home() / "Library" / "Caches" / "cnnbench"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else _home() / ".cache") / "cnnbench"
+        return Path(os.path.expanduser(given))  # noqa: PTH111  which does not fail where there is no home
+    return _absolute(platformdirs.user_cache_path("cnnbench", appauthor=False))
 
 
-def _home() -> Path:
+def state_dir() -> Path:
+    """Return the place where this system's programs keep what they must remember; errors as above."""
+    former = Path(os.path.expanduser("~/.local/state/cnnbench"))  # noqa: PTH111  as above
+    return (
+        former
+        if sys.platform != "linux" and former.is_dir()
+        else _absolute(platformdirs.user_state_path("cnnbench", appauthor=False))
+    )
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():  # `~` stays where a container's user has no entry
+        raise CnnbenchError("this user has no home folder to keep a cache in", "set CNNBENCH_CACHE=FOLDER")
+    return path
+
+
+def cache_folder(name: str = "") -> Path | None:
+    """Return a folder of the cache, made where it is missing; None, and said once, where that cannot be."""
     try:
-        return Path.home()
-    except RuntimeError as error:  # a container's user without an entry
-        raise CnnbenchError(
-            "this user has no home folder to keep decoded images in", "set CNNBENCH_CACHE=FOLDER"
-        ) from error
+        folder = default_cache_dir() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+        go_without_cache(f"{folder} cannot be written")
+    except (CnnbenchError, OSError) as error:
+        go_without_cache(error)
+    return None
+
+
+def go_without_cache(reason: object) -> None:
+    """Say, once a process, that what would be kept for the next time is not."""
+    if "cache" not in _warned:
+        _warned.add("cache")
+        log.warning("going on without a cache (%s); CNNBENCH_CACHE=FOLDER names another place", reason)

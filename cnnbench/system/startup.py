@@ -70,15 +70,16 @@ def stderr_to_log() -> Iterator[None]:
                 log.debug("TensorFlow: %s", line)
 
 
-def require_package(what: str, module: str, extra: str) -> None:
-    """Look for what an extra of this package brings.
+def require_package(what: str, module: str, extra: str, package: str = "") -> None:
+    """Look for what an extra of this package brings, or a `package` by itself.
 
     Raises:
         CnnbenchError: `what` needs `module`, and it is not installed.
     """
     if find_spec(module) is None:
         raise CnnbenchError(
-            f"{what} needs {module}, which is not installed", f"pip install 'cnnbench[{extra}]'"
+            f"{what} needs {module}, which is not installed",
+            f"pip install {package}" if package else f"pip install 'cnnbench[{extra}]'",
         )
 
 

@@ -80,16 +80,18 @@ def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int,
     name = [told, dataset.input_shape, dataset.outputs, batch_size, system.cpu_name(), threads]
     text = json.dumps([*name, tf.__version__, keras.__version__], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = system.default_cache_dir() / "precision.json"
+    times, folder = None, system.cache_folder()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with system.locked(path.with_suffix(".lock")):
-            times = _read(path).get(key)
-            if times is None:
-                times = _times(build, dataset, batch_size)
-                system.write_json(path, {**_read(path), key: times})
-    except OSError:  # a cache that cannot be written is no reason not to train
-        times = _times(build, dataset, batch_size)
+        if folder is not None:
+            path = folder / "precision.json"
+            with system.locked(path.with_suffix(".lock")):
+                times = _read(path).get(key)
+                if times is None:
+                    times = _times(build, dataset, batch_size)
+                    system.write_json(path, {**_read(path), key: times})
+    except OSError as error:  # no reason not to train
+        system.go_without_cache(error)
+    times = times or _times(build, dataset, batch_size)
     plain, mixed = (times[policy] for policy in POLICIES)
     log.info("precision: a step takes %.1f ms in float32, %.1f ms in bfloat16", 1e3 * plain, 1e3 * mixed)
     return "mixed_bfloat16" if mixed <= GAIN * plain else "float32"

@@ -403,7 +403,7 @@ def test_a_damaged_run_does_not_stop_the_others(runs: Runs, name: str, text: str
     assert [record.folder for record in comparison.apart] == [bad]
     (line,) = tables.apart_lines(comparison)
     assert str(bad.path) in line
-    assert line.startswith(("damaged: ", "unfinished: "))
+    assert line.startswith(("unreadable: ", "unfinished: "))
 
 
 # -- the command ---------------------------------------------------------------------------------

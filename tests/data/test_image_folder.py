@@ -8,8 +8,6 @@ import os
 import struct
 import subprocess
 import sys
-import threading
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +28,6 @@ from cnnbench.data.images.folder import image_folder
 from cnnbench.data.splits import leaks, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.system import files as files_module
-from cnnbench.system import locks
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 DATASET_YAML = Path(__file__).parents[2] / "conf" / "dataset"
@@ -753,7 +750,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(cache.os, "fsync", full)
         with pytest.raises(CnnbenchError, match="No space left") as caught:
-            load(root)
+            load(root, cache_dir=str(tmp_path / "cache"))
     assert "CNNBENCH_CACHE" in caught.value.hint
     assert [path.suffix for path in cache_files(tmp_path, "")] == [".lock"]
     assert load(root)
@@ -783,7 +780,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_neither_pixels_nor_list(
     with monkeypatch.context() as patched:
         patched.setattr(cache, "replace", replace)
         with pytest.raises(CnnbenchError, match=r"cache/images: No space left"):
-            load(root)
+            load(root, cache_dir=str(tmp_path / "cache"))
     assert [path.suffix for path in cache_files(tmp_path, "")] == [".lock"]
     assert load(root)
 
@@ -846,86 +843,41 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         load(write_classes(tmp_path / "data", a=5, b=5), cache_dir=str(tmp_path / "file"))
 
 
+@pytest.mark.parametrize("home", ["a file", "full"])
+def test_without_a_cache_the_images_are_the_same(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_classes(tmp_path / "data", a=5, b=5)
+    (root / "a" / "broken.png").write_bytes(b"no picture")
+    kept = load(root, test_fraction=0.3)
+    monkeypatch.setattr(files_module, "_warned", set())
+    (tmp_path / "file").touch()
+    if home == "a file":
+        monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    else:
+        monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "other"))
+
+        def fail(path: Path, write: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(cache, "replace", fail)
+    found = load(root, test_fraction=0.3)
+    assert found.fingerprint == kept.fingerprint
+    for name, split in kept.splits.items():
+        np.testing.assert_array_equal(found.splits[name].x, split.x)
+        np.testing.assert_array_equal(found.splits[name].y, split.y)
+    load(root, test_fraction=0.3)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("going on without a cache")
+
+
 def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert files_module.default_cache_dir() == tmp_path / "cache"
     monkeypatch.delenv("CNNBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(files_module.sys, "platform", "linux")
     assert files_module.default_cache_dir() == tmp_path / "xdg" / "cnnbench"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert files_module.default_cache_dir() == Path.home() / ".cache" / "cnnbench"
-    monkeypatch.setattr(files_module.sys, "platform", "darwin")
-    assert files_module.default_cache_dir() == Path.home() / "Library" / "Caches" / "cnnbench"
-    monkeypatch.setattr(files_module.sys, "platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert files_module.default_cache_dir() == tmp_path / "local" / "cnnbench" / "Cache"
-
-
-# ---------------------------------------------------------------- the lock
-
-
-@pytest.mark.parametrize("system", ["flock", "existence"])
-def test_a_lock_is_held_by_one_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
-) -> None:
-    if system == "existence":
-        monkeypatch.setattr(locks, "fcntl", None)
-    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(locks, "ALIVE_SECONDS", 0.01)
-    inside: list[int] = []
-    most: list[int] = []
-
-    def work() -> None:
-        with locks.locked(tmp_path / "a.lock"):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.03)
-            inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert most == [1, 1, 1, 1]
-
-
-@pytest.mark.parametrize("system", ["flock", "existence"])
-def test_whoever_waits_for_a_lock_is_told_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, system: str
-) -> None:
-    if system == "existence":
-        monkeypatch.setattr(locks, "fcntl", None)
-    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
-    caplog.set_level("INFO", "cnnbench")
-
-    def wait() -> None:
-        with locks.locked(tmp_path / "a.lock"):
-            pass
-
-    with locks.locked(tmp_path / "a.lock"):
-        assert not caplog.records
-        waiting = threading.Thread(target=wait)
-        waiting.start()
-        for _ in range(200):
-            if caplog.records:
-                break
-            time.sleep(0.01)
-    waiting.join(10)
-    (record,) = caplog.records
-    assert str(tmp_path / "a.lock") in record.getMessage()
-    assert record.notice  # type: ignore[attr-defined]  # shown on the terminal too
-
-
-def test_a_dead_holders_lock_file_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "fcntl", None)
-    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
-    path = tmp_path / "a.lock"
-    path.touch()
-    os.utime(path, (1, 1))
-    with locks.locked(path):
-        assert path.exists()
-    assert not path.exists()
 
 
 # ---------------------------------------------------------------- the config

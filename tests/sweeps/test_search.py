@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 from conftest import TINY, Outcome
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cnnbench.errors import CnnbenchError, PrunedRunError
 from cnnbench.runs.folder import RunFolder
@@ -121,6 +128,203 @@ def test_a_search_is_gone_on_with(folder: Path) -> None:
     assert states == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 
+# -- samplers --------------------------------------------------------------------------------------
+
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "qmc": "QMCSampler",
+    "cmaes": "CmaEsSampler",
+    "gp": "GPSampler",
+}
+
+
+def rates(sweep: Sweep) -> list[float]:
+    return [job.config["optimizer"]["learning_rate"] for job in sweep.jobs]
+
+
+def go_on(sweep: Sweep, trials: int | None = None) -> Study:
+    """Run what is left of a search, or the next few, the better the nearer to a rate of 0.05."""
+    study = Study(Sweep.open(sweep.path), no_check)
+    for count, number in enumerate(study.numbers(), start=1):
+        rate = study.sweep.jobs[number].config["optimizer"]["learning_rate"]
+        pretend(study.sweep, number, "done", 1 - abs(rate - 0.05))
+        study.ended(number)
+        if count == trials:
+            break
+    return study
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_sampler_that_is_asked_for_proposes(sampler: str, folder: Path) -> None:
+    if sampler == "gp" and importlib.util.find_spec("torch") is None:
+        pytest.skip("needs torch")
+    sweep = searched(folder, SPACE, "model.dropout=interval(0.0,0.5)", f"sweep.search.sampler={sampler}")
+    study = go_on(sweep)
+    assert type(study.study.sampler).__name__ == SAMPLERS[sampler]
+    assert len(set(rates(study.sweep))) == 6
+    attributes = [name for trial in study.study.get_trials() for name in trial.system_attrs]
+    assert any(name.startswith("cma:") for name in attributes) == (sampler == "cmaes")
+
+
+@pytest.mark.parametrize(("sampler", "module"), [("gp", "torch"), ("cmaes", "cmaes")])
+def test_a_sampler_without_its_package_is_refused_before_anything_runs(
+    sampler: str, module: str, monkeypatch: pytest.MonkeyPatch, run_cli: Cli, folder: Path
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "cnnbench.system.startup.find_spec", lambda name: None if name == module else find(name)
+    )
+    outcome = run_cli("sweep=search", *TINY, f"sweep.search.sampler={sampler}", "run_dir=sweep")
+    assert outcome.exit_code == 2
+    assert f"sweep.search.sampler={sampler} needs {module}" in outcome.err
+    assert f"pip install {module}" in outcome.err
+    assert not (folder / "sweep").exists()
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "qmc"])
+def test_a_sampler_of_numbers_is_refused_where_there_are_only_choices(sampler: str) -> None:
+    with pytest.raises(CnnbenchError, match="here are only choices"):
+        plan.plan(["sweep=search", "model=mlp,cnn", f"sweep.search.sampler={sampler}"], None)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes"])
+@pytest.mark.parametrize("before", [1, 2, 5])
+def test_a_search_gone_on_with_proposes_what_it_would_have_without_a_break(
+    sampler: str, before: int, folder: Path
+) -> None:
+    line = (SPACE, "model.dropout=interval(0.0,0.5)", f"sweep.search.sampler={sampler}")
+    sweep = searched(folder, *line)
+    shutil.copytree(sweep.path, folder / "broken")
+    whole = go_on(sweep).sweep
+    broken = Sweep.open(folder / "broken")
+    go_on(broken, before)
+    assert [job.config for job in go_on(broken).sweep.jobs] == [job.config for job in whole.jobs]
+    assert len(set(rates(whole))) == 6
+
+
+def test_what_was_proposed_and_not_stored_is_not_waited_for(folder: Path) -> None:
+    sweep = searched(folder, SPACE)
+    study = go_on(sweep, 2)
+    study.study.ask()
+    again = go_on(sweep)
+    assert len(again.sweep.jobs) == 6
+    assert [trial.state.name for trial in again.study.get_trials()] == ["COMPLETE"] * 2 + ["FAIL"] + [
+        "COMPLETE"
+    ] * 4
+
+
+# -- a damaged study -------------------------------------------------------------------------------
+
+
+def is_whole(study: Study) -> bool:
+    """Whether Optuna knows every run of the search by its values and its result."""
+    trials = {trial.number: trial for trial in study.study.get_trials()}
+    return all(
+        trials[job.trial or 0].params["optimizer.learning_rate"]
+        == pytest.approx(job.config["optimizer"]["learning_rate"], rel=1e-5)
+        and trials[job.trial or 0].value == pytest.approx(study.sweep.run_folder(job.number).metrics["value"])
+        for job in study.sweep.jobs
+    )
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-15]
+
+
+def halve(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def end_in_nothing(content: bytes) -> bytes:
+    return content[:-200] + bytes(200)
+
+
+def have_a_hole(content: bytes) -> bytes:
+    return content[:700] + bytes(300) + content[1000:]
+
+
+def lose_a_line(content: bytes) -> bytes:
+    lines = content.splitlines(keepends=True)
+    return b"".join(lines[:5] + lines[6:])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut, halve, end_in_nothing, have_a_hole, lose_a_line, lambda content: b"", lambda content: b"5\n"],
+)
+def test_a_search_with_a_damaged_study_goes_on(
+    damage: Callable[[bytes], bytes], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = searched(folder, SPACE)
+    go_on(sweep, 4)
+    journal = sweep.path / "study.jsonl"
+    journal.write_bytes(damage(journal.read_bytes()))
+    study = go_on(sweep)
+    assert len(study.sweep.jobs) == 6
+    assert len(set(rates(study.sweep))) == 6
+    assert is_whole(study)
+    assert any(record.levelno == logging.WARNING for record in caplog.records)
+    caplog.clear()
+    assert is_whole(go_on(sweep))
+    assert not caplog.records
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search with three of four runs."""
+    space = (SPACE, "model.dropout=interval(0.0,0.4)", "training.batch_size=16,32")
+    sweep = searched(tmp_path_factory.mktemp("searched"), *space, trials=4)
+    go_on(sweep, 3)
+    return sweep.path
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_is_lost_of_a_study_the_search_goes_on(data: Any, half_done: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "sweep", ignore_errors=True)
+    shutil.copytree(half_done, tmp_path / "sweep")
+    sweep = Sweep.open(tmp_path / "sweep")
+    journal = sweep.path / "study.jsonl"
+    content = journal.read_bytes()
+    places = st.integers(0, len(content))
+    begin, end = sorted((data.draw(places), data.draw(places)))
+    journal.write_bytes(content[:begin] + data.draw(st.binary(max_size=40)) + content[end:])
+    study = go_on(sweep)
+    assert len(study.sweep.jobs) == 4
+    assert is_whole(study)
+
+
+def test_nothing_is_appended_to_half_a_line(folder: Path) -> None:
+    """As a run that was killed while it reported leaves it, while the search goes on."""
+    sweep = searched(folder, SPACE)
+    study = go_on(sweep, 2)
+    job = study._propose()
+    study.sweep.jobs.append(job)
+    study.sweep.write()
+    with (sweep.path / "study.jsonl").open("ab") as file:
+        file.write(b'{"op_code":7,"worker')
+    Reporter(study.sweep, job).epoch_ended({"epoch": 1, "val_accuracy": 0.5})
+    rows = [json.loads(text) for text in (sweep.path / "study.jsonl").read_text().splitlines()]
+    assert rows[-1]["intermediate_value"] == 0.5
+    assert study.study.get_trials()[-1].intermediate_values == {1: 0.5}
+
+
+def test_what_runs_reported_is_restored_with_them(folder: Path) -> None:
+    sweep = searched(folder, SPACE, "model.dropout=interval(0.0,0.4)", "model=mlp,cnn")
+    study = go_on(sweep, 3)
+    for job in study.sweep.jobs:
+        study.sweep.run_folder(job.number).append_history({"epoch": 1, "val_accuracy": 0.25})
+    before = study.study.get_trials()
+    (sweep.path / "study.jsonl").unlink()
+    after = Study(Sweep.open(sweep.path), no_check).study.get_trials()
+    assert [trial.intermediate_values for trial in after] == [{1: 0.25}] * 3
+    for one, other in zip(before, after, strict=True):
+        assert one.params == pytest.approx(other.params, rel=1e-5)
+        assert one.distributions == other.distributions
+        assert other.state == optuna.trial.TrialState.RUNNING
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -133,6 +337,7 @@ def test_a_search_is_gone_on_with(folder: Path) -> None:
         (("sweep.search.space=[{key: training.batch_size, low: 0, high: 8}]",), "batch_size"),
         (("sweep.search.space=[{key: training.batch_size, lo: 1, high: 8}]",), "sweep.search.space"),
         (("sweep.search.sampler=best",), "sweep.search.sampler"),
+        (("sweep.search.seed=-1",), "sweep.search.seed"),
     ],
 )
 def test_a_wrong_space_is_refused_before_anything_runs(line: tuple[str, ...], words: str) -> None:

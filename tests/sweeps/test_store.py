@@ -113,7 +113,7 @@ def test_memory_is_given_back_by_a_new_process_now_and_then(monkeypatch: pytest.
     class FakeWorker:
         def __init__(self, *arguments: object, **keywords: object) -> None:
             made.append([])
-            self.runs, self.is_alive = 0, True
+            self.runs, self.is_alive, self.code = 0, True, None
 
         def run(self, number: int) -> None:
             self.runs += 1
@@ -122,7 +122,7 @@ def test_memory_is_given_back_by_a_new_process_now_and_then(monkeypatch: pytest.
         def close(self) -> None: ...
 
     monkeypatch.setattr(local, "Worker", FakeWorker)
-    launcher = local.LocalLauncher(Path(), None, 1, runs_per_process=2)
+    launcher = local.LocalLauncher(Path(), lambda: None, 1, runs_per_process=2)
     for number in range(5):
         launcher.submit(number).result()
     assert made == [[0, 1], [2, 3], [4]]

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -30,7 +31,7 @@ from cnnbench.data.images import decoding
 from cnnbench.data.images.decoding import Recipe, UnreadableError, pillow_warnings
 from cnnbench.data.images.layout import ImageFile
 from cnnbench.errors import CnnbenchError
-from cnnbench.system import default_cache_dir, locked, usable_cores
+from cnnbench.system import cache_folder, go_without_cache, locked, usable_cores
 
 log = logging.getLogger("cnnbench")
 HIDDEN = "hidden file"
@@ -52,9 +53,11 @@ def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, titl
         title: what the name of the cache begins with.
 
     Raises:
-        CnnbenchError: the cache cannot be written.
+        CnnbenchError: nothing can be written, or not where `cache_dir` says.
     """
-    folder = (Path(cache_dir).expanduser() if cache_dir else default_cache_dir()) / "images"
+    folder = Path(cache_dir).expanduser() / "images" if cache_dir else cache_folder("images")
+    if folder is None:
+        return _decoded(files, recipe)
     stem = folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', title)[:40]}-{_fingerprint(files, recipe)[:20]}"
     found = read(stem, files, recipe)
     if found is None:
@@ -66,16 +69,43 @@ def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, titl
                     _make(stem, files, recipe)
                     found = read(stem, files, recipe, just_made=True)
         except OSError as error:
-            raise CnnbenchError(
-                f"the decoded images cannot be kept in {folder}: {error.strerror or error}",
-                f"they take {_gibibytes(files, recipe):.2g} GiB there; elsewhere: CNNBENCH_CACHE=FOLDER "
-                f"or dataset.cache_dir=FOLDER",
-            ) from error
+            if cache_dir is None:
+                go_without_cache(error)
+                return _decoded(files, recipe)
+            raise _not_kept(folder, files, recipe, error) from error
     if found is None:
         raise CnnbenchError(
             f"{stem}.npy was written and cannot be read again", "is the disk full or damaged?"
         )
     return found
+
+
+def _not_kept(folder: Path, files: Sequence[ImageFile], recipe: Recipe, error: OSError) -> CnnbenchError:
+    return CnnbenchError(
+        f"the decoded images cannot be kept in {folder}: {error.strerror or error}",
+        f"they take {_gibibytes(files, recipe):.2g} GiB there; elsewhere: CNNBENCH_CACHE=FOLDER "
+        f"or dataset.cache_dir=FOLDER",
+    )
+
+
+def _decoded(files: Sequence[ImageFile], recipe: Recipe) -> Images:
+    """The images without a cache, from a file without a name that goes with this process."""
+    content = _nothing_yet(recipe)
+    try:
+        with tempfile.TemporaryFile() as out:
+            _write_pixels(files, recipe, content, out)
+            out.flush()
+            shape = (len(content["used"]), *recipe.shape)
+            pixels = (
+                np.memmap(out, np.uint8, "r", len(header(shape)), shape)
+                if shape[0]
+                else np.empty(shape, np.uint8)
+            )
+    except OSError as error:
+        raise _not_kept(Path(tempfile.gettempdir()), files, recipe, error) from error
+    for name, reason in content["skipped"].items():
+        log.info("%s: %s", name, reason)
+    return Images(pixels, content["used"], content["skipped"], None)
 
 
 def _fingerprint(files: Sequence[ImageFile], recipe: Recipe) -> str:
@@ -99,33 +129,37 @@ def _make(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> None:
     if record.exists():
         log.warning("%s is damaged or may be read better now: it is made anew", stem)
         record.unlink()  # never an old list beside new pixels
-    content: dict[str, Any] = {"recipe": asdict(recipe), "used": {}, "skipped": {}, "retry": []}
-
-    def write_pixels(out: BinaryIO) -> None:
-        # The number of readable files is known at the end. numpy leaves room in a header for it to grow.
-        out.write(header((len(files), *recipe.shape)))
-        with pillow_warnings(), closing(_in_order(partial(_decode, recipe), files)) as results:
-            for file, result in zip(files, results, strict=True):
-                if isinstance(result, UnreadableError):
-                    content["skipped"][file.name] = str(result)
-                    if result.may_pass:
-                        content["retry"].append(file.name)
-                    continue
-                pixels, digest = result
-                content["used"][file.name] = digest
-                out.write(np.ascontiguousarray(pixels).data)
-        out.seek(0)
-        out.write(header((len(content["used"]), *recipe.shape)))
-
-    Image.init()  # here, for it is not made for several threads at once
-    pixels_file = beside(stem, ".npy")
-    replace(pixels_file, write_pixels)
+    content, pixels_file = _nothing_yet(recipe), beside(stem, ".npy")
+    replace(pixels_file, partial(_write_pixels, files, recipe, content))
     try:
         replace(record, lambda out: out.write(json.dumps(content, indent=1).encode()))
     except BaseException:
         pixels_file.unlink()  # without its list it is gigabytes that nobody can use
         raise
     log.info("decoded %d images in %.1f s", len(content["used"]), time.perf_counter() - started)
+
+
+def _nothing_yet(recipe: Recipe) -> dict[str, Any]:
+    return {"recipe": asdict(recipe), "used": {}, "skipped": {}, "retry": []}
+
+
+def _write_pixels(files: Sequence[ImageFile], recipe: Recipe, content: dict[str, Any], out: BinaryIO) -> None:
+    """Decode `files` as an .npy file, and note in `content` which of them are in it."""
+    Image.init()  # here, for it is not made for several threads at once
+    # The number of readable files is known at the end. numpy leaves room in a header for it to grow.
+    out.write(header((len(files), *recipe.shape)))
+    with pillow_warnings(), closing(_in_order(partial(_decode, recipe), files)) as results:
+        for file, result in zip(files, results, strict=True):
+            if isinstance(result, UnreadableError):
+                content["skipped"][file.name] = str(result)
+                if result.may_pass:
+                    content["retry"].append(file.name)
+                continue
+            pixels, digest = result
+            content["used"][file.name] = digest
+            out.write(np.ascontiguousarray(pixels).data)
+    out.seek(0)
+    out.write(header((len(content["used"]), *recipe.shape)))
 
 
 def _decode(recipe: Recipe, file: ImageFile) -> tuple[np.ndarray, str] | UnreadableError:
@@ -161,13 +195,13 @@ class Images:
         pixels: ``(n, height, width, channels)`` uint8, mapped from the file, in the order of `used`.
         used: names and SHA-256 of the files that became `pixels`.
         skipped: names of the others, and why.
-        record: the file in which all this can be read.
+        record: the file in which all this can be read; None without a cache.
     """
 
     pixels: np.ndarray
     used: dict[str, str]
     skipped: dict[str, str]
-    record: Path
+    record: Path | None
 
 
 def beside(stem: Path, ending: str) -> Path:

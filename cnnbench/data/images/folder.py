@@ -271,7 +271,9 @@ def notes(part: Part) -> list[str]:
         found.append(f"{folder}: {len(unreadable)} of {len(part.folders.files)} files are not used")
         found += unreadable[:LISTED]
         if len(unreadable) > LISTED:
-            found.append(f"and {len(unreadable) - LISTED} more, all listed in {part.images.record}")
+            found.append(
+                f"and {len(unreadable) - LISTED} more, all listed in {part.images.record or 'cnnbench.log'}"
+            )
     if part.folders.beside:
         names = [part.folders.shown(name) for name in part.folders.beside]
         found.append(f"{folder}: not used, for they are in no class folder: {listed(names)}")

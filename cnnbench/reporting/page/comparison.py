@@ -17,7 +17,7 @@ from cnnbench.reporting.page.charts import SHOWN, Curve, Point, colour, learning
 from cnnbench.reporting.page.render import Cell, Column, Row, Table, render
 from cnnbench.reporting.tables import MOST_COLUMNS, verdict
 from cnnbench.reporting.text import count, duration, fixed, number
-from cnnbench.runs import DAMAGED, RunFolder, larger_is_better
+from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
 
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
@@ -177,7 +177,7 @@ def _others(records: Sequence[Record], place: Path) -> list[dict[str, str]]:
             "link": _link(record.folder, place),
             "status": record.status,
             "reason": record.reason,
-            "overrides": "" if record.status == DAMAGED else " ".join(record.folder.overrides),
+            "overrides": "" if record.status == UNREADABLE else " ".join(record.folder.overrides),
         }
         for record in records
     ]

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from cnnbench import config
 from cnnbench.system import THREADS, gpus, usable_cores
 
+Code = Callable[[], Path | None]
 POLL_SECONDS = 1.0
 RUNS_PER_PROCESS = 25  # TensorFlow keeps about 3 MB of each for as long as its process lives
 RESULTS = "CNNBENCH_RESULTS"  # where a worker writes which runs have ended: a file descriptor
@@ -51,7 +53,7 @@ class Worker:
         )
         os.close(writing)
         self.results = os.fdopen(reading)
-        self.runs = 0
+        self.runs, self.code = 0, code
 
     def run(self, number: int) -> str | None:
         """Let it make one run; why it died, or None where the run came to an end."""
@@ -89,12 +91,12 @@ class LocalLauncher:
 
     Args:
         sweep: the folder.
-        code: the copy of the code to run; None for the installed one.
+        code: gives the copy of the code for a run that starts now; None for the installed one.
         width: how many at once.
         runs_per_process: after so many a worker makes room for a new one.
     """
 
-    def __init__(self, sweep: Path, code: Path | None, width: int, runs_per_process: int) -> None:
+    def __init__(self, sweep: Path, code: Code, width: int, runs_per_process: int) -> None:
         self.sweep, self.code, self.width, self.runs_per_process = sweep, code, width, runs_per_process
         self._workers: dict[int, Worker] = {}
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -115,12 +117,13 @@ class LocalLauncher:
             self._slots.put(slot)
 
     def _worker(self, slot: int) -> Worker:
-        worker = self._workers.get(slot)
-        if worker is not None and worker.runs < self.runs_per_process and worker.is_alive:
+        worker, code = self._workers.get(slot), self.code()
+        is_fit = worker is not None and worker.runs < self.runs_per_process and worker.is_alive
+        if worker is not None and is_fit and worker.code == code:  # whose files may have gone meanwhile
             return worker
         if worker is not None:
             worker.close()
-        self._workers[slot] = Worker(self.sweep, self.code, self._environments[slot], quiet=self.width > 1)
+        self._workers[slot] = Worker(self.sweep, code, self._environments[slot], quiet=self.width > 1)
         return self._workers[slot]
 
     def stop(self, signal_number: int) -> None:
@@ -139,7 +142,8 @@ def run_once(sweep: Path, code: Path | None, number: int, threads: int) -> str |
     Returns:
         why that process died; None where the run came to an end.
     """
-    copy = code if code is not None and code.is_dir() else None  # a copy that this machine does not see
+    # A machine that does not see the copy, or a cache that was deleted while the run waited.
+    copy = code if code is not None and config.code.is_whole(code) else None
     worker = Worker(sweep, copy, {THREADS: str(threads)}, quiet=True)
     try:
         return worker.run(number)

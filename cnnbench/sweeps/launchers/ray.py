@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.sweeps.launchers.local import run_once
+from cnnbench.sweeps.launchers.local import Code, run_once
 
 QUIET = {"log_to_driver": False, "logging_level": "warning", "include_dashboard": False}
 
@@ -24,7 +24,7 @@ class RayLauncher:
 
     Args:
         sweep: the folder.
-        code: the copy of the code, for the nodes that see it; the others take the installed one.
+        code: gives the copy of the code, for the nodes that see it; the others take the installed one.
         width: how many at once; None for as many as the cluster has room for.
         num_cpus: of each run.
         num_gpus: of each run; None for 1 where the cluster has GPUs.
@@ -37,7 +37,7 @@ class RayLauncher:
     def __init__(
         self,
         sweep: Path,
-        code: Path | None,
+        code: Code,
         width: int | None,
         num_cpus: float,
         num_gpus: float | None,
@@ -59,13 +59,13 @@ class RayLauncher:
                 f"a run needs {needs}, the cluster has {dict(there)}", "lower hydra.launcher.num_…"
             )
         self.width = width or math.floor(room)
-        self._arguments = (sweep, code)
+        self._sweep, self._code = sweep, code
         self._threads = math.ceil(num_cpus)
         self._task = ray.remote(run_once).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)
         self._running: dict[int, Any] = {}
 
     def submit(self, number: int) -> Future[str | None]:
-        reference = self._task.remote(*self._arguments, number, self._threads)
+        reference = self._task.remote(self._sweep, self._code(), number, self._threads)
         self._running[number] = reference
         found: Future[str | None] = reference.future()
         found.add_done_callback(lambda _: self._running.pop(number, None))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cnnbench.config import validated
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.sweeps.launchers.local import RUNS_PER_PROCESS, LocalLauncher
+from cnnbench.sweeps.launchers.local import RUNS_PER_PROCESS, Code, LocalLauncher
 from cnnbench.sweeps.store import Sweep
 from cnnbench.system import gpus, require_package
 
@@ -55,7 +54,7 @@ class Basic(_Settings):
     name: Literal["basic"] = "basic"
     runs_per_process: Count = RUNS_PER_PROCESS
 
-    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+    def open(self, sweep: Sweep, code: Code) -> Launcher:
         return LocalLauncher(sweep.path, code, 1, self.runs_per_process)
 
 
@@ -70,7 +69,7 @@ class Joblib(_Settings):
     n_jobs: Annotated[int, Field(ge=-1)] = -1
     runs_per_process: Count = RUNS_PER_PROCESS
 
-    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+    def open(self, sweep: Sweep, code: Code) -> Launcher:
         from joblib import cpu_count
 
         width = self.n_jobs if self.n_jobs > 0 else len(gpus()) or cpu_count()
@@ -93,7 +92,7 @@ class Ray(_Settings):
     num_gpus: Annotated[float, Field(ge=0)] | None = None
     init: dict[str, Any] = {}
 
-    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+    def open(self, sweep: Sweep, code: Code) -> Launcher:
         from cnnbench.sweeps.launchers.ray import RayLauncher
 
         return RayLauncher(sweep.path, code, self.n_jobs, self.num_cpus, self.num_gpus, self.init)
@@ -116,7 +115,7 @@ class Submitit(_Settings):
     mem_gb: Annotated[float, Field(gt=0)] | None = None
     parameters: dict[str, Any] = {}
 
-    def open(self, sweep: Sweep, code: Path | None) -> Launcher:
+    def open(self, sweep: Sweep, code: Code) -> Launcher:
         from cnnbench.sweeps.launchers.slurm import SubmititLauncher
 
         cluster = self.name.removeprefix("submitit_")

@@ -9,7 +9,7 @@ from typing import Any
 
 import submitit
 
-from cnnbench.sweeps.launchers.local import run_once
+from cnnbench.sweeps.launchers.local import Code, run_once
 
 
 class SubmititLauncher:
@@ -19,25 +19,25 @@ class SubmititLauncher:
 
     Args:
         sweep: the folder.
-        code: the copy of the code, for the nodes that see it; the others take the installed one.
+        code: gives the copy of the code, for the nodes that see it; the others take the installed one.
         cluster: `slurm`, or `local` for processes of this machine.
         width: how many in the queue at once.
         parameters: of `submitit.AutoExecutor.update_parameters`.
     """
 
     def __init__(
-        self, sweep: Path, code: Path | None, cluster: str, width: int, parameters: Mapping[str, Any]
+        self, sweep: Path, code: Code, cluster: str, width: int, parameters: Mapping[str, Any]
     ) -> None:
         self.width = width
         self._executor = submitit.AutoExecutor(folder=sweep / "submitit", cluster=cluster)
         self._executor.update_parameters(**parameters)
-        self._arguments = (sweep, code)
+        self._sweep, self._code = sweep, code
         self._cores = int(parameters.get("cpus_per_task", 1))
         self._threads = ThreadPoolExecutor(width, thread_name_prefix="launcher")
         self._running: dict[int, Any] = {}
 
     def submit(self, number: int) -> Future[str | None]:
-        job = self._executor.submit(run_once, *self._arguments, number, self._cores)
+        job = self._executor.submit(run_once, self._sweep, self._code(), number, self._cores)
         self._running[number] = job
         return self._threads.submit(self._wait, number, job)
 
