@@ -217,12 +217,12 @@ def _sixteen_bits(image: ImageFile, file: BinaryIO) -> tuple[np.ndarray, np.ndar
     """
     if image.mode.startswith("I"):
         return np.asarray(image), None
-    raw = [tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in image.tile]
+    raw = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in image.tile]
     if set(raw) == {"LA;16B"}:  # of a PNG: four bytes for each pixel
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]
         pairs = np.asarray(image)
         return pairs[..., 0].astype(np.uint16) << 8 | pairs[..., 1], pairs[..., 2]
-    if not raw or not all(isinstance(mode, str) and COLOUR_OF_16_BITS.fullmatch(mode) for mode in raw):
+    if not raw or not all(map(COLOUR_OF_16_BITS.fullmatch, raw)):
         return None
     higher = np.asarray(image)
     file.seek(0)

@@ -217,7 +217,7 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
         return
     if len(nested) == 1 and _split_of(nested[0].name) and sum(map(bool, names)) == 1 and len(folders) > 1:
         raise CnnbenchError(
-            f"{root} has {printable(nested[0].name)}, which holds class folders, beside others that hold none",
+            f"{root} has {printable(nested[0].name)}, which holds folders, beside others that hold none",
             f"{typed(root=nested[0])}; dataset.layout=classes takes all of them as classes",
         )
     common = _common(names) if len(folders) > 1 else set()
@@ -235,7 +235,7 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
         )
     first, second = (inner(folder) for folder in folders[:2])
     raise CnnbenchError(
-        f"{root} has {outer}, and in each {inside}: these seem to be the classes, those parts of the set",
+        f"{root} has {outer}, which hold the same folders, {inside}: those seem to be the classes",
         f"{typed(root=first, test_root=second)}; {as_classes}",
     )
 
@@ -246,26 +246,31 @@ def refuse_split_alone(root: Path) -> None:
     Raises:
         CnnbenchError: they have the same class folders.
     """
+    if whole := _whole_set(root):
+        raise CnnbenchError(
+            f"{root} is one split of the set in {whole}, and the others would not be used",
+            f"{typed(root=whole)} takes all; dataset.layout=classes takes this one alone",
+        )
+
+
+def _whole_set(root: Path) -> Path | None:
+    """The folder above in which `root` is one split of several; None where it is none."""
     root = Path(os.path.abspath(root))  # noqa: PTH100  as it was written: links are not resolved
     above = root.parent.parent if root.parent.name == root.name else root.parent
     if _split_of(root.name) is None:
-        return
+        return None
     try:
         found, _ = split_folders(above)
         classes = [_folder_names(folder) for folder in found.values()]
     except CnnbenchError:  # what lies there may not be read, or is no set of its own
-        return
-    if len(found) > 1 and inner(root) in found.values() and _common(classes):
-        beside = " and ".join(str(path) for path in found.values() if path != inner(root))
-        raise CnnbenchError(
-            f"{root} is one split of a set, and {beside} would not be used", f"all of it: {typed(root=above)}"
-        )
+        return None
+    return above if len(found) > 1 and inner(root) in found.values() and _common(classes) else None
 
 
 def other_root(folder: Path) -> Path | None:
     """The folder that was probably meant where `folder` has not the folders of two classes.
 
-    It holds them further down, below folders that are alone; or is itself that of a class.
+    It holds them further down, below folders that are alone; or beside `folder`, which is that of a class.
     """
     below = folder
     while len(inside := _subfolders(below)) == 1:
@@ -274,8 +279,9 @@ def other_root(folder: Path) -> Path | None:
         return below
     above = Path(os.path.abspath(folder)).parent  # noqa: PTH100
     with suppress(CnnbenchError):  # where that may not be read, nobody can tell
-        if len(_subfolders(above)) > 1 and (inside or _images_in(folder)):
-            return above
+        beside = _subfolders(above)
+        if len(beside) > 1 and all(_images_in(one) for one in beside):
+            return _whole_set(above) or above
     return None
 
 
