@@ -203,16 +203,19 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         help="pictures, folders of pictures, .npy, .npz, .csv; - reads paths from standard input",
     )
     parser.add_argument("--top", type=_positive, default=3, help="how many classes to show (default: 3)")
+    parser.add_argument(
+        "--max-pixels", type=_positive, help="of a picture that is decoded (default: the run's)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per line for each input")
     given = parser.parse_intermixed_args(arguments)
     folder = _finished(given.run)
     recorded = folder.metrics
     names = recorded["class_names"]
     shape = recorded["input_shape"]
-    source = inference.items(
-        given.files, sys.stdin, shape, inference.picture_reader(shape, folder.config["dataset"])
-    )
-    model = inference.load_model(folder, inference.stored_spec(folder, given.trust_plugins))
+    spec = inference.stored_spec(folder, given.trust_plugins)
+    dataset = {**spec.config["dataset"], **({"max_pixels": given.max_pixels} if given.max_pixels else {})}
+    source = inference.items(given.files, sys.stdin, shape, inference.picture_reader(shape, dataset))
+    model = inference.load_model(folder, spec)
     lines = inference.Lines(names, given.top)
     answered = failed = 0
     for predictions in inference.predict(

@@ -359,8 +359,10 @@ def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str
     config = _config_of_groups(overrides, groups)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
+    # `in` says False of a key whose value is still to be given (???).
+    there = {str(k) for k in node} if isinstance(node, DictConfig) else set()
     if override.is_add():
-        if isinstance(node, DictConfig) and name in node:
+        if name in there:
             raise CnnbenchError(
                 f"{shown(text)}: {key} exists already", f"change it: {shown(text.lstrip('+'))}"
             )
@@ -368,8 +370,8 @@ def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str
     if not isinstance(node, DictConfig):
         top = [str(k) for k in config if k != "hydra"]
         raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], top))
-    if name not in node:
-        known = {str(k) for k in node if k not in ("hydra", "_target_")}
+    if name not in there:
+        known = there - {"hydra", "_target_"}
         known |= set() if parent else set(groups)
         raise CnnbenchError(f"there is no key {key}", nearest(name, known))
 

@@ -1,9 +1,9 @@
 from . import fetch
 from .batches import Feed
 from .dataset import Dataset, Examples, Split, Task
-from .images.decoding import Recipe, UnreadableError, decode, pillow_warnings
-from .images.layout import IMAGE_SUFFIXES
-from .reading import unwrapped
+from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings
+from .images.layout import IMAGE_SUFFIXES, is_system_folder
+from .reading import special_file, unwrapped
 from .splits import class_weights, leaks, remarks, with_validation
 
 __all__ = [
@@ -14,13 +14,16 @@ __all__ = [
     "Recipe",
     "Split",
     "Task",
+    "TooLargeError",
     "UnreadableError",
     "class_weights",
     "decode",
     "fetch",
+    "is_system_folder",
     "leaks",
     "pillow_warnings",
     "remarks",
+    "special_file",
     "unwrapped",
     "with_validation",
 ]

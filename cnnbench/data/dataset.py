@@ -133,6 +133,7 @@ class Dataset:
         val: for choosing the best epoch; None lets the run draw it from ``train``.
         class_names: in the order of the class indices; empty for regression.
         notes: one line for each thing the user should know (a file that could not be read, …).
+        bits: as which the pictures with 16 bits a value were taken; None where there are none.
 
     Raises:
         CnnbenchError: when it is made of what cannot be trained or measured (see `refuse`).
@@ -145,6 +146,7 @@ class Dataset:
     val: Split | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):

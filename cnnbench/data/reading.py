@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,25 @@ _ALLOWED = {
     ("numpy._core.numeric", "_frombuffer"),
     ("_codecs", "encode"),
 }
+
+
+SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def special_file(path: Path) -> str | None:
+    """Say what `path` leads to where that is no file: to open a pipe can take for ever.
+
+    Raises:
+        OSError: nothing is there.
+    """
+    mode = path.stat().st_mode
+    return None if stat.S_ISREG(mode) else SPECIAL.get(stat.S_IFMT(mode), "no ordinary file")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 from cnnbench import data, nn
 from cnnbench.config import refuse_links, require_own, spec_from
 from cnnbench.errors import CnnbenchError
+from cnnbench.renamed import current_name
 from cnnbench.runs import CONFIG, DONE, RunFolder, RunSpec
 from cnnbench.system import import_tensorflow
 
@@ -84,6 +85,22 @@ def stored_spec(
     if not trust_plugins:
         require_own(folder.config, folder.path)
     try:
-        return spec_from(changed(folder.config), folder.path, folder.overrides)
+        config = _with_bits(changed(folder.config), folder)
+        return spec_from(config, folder.path, folder.overrides)
     except CnnbenchError as error:  # cut short, perhaps, or written by another version
         raise CnnbenchError(f"{folder.path / CONFIG}: {error.message}", error.hint) from error
+
+
+def _with_bits(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """The config, where 16-bit pictures are taken as those that the run was trained on.
+
+    Others, or one alone, might have a brightest value from which less would be concluded. A config without
+    the key is of a version that took 16 bits for granted.
+    """
+    dataset = config.get("dataset")
+    if not isinstance(dataset, dict) or dataset.get("bits") is not None:
+        return config
+    if current_name(str(dataset.get("_target_"))) != "cnnbench.data.images.folder.image_folder":
+        return config
+    recorded = folder.environment.get("dataset", {}).get("bits")
+    return {**config, "dataset": {**dataset, "bits": recorded if recorded or "bits" in dataset else 16}}

@@ -17,7 +17,16 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from cnnbench.data import IMAGE_SUFFIXES, Recipe, UnreadableError, decode, pillow_warnings
+from cnnbench.data import (
+    IMAGE_SUFFIXES,
+    Recipe,
+    TooLargeError,
+    UnreadableError,
+    decode,
+    is_system_folder,
+    pillow_warnings,
+    special_file,
+)
 
 BATCH = 64
 CHANNELS = (1, 3)  # that a picture can be made to have: grey, or red, green and blue
@@ -75,6 +84,8 @@ def predict(
 def _read(item: Item) -> np.ndarray | str:
     try:
         return item.read().astype(np.float32)
+    except TooLargeError as error:
+        return f"{error}; --max-pixels={error.pixels} allows it" if error.pixels else str(error)
     except UnreadableError as error:
         return str(error)
 
@@ -184,7 +195,7 @@ def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable
 
     Args:
         shape: of the model's input, without the batch.
-        dataset: the run's config of the data set; `resize` and `max_pixels` count, if there.
+        dataset: the run's config of the data set; `resize`, `max_pixels` and `bits` count, if there.
 
     Returns:
         path → uint8 of that shape; raises `UnreadableError`.
@@ -193,7 +204,7 @@ def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable
         reason = f"the model takes {_text(shape)}, which no picture has; give .npy, .npz or .csv"
         return lambda path: _refuse(reason)
     most = int(dataset.get("max_pixels") or MAX_PIXELS)
-    recipe = Recipe(shape[0], shape[1], shape[2], dataset.get("resize", "stretch"), most)
+    recipe = Recipe(shape[0], shape[1], shape[2], dataset.get("resize", "stretch"), most, dataset.get("bits"))
     return lambda path: decode(path, recipe)[0]
 
 
@@ -258,7 +269,7 @@ def _pump(source: Iterator[Item], waiting: queue.Queue[Item | BaseException | No
 
 def _pictures(folder: str) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_system_folder(name))
         for name in sorted(files):
             # Hidden ones are no pictures: `._cat.jpg` is what macOS leaves beside cat.jpg.
             if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("."):
@@ -271,6 +282,7 @@ def _refuse(reason: str) -> np.ndarray:
 
 def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
     try:
+        _refuse_special(name)
         rows = _load(name)
     except (OSError, ValueError, EOFError) as error:
         yield Item(name, partial(_refuse, _reason(error)))
@@ -285,6 +297,11 @@ def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
         return
     for index in range(len(rows)):
         yield Item(f"{name}[{index}]", partial(_row, rows, index, wanted))
+
+
+def _refuse_special(name: str) -> None:
+    if special := special_file(Path(name)):
+        raise ValueError(f"{special}, not a file")
 
 
 def _row(rows: np.ndarray, index: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -305,6 +322,7 @@ def _load(name: str) -> np.ndarray:
 
 def _of_table(name: str, shape: Sequence[int]) -> Iterator[Item]:
     try:
+        _refuse_special(name)
         with Path(name).open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)

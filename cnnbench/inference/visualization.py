@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench import reporting
-from cnnbench.data import UnreadableError
+from cnnbench.data import UnreadableError, pillow_warnings
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import load_model, require_finished
 from cnnbench.inference.prediction import Prediction, answer, items, picture_reader
@@ -168,9 +168,10 @@ def _from_files(files: Sequence[str], shape: Sequence[int], config: Mapping[str,
     if not found:
         raise CnnbenchError(f"no pictures in {' '.join(files)}")
     pictures = []
-    for item in found:
-        try:
-            pictures.append(item.read())
-        except UnreadableError as error:
-            raise CnnbenchError(f"{item.name}: {error}") from error
+    with pillow_warnings():
+        for item in found:
+            try:
+                pictures.append(item.read())
+            except UnreadableError as error:
+                raise CnnbenchError(f"{item.name}: {error}") from error
     return Examples(np.stack(pictures), [Path(item.name).name for item in found], False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from cnnbench.training.precision import built_in_best
 
 log = logging.getLogger("cnnbench")
 WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches
+ROUNDING = float(np.finfo(np.float32).eps)  # by which a value that never changes may seem to
 EXACT_SUMS = 256  # squares of bytes that float32 adds up without rounding: 256 · 255² < 2²⁴
 
 
@@ -41,6 +42,7 @@ class Built:
         compile: compiles the model, or a part of it, as the config says.
         size: `parameters`, and `flops_per_example` of the forward pass.
         memory: watched since before the model was made.
+        remarks: one line for each thing about the data that showed while it was built.
     """
 
     model: keras.Model
@@ -51,6 +53,7 @@ class Built:
     compile: Compilation
     size: Mapping[str, int]
     memory: PeakMemory
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     )
     if training.fine_tuning is not None:
         models.check_layer(model, training.fine_tuning.from_layer)
-    adapt(model, dataset.train)
+    remarks = adapt(model, dataset.train)
     synchronize(model, replicas)
     flops = count_flops(model)
     augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
@@ -145,41 +148,65 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     compilation = Compilation(spec, dataset.task, augment, train.steps, machine, replicas, model, trained)
     compilation(model)
     size = {"parameters": model.count_params(), "flops_per_example": flops}
-    return Built(model, machine, train, held_out, callbacks, compilation, size, memory)
+    return Built(model, machine, train, held_out, callbacks, compilation, size, memory, tuple(remarks))
 
 
 # -- What layers measure on the training split -----------------------------------------------------
 
 
-def adapt(model: keras.Model, split: Split) -> None:
+def adapt(model: keras.Model, split: Split) -> list[str]:
     """Measure on (training) examples what `Normalization` and `PatchWhitening` layers need to know.
 
     A layer that is never adapted does nothing, silently. Its input may be any tensor of the model.
+
+    Returns:
+        one line for each `Normalization` some of whose inputs never change: they are only centred. Divided by
+        their deviation, which is nothing, any other value would become millions.
     """
+    remarks = []
     for layer in model.layers:
         is_whitening = isinstance(layer, nn.PatchWhitening)
         is_normalization = isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
         if is_normalization and _sees_channels_of_bytes(layer, model, split):
-            _adapt_to_bytes(layer, split)
+            remarks += _told(layer, _adapt_to_bytes(layer, split))
         elif is_normalization or is_whitening:
             until = keras.Model(model.inputs[0], layer.input)
             # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.
             forward = tf.function(lambda x, until=until: until(x, training=False), reduce_retracing=True)
             pieces = split.pieces(256, most=WHITENING_PIECES if is_whitening else None)
-            layer.adapt(forward(tf.cast(piece, "float32")) for piece in pieces)
+            batches = (forward(tf.cast(piece, "float32")) for piece in pieces)
+            if is_whitening:
+                layer.adapt(batches)
+            else:
+                # What other layers have computed may differ by their rounding.
+                rounding = 0.0 if layer.input is model.inputs[0] else ROUNDING
+                remarks += _told(layer, _adapt_to_batches(layer, batches, rounding))
         elif any(
             isinstance(inner, keras.layers.Normalization) and inner.input_mean is None
             for inner in getattr(layer, "layers", [])
         ):
             log.warning("the Normalization inside %s is not adapted: it does nothing", layer.name)
+    return remarks
+
+
+def _told(layer: Any, constant: np.ndarray) -> list[str]:
+    count = int(constant.sum())
+    if not count:
+        return []
+    inputs = f"{count:,} of {constant.size:,} inputs {'never changes' if count == 1 else 'never change'}"
+    return [f"{layer.name}: {inputs} in train, so centred and not divided by a deviation of 0"]
 
 
 def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> bool:
     return layer.input is model.inputs[0] and split.x.dtype == np.uint8 and layer._keep_axis == (3,)
 
 
-def _adapt_to_bytes(layer: Any, split: Split) -> None:
-    """Mean and variance of each channel of raw pixels, exact, in an eighth of Keras's time."""
+def _adapt_to_bytes(layer: Any, split: Split) -> np.ndarray:
+    """Mean and variance of each channel of raw pixels, exact, in an eighth of Keras's time.
+
+    Returns:
+        which channels never change.
+    """
     channels = split.x.shape[-1]
     sums, squares = np.zeros((2, math.prod(split.x.shape[1:])))
     for piece in split.pieces(EXACT_SUMS):
@@ -188,5 +215,34 @@ def _adapt_to_bytes(layer: Any, split: Split) -> None:
         squares += np.einsum("ij,ij->j", rows, rows)
     pixels = len(split) * len(sums) / channels
     mean, square = (total.reshape(-1, channels).sum(axis=0) / pixels for total in (sums, squares))
-    layer.set_weights([mean, square - mean**2, np.zeros(())])
+    # Whole numbers below 2⁵³: without variance, the two are equal to the last bit.
+    constant = np.asarray(square == mean**2)
+    layer.set_weights([mean, np.where(constant, 1.0, square - mean**2), np.zeros(())])
     layer.finalize_state()
+    return constant
+
+
+def _adapt_to_batches(layer: Any, batches: Iterable[tf.Tensor], rounding: float) -> np.ndarray:
+    """As Keras does it, except for what never changes by more than `rounding` times its value.
+
+    Returns:
+        which of the values that the layer keeps apart that are.
+    """
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+
+    def watched() -> Iterator[tf.Tensor]:
+        nonlocal low, high
+        for batch in batches:
+            kept = {axis % batch.ndim for axis in layer.axis}
+            others = [axis for axis in range(batch.ndim) if axis not in kept]
+            low = np.minimum(low, tf.reduce_min(batch, others).numpy())
+            high = np.maximum(high, tf.reduce_max(batch, others).numpy())
+            yield batch
+
+    layer.adapt(watched())
+    constant = np.asarray(high - low <= rounding * np.maximum(abs(low), abs(high)))
+    if constant.any():  # else not a bit is touched
+        mean, variance, count = layer.get_weights()
+        layer.set_weights([np.where(constant, low, mean), np.where(constant, 1.0, variance), count])
+        layer.finalize_state()
+    return constant

@@ -44,6 +44,7 @@ def describe_environment(
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "splits": {name: len(split) for name, split in dataset.splits.items()},
+            **({"bits": dataset.bits} if dataset.bits else {}),  # as which `predict` takes 16-bit pictures
             "notes": list(notes),
         },
         "command": ["cnnbench", *overrides],

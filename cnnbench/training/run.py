@@ -112,7 +112,7 @@ def prepare(job: Job) -> Prepared:
         devices = strategy(training.distribute, training.batch_size)
     with phases("build"), devices.scope():
         built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
-    announce(job, dataset, built, notes)
+    announce(job, dataset, built, [*notes, *built.remarks])
     return Prepared(dataset, devices, built)
 
 

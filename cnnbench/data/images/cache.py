@@ -6,6 +6,7 @@ stands for a whole cache.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -14,7 +15,7 @@ import re
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -25,10 +26,9 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from cnnbench.data.images import decoding
-from cnnbench.data.images.decoding import Recipe, UnreadableError, pillow_warnings
+from cnnbench.data.images.decoding import Bits, Recipe, TooLargeError, UnreadableError, pillow_warnings
 from cnnbench.data.images.layout import ImageFile
 from cnnbench.errors import CnnbenchError
 from cnnbench.system import cache_folder, go_without_cache, locked, usable_cores
@@ -38,17 +38,19 @@ HIDDEN = "hidden file"
 WAITING_PER_WORKER = 8  # results that may wait for an earlier, slower one: bounds the memory
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Decoded = tuple[np.ndarray, int | None] | UnreadableError
 
 
 def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, title: str) -> Images:
     """Return the images of `files` from the cache, which is made first where there is none yet.
 
-    The cache is another one as soon as a file has come, gone or changed (by size or time), or the recipe
-    or Pillow has. Of several processes one decodes and the others wait for it.
+    The cache is another one as soon as a file has come, gone, changed or changed its name (by size, times and
+    inode, which a folder that is moved as a whole keeps), or the recipe or Pillow has. Of several processes
+    one decodes and the others wait for it.
 
     Args:
         files: all of one split.
-        recipe: what is made of each.
+        recipe: what is made of each; where it leaves the bits open, these files decide them.
         cache_dir: None for `default_cache_dir`.
         title: what the name of the cache begins with.
 
@@ -57,7 +59,7 @@ def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, titl
     """
     folder = Path(cache_dir).expanduser() / "images" if cache_dir else cache_folder("images")
     if folder is None:
-        return _decoded(files, recipe)
+        return _uncached(files, recipe)
     stem = folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', title)[:40]}-{_fingerprint(files, recipe)[:20]}"
     found = read(stem, files, recipe)
     if found is None:
@@ -71,7 +73,7 @@ def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, titl
         except OSError as error:
             if cache_dir is None:
                 go_without_cache(error)
-                return _decoded(files, recipe)
+                return _uncached(files, recipe)
             raise _not_kept(folder, files, recipe, error) from error
     if found is None:
         raise CnnbenchError(
@@ -88,12 +90,11 @@ def _not_kept(folder: Path, files: Sequence[ImageFile], recipe: Recipe, error: O
     )
 
 
-def _decoded(files: Sequence[ImageFile], recipe: Recipe) -> Images:
-    """The images without a cache, from a file without a name that goes with this process."""
-    content = _nothing_yet(recipe)
+def _uncached(files: Sequence[ImageFile], recipe: Recipe) -> Images:
+    """Decode into a file without a name, which goes with this process."""
     try:
         with tempfile.TemporaryFile() as out:
-            _write_pixels(files, recipe, content, out)
+            content = _write_pixels(out, files, recipe)
             out.flush()
             shape = (len(content["used"]), *recipe.shape)
             pixels = (
@@ -105,13 +106,15 @@ def _decoded(files: Sequence[ImageFile], recipe: Recipe) -> Images:
         raise _not_kept(Path(tempfile.gettempdir()), files, recipe, error) from error
     for name, reason in content["skipped"].items():
         log.info("%s: %s", name, reason)
-    return Images(pixels, content["used"], content["skipped"], None)
+    deep = Deep(**content["deep"]) if content["deep"] is not None else None
+    return Images(pixels, content["used"], content["skipped"], deep, None)
 
 
 def _fingerprint(files: Sequence[ImageFile], recipe: Recipe) -> str:
-    digest = hashlib.sha256(repr([decoding.VERSION, PIL.__version__, asdict(recipe)]).encode())
+    reader = [decoding.VERSION, PIL.__version__, decoding.formats(), asdict(recipe)]
+    digest = hashlib.sha256(repr(reader).encode())
     for file in files:
-        digest.update(ascii((file.name, file.size, file.mtime_ns)).encode())
+        digest.update(ascii((file.name, file.identity)).encode())
     return digest.hexdigest()
 
 
@@ -129,8 +132,9 @@ def _make(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> None:
     if record.exists():
         log.warning("%s is damaged or may be read better now: it is made anew", stem)
         record.unlink()  # never an old list beside new pixels
-    content, pixels_file = _nothing_yet(recipe), beside(stem, ".npy")
-    replace(pixels_file, partial(_write_pixels, files, recipe, content))
+    content: dict[str, Any] = {"recipe": asdict(recipe)}
+    pixels_file = beside(stem, ".npy")
+    replace(pixels_file, lambda out: content.update(_write_pixels(out, files, recipe)))
     try:
         replace(record, lambda out: out.write(json.dumps(content, indent=1).encode()))
     except BaseException:
@@ -139,30 +143,64 @@ def _make(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> None:
     log.info("decoded %d images in %.1f s", len(content["used"]), time.perf_counter() - started)
 
 
-def _nothing_yet(recipe: Recipe) -> dict[str, Any]:
-    return {"recipe": asdict(recipe), "used": {}, "skipped": {}, "retry": []}
-
-
-def _write_pixels(files: Sequence[ImageFile], recipe: Recipe, content: dict[str, Any], out: BinaryIO) -> None:
-    """Decode `files` as an .npy file, and note in `content` which of them are in it."""
-    Image.init()  # here, for it is not made for several threads at once
+def _write_pixels(out: BinaryIO, files: Sequence[ImageFile], recipe: Recipe) -> dict[str, Any]:
+    """Write the pixels of the readable files, and return what the list says of all."""
+    used: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    retry: list[str] = []
+    deep: dict[int, ImageFile] = {}  # by row
+    brightest, beginning = 0, header((len(files), *recipe.shape))
     # The number of readable files is known at the end. numpy leaves room in a header for it to grow.
-    out.write(header((len(files), *recipe.shape)))
-    with pillow_warnings(), closing(_in_order(partial(_decode, recipe), files)) as results:
-        for file, result in zip(files, results, strict=True):
+    out.write(beginning)
+    with closing(_decoded(files, recipe)) as results:
+        for file, result in results:
             if isinstance(result, UnreadableError):
-                content["skipped"][file.name] = str(result)
-                if result.may_pass:
-                    content["retry"].append(file.name)
+                skipped[file.name] = _reason(result)
+                retry += [file.name] * result.may_pass
                 continue
-            pixels, digest = result
-            content["used"][file.name] = digest
+            pixels, value = result
+            if value is not None:
+                deep[len(used)] = file
+                brightest = max(brightest, value)
+            used[file.name] = _digest(pixels)
+            out.write(np.ascontiguousarray(pixels).data)
+    bits = recipe.bits or decoding.depth_of(brightest)
+    if recipe.bits is None and bits < decoding.DEPTHS[-1]:  # as which they were decoded
+        for row, pixels in _again(deep, dataclasses.replace(recipe, bits=bits)):
+            used[deep[row].name] = _digest(pixels)
+            out.seek(len(beginning) + row * pixels.size)
             out.write(np.ascontiguousarray(pixels).data)
     out.seek(0)
-    out.write(header((len(content["used"]), *recipe.shape)))
+    out.write(header((len(used), *recipe.shape)))
+    depth = {"files": len(deep), "brightest": brightest, "bits": bits} if deep else None
+    return {"used": used, "skipped": skipped, "retry": retry, "deep": depth}
 
 
-def _decode(recipe: Recipe, file: ImageFile) -> tuple[np.ndarray, str] | UnreadableError:
+def _reason(error: UnreadableError) -> str:
+    allow = error.pixels if isinstance(error, TooLargeError) else None
+    return f"{error}; dataset.max_pixels={allow} allows it" if allow else str(error)
+
+
+def _digest(pixels: np.ndarray) -> str:
+    """By which equal pictures are found, in whatever format they are stored."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
+
+
+def _again(files: Mapping[int, ImageFile], recipe: Recipe) -> Iterator[tuple[int, np.ndarray]]:
+    """Decode once more, now that the bits of the 16-bit files are known; the keys are their rows."""
+    with closing(_decoded(list(files.values()), recipe)) as results:
+        for row, (file, result) in zip(files, results, strict=True):
+            if isinstance(result, UnreadableError):
+                raise CnnbenchError(f"{file.path} has changed while it was read: {result}", "run again")
+            yield row, result[0]
+
+
+def _decoded(files: Sequence[ImageFile], recipe: Recipe) -> Generator[tuple[ImageFile, Decoded]]:
+    with pillow_warnings(), closing(_in_order(partial(_decode, recipe), files)) as results:
+        yield from zip(files, results, strict=True)
+
+
+def _decode(recipe: Recipe, file: ImageFile) -> Decoded:
     if file.is_hidden:
         return UnreadableError(HIDDEN)
     try:
@@ -193,15 +231,32 @@ class Images:
 
     Attributes:
         pixels: ``(n, height, width, channels)`` uint8, mapped from the file, in the order of `used`.
-        used: names and SHA-256 of the files that became `pixels`.
+        used: names of the files that became `pixels`, and the SHA-256 of what each became.
         skipped: names of the others, and why.
+        deep: of those with 16 bits a value; None where there are none.
         record: the file in which all this can be read; None without a cache.
     """
 
     pixels: np.ndarray
     used: dict[str, str]
     skipped: dict[str, str]
+    deep: Deep | None
     record: Path | None
+
+
+@dataclass(frozen=True)
+class Deep:
+    """The files with 16 bits a value among those of a folder.
+
+    Attributes:
+        files: how many.
+        brightest: the greatest value in them.
+        bits: as which the values were taken: white is 2**bits - 1.
+    """
+
+    files: int
+    brightest: int
+    bits: Bits
 
 
 def beside(stem: Path, ending: str) -> Path:
@@ -219,6 +274,7 @@ def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: b
         used = {str(name): str(digest) for name, digest in content["used"].items()}
         skipped = {str(name): str(reason) for name, reason in content["skipped"].items()}
         retry = set(content["retry"])
+        deep = Deep(**content["deep"]) if content["deep"] is not None else None
         pixels = _mapped(beside(stem, ".npy"), (len(used), *recipe.shape))
     except (
         OSError,
@@ -233,7 +289,7 @@ def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: b
         return None
     if not just_made and any(file.name in retry and os.access(file.path, os.R_OK) for file in files):
         return None
-    return Images(pixels, used, skipped, record)
+    return Images(pixels, used, skipped, deep, record)
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,8 +15,21 @@ from pydantic import Field
 from cnnbench.data.dataset import Dataset, Rows, Split
 from cnnbench.data.images import cache
 from cnnbench.data.images.cache import HIDDEN, Images
-from cnnbench.data.images.decoding import Recipe, Resize
-from cnnbench.data.images.layout import ClassFolders, find_folder, inner, printable, scan, split_folders
+from cnnbench.data.images.decoding import Bits, Recipe, Resize
+from cnnbench.data.images.layout import (
+    SPLIT_NAMES,
+    ClassFolders,
+    Layout,
+    find_folder,
+    inner,
+    other_root,
+    printable,
+    refuse_split_alone,
+    scan,
+    split_folders,
+    system_folders,
+    typed,
+)
 from cnnbench.errors import CnnbenchError
 
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -33,7 +46,9 @@ def image_folder(
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42,
     strict: bool = False,
-    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 89_478_485,
+    max_pixels: Annotated[int, Field(ge=1, lt=2**31)] = 89_478_485,
+    bits: Bits | None = None,
+    layout: Layout = "auto",
     cache_dir: str | None = None,
     data_dir: str | None = None,
 ) -> Dataset:
@@ -44,7 +59,8 @@ def image_folder(
 
     Args:
         root: holds the class folders, or ``train`` and ``test`` (and ``val``) folders that hold them, also
-            named ``training_set`` and so on; relative to the working folder, else to a data folder.
+            named ``training_set``, ``seg_train`` and so on; relative to the working folder, else to a data
+            folder.
         test_root: a folder of class folders for the test split, where `root` does not have it.
         size: pixels of height and width; one number for both.
         channels: 3 for colour, 1 for grey.
@@ -53,8 +69,11 @@ def image_folder(
             proportion to the classes.
         split_seed: the `random_state` of that.
         strict: an unreadable file is an error.
-        max_pixels: a file with more is not decoded but listed. By default and at most what Pillow
-            itself warns of and refuses.
+        max_pixels: a file with more is decoded at 1/2, 1/4 or 1/8 of its size where it is a JPEG, else
+            listed. By default what Pillow itself warns of.
+        bits: of a value in pictures of 16 bits, where cameras and scanners often put fewer; None: as many as
+            the brightest of all needs. Pictures of 8 bits stay as they are.
+        layout: ``classes`` takes the folders of `root` as the classes, whatever they are called and hold.
         cache_dir: where decoded images are kept; None: CNNBENCH_CACHE, else the user's cache folder.
         data_dir: looked in first for a relative `root` that is not in the working folder.
 
@@ -63,15 +82,17 @@ def image_folder(
         in the order of their names.
 
     Raises:
-        CnnbenchError: a folder is missing, a class has no images, training and test have other classes or
-            share images (by content), or the cache cannot be written.
+        CnnbenchError: a folder is missing, or one above or below it is meant; a class has no images, training
+            and test have other classes or share images (by their pixels), or the cache cannot be written.
     """
     height, width = (size, size) if isinstance(size, int) else size
     recipe = Recipe(height, width, channels, resize, max_pixels)
     top = find_folder("root", root, data_dir)
-    folders, found_notes = _folders(top, root, test_root, data_dir)
+    if layout == "auto" and test_root is None:
+        refuse_split_alone(top)
+    folders, found_notes = _folders(top, root, test_root, data_dir, layout)
     classes = _classes(folders)
-    parts = {split: _load(found, recipe, cache_dir) for split, found in folders.items()}
+    parts = _load_all(folders, recipe, cache_dir, bits)
     if strict:
         refuse_unreadable(parts)
     for split, part in parts.items():
@@ -88,14 +109,15 @@ def image_folder(
         val=splits.get("val"),
         test=splits["test"],
         class_names=tuple(printable(name) for name in classes),
-        notes=(*found_notes, *(note for part in parts.values() for note in notes(part))),
+        notes=(*found_notes, *_depth(top, parts), *(note for part in parts.values() for note in notes(part))),
+        bits=next((part.images.deep.bits for part in parts.values() if part.images.deep), None),
     )
 
 
 def _folders(
-    top: Path, root: str, test_root: str | None, data_dir: str | None
+    top: Path, root: str, test_root: str | None, data_dir: str | None, layout: Layout
 ) -> tuple[dict[str, ClassFolders], list[str]]:
-    found, others = split_folders(top)
+    found, others = split_folders(top, layout)
     if test_root is not None:
         if "test" in found:
             raise CnnbenchError(
@@ -104,13 +126,37 @@ def _folders(
             )
         found["test"] = inner(find_folder("test_root", test_root, data_dir))
     told = []
+    if (
+        len(found) > 1
+        and test_root is None
+        and any(folder.name.lower() not in SPLIT_NAMES[split] for split, folder in found.items())
+    ):
+        pairs = listed([f"{printable(folder.name)} is {split}" for split, folder in found.items()])
+        told.append(f"{top}: {pairs}, by their names and the class folders in them")
     if others:
         names = listed([printable(path.name) for path in others])
         told.append(f"{top}: not used, for their names are of no split: {names}")
     is_relative = not Path(root).expanduser().is_absolute()
     if data_dir and is_relative and not top.is_relative_to(Path(data_dir).expanduser()):
         told.append(f"{root} was found in {top.parent}, not in data_dir={data_dir}")
-    return {split: scan(folder, _title(folder, top)) for split, folder in found.items()}, told
+    scanned = {split: scan(folder, _title(folder, top)) for split, folder in found.items()}
+    return scanned, told + _passed_over(top, scanned)
+
+
+def _passed_over(top: Path, folders: Mapping[str, ClassFolders]) -> list[str]:
+    names = [name for found in folders.values() for name in found.passed_over]
+    places = {found.folder for found in folders.values()}
+    names += [name for place in {top, inner(top)} - places for name in system_folders(place)]
+    if not names:
+        return []
+    counted = [
+        f"{printable(name)} ({count})" if count > 1 else printable(name)
+        for name, count in sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
+    ]
+    folders_are = (
+        "1 hidden or system folder is" if len(names) == 1 else f"{len(names)} hidden or system folders are"
+    )
+    return [f"{top}: {folders_are} left out: {listed(counted)}"]
 
 
 def _title(folder: Path, top: Path) -> str:
@@ -124,9 +170,10 @@ def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
     if len(train.classes) < 2:
         there = f"one class folder, {printable(train.classes[0])}" if train.classes else "no class folders"
         there += f", and {listed(train.beside)}" if train.beside else ""
+        needed = "it needs one for each class, two at least, with the images of the class inside"
+        other = other_root(train.folder)
         raise CnnbenchError(
-            f"{train.folder} has {there}",
-            "it needs one for each class, two at least, with the images of the class inside",
+            f"{train.folder} has {there}", f"{needed}: {typed(root=other)}" if other else needed
         )
     for split, found in folders.items():
         lacking = sorted(set(train.classes) - set(found.classes))
@@ -138,6 +185,33 @@ def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
                 f"train has {listed(train.classes)}; the class folders must have the same names",
             )
     return train.classes
+
+
+def _load_all(
+    folders: Mapping[str, ClassFolders], recipe: Recipe, cache_dir: str | None, bits: Bits | None
+) -> dict[str, Part]:
+    """Load every split, with one white for the 16-bit pictures of all."""
+    parts = {split: _load(found, recipe, cache_dir) for split, found in folders.items()}
+    deep = {split: part.images.deep for split, part in parts.items() if part.images.deep is not None}
+    bits = bits or max((one.bits for one in deep.values()), default=None)
+    for split, one in deep.items():
+        if one.bits != bits:
+            parts[split] = _load(folders[split], replace(recipe, bits=bits), cache_dir)
+    return parts
+
+
+def _depth(top: Path, parts: Mapping[str, Part]) -> list[str]:
+    """Say what is taken as white in pictures of 16 bits, where there are some."""
+    deep = [part.images.deep for part in parts.values() if part.images.deep is not None]
+    if not deep:
+        return []
+    count, bits = sum(one.files for one in deep), deep[0].bits
+    line = (
+        f"{top}: {count} images have 16 bits a value, {max(one.brightest for one in deep)} at most: "
+        f"taken as {bits} bits, {2**bits - 1} is white"
+    )
+    rest = sum(len(part.images.used) for part in parts.values()) - count
+    return [f"{line}; {rest} have 8 bits, 255 is white" if rest else line]
 
 
 def _load(folders: ClassFolders, recipe: Recipe, cache_dir: str | None) -> Part:
@@ -255,8 +329,9 @@ def refuse_shared(parts: dict[str, Part]) -> None:
             others = " and ".join(dict.fromkeys(other for other, _, _ in shared))
             pairs = [f"{there} = {here}" for _, there, here in shared]
             raise CnnbenchError(
-                f"{split} shares {len(shared)} images with {others}, byte for byte: {listed(pairs)}",
-                f"remove them from one of the two: the figures on {split} would be too good",
+                f"{split} shares {len(shared)} images with {others}, pixel for pixel: {listed(pairs)}",
+                f"remove them from one of the two: the figures on {split} would be too good; pictures that "
+                f"differ in more detail do so at a larger dataset.size",
             )
         for digest, name in zip(part.digests, part.names, strict=True):
             known[digest] = (split, name)
@@ -289,7 +364,7 @@ def _copies(part: Part) -> list[str]:
         return []
     shown = [" = ".join(part.names[row] for row in rows[:EXAMPLES]) for rows in copies]
     extra = sum(len(rows) - 1 for rows in copies)
-    found = [f"{part.folders.folder}: {extra} images are copies of others, byte for byte: {listed(shown)}"]
+    found = [f"{part.folders.folder}: {extra} images are copies of others, pixel for pixel: {listed(shown)}"]
     torn = [names for names, rows in zip(shown, copies, strict=True) if len(set(part.y[rows])) > 1]
     if torn:
         found.append(f"{part.folders.folder}: {len(torn)} images are in more than one class: {listed(torn)}")
