@@ -6,7 +6,7 @@ import hashlib
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -104,6 +104,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of examples and targets; where digests of the content are known, no example is read."""
+        digest = hashlib.sha256(f"{self.x.shape} {self.x.dtype} {self.y.dtype}".encode())
+        known = self.x.digests if isinstance(self.x, Rows) else None
+        if known is not None and isinstance(self.x, Rows):
+            digest.update(np.ascontiguousarray(known[self.x.indices]).data)
+        else:
+            for piece in self.pieces():
+                digest.update(np.ascontiguousarray(piece).data)
+        digest.update(np.ascontiguousarray(self.y).data)
+        return digest.hexdigest()
+
     def take(self, indices: np.ndarray) -> Split:
         if isinstance(self.x, Rows):
             return Split(self.x.take(indices), self.y[indices])
@@ -133,6 +146,7 @@ class Dataset:
         val: for choosing the best epoch; None lets the run draw it from ``train``.
         class_names: in the order of the class indices; empty for regression.
         notes: one line for each thing the user should know (a file that could not be read, …).
+        files: where every example is a file, a digest of the content of each by its name.
 
     Raises:
         CnnbenchError: when it is made of what cannot be trained or measured (see `refuse`).
@@ -145,6 +159,7 @@ class Dataset:
     val: Split | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):

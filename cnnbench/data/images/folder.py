@@ -89,6 +89,11 @@ def image_folder(
         test=splits["test"],
         class_names=tuple(printable(name) for name in classes),
         notes=(*found_notes, *(note for part in parts.values() for note in notes(part))),
+        files={
+            name: digest
+            for part in parts.values()
+            for name, digest in zip(part.names, part.digests, strict=True)
+        },
     )
 
 
