@@ -127,7 +127,8 @@ def prepare(job: Job) -> Prepared:
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
         devices = strategy(training.distribute, training.batch_size)
     with phases("build"), devices.scope():
-        built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
+        with system.shortage_explained(training.batch_size):
+            built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
     announce(job, dataset, built, notes, identity)
     return Prepared(dataset, devices, built, identity)
 
@@ -202,7 +203,7 @@ def fit(job: Job, prepared: Prepared) -> None:
         callbacks,
         training.save_minutes,
     )
-    with job.phases("fit"), prepared.devices.scope(), system.shortage_explained():
+    with job.phases("fit"), prepared.devices.scope(), system.shortage_explained(training.batch_size):
         Fitting(
             model=built.model,
             train=train,
@@ -226,7 +227,7 @@ def measure(job: Job, prepared: Prepared) -> Measured:
     from cnnbench.training.measure import measure_best
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
-    with job.phases("evaluate"):
+    with job.phases("evaluate"), system.shortage_explained(job.spec.training.batch_size):
         measured = measure_best(folder, dataset, built.held_out, built.memory)
     epoch, outputs = folder.best["epoch"], measured.outputs["test"]
     with job.phases("figures"):
