@@ -28,7 +28,7 @@ from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.runs import DONE, PRUNED, UNREADABLE, RunFolder, larger_is_better
 from cnnbench.system import load_yaml
 
-NOT_COMPARED = ("name", "seed", "run_dir", "data_dir", "expected")
+NOT_COMPARED = ("name", "seed", "expected")  # nor are places
 UNJUDGED = Verdict(math.nan)
 
 
@@ -67,7 +67,11 @@ class Group:
             typed = self.runs[0].overrides
         except CnnbenchError as error:
             return [f"({error.message})"]
-        return [text for text in typed if text.partition("=")[0].lstrip("+") not in NOT_COMPARED]
+        return [
+            text
+            for text in typed
+            if text.partition("=")[0].lstrip("+") not in (*NOT_COMPARED, "run_dir", "data_dir")
+        ]
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -147,17 +151,21 @@ def compare(runs: Sequence[RunFolder], cost: str = "seconds") -> Comparison:
 
 def compare_records(records: Sequence[Record], cost: str = "seconds") -> Comparison:
     """As `compare`, of runs that were read already."""
-    comparable: dict[tuple[str, str], list[Record]] = {}
+    comparable: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         if record.status == DONE:
-            key = (record.objective, text_of(record.config.get("dataset")))
+            key = (record.objective, text_of(record.compared.get("dataset")), record.data)
             comparable.setdefault(key, []).append(record)
     names = dataset_names([members[0].config.get("dataset") for members in comparable.values()])
+    names = [
+        f"{name}, data {data[:8]}" if names.count(name) > 1 and data else name
+        for name, (_, _, data) in zip(names, comparable, strict=True)
+    ]
     # What a search has stopped early tells the best apart, too, though it has no figures.
     stopped = [record for record in records if record.status == PRUNED]
     rankings = []
-    for ((_, data), members), name in zip(comparable.items(), names, strict=True):
-        beside = [record for record in stopped if text_of(record.config.get("dataset")) == data]
+    for ((_, data, _), members), name in zip(comparable.items(), names, strict=True):
+        beside = [record for record in stopped if text_of(record.compared.get("dataset")) == data]
         rankings.append(_rank(members, beside, name, cost))
     return Comparison(rankings, [record for record in records if record.status != DONE], cost)
 
@@ -165,7 +173,7 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
 def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cost: str) -> Ranking:
     """Groups of records with one objective and one data set, best first; `beside` have no rank."""
     flat = {
-        record.folder.path: flatten(record.config, without=NOT_COMPARED) for record in (*records, *beside)
+        record.folder.path: flatten(record.compared, without=NOT_COMPARED) for record in (*records, *beside)
     }
     texts = {path: {key: text_of(value) for key, value in config.items()} for path, config in flat.items()}
     differing = differing_keys(list(texts.values()))

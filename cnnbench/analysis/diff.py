@@ -13,10 +13,10 @@ from cnnbench.analysis.records import flatten, number, text_of
 from cnnbench.analysis.significance import half_width
 from cnnbench.errors import CnnbenchError
 from cnnbench.renamed import with_current_targets
-from cnnbench.runs import RunFolder
+from cnnbench.runs import RunFolder, without_places
 
 Pairs = Mapping[str, tuple[Any, Any]]  # what the first run has, and the second
-PLACES = ("name", "run_dir", "data_dir")  # in the config: no difference in what was run
+NO_DIFFERENCE = ("name",)  # in what was run; nor are places
 NOT_ENVIRONMENT = ("command", "config_hash")  # follow from the config
 
 
@@ -85,9 +85,13 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
     """
     both = (first.metrics, second.metrics)
     environments = (first.environment, second.environment)
+    configs = [
+        with_current_targets(without_places(run.config, one.get("weights") or {}))
+        for run, one in zip((first, second), both, strict=True)
+    ]
     predictions, reason = _predictions(first, second)
     return Difference(
-        config=_differing(with_current_targets(first.config), with_current_targets(second.config), PLACES),
+        config=_differing(configs[0], configs[1], NO_DIFFERENCE),
         metrics=_figures(*(_metrics(one) for one in both)),
         cost=_figures(*(flatten(one.get("cost", {})) for one in both)),
         environment=_differing(*environments, NOT_ENVIRONMENT),

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import with_current_targets
-from cnnbench.runs import DONE, UNREADABLE, RunFolder
+from cnnbench.runs import DONE, UNREADABLE, RunFolder, places_in, without_places
 from cnnbench.system import load_yaml, parsed_yaml
 
 # The columns of cost, and where `metrics.json` has them.
@@ -49,6 +50,25 @@ class Record:
     reason: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def compared(self) -> dict[str, Any]:
+        """The config without its places; in that of a file of weights stands what the file holds."""
+        known = self.metrics.get("weights")
+        return without_places(self.config, known if isinstance(known, Mapping) else None)
+
+    @cached_property
+    def data(self) -> str:
+        """What tells its data from those in another place; empty where its config alone says which they are.
+
+        Without a fingerprint, as in runs of version 0.1.0, that is the place.
+        """
+        found = {
+            key: value
+            for key, value in places_in(self.config).items()
+            if key.startswith("dataset.") and not key.endswith("cache_dir")
+        }
+        return str(self.metrics.get("data") or text_of(found)) if found else ""
 
     @property
     def seed(self) -> int:

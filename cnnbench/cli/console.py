@@ -98,13 +98,19 @@ def diagnosis_table(diagnosis: training.Diagnosis) -> Table:
 # -- One run ---------------------------------------------------------------------------------------
 
 
-def train(spec: runs.RunSpec, resume: bool = False, watcher: runs.Observer | None = None) -> runs.RunResult:
+def train(
+    spec: runs.RunSpec,
+    resume: bool = False,
+    watcher: runs.Observer | None = None,
+    with_changes: bool = False,
+) -> runs.RunResult:
     """Make one run, told to whoever sits before the terminal and to `watcher`; see `training.run.run`."""
     console = reporting.stdout()
     _log_to(console)
     terminal = reporting.Terminal(console)
     try:
-        return training.run.run(spec, runs.Observers([terminal, watcher]) if watcher else terminal, resume)
+        everyone = runs.Observers([terminal, watcher]) if watcher else terminal
+        return training.run.run(spec, everyone, resume, with_changes)
     finally:
         terminal.close()
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.markup import escape
 
@@ -135,9 +135,13 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Evaluate best.keras of a run again and compare with the recorded figures: PASS or FAIL."""
     _takes_a_run(parser)
-    given = parser.parse_args(arguments)
+    _takes_places(parser)
+    given = parser.parse_intermixed_args(arguments)
     folder = runs.RunFolder.open(given.run)
-    verdict = inference.verify(folder, inference.stored_spec(folder, given.trust_plugins))
+    spec = inference.stored_spec(
+        folder, given.trust_plugins, lambda own: inference.with_places(own, given.places), verb="verify"
+    )
+    verdict = inference.verify(folder, spec)
     console = reporting.stdout()
     console.print(differences_table(verdict.rows))
     for complaint in verdict.complaints:
@@ -176,14 +180,17 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
     def changed(own: dict[str, Any]) -> dict[str, Any]:
         if not inference.chooses_dataset(given.overrides):
-            return inference.with_keys(own, config.typed_values(given.overrides))
+            typed = inference.with_keys(own, config.typed_values(given.overrides))
+            return runs.with_absolute_places(typed) if given.overrides else typed
         place = own.get("data_dir")
         recorded = [f"data_dir={config.quoted(str(place))}"] if place is not None else []
         other = config.plain_config(config.compose([*recorded, *given.overrides], given.config_dir))
         return inference.with_dataset(own, other, folder.metrics["task"])
 
-    spec = inference.stored_spec(folder, given.trust_plugins, changed)
-    evaluation = inference.evaluate_checkpoint(folder, spec, given.split)
+    spec = inference.stored_spec(folder, given.trust_plugins, changed, verb="evaluate")
+    is_other = inference.chooses_dataset(given.overrides)
+    own_data: Literal["must", "may", "no"] = "no" if is_other else "may" if given.overrides else "must"
+    evaluation = inference.evaluate_checkpoint(folder, spec, given.split, own_data)
     if given.json:
         reporting.write_lines([json.dumps(inference.evaluation_as_json(evaluation), ensure_ascii=False)])
         return EXIT_DONE
@@ -247,7 +254,7 @@ def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     result = inference.export_run(folder, spec, given.format, given.output, given.quantize)
     for line in inference.summary(result):
         reporting.stdout().print(line, markup=False, highlight=False, soft_wrap=True)
-    reporting.stdout().print("[green]PASS[/]" if result.passed else "[red]FAIL[/]: nothing was kept")
+    reporting.stdout().print("[green]PASS[/]" if result.passed else "[red]FAIL[/]: kept, for you to judge")
     return EXIT_DONE if result.passed else EXIT_FAILED
 
 
@@ -269,6 +276,12 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 def _takes_a_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--trust-plugins", action="store_true", help="run its plugins, made elsewhere")
+
+
+def _takes_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "places", nargs="*", metavar="KEY=PLACE", help="where data lie now, e.g. dataset.root=FOLDER"
+    )
 
 
 def _finished(path: Path) -> runs.RunFolder:
@@ -396,24 +409,37 @@ def _write_page(page: str, output: Path) -> None:
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Go on with a run or a sweep that was interrupted, failed or killed, to the result it would have had."""
     parser.add_argument("place", type=Path, help="the folder of a run or of a sweep")
+    _takes_places(parser)
     parser.add_argument("--trust-plugins", action="store_true", help="run the code that it names")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--with-changes", action="store_true", help="go on with a run whose config, data or plugins changed"
+    )
+    given = parser.parse_intermixed_args(arguments)
     place, trusted = given.place, given.trust_plugins
     if sweeps.Sweep.is_one(place):
+        if given.places or given.with_changes:
+            raise CnnbenchError(
+                "other places and --with-changes are for one run, and this is a sweep",
+                f"cnnbench resume {place}/RUN …; then the sweep",
+            )
         return sweeps.resume_sweep(sweeps.Sweep.open(place.resolve()), trusted)
-    return _resume_run(place, trusted)
+    return _resume_run(place, trusted, given.places, given.with_changes)
 
 
-def _resume_run(place: Path, trusted: bool) -> int:
+def _resume_run(place: Path, trusted: bool, places: Sequence[str], with_changes: bool) -> int:
     folder = runs.RunFolder.open(place)
     if folder.status == runs.DONE:
         reporting.stdout().print(f"{place} is done already", markup=False, highlight=False)
         return EXIT_DONE
     if folder.status == runs.RUNNING:
         raise CnnbenchError(f"another process is at work in {place}", "wait for it, or stop it first")
-    spec = inference.stored_spec(folder, trusted)
+    spec = inference.stored_spec(
+        folder, trusted, lambda own: inference.with_places(own, places), verb="resume"
+    )
+    if places:
+        config.remember(spec.config)
     with reporting.resumable(place):
-        train(spec, resume=True)
+        train(spec, resume=True, with_changes=with_changes)
     return EXIT_DONE
 
 

@@ -128,12 +128,18 @@ def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[st
     """
     config = named_config(cfg, choices)
     wanted = config["run_dir"]
-    run_dir = Path(wanted) if wanted is not None else runs.new_folder(Path("outputs"), config["name"])
+    run_dir = from_here(wanted) if wanted is not None else runs.new_folder(Path("outputs"), config["name"])
     return spec_from(config, run_dir, overrides)
 
 
+def from_here(path: str) -> Path:
+    """A path as a person reads it: relative where it lies below the working folder."""
+    here = Path.cwd()
+    return Path(path).relative_to(here) if Path(path).is_relative_to(here) else Path(path)
+
+
 def named_config(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as a run writes it down: plain, checked, with a name and the places of the plugins.
+    """The config as a run writes it down: plain, checked, with a name and absolute places.
 
     Raises:
         CnnbenchError: anything in it is wrong.
@@ -144,6 +150,7 @@ def named_config(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
         config["name"] = "_".join(parts)
     config["plugins"] = find_plugins(config.get("plugins", []))
     check_config(config)
+    config = runs.with_absolute_places(config)
     refuse_missing(config["callbacks"])
     remember(config)
     return config

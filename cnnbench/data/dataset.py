@@ -6,7 +6,7 @@ import hashlib
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -104,6 +104,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of examples and targets; where digests of the content are known, no example is read."""
+        digest = hashlib.sha256(f"{self.x.shape} {self.x.dtype} {self.y.dtype}".encode())
+        known = self.x.digests if isinstance(self.x, Rows) else None
+        if known is not None and isinstance(self.x, Rows):
+            digest.update(np.ascontiguousarray(known[self.x.indices]).data)
+        else:
+            for piece in self.pieces():
+                digest.update(np.ascontiguousarray(piece).data)
+        digest.update(np.ascontiguousarray(self.y).data)
+        return digest.hexdigest()
+
     def take(self, indices: np.ndarray) -> Split:
         if isinstance(self.x, Rows):
             return Split(self.x.take(indices), self.y[indices])
@@ -134,6 +147,7 @@ class Dataset:
         class_names: in the order of the class indices; empty for regression.
         notes: one line for each thing the user should know (a file that could not be read, …).
         bits: as which the pictures with 16 bits a value were taken; None where there are none.
+        files: where every example is a file, a digest of the content of each by its name.
 
     Raises:
         CnnbenchError: when it is made of what cannot be trained or measured (see `refuse`).
@@ -147,6 +161,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     bits: int | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):

@@ -9,7 +9,7 @@ from .evaluation import (
     with_keys,
 )
 from .export import QUANTIZE, SUFFIXES, export_run, summary
-from .load import load_model, require_finished, stored_spec
+from .load import load_model, require_finished, stored_spec, with_places
 from .prediction import BATCH, Lines, batches, items, json_line, picture_reader, predict
 from .visualization import visualize
 
@@ -37,4 +37,5 @@ __all__ = [
     "visualize",
     "with_dataset",
     "with_keys",
+    "with_places",
 ]

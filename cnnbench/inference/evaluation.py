@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.config import with_values
 from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError
-from cnnbench.inference.load import load_dataset, load_model, measure_split, require_finished
+from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
 from cnnbench.reporting import number
 from cnnbench.runs import RunFolder, RunSpec
 from cnnbench.system import plain, sha256
@@ -46,25 +46,37 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
 
-def evaluate_checkpoint(folder: RunFolder, spec: RunSpec, split: str = "test") -> Evaluation:
+def evaluate_checkpoint(
+    folder: RunFolder,
+    spec: RunSpec,
+    split: str = "test",
+    own_data: Literal["must", "may", "no"] = "no",
+) -> Evaluation:
     """Measure the best checkpoint.
 
     Args:
         folder: of a finished run.
         spec: made from the folder's config; its data set may be another one.
         split: `val` or `test`.
+        own_data: whether the data must be those of the run, or may be, with a note where they are not.
 
     Raises:
-        CnnbenchError: the run has no finished checkpoint, there is no such split, or the data set does not
-            fit the model.
+        CnnbenchError: the run has no finished checkpoint, there is no such split, the data set does not
+            fit the model, or the data of the run are others by now.
     """
     require_finished(folder)
-    dataset = load_dataset(spec) if split == "val" else spec.dataset()
+    dataset = load_dataset(spec) if split == "val" or folder.identity is None else spec.dataset()
     if split not in dataset.splits:
         raise CnnbenchError(
             f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"
         )
     notes = fit_or_refuse(dataset, folder.metrics)
+    others = [] if own_data == "no" else differences(folder, dataset, split)
+    if others and own_data == "must":
+        raise CnnbenchError(
+            f"these are not the data of {folder.path} any more: {others[0]}",
+            f"put them back, or name those to measure on: cnnbench evaluate {folder.path} dataset.KEY=VALUE",
+        )
     model = load_model(folder, spec)
     _, figures = measure_split(model, dataset, split, spec.training.batch_size)
     return Evaluation(
@@ -74,7 +86,7 @@ def evaluate_checkpoint(folder: RunFolder, spec: RunSpec, split: str = "test") -
         examples=len(dataset.splits[split]),
         metrics=figures,
         recorded=folder.metrics["metrics"].get(split, {}),
-        notes=(*dataset.notes, *notes),
+        notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
     )
 
 
@@ -202,12 +214,7 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
     """
     require_finished(folder)
     dataset = load_dataset(spec)
-    complaints = []
-    recorded_data = folder.environment.get("dataset", {}).get("fingerprint")
-    if recorded_data != dataset.fingerprint:
-        complaints.append(
-            f"the data differ: fingerprint {dataset.fingerprint[:12]}, recorded {str(recorded_data)[:12]}"
-        )
+    complaints = differences(folder, dataset)
     if sha256(folder.best_model) != folder.best.get("sha256"):
         complaints.append("best.keras is not the file that best.json describes (SHA-256 differs)")
 

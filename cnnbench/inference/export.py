@@ -1,15 +1,16 @@
-"""A run's best checkpoint in a format for other programs, kept only if it computes the same."""
+"""A run's best checkpoint in a format for other programs, and whether it computes the same there."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -40,18 +41,24 @@ class Export:
     """What came of an export.
 
     Attributes:
-        path: of the file or folder; it is there only if `passed`.
+        path: of the file or folder.
         examples: of the test split that both computed.
+        metric: by which both are measured on these examples: `accuracy`, or `rmse` for regression.
+        value: what the file reaches; NaN where an output is not finite.
+        of_keras: what the checkpoint reaches.
         difference: the largest absolute one between two outputs.
         tolerance: the most that passes; None where the agreement decides.
         agreement: how many of the examples got the same class; None for regression.
         size: bytes.
-        passed: whether it was kept.
+        passed: whether they agree.
         notes: one line for each thing worth knowing.
     """
 
     path: Path
     examples: int
+    metric: str
+    value: float
+    of_keras: float
     difference: float
     tolerance: float | None
     agreement: int | None
@@ -67,7 +74,10 @@ def export_run(
     output: Path | None = None,
     quantize: Quantize = "none",
 ) -> Export:
-    """Write the best checkpoint, run what was written on test examples, and keep it if it agrees with Keras.
+    """Write the best checkpoint, run what was written on test examples, and compare with Keras.
+
+    What was written is kept whatever comes of that; in the run folder, one that does not agree never takes
+    the place of an earlier one.
 
     The result takes what the model takes, a float32 batch of any size with raw pixels 0…255 or unscaled
     columns: scaling is part of it. Weights and arithmetic are float32 (unless quantized) under every
@@ -92,23 +102,24 @@ def export_run(
     path = _place(folder, to, quantize, output)
     dataset = spec.dataset()
     model, notes = ready_for_export(load_model(folder, spec))
-    x = _some(dataset.test, EXAMPLES)
+    x, y = _some(dataset.test, EXAMPLES)
     with exact_arithmetic():
         expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in _batches(x)])
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{SUFFIXES[to]}")  # Keras looks at the suffix
     try:
         with quiet():
             try:
-                write(model, to, temporary, quantize, _some(dataset.train, CALIBRATION))
+                write(model, to, temporary, quantize, _some(dataset.train, CALIBRATION)[0])
             except Exception as error:  # whatever the converters raise, it says what cannot be converted
                 reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise CnnbenchError(f"this model cannot be exported to {to}: {reason}") from error
             compute = RUNNERS[to](temporary)
             measured = np.concatenate([compute(batch) for batch in _batches(x)])
-        result = _compare(path, dataset.task, expected, measured, quantize, _size(temporary), notes)
-        if result.passed:
-            _remove(path)  # a folder cannot be exchanged in one step
-            temporary.replace(path)
+        result = _compare(path, dataset.task, y, (expected, measured), quantize, _size(temporary), notes)
+        if not result.passed and path.exists():
+            result = replace(result, path=path.with_name(f"{path.stem}_failed{path.suffix}"))
+        _remove(result.path)  # a folder cannot be exchanged in one step
+        temporary.replace(result.path)
     finally:
         _remove(temporary)
     return result
@@ -145,17 +156,18 @@ def _remove(path: Path) -> None:
 def _compare(
     path: Path,
     task: str,
-    expected: np.ndarray,
-    measured: np.ndarray,
+    y: np.ndarray,
+    outputs: tuple[np.ndarray, np.ndarray],
     quantize: Quantize,
     size: int,
     notes: tuple[str, ...],
 ) -> Export:
+    expected, measured = outputs
     difference = float(np.abs(measured - expected).max())
     limit = TOLERANCES[quantize] * max(1.0, float(np.abs(expected).max()))
     agreement = None
     if task != "regression":
-        here, there = (_classes(outputs) for outputs in (expected, measured))
+        here, there = (_classes(one) for one in outputs)
         agreement = int((here == there).sum())
     by_class = quantize == "int8" and agreement is not None
     if agreement is not None and by_class:
@@ -163,7 +175,19 @@ def _compare(
     else:
         passed = difference <= limit  # False where it is NaN
     tolerance = None if by_class else limit
-    return Export(path, len(expected), difference, tolerance, agreement, size, passed, notes)
+    of_keras, value = (_score(one, y, task) for one in outputs)
+    metric = "rmse" if task == "regression" else "accuracy"
+    return Export(
+        path, len(y), metric, value, of_keras, difference, tolerance, agreement, size, passed, notes
+    )
+
+
+def _score(outputs: np.ndarray, y: np.ndarray, task: str) -> float:
+    if not np.isfinite(outputs).all():
+        return math.nan
+    if task == "regression":
+        return float(np.sqrt(np.mean((outputs.reshape(-1) - y) ** 2)))
+    return float((_classes(outputs) == y).mean())
 
 
 def summary(export: Export) -> list[str]:
@@ -175,18 +199,19 @@ def summary(export: Export) -> list[str]:
         line += f"; same class for {export.agreement} of {export.examples}"
         if export.tolerance is None:
             line += f" (at least {LEAST_AGREEMENT_OF_INT8:.0%})"
-    kept = [f"{export.path}  ({export.size:,} bytes)"] if export.passed else []
-    return [*export.notes, *kept, line]
+    reached = "outputs that are NaN or infinite" if math.isnan(export.value) else f"{export.value:.4f}"
+    score = f"{export.metric} on these examples: {reached}, of Keras {export.of_keras:.4f}"
+    return [*export.notes, f"{export.path}  ({export.size:,} bytes)", score, line]
 
 
 def _classes(outputs: np.ndarray) -> np.ndarray:
     return outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs.reshape(-1) > 0.5).astype(np.intp)
 
 
-def _some(split: Split, count: int) -> np.ndarray:
-    """Evenly over the split: data sets from folders come sorted by class."""
+def _some(split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Examples and targets, evenly over the split: data sets from folders come sorted by class."""
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.intp)
-    return split.x[chosen].astype(np.float32)
+    return split.x[chosen].astype(np.float32), split.y[chosen]
 
 
 def _batches(x: np.ndarray) -> list[np.ndarray]:

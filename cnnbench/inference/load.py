@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnbench import data, nn
-from cnnbench.config import refuse_links, require_own, spec_from
-from cnnbench.errors import CnnbenchError
+from cnnbench.config import refuse_links, require_own, spec_from, typed_values, with_values
+from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.renamed import current_name
-from cnnbench.runs import CONFIG, DONE, RunFolder, RunSpec
+from cnnbench.runs import (
+    CONFIG,
+    DONE,
+    RunFolder,
+    RunSpec,
+    config_changes,
+    file_changes,
+    is_place,
+    places_in,
+    split_changes,
+    with_absolute_places,
+)
 from cnnbench.system import import_tensorflow
 
 
@@ -70,6 +83,7 @@ def stored_spec(
     folder: RunFolder,
     trust_plugins: bool = False,
     changed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    verb: str = "",
 ) -> RunSpec:
     """The spec of a run, from what is written down in its folder.
 
@@ -77,15 +91,20 @@ def stored_spec(
         folder: of the run.
         trust_plugins: import what it names, though this user has not typed it on this machine.
         changed: from its config to the one that is meant.
+        verb: one that needs the data, and takes other places for them.
 
     Raises:
-        CnnbenchError: its plugins are not trusted; it holds links to elsewhere; its config is wrong.
+        CnnbenchError: its plugins are not trusted; it holds links to elsewhere; its config is wrong; a place
+            that it names is gone.
     """
     refuse_links(folder.path)
     if not trust_plugins:
         require_own(folder.config, folder.path)
+    config = changed(folder.config)
+    if verb:
+        _refuse_lost_places(config, folder, verb)
     try:
-        config = _with_bits(changed(folder.config), folder)
+        config = _with_bits(config, folder)
         return spec_from(config, folder.path, folder.overrides)
     except CnnbenchError as error:  # cut short, perhaps, or written by another version
         raise CnnbenchError(f"{folder.path / CONFIG}: {error.message}", error.hint) from error
@@ -104,3 +123,79 @@ def _with_bits(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
         return config
     recorded = folder.environment.get("dataset", {}).get("bits")
     return {**config, "dataset": {**dataset, "bits": recorded if recorded or "bits" in dataset else 16}}
+
+
+# -- Where the data are, and whether they are those of the run --------------------------------------
+
+
+def with_places(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """A run's config with other places, absolute.
+
+    Raises:
+        CnnbenchError: something else than `key=value` of a place in this config was typed.
+    """
+    values = typed_values(typed)
+    known = [key for key in _flat_keys(config) if is_place(key, "") and key != "run_dir"]
+    for key in values:
+        if key not in known:
+            raise CnnbenchError(
+                f"{key} is no place, and everything else is decided by the run", nearest(key, known)
+            )
+    if "data_dir" in values and "data_dir" in config["dataset"]:  # written down resolved, in both places
+        values = {"dataset.data_dir": values["data_dir"], **values}
+    return with_absolute_places(with_values(config, values))
+
+
+def _flat_keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat_keys(value, f"{prefix}{key}.")
+
+
+def _refuse_lost_places(config: Mapping[str, Any], folder: RunFolder, verb: str) -> None:
+    """Say which place has gone, with the line that names another."""
+    for key, value in places_in(config).items():
+        if key == "run_dir" or key.endswith("cache_dir") or (key.startswith("model.") and verb != "resume"):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            path = Path(str(one))
+            if path.is_absolute() and not os.path.exists(path):  # noqa: PTH110  False where it is hidden, too
+                new = "[NEW]" if isinstance(value, list) else "NEW"
+                raise CnnbenchError(
+                    f"{key}={path}: nothing is there any more",
+                    f"say where it is now: cnnbench {verb} {folder.path} {key}={new}",
+                )
+
+
+def differences(folder: RunFolder, dataset: data.Dataset, split: str | None = None) -> list[str]:
+    """One line for each way in which data, or the config, are not those of a finished run.
+
+    Args:
+        folder: of the run.
+        dataset: with the splits of the run.
+        split: look at the data of this one alone, and at nothing else.
+    """
+    began, lines = folder.identity, list[str]()
+    if began is None:  # version 0.1.0 has written down one fingerprint
+        before = folder.environment.get("dataset", {}).get("fingerprint")
+        same = before == dataset.fingerprint
+    elif split is not None:
+        before = began.drawn.get(split)
+        same = before == dataset.splits[split].fingerprint
+    else:
+        before = began.drawn.get("all")
+        same = before == dataset.fingerprint
+        lines = [
+            f"config.yaml was edited: {change}" for change in config_changes(began.config, folder.config)
+        ]
+    if same:
+        return lines
+    found = dataset.splits[split].fingerprint if began is not None and split else dataset.fingerprint
+    text = f"the data differ: fingerprint {found[:12]}, recorded {str(before)[:12]}"
+    if began is not None and began.files != dataset.files:
+        text += f"; {'; '.join(file_changes(began.files, dataset.files))}"
+    elif began is not None and split is None:
+        now = {name: part.fingerprint for name, part in dataset.splits.items()}
+        text += f"; {'; '.join(split_changes(began.drawn, now))}"
+    return [text, *lines]

@@ -15,7 +15,18 @@ from .folder import (
     new_sweep_folder,
 )
 from .history import STANDS_STILL, standing_still
+from .identity import (
+    ChangedError,
+    Identity,
+    code_changes,
+    config_changes,
+    data_changes,
+    file_changes,
+    split_changes,
+    weights_digests,
+)
 from .metrics import TRAINED, compute, larger_is_better
+from .places import is_place, places_in, with_absolute_places, without_places
 from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
 
 __all__ = [
@@ -30,9 +41,11 @@ __all__ = [
     "TRAINED",
     "UNFINISHED",
     "UNREADABLE",
+    "ChangedError",
     "Device",
     "Expected",
     "FineTuning",
+    "Identity",
     "Observer",
     "Observers",
     "RunFolder",
@@ -40,11 +53,21 @@ __all__ = [
     "RunSpec",
     "Summary",
     "Training",
+    "code_changes",
     "compute",
+    "config_changes",
+    "data_changes",
+    "file_changes",
     "find_runs",
+    "is_place",
     "larger_is_better",
     "metrics",
     "new_folder",
     "new_sweep_folder",
+    "places_in",
+    "split_changes",
     "standing_still",
+    "weights_digests",
+    "with_absolute_places",
+    "without_places",
 ]

@@ -20,13 +20,17 @@ import yaml
 from cnnbench import system
 from cnnbench.errors import CnnbenchError, FolderRefusedError
 from cnnbench.runs.history import History
+from cnnbench.runs.identity import Identity
 from cnnbench.runs.states import LastStates, Stored
 
 DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
 LOG = "cnnbench.log"
 REPORT = "report.html"
-UNTRAINED = ("overrides.yaml", "environment.json", "failure.json", "metrics.json", LOG, f"{LOG}.holder")
+UNTRAINED = (
+    *("overrides.yaml", "environment.json", "identity.json"),
+    *("failure.json", "metrics.json", LOG, f"{LOG}.holder"),
+)
 RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
 PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
 
@@ -83,7 +87,11 @@ class RunFolder:
         """Take back what says that the run has ended, and what was half written when it did."""
         for name in ("failure.json", "metrics.json"):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("environment.json", "best.json"):  # cut short by a power failure: made anew
+        for name in (
+            "environment.json",
+            "identity.json",
+            "best.json",
+        ):  # cut short by a power failure: made anew
             with suppress(CnnbenchError):
                 system.read_json(self.path / name)
                 continue
@@ -133,6 +141,9 @@ class RunFolder:
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         system.write_json(self.path / "environment.json", environment)
+
+    def write_identity(self, identity: Identity) -> None:
+        system.write_json(self.path / "identity.json", identity.as_dict())
 
     def append_history(self, entry: Mapping[str, float]) -> None:
         self._history.append(system.plain(entry))
@@ -300,6 +311,17 @@ class RunFolder:
         return system.read_json(self.path / "environment.json")
 
     @property
+    def identity(self) -> Identity | None:
+        """What the run was begun with; None where it has not begun, or version 0.1.0 has begun it.
+
+        Raises:
+            CnnbenchError: the file is damaged.
+        """
+        path = self.path / "identity.json"
+        content = system.read_json(path)
+        return Identity.from_dict(content, path) if content else None
+
+    @property
     def status(self) -> str:
         """What became of the run.
 
@@ -311,9 +333,10 @@ class RunFolder:
             status = ended.get("status", FAILED) if ended else None
         except CnnbenchError:  # one such run must not hide the others
             return UNREADABLE
-        if status is None:
-            status = RUNNING if system.is_held(self.path / LOG) else UNFINISHED
-        return str(status)
+        # One that is taken up again has ended before, and says so until its data are there.
+        if status != DONE and system.is_held(self.path / LOG):
+            return RUNNING
+        return UNFINISHED if status is None else str(status)
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -117,23 +117,85 @@ def weights_that_fit() -> Iterator[None]:
         keras.Layer.add_weight = make
 
 
+# What TensorFlow, XLA, cuDNN and numpy say when there is no memory, in errors of several types.
+SHORTAGE = re.compile(
+    r"CUDA_ERROR_OUT_OF_MEMORY|RESOURCE_EXHAUSTED|out of memory|OOM when|unable to allocate"
+    r"|failed to alloc|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+# What a batch can cause that is too large, beside other reasons.
+SYMPTOM = re.compile(
+    r"no valid config found|illegal (?:memory )?address|illegal memory access|CUDA_ERROR_ILLEGAL_ADDRESS"
+    r"|No algorithm worked|CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+    re.IGNORECASE,
+)
+AMOUNT = re.compile(r"alloc\w*\D{0,60}?([\d.]+) ?([KMGT]i?B|bytes|B)\b", re.IGNORECASE)
+TENSOR = re.compile(r"tensor with shape ?\[([\d,]*)\](?: and type (\w+))?")
+UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+BYTES = {"double": 8, "int64": 8, "half": 2, "bfloat16": 2, "uint8": 1, "int8": 1, "bool": 1}
+
+
 @contextmanager
-def shortage_explained() -> Iterator[None]:
+def shortage_explained(batch_size: int | None = None) -> Iterator[None]:
     """Within, what TensorFlow and numpy say of memory that they do not get becomes one line.
 
+    Args:
+        batch_size: examples of a step.
+
     Raises:
-        OutOfMemoryError: there was not enough.
+        OutOfMemoryError: there was not enough, or the step failed on a GPU as one does that is too large.
     """
     import tensorflow as tf
 
+    kinds = tf.errors.ResourceExhaustedError, tf.errors.InternalError, tf.errors.UnknownError
     try:
         yield
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        found = re.search(r" tensor with shape\[[\d,]*\]", str(error))
-        tensor = f" for a{found[0]}" if found else ""
-        raise OutOfMemoryError(
-            f"out of memory{tensor}: make the model or training.batch_size smaller"
-        ) from error
+    except (MemoryError, *kinds, tf.errors.AbortedError, tf.errors.FailedPreconditionError) as error:
+        text = str(error)
+        is_shortage = isinstance(error, MemoryError | kinds[0]) or SHORTAGE.search(text)
+        if not is_shortage and not SYMPTOM.search(text):
+            raise
+        raise OutOfMemoryError(_shortage(text, batch_size, bool(is_shortage))) from error
+
+
+def _shortage(text: str, batch_size: int | None, is_certain: bool) -> str:
+    batch = f" with training.batch_size={batch_size}" if batch_size is not None else ""
+    advice = "make the model or training.batch_size smaller"
+    if not is_certain:
+        found = SYMPTOM.search(text)
+        said = found[0] if found else ""
+        return f"a step{batch} failed on the GPU ({said}), as one does that does not fit into it: {advice}"
+    tensor, amount = TENSOR.search(text), AMOUNT.search(text)
+    needed = None
+    if amount:
+        needed = float(amount[1]) * 1024 ** UNITS[re.sub("i?b$|bytes$", "", amount[2].lower())]
+    elif tensor:
+        sizes = [int(size) for size in tensor[1].split(",") if size]
+        needed = math.prod(sizes) * BYTES.get(tensor[2] or "", FLOAT32)
+    what = f" for a tensor with shape[{tensor[1]}]" if tensor else ""
+    facts = [f"{_size(needed)} needed at once"] if needed is not None else []
+    there = _memory_there(text)
+    if math.isfinite(there):
+        facts.append(f"{_size(there)} there")
+    listed = f" ({', '.join(facts)})" if facts else ""
+    return f"out of memory{batch}{what}{listed}: {advice}"
+
+
+def _memory_there(text: str) -> float:
+    """Bytes of the GPU where an error is of one, else what this machine can still give."""
+    if not re.search(r"GPU|CUDA|cuDNN|cuBLAS|StreamExecutor", text):
+        return available_memory()
+    try:
+        asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        listed = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10)
+        sizes = [float(line) for line in listed.stdout.split()]
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return math.inf
+    return min(sizes) * 2**20 if sizes and listed.returncode == 0 else math.inf
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 
 class PeakMemory:

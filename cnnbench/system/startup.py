@@ -9,10 +9,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 from cnnbench.errors import CnnbenchError
 
@@ -68,6 +69,45 @@ def stderr_to_log() -> Iterator[None]:
             captured.seek(0)
             for line in captured.read().decode(errors="replace").splitlines():
                 log.debug("TensorFlow: %s", line)
+
+
+@contextmanager
+def native_stderr_to(path: Path) -> Iterator[None]:
+    """Append what C++ writes past `sys.stderr` to a file; what Python says still reaches the terminal.
+
+    A GPU without memory fills pages, which belong in the log. A file, and not memory: it must outlive an
+    abort of the process.
+    """
+    try:
+        terminal = os.dup(2)
+    except OSError:  # closed: nobody reads it
+        yield
+        return
+    former = sys.stderr
+    is_terminal = former is not None and _descriptor(former) == 2
+    try:
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        if is_terminal:
+            former.flush()
+            sys.stderr = open(  # noqa: PTH123, SIM115  of a descriptor
+                os.dup(terminal), "w", buffering=1, encoding=former.encoding, errors=former.errors
+            )
+        yield
+    finally:
+        if is_terminal and sys.stderr is not former:
+            with suppress(OSError):  # whoever read it has left
+                sys.stderr.close()
+            sys.stderr = former
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _descriptor(stream: IO[str]) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):  # a notebook's, a test's
+        return None
 
 
 def require_package(what: str, module: str, extra: str, package: str = "") -> None:

@@ -13,14 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cnnbench import runs
 from cnnbench.config import fingerprint
 from cnnbench.data import Dataset
 from cnnbench.system import plain, usable_cores
 from cnnbench.training.device import Machine
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
-# Where and how often a run happens does not change what it is.
-NOT_IDENTITY = ("name", "run_dir", "data_dir", "plugins", "expected")
+# Where and how often a run happens does not change what it is; see also `runs.places`.
+NOT_IDENTITY = ("name", "expected")
 
 
 def describe_environment(
@@ -52,7 +53,10 @@ def describe_environment(
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    of_files = runs.weights_digests(config)
+    kept = {
+        key: value for key, value in runs.without_places(config, of_files).items() if key not in NOT_IDENTITY
+    }
     return hashlib.sha256(json.dumps(plain(kept), sort_keys=True).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cnnbench import data, runs, system
 from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
 from cnnbench.reporting import Tracked, figures_of_run, flat_config, run_page, trackings
+from cnnbench.training.changes import Continuation
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     from cnnbench.training.build import Built
@@ -32,6 +33,7 @@ class Job:
         interruption: somebody may ask to stop.
         phases: how far it has come.
         started: when.
+        continuation: what it was begun with, where it is taken up again.
     """
 
     spec: runs.RunSpec
@@ -40,6 +42,7 @@ class Job:
     interruption: system.Interruption
     phases: Phases
     started: str
+    continuation: Continuation
 
 
 @dataclass(frozen=True)
@@ -50,22 +53,31 @@ class Prepared:
         dataset: with the splits that the run uses.
         devices: in whose scope the model is trained.
         built: model, feeds, callbacks.
+        identity: config, data and code.
     """
 
     dataset: data.Dataset
     devices: Any
     built: Built
+    identity: runs.Identity
 
 
-def run(spec: runs.RunSpec, observer: runs.Observer | None = None, resume: bool = False) -> runs.RunResult:
+def run(
+    spec: runs.RunSpec,
+    observer: runs.Observer | None = None,
+    resume: bool = False,
+    with_changes: bool = False,
+) -> runs.RunResult:
     """Train and measure one model; everything that is known of it lands in `spec.run_dir`.
 
     Args:
         spec: what to do.
         observer: is told how it goes.
         resume: go on in a folder whose run was interrupted, failed or was killed.
+        with_changes: go on although config, data or the user's own code are others than when it began.
 
     Raises:
+        ChangedError: they are others; the folder is left as it was.
         CnnbenchError: wrong input. Any other exception is a failure of the run. Both, and an interruption,
             are recorded in the folder first.
         InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
@@ -75,17 +87,19 @@ def run(spec: runs.RunSpec, observer: runs.Observer | None = None, resume: bool 
     tracked = Tracked(spec.name, folder, flat_config(config))
     everyone = runs.Observers([observer or runs.Observer(), *trackings(spec.trackers, tracked)])
     with folder.held(), folder.logging(), interruption.watch():
-        if resume:
-            folder.reopen()
-        else:
+        if not resume:
             folder.write_config(config, spec.overrides)
         log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
-        job = Job(spec, folder, everyone, interruption, Phases(), system.now())
+        continuation = Continuation(folder, config, resume, with_changes)
+        continuation.check_config()
+        job = Job(spec, folder, everyone, interruption, Phases(), system.now(), continuation)
         try:
             prepared = prepare(job)
             fit(job, prepared)
             measured = measure(job, prepared)
             result = write(job, prepared, measured)
+        except runs.ChangedError:
+            raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
             record_failure(job, data.unwrapped(error))
         folder.clear_states()
@@ -97,9 +111,11 @@ def prepare(job: Job) -> Prepared:
     """Read the data, build and compile the model, and tell the folder and the person before the wait."""
     spec, training, phases = job.spec, job.spec.training, job.phases
     with phases("data"):  # first: where they are missing, nobody waits for TensorFlow
-        dataset = spec.dataset()
-        dataset = data.with_validation(dataset, training.validation_fraction, training.examples, spec.seed)
+        source = spec.dataset()
+        dataset = data.with_validation(source, training.validation_fraction, training.examples, spec.seed)
         check_task(spec, dataset)
+        identity = job.continuation.check_data(source, dataset)
+        job.folder.reopen()
         notes = [*dataset.notes, *data.remarks(dataset, training.batch_size), *data.leaks(dataset)]
     with phases("import"):
         system.import_tensorflow(spec.plugins)
@@ -110,20 +126,24 @@ def prepare(job: Job) -> Prepared:
         settled = job.folder.environment.get("precision", training.precision)
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
         devices = strategy(training.distribute, training.batch_size)
-    with phases("build"), devices.scope():
+    with phases("build"), devices.scope(), system.shortage_explained(training.batch_size):
         built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
-    announce(job, dataset, built, [*notes, *built.remarks])
-    return Prepared(dataset, devices, built)
+    announce(job, dataset, built, [*notes, *built.remarks], identity)
+    return Prepared(dataset, devices, built, identity)
 
 
-def announce(job: Job, dataset: data.Dataset, built: Built, notes: list[str]) -> None:
+def announce(
+    job: Job, dataset: data.Dataset, built: Built, notes: list[str], identity: runs.Identity
+) -> None:
     """Write down where and of what the run is made, and show its summary."""
     from cnnbench.training.environment import describe_environment
 
     spec, training, folder = job.spec, job.spec.training, job.folder
-    before = folder.environment.get("code")
+    before = folder.environment
     described = describe_environment(spec.config, spec.overrides, built.machine, dataset, notes)
-    folder.write_environment(described)
+    changes = [*before.get("changes", []), *job.continuation.changes]
+    job.continuation.write(identity)
+    folder.write_environment({**described, "changes": changes} if changes else described)
     for note in notes:
         log.warning(note)
     job.observer.started(
@@ -143,7 +163,7 @@ def announce(job: Job, dataset: data.Dataset, built: Built, notes: list[str]) ->
             folder=folder.path,
         )
     )
-    if before not in (None, described["code"]):
+    if before.get("code") not in (None, described["code"]):
         log.warning(
             "the code has changed since this run began: its result may be another than without a break"
         )
@@ -182,7 +202,7 @@ def fit(job: Job, prepared: Prepared) -> None:
         callbacks,
         training.save_minutes,
     )
-    with job.phases("fit"), prepared.devices.scope(), system.shortage_explained():
+    with job.phases("fit"), prepared.devices.scope(), system.shortage_explained(training.batch_size):
         Fitting(
             model=built.model,
             train=train,
@@ -206,7 +226,7 @@ def measure(job: Job, prepared: Prepared) -> Measured:
     from cnnbench.training.measure import measure_best
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
-    with job.phases("evaluate"):
+    with job.phases("evaluate"), system.shortage_explained(job.spec.training.batch_size):
         measured = measure_best(folder, dataset, built.held_out, built.memory)
     epoch, outputs = folder.best["epoch"], measured.outputs["test"]
     with job.phases("figures"):
@@ -231,6 +251,9 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "objective": objective,
         "value": runs.metrics.objective_value(measured.figures, objective),
         "metrics": measured.figures,
+        "data": prepared.identity.data_digest,
+        "weights": prepared.identity.weights,
+        "changes": folder.environment.get("changes", []),
         "best_epoch": folder.best["epoch"],
         "epochs": len(folder.history),
         "cost": {**prepared.built.size, **measured.costs, "seconds": phases.seconds},

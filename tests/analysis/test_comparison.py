@@ -488,3 +488,44 @@ def test_csv_on_standard_output_is_nothing_else(some: Runs, run_cli: Any) -> Non
     rows = list(csv.DictReader(outcome.out.splitlines()))
     assert len(rows) == 3
     assert None not in rows[0]
+
+
+# ---------------------------------------------------------------- places
+
+PICTURES = {"_target_": "cnnbench.data.images.folder.image_folder", "size": 16, "cache_dir": None}
+
+
+def with_metrics(run: RunFolder, **more: Any) -> None:
+    run.write_metrics({**run.metrics, **more})
+
+
+def test_the_same_data_in_two_places_are_one_group(runs: Runs) -> None:
+    for seed, root in enumerate(["/disk/pictures", "/home/me/pictures"]):
+        dataset = {**PICTURES, "root": root, "cache_dir": f"/cache/{seed}"}
+        with_metrics(runs.add(0.5, seed=seed, dataset=dataset, plugins=[f"/{seed}/mine.py"]), data="abc")
+    (ranking,) = runs.compare().rankings
+    (group,) = ranking.groups
+    assert len(group.runs) == 2
+
+
+def test_other_data_in_one_place_are_ranked_apart(runs: Runs) -> None:
+    for digest in ("abcdefghij", "klmnopqrst"):
+        with_metrics(runs.add(0.5, dataset={**PICTURES, "root": "/disk/pictures"}), data=digest)
+    assert [ranking.dataset for ranking in runs.compare().rankings] == [
+        "image_folder, data abcdefgh",
+        "image_folder, data klmnopqr",
+    ]
+
+
+def test_without_a_fingerprint_another_place_is_other_data(runs: Runs) -> None:
+    for root in ("/disk/pictures", "/home/me/pictures"):
+        runs.add(0.5, dataset={**PICTURES, "root": root})
+    assert len(runs.compare().rankings) == 2
+
+
+def test_files_of_weights_are_told_apart_by_their_content(runs: Runs) -> None:
+    transfer = {"_target_": "cnnbench.models.transfer.transfer", "backbone": "MobileNetV2"}
+    for seed, (place, content) in enumerate([("/a/w.h5", "one"), ("/b/w.h5", "one"), ("/b/w.h5", "two")]):
+        run = runs.add(0.5, seed=seed, model={**transfer, "weights": place})
+        with_metrics(run, weights={"model.weights": content})
+    assert sorted(len(group.runs) for group in runs.groups) == [1, 2]

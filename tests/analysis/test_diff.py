@@ -152,3 +152,11 @@ def test_diff_imports_no_tensorflow(two: tuple[RunFolder, RunFolder], run_python
     code = "import sys; from cnnbench.cli.main import main; main(); print('tensorflow' in sys.modules)"
     outcome = run_python(code, "diff", *(str(run.path) for run in two))
     assert outcome.out.splitlines()[-1] == "False"
+
+
+def test_another_place_is_no_difference(two: tuple[RunFolder, RunFolder]) -> None:
+    for number, run in enumerate(two):
+        config = run.config
+        config["dataset"] |= {"root": f"/{number}/pictures", "cache_dir": f"/{number}"}
+        run.write_config({**config, "plugins": [f"/{number}/mine.py"], "data_dir": f"/{number}"}, [])
+    assert not {"dataset.root", "dataset.cache_dir", "plugins", "data_dir"} & set(difference(*two).config)

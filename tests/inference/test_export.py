@@ -1,4 +1,4 @@
-"""`cnnbench export`: what is written computes the same, or is not kept."""
+"""`cnnbench export`: what is written computes the same, or says that it does not."""
 
 from __future__ import annotations
 
@@ -38,10 +38,6 @@ def precision_kept() -> Iterator[None]:
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
-
-
-def files_in(folder: RunFolder) -> set[str]:
-    return {path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*")}
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -89,12 +85,35 @@ def test_quantized_agrees_and_takes_the_same_inputs(run: RunFolder, quantize: Qu
 def test_quantized_regression_is_judged_by_its_scale(tmp_path: Path) -> None:
     expected = np.array([[200.0], [-300.0]])
     for quantize, off, passed in (("none", 0.2, True), ("none", 0.4, False), ("int8", 29.0, True)):
-        result = export._compare(tmp_path, "regression", expected, expected + off, quantize, 1, ())
+        both = (expected, expected + off)
+        result = export._compare(tmp_path, "regression", expected[:, 0], both, quantize, 1, ())
         assert result.passed is passed
+        assert (result.metric, result.of_keras) == ("rmse", 0.0)
+        assert result.value == pytest.approx(off)
 
 
-@pytest.mark.parametrize("off", [0.002, float("nan")])
-def test_what_differs_is_not_kept(run: RunFolder, run_cli: Any, off: float, monkeypatch: Any) -> None:
+def wrong_in(classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """200 examples that Keras has right but for ten, and outputs with another class for some of the right."""
+    y = np.arange(200) % 10
+    expected = np.eye(10)[np.where(np.arange(200) < 10, (y + 1) % 10, y)]
+    measured = expected.copy()
+    measured[-classes:] = np.roll(measured[-classes:], 1, axis=1)
+    return y, expected, measured
+
+
+def test_what_eight_bits_reach_is_measured_whatever_the_verdict(tmp_path: Path) -> None:
+    for classes, passed in ((10, True), (11, False)):
+        y, *both = wrong_in(classes)
+        result = export._compare(tmp_path, "multiclass", y, (both[0], both[1]), "int8", 1, ())
+        assert result.passed is passed
+        assert result.agreement == 200 - classes
+        assert (result.of_keras, result.value) == pytest.approx((0.95, 0.95 - classes / 200))
+
+
+@pytest.mark.parametrize(("off", "reached"), [(0.002, "0.8333, of"), (float("nan"), "NaN or infinite")])
+def test_what_differs_is_kept_and_told(
+    run: RunFolder, run_cli: Any, off: float, reached: str, monkeypatch: Any
+) -> None:
     right = export.RUNNERS["saved_model"]
 
     def wrong(path: Path) -> export.Compute:
@@ -102,26 +121,47 @@ def test_what_differs_is_not_kept(run: RunFolder, run_cli: Any, off: float, monk
         return lambda batch: compute(batch) + np.float32(off)
 
     monkeypatch.setitem(export.RUNNERS, "saved_model", wrong)
-    before = files_in(run)
     done = run_cli("export", str(run.path), "--format", "saved_model")
     assert done.exit_code == 1
-    assert done.out.splitlines()[-1] == "FAIL: nothing was kept"
-    assert files_in(run) - before == {"exports"}
+    path, score, _, verdict = done.out.splitlines()
+    assert path.startswith(f"{run.path}/exports/saved_model  (")
+    assert reached in score
+    assert verdict == "FAIL: kept, for you to judge"
+    assert (run.path / "exports" / "saved_model" / "saved_model.pb").is_file()
+    assert [place.name for place in (run.path / "exports").iterdir()] == ["saved_model"]
+
+
+@pytest.mark.parametrize("quantize", ["float16", "int8"])
+def test_a_quantized_file_that_fails_is_kept(
+    run: RunFolder, quantize: Quantize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TOLERANCES", {quantize: -1.0})
+    monkeypatch.setattr(export, "LEAST_AGREEMENT_OF_INT8", 1.1)
+    result = export_run(run, spec_of(run), "tflite", quantize=quantize)
+    assert not result.passed
+    assert result.path.name == f"model_{quantize}.tflite"
+    assert result.path.stat().st_size == result.size
 
 
 def test_a_failure_keeps_the_earlier_export(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     first = export_run(run, spec_of(run), "tflite")
     content = first.path.read_bytes()
     monkeypatch.setattr(export, "TOLERANCES", {"none": -1.0})
-    assert not export_run(run, spec_of(run), "tflite").passed
-    assert first.path.read_bytes() == content
+    for _ in range(2):
+        result = export_run(run, spec_of(run), "tflite")
+        assert not result.passed
+        assert result.path.name == "model_failed.tflite"
+        assert result.path.is_file()
+        assert first.path.read_bytes() == content
 
 
 def test_command_says_how_close_it_is(run: RunFolder, run_cli: Any) -> None:
     done = run_cli("export", str(run.path), "--format", "tflite")
     assert done.exit_code == 0
-    path, measured, verdict = done.out.splitlines()
+    path, score, measured, verdict = done.out.splitlines()
     assert path.startswith(f"{run.path}/exports/model.tflite")
+    accuracy = run.metrics["metrics"]["test"]["accuracy"]
+    assert score == f"accuracy on these examples: {accuracy:.4f}, of Keras {accuracy:.4f}"
     assert "on 60 test examples" in measured
     assert "same class for 60 of 60" in measured
     assert verdict == "PASS"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import keras
@@ -51,15 +52,82 @@ def test_many_weights_that_fit_one_by_one_are_refused_together(monkeypatch: pyte
     assert keras.Layer.add_weight is original
 
 
-def test_a_step_without_memory_fails_in_one_line() -> None:
-    said = r"^out of memory for a tensor with shape\[1000000,1000000\]: make .* smaller$"
-    with pytest.raises(hardware.OutOfMemoryError, match=said), hardware.shortage_explained():
+def test_a_step_without_memory_fails_in_one_line(ten_gigabytes: None) -> None:
+    said = (
+        r"^out of memory with training.batch_size=64 for a tensor with shape\[1000000,1000000\] "
+        r"\(4,000.0 GB needed at once, 10.0 GB there\): make .* smaller$"
+    )
+    with pytest.raises(hardware.OutOfMemoryError, match=said), hardware.shortage_explained(64):
         tf.random.normal((10**6, 10**6))
     with (
-        pytest.raises(hardware.OutOfMemoryError, match=r"^out of memory: make"),
+        pytest.raises(hardware.OutOfMemoryError, match=r"^out of memory \(10.0 GB there\): make"),
         hardware.shortage_explained(),
     ):
         raise MemoryError
+
+
+PAGES = "\n".join(["E0000 external/xla/xla/service/gpu: %fusion.12 = bf16[512,32,32,64]"] * 200)
+OOM, GPU = tf.errors.ResourceExhaustedError, "/job:localhost/replica:0/task:0/device:GPU:0"
+INTERNAL, UNKNOWN = tf.errors.InternalError, tf.errors.UnknownError
+
+
+@pytest.mark.parametrize(
+    ("error", "facts"),
+    [
+        (
+            OOM(None, None, f"OOM when allocating tensor with shape[65536,32,32,64] and type half on {GPU}"),
+            " for a tensor with shape[65536,32,32,64] (8.6 GB needed at once, 80.0 GB there)",
+        ),
+        (
+            OOM(None, None, f"Out of memory while trying to allocate 137438953472 bytes.\n{PAGES} on {GPU}"),
+            " (137.4 GB needed at once, 80.0 GB there)",
+        ),
+        (INTERNAL(None, None, f"Failed to allocate 12.00GiB on {GPU}"), " (12.9 GB needed at once, 80.0 GB"),
+        (UNKNOWN(None, None, f"CUDA_ERROR_OUT_OF_MEMORY: out of memory\n{PAGES}"), " (80.0 GB there)"),
+        (INTERNAL(None, None, f"RESOURCE_EXHAUSTED: {PAGES}"), " (10.0 GB there)"),
+        (
+            MemoryError("Unable to allocate 64.0 TiB for an array with shape (1048576, 8388608)"),
+            " (70,368.7 GB needed at once, 10.0 GB there)",
+        ),
+        (MemoryError(), " (10.0 GB there)"),
+    ],
+)
+def test_whatever_is_raised_for_want_of_memory_is_one_line_with_what_is_known(
+    error: Exception, facts: str, ten_gigabytes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = subprocess.CompletedProcess([], 0, f"{80 * 10**9 / 2**20}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: listed)
+    with pytest.raises(hardware.OutOfMemoryError) as caught, hardware.shortage_explained(65536):
+        raise error
+    said = str(caught.value)
+    assert said.startswith(f"out of memory with training.batch_size=65536{facts}")
+    assert said.endswith("make the model or training.batch_size smaller")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "sign"),
+    [
+        (UNKNOWN(None, None, f"NOT_FOUND: No valid config found!\n{PAGES}"), "No valid config found"),
+        (INTERNAL(None, None, f"CUDA_ERROR_ILLEGAL_ADDRESS: {PAGES}"), "CUDA_ERROR_ILLEGAL_ADDRESS"),
+        (
+            UNKNOWN(None, None, f"Graph execution error: an illegal memory access was met\n{PAGES}"),
+            "illegal memory access",
+        ),
+    ],
+)
+def test_what_a_batch_can_cause_that_is_too_large_is_said_with_its_sign(error: Exception, sign: str) -> None:
+    with pytest.raises(hardware.OutOfMemoryError) as caught, hardware.shortage_explained(512):
+        raise error
+    assert str(caught.value) == (
+        f"a step with training.batch_size=512 failed on the GPU ({sign}), as one does that does not fit into "
+        "it: make the model or training.batch_size smaller"
+    )
+
+
+def test_another_error_of_tensorflow_is_left_as_it_is() -> None:
+    with pytest.raises(tf.errors.InternalError, match="the file is gone"), hardware.shortage_explained(64):
+        raise tf.errors.InternalError(None, None, "the file is gone")
 
 
 def test_the_available_memory_is_read() -> None:

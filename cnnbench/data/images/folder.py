@@ -111,6 +111,11 @@ def image_folder(
         class_names=tuple(printable(name) for name in classes),
         notes=(*found_notes, *_depth(top, parts), *(note for part in parts.values() for note in notes(part))),
         bits=next((part.images.deep.bits for part in parts.values() if part.images.deep), None),
+        files={
+            name: digest
+            for part in parts.values()
+            for name, digest in zip(part.names, part.digests, strict=True)
+        },
     )
 
 
