@@ -1,4 +1,4 @@
-from . import losses
+from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint
 from .layers import Dirac, PatchWhitening, ReverseChannels, layers_of
 from .losses import MixedAccuracy
@@ -14,5 +14,6 @@ __all__ = [
     "layers_of",
     "load_checkpoint",
     "losses",
+    "schedules",
     "with_views",
 ]

@@ -176,7 +176,7 @@ def adapt(model: keras.Model, split: Split) -> None:
 
 
 def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> bool:
-    return layer.input is model.inputs[0] and split.x.dtype == np.uint8 and layer._keep_axis == (3,)
+    return layer.input is model.inputs[0] and split.x.dtype == np.uint8 and tuple(layer.axis) in ((3,), (-1,))
 
 
 def _adapt_to_bytes(layer: Any, split: Split) -> None:

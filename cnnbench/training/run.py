@@ -84,12 +84,15 @@ def run(spec: runs.RunSpec, observer: runs.Observer | None = None, resume: bool 
         try:
             prepared = prepare(job)
             fit(job, prepared)
-            measured = measure(job, prepared)
-            result = write(job, prepared, measured)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
+            with interruption.patient(system.FINISHING):  # what is trained is also measured and written
+                measured = measure(job, prepared)
+                result = write(job, prepared, measured)
+                folder.clear_states()
+                everyone.finished(result)
+        except (Exception, KeyboardInterrupt) as error:
+            if folder.status == runs.DONE:  # who is told of it has failed, not the run
+                raise
             record_failure(job, data.unwrapped(error))
-        folder.clear_states()
-        everyone.finished(result)
     return result
 
 
