@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LONGEST_VALUE = 160  # characters
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+PLACE = re.compile(r"\s*File \".*\", line \d+")
+TYPE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt): ")
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_BROKEN_PIPE = (
     0,
     1,
@@ -40,8 +44,55 @@ class PrunedRunError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What it says, in one line; its type where it says nothing. The rest is for the log."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What it says, in one line; its type where it says nothing. The rest is for the log.
+
+    Where Keras or TensorFlow have wrapped another error in theirs, it is what that one says.
+    """
+    text = COLOUR.sub("", str(error)).strip()
+    while (inner := next(filter(None, (wrapper(text) for wrapper in _WRAPPERS)), text)) != text:
+        text = inner
+    return next(iter(text.splitlines()), type(error).__name__)
+
+
+def _of_keras(text: str) -> str | None:
+    """`Exception encountered when calling NAME.` around the message, and what NAME was called with."""
+    if not text.startswith("Exception encountered when calling"):
+        return None
+    inner = text.partition("\n")[2].strip()
+    return inner.rpartition("\n\nArguments received by")[0].strip() or inner
+
+
+def _of_shapes(text: str) -> str | None:
+    """What Keras says where a layer fails while its shapes are found out."""
+    is_one = text.startswith("Could not automatically infer the output shape")
+    return text.partition("Error encountered:")[2].strip() or None if is_one else None
+
+
+def _of_autograph(text: str) -> str | None:
+    """`in user code:`, indented places in files, and the error with its type in front."""
+    if not text.startswith("in user code:"):
+        return None
+    indented = [line[4:] if line.startswith("    ") else line for line in text.splitlines()[1:]]
+    places = [number for number, line in enumerate(indented) if PLACE.match(line)]
+    after = indented[places[-1] + 1 :] if places else indented
+    said = next((number for number, line in enumerate(after) if line and not line.startswith(" ")), None)
+    if said is None:
+        return None
+    return TYPE.sub("", "\n".join(after[said:]), count=1).strip() or None
+
+
+def _of_graph(text: str) -> str | None:
+    """`Graph execution error:`, where the node was made, and the message."""
+    if not text.startswith("Graph execution error:"):
+        return None
+    lines = text.splitlines()[1:]
+    places = [number for number, line in enumerate(lines) if PLACE.match(line)]
+    after = lines[places[-1] + 1 :] if places else lines
+    kept = [line for line in after if line.strip() and not line.startswith((" ", "Detected at node"))]
+    return "\n".join(kept).strip() or None
+
+
+_WRAPPERS = (_of_keras, _of_shapes, _of_autograph, _of_graph)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -65,6 +65,16 @@ MODULES = {
     "verify": "inference.evaluation",
     "views": "nn.test_time",
 }
+# What models did before they had such a keyword; configs of that time lack it.
+FORMER_VALUES = {
+    f"cnnbench.models.{name}": {"momentum": 0.99}
+    for name in (
+        *("cnn.cnn", "fast.fast_cnn", "mlp.mlp", "resnet.resnet", "resnet.wide_resnet"),
+        *("transfer.transfer", "vgg.vgg"),
+    )
+}
+# What they do now, where a YAML of somebody's own lacks it.
+TODAYS_VALUES = {target: {"momentum": 0.9} for target in FORMER_VALUES}
 # Those of their names that have gone elsewhere, or are called otherwise.
 NAMES = {
     "datasets.fashion_mnist.CLASS_NAMES": "data.sources.mnist.FASHION_CLASSES",
@@ -73,7 +83,6 @@ NAMES = {
     "datasets.image_cache.usable_cores": "system.hardware.usable_cores",
     "engine.compile_model": "training.model.compile_with",
     "engine.cpu_name": "system.hardware.cpu_name",
-    "engine.evaluate": "training.measure.evaluate_outputs",
     "engine.evaluation_batch": "training.measure.evaluation_batch",
     "engine.forward": "training.measure.forward_graph",
     "engine.load": "nn.checkpoints.load_checkpoint",
@@ -115,6 +124,15 @@ def with_current_targets(node: Any, tell: Callable[[str, str], object] = lambda 
     if isinstance(node, list | tuple):
         return [with_current_targets(value, tell) for value in node]
     return node
+
+
+def with_values_for_new_keywords(
+    config: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Copy a config whose model has every keyword, those that it lacks as in `values` of its `_target_`."""
+    model = config.get("model")
+    missing = values.get(str(model.get("_target_")), {}) if isinstance(model, Mapping) else {}
+    return {**config, "model": {**model, **missing, **model}} if missing and model else dict(config)
 
 
 class _Former(ModuleType):

@@ -144,8 +144,8 @@ def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
     verdict = inference.verify(folder, spec)
     console = reporting.stdout()
     console.print(differences_table(verdict.rows))
-    for complaint in verdict.complaints:
-        console.print(complaint, markup=False)
+    for line in (*verdict.notes, *verdict.complaints):
+        console.print(line, markup=False)
     console.print("[green]PASS[/]" if verdict.passed else "[red]FAIL[/]")
     return EXIT_DONE if verdict.passed else EXIT_FAILED
 

@@ -30,7 +30,12 @@ from cnnbench.config.groups import CONF_DIR, options, refuse_paths
 from cnnbench.config.overrides import combinations
 from cnnbench.config.plugins import find_plugins, refuse_interpolations, remember
 from cnnbench.errors import CnnbenchError, nearest, shown
-from cnnbench.renamed import with_current_targets
+from cnnbench.renamed import (
+    FORMER_VALUES,
+    TODAYS_VALUES,
+    with_current_targets,
+    with_values_for_new_keywords,
+)
 
 if TYPE_CHECKING:
     from cnnbench.config.checks import RunConfig
@@ -170,7 +175,7 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     renamed: dict[str, Any] = with_current_targets(
         config, lambda old, new: log.warning("_target_: %s is called %s now; both work", old, new)
     )
-    return renamed
+    return with_values_for_new_keywords(renamed, TODAYS_VALUES)
 
 
 def check_config(config: Mapping[str, Any]) -> RunConfig:
@@ -189,7 +194,7 @@ def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str]
             "load best.keras with keras.models.load_model",
         )
     refuse_interpolations(config, run_dir)
-    config = with_current_targets(config)
+    config = with_values_for_new_keywords(with_current_targets(config), FORMER_VALUES)
     checked = check_config(config)
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
     callbacks = {key: node for key, node in config["callbacks"].items() if node is not None}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.config import with_values
 from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
+from cnnbench.inference.recomputation import recompute
 from cnnbench.reporting import number
 from cnnbench.runs import RunFolder, RunSpec
 from cnnbench.system import plain, sha256
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SPLITS = ("val", "test")
-# Another machine adds in another order; more than this is another model or other data.
-TOLERANCE = 1e-5
+# How far a figure may be from the recorded one, relative to it: on the same device, on another. Within one
+# device only the order of sums differs; another one has other kernels, and a GPU multiplies float32 with 10
+# bits of fraction (TF32). More is another model or other data.
+BOUNDS = {"float32": (1e-5, 2e-3), "mixed_bfloat16": (1e-3, 5e-3), "mixed_float16": (1e-3, 5e-3)}
+# Metrics that count decisions, of which an output within its bound may turn some.
+DECISIONS = ("accuracy", "precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -191,11 +196,13 @@ class Verdict:
 
     Attributes:
         rows: split and metric, recorded value, measured value, whether they agree.
-        complaints: what differs besides figures: the file's hash, the data's fingerprint.
+        complaints: what differs besides figures: the file's hash, the data's fingerprint, the precision.
+        notes: what the figures were judged by, where that is not the narrowest.
     """
 
     rows: list[tuple[str, float, float, bool]]
     complaints: list[str]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -203,7 +210,7 @@ class Verdict:
 
 
 def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
-    """Evaluate the stored file on the recorded splits.
+    """Let Keras evaluate the stored file on the recorded splits, in a process of its own.
 
     Args:
         folder: of a finished run.
@@ -218,16 +225,42 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
     if sha256(folder.best_model) != folder.best.get("sha256"):
         complaints.append("best.keras is not the file that best.json describes (SHA-256 differs)")
 
-    model = load_model(folder, spec, anywhere=False)
+    recorded: dict[str, dict[str, Any]] = folder.metrics["metrics"]
+    splits = [split for split in SPLITS if recorded.get(split) and split in dataset.splits]
+    complaints += [
+        f"there is no {split} split any more"
+        for split in SPLITS
+        if recorded.get(split) and split not in splits
+    ]
+    trained_on = str(folder.environment.get("device", ""))
+    precision = str(folder.environment.get("precision", "float32"))
+    narrow, wide = BOUNDS.get(precision, BOUNDS["float32"])
+    found = recompute(folder, spec, splits, "cpu" if trained_on.startswith("CPU") else "auto", narrow)
+    if found.precision != precision:
+        complaints.append(f"best.keras computes in {found.precision}, recorded is {precision}")
+    notes, bound = [], narrow
+    if _without_cores(found.device) != _without_cores(trained_on):
+        bound = wide
+        notes.append(f"another device: {found.device}; the run's was {trained_on or 'not recorded'}")
+    if bound != BOUNDS["float32"][0]:
+        notes.append(f"figures in {precision} may differ by {bound:g} of their value here")
     rows = []
-    for split in ("val", "test"):
-        recorded: dict[str, Any] = folder.metrics["metrics"].get(split, {})
-        if not recorded:
-            continue
-        _, measured = measure_split(model, dataset, split, spec.training.batch_size)
-        for name, value in recorded.items():
+    for split in splits:
+        undecided, smallest = found.undecided[split]
+        for name, value in recorded[split].items():
             stored = math.nan if value is None else value  # NaN and infinity stand as null in the file
-            agrees = math.isclose(stored, measured[name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-            same = agrees or not (math.isfinite(stored) or math.isfinite(measured[name]))
-            rows.append((f"{split} {name}", stored, measured[name], same))
-    return Verdict(rows, complaints)
+            measured = _number(found.figures[split].get(name))
+            turned = undecided / smallest if any(word in name for word in DECISIONS) else 0.0
+            allowed = bound + (turned if bound != BOUNDS["float32"][0] else 0.0)
+            agrees = math.isclose(stored, measured, rel_tol=bound, abs_tol=min(allowed, 1.0))
+            same = agrees or not (math.isfinite(stored) or math.isfinite(measured))
+            rows.append((f"{split} {name}", stored, measured, same))
+    return Verdict(rows, complaints, notes)
+
+
+def _without_cores(device: str) -> str:
+    return device.partition(",")[0] if device.startswith("CPU") else device
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

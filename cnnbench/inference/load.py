@@ -70,13 +70,11 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
 def measure_split(
     model: Any, dataset: data.Dataset, split: str, batch_size: int
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Outputs ``(n, outputs)`` for every example of a split, and the loss and final metrics from them."""
-    from cnnbench.training import evaluate_outputs, evaluation_batch, forward_graph, predict_outputs
+    """Outputs ``(n, outputs)`` for every example of a split, and its loss and final metrics."""
+    from cnnbench.training import Evaluation, loss_batch
 
-    examples = dataset.splits[split]
-    forward = forward_graph(model)
-    outputs = predict_outputs(forward, data.Feed(examples, evaluation_batch(batch_size)))
-    return outputs, evaluate_outputs(model, dataset.task, examples.y, outputs)
+    size, column = loss_batch(model, model.loss, batch_size), dataset.outputs == 1
+    return Evaluation(model, dataset.task)(data.Feed(dataset.splits[split], size, column=column))
 
 
 def stored_spec(

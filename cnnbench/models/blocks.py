@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 from keras import layers
+from pydantic import Field
 
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.nn import Dirac, PatchWhitening
@@ -14,6 +15,9 @@ from cnnbench.nn import Dirac, PatchWhitening
 Normalization = bool | Literal["after_flatten", "whitening"]
 ImageNormalization = bool | Literal["whitening"]
 BatchNormalization = bool | Literal["after_activation"]
+# Of batch normalisation's averages, per step. Keras's 0.99 needs hundreds of steps to forget its start, and a
+# small data set has twenty an epoch: until then validation would measure another network. So 0.9 everywhere.
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 def require_images(model: str, input_shape: Sequence[int]) -> None:
@@ -77,6 +81,7 @@ def dense_stack(
     activation: str,
     batch_normalization: BatchNormalization,
     dropout: float,
+    momentum: float,
     **dense: Any,
 ) -> Any:
     """Dense layers, each with optional dropout before it and batch normalisation after it."""
@@ -85,7 +90,7 @@ def dense_stack(
         if dropout:
             x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
         x = layers.Dense(width, use_bias=needs_bias(batch_normalization), name=name, **dense)(x)
-        x = normalize_and_activate(x, name, activation, batch_normalization)
+        x = normalize_and_activate(x, name, activation, batch_normalization, momentum)
     return x
 
 
@@ -104,14 +109,14 @@ def initializer(name: str) -> Any:
 
 
 def normalize_and_activate(
-    x: Any, name: str, activation: str, batch_normalization: BatchNormalization
+    x: Any, name: str, activation: str, batch_normalization: BatchNormalization, momentum: float
 ) -> Any:
     """Activation and batch normalisation in the order asked for (True: normalise first)."""
     if batch_normalization == "after_activation":
         x = activate(x, name, activation)
-        return _batch_normalization(name)(x)
+        return layers.BatchNormalization(momentum=momentum, name=f"{name}_bn")(x)
     if batch_normalization:
-        x = _batch_normalization(name)(x)
+        x = layers.BatchNormalization(momentum=momentum, name=f"{name}_bn")(x)
     return activate(x, name, activation)
 
 
@@ -123,7 +128,3 @@ def activate(x: Any, name: str, activation: str) -> Any:
     """
     known = keras.saving.get_registered_object(f"cnnbench>{activation}") or activation
     return layers.Activation(known, name=f"{name}_{activation.rpartition('>')[2]}")(x)
-
-
-def _batch_normalization(name: str) -> Any:
-    return layers.BatchNormalization(name=f"{name}_bn")

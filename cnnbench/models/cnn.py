@@ -12,6 +12,7 @@ from pydantic import Field
 from cnnbench.errors import CnnbenchError
 from cnnbench.models.blocks import (
     BatchNormalization,
+    Momentum,
     Normalization,
     dense_stack,
     flatten,
@@ -40,6 +41,7 @@ def cnn(
     activation: str = "relu",
     batch_normalization: BatchNormalization = True,
     dense_batch_normalization: BatchNormalization = True,
+    momentum: Momentum = 0.9,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     dense_units: Sequence[Positive] = (128,),
     kernel_initializer: str = "glorot_uniform",
@@ -61,6 +63,7 @@ def cnn(
         activation: Keras name.
         batch_normalization: of each convolution: before its activation, `after_activation` or not at all.
         dense_batch_normalization: the same of each dense layer.
+        momentum: of the running averages of batch normalisation, per step.
         dropout: before each dense layer, as a fraction.
         dense_units: of the classifier's hidden layers; may be empty.
         kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
@@ -87,13 +90,19 @@ def cnn(
                 kernel_regularizer=kernel_regularizer,
                 name=name,
             )(x)
-            x = normalize_and_activate(x, name, activation, batch_normalization)
+            x = normalize_and_activate(x, name, activation, batch_normalization, momentum)
         if pooling:
             _check_size(x, pool_size, stage, input_shape)
             x = POOLING[pooling](pool_size, name=f"pool_{stage}")(x)
     x = flatten(x, normalization)
     x = dense_stack(
-        x, dense_units, activation, dense_batch_normalization, dropout, kernel_regularizer=kernel_regularizer
+        x,
+        dense_units,
+        activation,
+        dense_batch_normalization,
+        dropout,
+        momentum,
+        kernel_regularizer=kernel_regularizer,
     )
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="cnn")
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from cnnbench.models.blocks import (
     BatchNormalization,
+    Momentum,
     Normalization,
     dense_stack,
     flatten,
@@ -25,6 +26,7 @@ def mlp(
     units: Sequence[Annotated[int, Field(ge=1)]] = (128,),
     activation: str = "relu",
     batch_normalization: BatchNormalization = True,
+    momentum: Momentum = 0.9,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     kernel_regularizer: Any = None,
     embedding: Any = None,
@@ -38,6 +40,7 @@ def mlp(
         units: of each hidden layer; may be empty for a linear model.
         activation: Keras name.
         batch_normalization: of each dense layer: before its activation, `after_activation` or not at all.
+        momentum: of the running averages of batch normalisation, per step.
         dropout: before each hidden layer, as a fraction.
         kernel_regularizer: of each hidden layer's kernel: a Keras name or an object.
         embedding: a layer between the scaled inputs and the first hidden layer, such as `PeriodicEmbedding`.
@@ -50,5 +53,7 @@ def mlp(
         x = flatten(x, normalization)
     if embedding is not None:
         x = embedding(x)
-    x = dense_stack(x, units, activation, batch_normalization, dropout, kernel_regularizer=kernel_regularizer)
+    x = dense_stack(
+        x, units, activation, batch_normalization, dropout, momentum, kernel_regularizer=kernel_regularizer
+    )
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="mlp")

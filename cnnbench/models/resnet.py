@@ -12,6 +12,7 @@ from pydantic import Field
 from cnnbench.errors import CnnbenchError
 from cnnbench.models.blocks import (
     ImageNormalization,
+    Momentum,
     initializer,
     inputs_and_scaling,
     normalize_and_activate,
@@ -32,6 +33,7 @@ def resnet(
     activation: str = "relu",
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     kernel_initializer: str = "he_normal",
+    momentum: Momentum = 0.9,
     normalization: ImageNormalization = True,
 ) -> keras.Model:
     """The CIFAR ResNet of He et al. 2016, "Deep Residual Learning", section 4.2.
@@ -50,6 +52,7 @@ def resnet(
         activation: Keras name.
         dropout: before the last layer, as a fraction; the paper has none.
         kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
+        momentum: of the running averages of batch normalisation, per step.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 
     Raises:
@@ -59,13 +62,20 @@ def resnet(
     blocks = _blocks("resnet", depth, 2)
     inputs, x = inputs_and_scaling(input_shape, normalization)
     x = _convolution(x, width, 3, "stem", kernel_initializer, stem_strides)
-    x = normalize_and_activate(x, "stem", activation, True)
+    x = normalize_and_activate(x, "stem", activation, True, momentum)
     for stage in range(1, STAGES + 1):
         filters = width * 2 ** (stage - 1)
         for block in range(1, blocks + 1):
             strides = 2 if block == 1 and stage > 1 else 1
             x = _basic_block(
-                x, filters, strides, f"stage_{stage}_block_{block}", kernel_initializer, shortcut, activation
+                x,
+                filters,
+                strides,
+                f"stage_{stage}_block_{block}",
+                kernel_initializer,
+                shortcut,
+                activation,
+                momentum,
             )
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     if dropout:
@@ -82,6 +92,7 @@ def wide_resnet(
     stem_strides: Positive = 1,
     activation: str = "relu",
     kernel_initializer: str = "he_normal",
+    momentum: Momentum = 0.9,
     normalization: ImageNormalization = True,
 ) -> keras.Model:
     """The wide ResNet of Zagoruyko & Komodakis 2016, WRN-`depth`-`width`; activations precede convolutions.
@@ -95,6 +106,7 @@ def wide_resnet(
         stem_strides: of the first convolution, pixels; 2 or 4 for images far above 32×32.
         activation: Keras name.
         kernel_initializer: of the convolutions: a Keras name, or `dirac` (see `layers.Dirac`).
+        momentum: of the running averages of batch normalisation, per step.
         normalization: scale inputs to mean 0 and deviation 1 (see `inputs_and_scaling`).
 
     Raises:
@@ -109,8 +121,10 @@ def wide_resnet(
         for block in range(1, blocks + 1):
             strides = 2 if block == 1 and stage > 1 else 1
             name = f"stage_{stage}_block_{block}"
-            x = _preactivated_block(x, filters, strides, name, kernel_initializer, activation, dropout)
-    x = normalize_and_activate(x, "last", activation, True)
+            x = _preactivated_block(
+                x, filters, strides, name, kernel_initializer, activation, dropout, momentum
+            )
+    x = normalize_and_activate(x, "last", activation, True, momentum)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name=f"wide_resnet_{depth}_{width}")
 
@@ -125,28 +139,35 @@ def _blocks(model: str, depth: int, outside: int) -> int:
 
 
 def _basic_block(
-    x: Any, filters: int, strides: int, name: str, start: str, shortcut: str, activation: str
+    x: Any, filters: int, strides: int, name: str, start: str, shortcut: str, activation: str, momentum: float
 ) -> Any:
     y = _convolution(x, filters, 3, f"{name}_conv_1", start, strides)
-    y = normalize_and_activate(y, f"{name}_conv_1", activation, True)
+    y = normalize_and_activate(y, f"{name}_conv_1", activation, True, momentum)
     y = _convolution(y, filters, 3, f"{name}_conv_2", start)
-    y = layers.BatchNormalization(momentum=0.9, name=f"{name}_conv_2_bn")(y)
+    y = layers.BatchNormalization(momentum=momentum, name=f"{name}_conv_2_bn")(y)
     if strides > 1 and shortcut == "identity":
         x = _subsample_and_widen(x, filters, strides, name)
     elif strides > 1:
         x = _convolution(x, filters, 1, f"{name}_shortcut", start, strides)
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_shortcut_bn")(x)
+        x = layers.BatchNormalization(momentum=momentum, name=f"{name}_shortcut_bn")(x)
     return layers.Activation(activation, name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, y]))
 
 
 def _preactivated_block(
-    x: Any, filters: int, strides: int, name: str, start: str, activation: str, dropout: float
+    x: Any,
+    filters: int,
+    strides: int,
+    name: str,
+    start: str,
+    activation: str,
+    dropout: float,
+    momentum: float,
 ) -> Any:
-    y = normalize_and_activate(x, f"{name}_pre", activation, True)
+    y = normalize_and_activate(x, f"{name}_pre", activation, True, momentum)
     if strides > 1 or x.shape[-1] != filters:
         x = _convolution(y, filters, 1, f"{name}_shortcut", start, strides)
     y = _convolution(y, filters, 3, f"{name}_conv_1", start, strides)
-    y = normalize_and_activate(y, f"{name}_conv_1", activation, True)
+    y = normalize_and_activate(y, f"{name}_conv_1", activation, True, momentum)
     if dropout:
         y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
     y = _convolution(y, filters, 3, f"{name}_conv_2", start)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.models import pretrained
-from cnnbench.models.blocks import BatchNormalization, dense_stack, require_images
+from cnnbench.models.blocks import BatchNormalization, Momentum, dense_stack, require_images
 
 Positive = Annotated[int, Field(ge=1)]
 FEATURES = "features"
@@ -35,6 +35,7 @@ def transfer(
     dense_units: Sequence[Positive] = (),
     activation: str = "relu",
     batch_normalization: BatchNormalization = False,
+    momentum: Momentum = 0.9,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> keras.Model:
@@ -58,6 +59,7 @@ def transfer(
         dense_units: of hidden layers in the head; may be empty.
         activation: of these, Keras name.
         batch_normalization: of these.
+        momentum: of the running averages of batch normalisation, per step; of the backbone's too.
         scale_features: to mean 0 and deviation 1, measured by the run on the training split; for a frozen
             backbone and a linear head.
         dropout: before each dense layer, the last too, as a fraction.
@@ -84,11 +86,14 @@ def transfer(
     x = POOLING[pooling](dtype="float32", name=FEATURES)(base.output)
     if scale_features:
         x = layers.Normalization(axis=-1, dtype="float32", name="features_scaling")(x)
-    x = dense_stack(x, dense_units, activation, batch_normalization, dropout)
+    x = dense_stack(x, dense_units, activation, batch_normalization, dropout, momentum)
     if dropout:
         x = layers.Dropout(dropout, name="outputs_dropout")(x)
     x = layers.Dense(outputs, name="outputs")(x)
     model = keras.Model(base.inputs[0], x, name=f"transfer_{backbone}")
+    for layer in _backbone(model):
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = momentum
     unfreeze(model, trainable_from)
     return model
 

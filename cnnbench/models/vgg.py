@@ -13,6 +13,7 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.models.blocks import (
     BatchNormalization,
     ImageNormalization,
+    Momentum,
     dense_stack,
     initializer,
     inputs_and_scaling,
@@ -32,6 +33,7 @@ def vgg(
     depth: Literal[11, 13, 16, 19] = 16,
     width: Positive = 64,
     batch_normalization: BatchNormalization = True,
+    momentum: Momentum = 0.9,
     dense_units: Sequence[Positive] = (512,),
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     activation: str = "relu",
@@ -49,6 +51,7 @@ def vgg(
         width: filters of the first stage; the others have 2, 4, 8 and 8 times as many.
         batch_normalization: of each layer: before its activation, `after_activation` or not at all (the
             paper's way; depth 16 and 19 then train badly from scratch).
+        momentum: of the running averages of batch normalisation, per step.
         dense_units: of the classifier's hidden layers; (4096, 4096) in the paper; may be empty.
         dropout: before each hidden dense layer, as a fraction.
         activation: Keras name.
@@ -73,9 +76,11 @@ def vgg(
                 kernel_initializer=initializer(kernel_initializer),
                 name=name,
             )(x)
-            x = normalize_and_activate(x, name, activation, batch_normalization)
+            x = normalize_and_activate(x, name, activation, batch_normalization, momentum)
         if min(x.shape[1:3]) > 1:
             x = layers.MaxPooling2D(2, name=f"pool_{stage}")(x)
     x = layers.Flatten(name="flatten")(x)
-    x = dense_stack(x, dense_units, activation, batch_normalization, dropout, kernel_initializer="he_normal")
+    x = dense_stack(
+        x, dense_units, activation, batch_normalization, dropout, momentum, kernel_initializer="he_normal"
+    )
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name=f"vgg_{depth}")

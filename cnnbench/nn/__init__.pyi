@@ -1,6 +1,6 @@
-from . import losses
+from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint
-from .layers import Dirac, PatchWhitening, ReverseChannels
+from .layers import Dirac, PatchWhitening, ReverseChannels, layers_of
 from .losses import MixedAccuracy
 from .test_time import TestTimeViews, with_views
 
@@ -11,7 +11,9 @@ __all__ = [
     "ReverseChannels",
     "TestTimeViews",
     "check_weights",
+    "layers_of",
     "load_checkpoint",
     "losses",
+    "schedules",
     "with_views",
 ]

@@ -6,13 +6,20 @@ All are registered, so that checkpoints load without custom objects.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import keras
 import numpy as np
 from keras import ops
 from pydantic import Field
+
+
+def layers_of(model: Any) -> Iterator[Any]:
+    """Yield every layer of a model, those of models inside it and inside wrappers too."""
+    yield model
+    for inner in [*getattr(model, "layers", ()), *filter(None, [getattr(model, "layer", None)])]:
+        yield from layers_of(inner)
 
 
 @keras.saving.register_keras_serializable("cnnbench")

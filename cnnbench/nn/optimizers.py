@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import keras
@@ -10,6 +11,9 @@ from pydantic import Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Of Keras's Muon, which promises nothing of them: where one is missing, ours is Keras's own.
+HOOKS = ("_should_use_adamw", "_muon_update_step", "_apply_weight_decay")
+log = logging.getLogger("cnnbench")
 
 
 @keras.saving.register_keras_serializable("cnnbench")
@@ -60,14 +64,25 @@ class Muon(keras.optimizers.Muon):
             exclude_layers=exclude_layers,
             **{**kwargs, "weight_decay": None, "rms_rate": None},
         )
+        missing = [hook for hook in HOOKS if not hasattr(keras.optimizers.Muon, hook)]
+        self._has_hooks = not missing
+        if missing:
+            log.warning(
+                "this Keras has no Muon.%s, so convolutions are trained by Adam, as Keras does", missing[0]
+            )
 
     def _should_use_adamw(self, variable: Any) -> bool:
+        if not self._has_hooks:
+            return bool(super()._should_use_adamw(variable))
         if len(variable.shape) != 4 or variable.shape[-1] == 1:  # of a depthwise one each filter stands alone
             return True
         # Keras looks at words only in what has two axes.
         return bool(super()._should_use_adamw(_Flat(variable)))
 
     def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        if not self._has_hooks:
+            super()._muon_update_step(gradient, variable, lr, m)
+            return
         self.assign(m, ops.add(gradient, self.momentum * m))
         direction = ops.add(gradient, self.momentum * m) if self.nesterov else m
         rows = ops.transpose(ops.reshape(direction, (-1, variable.shape[-1])))
@@ -81,8 +96,9 @@ class Muon(keras.optimizers.Muon):
         self.assign(variable, held - lr * ops.reshape(update, variable.shape))
 
     def _apply_weight_decay(self, variables: list[Any]) -> None:
-        # Not for the kernels: their length is held.
-        super()._apply_weight_decay([one for one in variables if self._should_use_adamw(one)])
+        if self._has_hooks:  # not for the kernels: their length is held
+            variables = [one for one in variables if self._should_use_adamw(one)]
+        super()._apply_weight_decay(variables)
 
 
 class _Flat:

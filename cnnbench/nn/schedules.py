@@ -11,6 +11,29 @@ from pydantic import Field
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+@keras.saving.register_keras_serializable("cnnbench")
+class OfUpdates(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule whose steps are updates of the weights, where only every so many steps make one.
+
+    Args:
+        schedule: of the learning rate, by updates.
+        every: steps whose gradients are accumulated for one update.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, every: int) -> None:
+        self.schedule, self.every = schedule, every
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(ops.floor_divide(step, self.every))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "every": self.every}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> OfUpdates:
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["every"])
+
+
 def constant(initial_learning_rate: Positive) -> float:
     """The same learning rate throughout."""
     return float(initial_learning_rate)  # Keras takes no whole number

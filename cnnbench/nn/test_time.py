@@ -84,8 +84,7 @@ def with_views(model: keras.Model, views: Views | None) -> keras.Model:
 
     @cache  # more than one layer may take the inputs
     def seen(tensor: Any) -> Any:
-        is_input = isinstance(tensor._keras_history.operation, keras.layers.InputLayer)
-        return make_views(tensor) if is_input else tensor
+        return make_views(tensor) if tensor is inputs else tensor
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = keras.tree.map_structure(
@@ -95,7 +94,9 @@ def with_views(model: keras.Model, views: Views | None) -> keras.Model:
 
     # Layers of its own: one that stands in two graphs has no one input.
     functional = keras.Model(model.inputs, model.outputs)  # of a Sequential
-    copy = keras.models.clone_model(functional, call_function=call)
+    given = functional.inputs[0]
+    inputs = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
+    copy = keras.models.clone_model(functional, input_tensors=[inputs], call_function=call)
     copy.set_weights(model.get_weights())
     mean = MeanOfViews(views, name="mean_of_views")(copy.outputs[0])
     return keras.Model(copy.inputs[0], mean, name=model.name)

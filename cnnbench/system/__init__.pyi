@@ -38,10 +38,11 @@ from .hardware import (
     weights_that_fit,
 )
 from .locks import hold, is_held, locked
-from .signals import SIGNALS, InterruptedRunError, Interruption
+from .signals import FINISHING, SIGNALS, InterruptedRunError, Interruption
 from .startup import import_tensorflow, logging_to, module_name, neutral, require_package, stderr_to_log
 
 __all__ = [
+    "FINISHING",
     "SIGNALS",
     "THREADS",
     "InterruptedRunError",

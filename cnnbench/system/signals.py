@@ -11,6 +11,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MESSAGE = b"\nfinishing the step and saving it; once more stops at once\n"
+FINISHING = b"\nthe training is over: measuring the model and writing it down; once more stops at once\n"
 
 
 class InterruptedRunError(KeyboardInterrupt):
@@ -34,7 +35,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested: int | None = None
-        self._patient = False
+        self._patient, self._message = False, MESSAGE
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -50,9 +51,9 @@ class Interruption:
                 signal.signal(number, handler)
 
     @contextmanager
-    def patient(self) -> Iterator[None]:
-        """Inside, a first signal is only noted: whoever trains looks with `check`."""
-        self._patient = True
+    def patient(self, message: bytes = MESSAGE) -> Iterator[None]:
+        """Inside, a first signal is only noted, with this message: whoever trains looks with `check`."""
+        self._patient, self._message = True, message
         try:
             yield
         finally:
@@ -72,6 +73,8 @@ class Interruption:
             raise InterruptedRunError(number)
         if self.requested is None:
             self.requested = number
-            os.write(2, MESSAGE)  # past `print`, which the signal may have found in the middle of a line
+            os.write(
+                2, self._message
+            )  # past `print`, which the signal may have found in the middle of a line
             for again in SIGNALS:
                 signal.signal(again, signal.SIG_DFL)

@@ -20,7 +20,7 @@ from cnnbench.system import PeakMemory, weights_that_fit
 from cnnbench.training import model as parts
 from cnnbench.training.device import Machine, shared_batch, synchronize
 from cnnbench.training.kernels import use_fast_kernels
-from cnnbench.training.measure import count_flops, evaluation_batch
+from cnnbench.training.measure import count_flops, loss_batch
 from cnnbench.training.precision import built_in_best
 
 log = logging.getLogger("cnnbench")
@@ -135,7 +135,8 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     flops = count_flops(model)
     augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
     augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
-    column, most = dataset.outputs == 1, evaluation_batch(training.batch_size)
+    loss = parts.build("loss", partial(parts.make_loss, spec, dataset.task, augment))
+    column, most = dataset.outputs == 1, loss_batch(model, loss, training.batch_size)
     train = Feed(dataset.train, training.batch_size, spec.seed, augment, column, parts=replicas)
     held_out = {
         # The test split is for the stored model, which is on one device.
@@ -198,7 +199,7 @@ def _told(layer: Any, constant: np.ndarray) -> list[str]:
 
 
 def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> bool:
-    return layer.input is model.inputs[0] and split.x.dtype == np.uint8 and layer._keep_axis == (3,)
+    return layer.input is model.inputs[0] and split.x.dtype == np.uint8 and tuple(layer.axis) in ((3,), (-1,))
 
 
 def _adapt_to_bytes(layer: Any, split: Split) -> np.ndarray:

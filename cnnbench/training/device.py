@@ -34,12 +34,25 @@ def prepare_machine(seed: int, deterministic: bool, device: str, precision: str)
     keras.backend.clear_session()
     _share_threads()
     keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
+    _set_determinism(deterministic)
     gpus = _visible_gpus(device)
     machine = Machine(_describe(gpus), bool(gpus), _precision(precision, gpus))
     keras.config.set_dtype_policy(machine.precision)
     return machine
+
+
+def _set_determinism(wanted: bool) -> None:
+    """Compute the same bits each time, or no longer: what an earlier run of this process wanted is over."""
+    if wanted:
+        tf.config.experimental.enable_op_determinism()
+        return
+    try:
+        from tensorflow.python.framework import config  # TensorFlow offers no public way back
+
+        if config.is_op_determinism_enabled():
+            config.disable_op_determinism()
+    except (ImportError, AttributeError) as error:
+        log.warning("after deterministic=true this process stays deterministic, which is slower: %s", error)
 
 
 def _share_threads() -> None:
@@ -64,6 +77,13 @@ def _visible_gpus(device: str) -> list[Any]:
                 "put runs with different devices in commands of their own",
             ) from error
     visible: list[Any] = tf.config.get_visible_devices("GPU")
+    if gpus and not visible and device == "gpu":
+        raise CnnbenchError(
+            "device=gpu comes too late: an earlier run of this process has left the GPU out",
+            "put runs with different devices in commands of their own",
+        )
+    if gpus and not visible and device == "auto":
+        log.warning("device=auto takes the CPU: an earlier run of this process has left the GPU out")
     if device == "gpu" and not visible:
         raise CnnbenchError(
             "device=gpu, but TensorFlow sees no GPU",

@@ -168,9 +168,27 @@ class Fitting:
         if not self.checkpoints:
             if not has_finite_weights(self.model):
                 raise TrainingDivergedError("the last step left weights that are NaN or infinite")
-            history = self.folder.history
-            info = {"epoch": len(history), "monitor": None, "value": None, "metrics": history[-1]}
-            self.folder.write_best(self.model.save, info)
+            epoch, history = self._kept_epoch(), self.folder.history
+            averaged = epoch is None and bool(getattr(self.model.optimizer, "use_ema", False))
+            if averaged:
+                log.warning(
+                    "the weights that are kept are averages over the steps: the final figures are theirs, "
+                    "val_ columns of the history are of the weights that were averaged"
+                )
+            epoch = epoch or len(history)
+            info = {"epoch": epoch, "monitor": None, "value": None, "metrics": history[epoch - 1]}
+            self.folder.write_best(self.model.save, {**info, "averaged": averaged})
+
+    def _kept_epoch(self) -> int | None:
+        """The epoch whose weights a callback has put back, as `EarlyStopping` may; None for none."""
+        for callback in reversed(self.callbacks):
+            kept = getattr(callback, "best_weights", None)
+            if kept is None or not getattr(callback, "restore_best_weights", False):
+                continue
+            weights = callback.model.get_weights()
+            if all(np.array_equal(one, other) for one, other in zip(weights, kept, strict=True)):
+                return int(callback.best_epoch) + 1
+        return None
 
     def _explained(
         self, error: TrainingDivergedError, model: keras.Model, feed: Feed

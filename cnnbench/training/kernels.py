@@ -11,20 +11,25 @@ Measured on two cores (`python benchmarks/engine.py`, `benchmarks/NOTES.md`):
 - Keras's Adam takes a dozen small operations a variable, its SGD five; TensorFlow has a kernel for each.
 
 Layers and optimizers stay Keras's own, and so does what is stored of them: only their `call` is another, in
-training, or their `update_step`.
+training, or their `update_step`. What another Keras lacks is computed by Keras, with one warning.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from cnnbench.nn import layers_of
+
+log = logging.getLogger("cnnbench")
 SMALLEST_EPSILON = 1.001e-5  # of the kernels of batch normalisation
 MANY_CHANNELS, SMALL_SIDE = 128, 8
 Call = Callable[..., Any]
+_told: set[str] = set()  # what this Keras lacks, and a warning has said so
 
 
 def use_fast_kernels(model: keras.Model) -> int:
@@ -38,12 +43,28 @@ def use_fast_kernels(model: keras.Model) -> int:
     if getattr(model, "optimizer", None) is not None:
         use_fast_update(model.optimizer)
     found = 0
-    for layer in model._flatten_layers():
-        for made in (_normalization(layer), _batch_normalization(layer), _convolution(layer)):
+    for layer in layers_of(model):
+        for make in (_normalization, _batch_normalization, _convolution):
+            try:
+                made = make(layer)
+            except AttributeError as error:
+                _tell(error)
+                continue
             if made is not None:
                 layer.call = made
                 found += 1
     return found
+
+
+def _tell(error: AttributeError) -> None:
+    if str(error) not in _told:
+        _told.add(str(error))
+        log.warning("this Keras is another than the faster kernels are for, so its own are used: %s", error)
+
+
+def _private(owner: Any, name: str) -> Any:
+    """Give an attribute of which Keras promises nothing: the only place that asks for one."""
+    return getattr(owner, name)
 
 
 def use_fast_update(optimizer: Any) -> bool:
@@ -53,31 +74,48 @@ def use_fast_update(optimizer: Any) -> bool:
         whether there is one for it.
     """
     kind = type(optimizer)
+    fast: Callable[..., None]
+    slots: tuple[str, ...]
     if kind in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad:
-        fast = _adam
+        fast, slots = _adam, ("_momentums", "_velocities")
     elif kind is keras.optimizers.SGD and optimizer.momentum:
-        fast = _momentum
+        fast, slots = _momentum, ("momentums",)
     else:
         return False
 
     def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
-        if isinstance(gradient, tf.IndexedSlices) or variable.dtype != tf.float32:
+        handles = None
+        if not isinstance(gradient, tf.IndexedSlices) and variable.dtype == tf.float32:
+            handles = _handles(optimizer, variable, slots)
+        if handles is None:
             kind.update_step(optimizer, gradient, variable, learning_rate)
         else:
             rate = tf.cast(learning_rate, tf.float32)
-            fast(optimizer, tf.cast(gradient, tf.float32), variable, rate)
+            fast(optimizer, handles, tf.cast(gradient, tf.float32), rate)
 
     optimizer.update_step = update_step
     return True
 
 
-def _adam(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
-    index = optimizer._get_variable_index(variable)
-    step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+def _handles(optimizer: Any, variable: Any, slots: tuple[str, ...]) -> list[Any] | None:
+    """Of a variable, and of what the optimizer remembers for it; None where this Keras has it elsewhere."""
+    try:
+        index = _private(optimizer, "_get_variable_index")(variable)
+        remembered = [_private(optimizer, slot)[index].value.handle for slot in slots]
+        return [variable.handle, *remembered]
+    except AttributeError as error:
+        _tell(error)
+        return None
+
+
+def _adam(optimizer: Any, handles: list[Any], gradient: Any, learning_rate: Any) -> None:
+    var, m, v = handles
+    # A variable, or where gradients are accumulated a tensor: the number of updates.
+    step = tf.cast(tf.convert_to_tensor(optimizer.iterations) + 1, tf.float32)
     tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=optimizer._momentums[index].value.handle,
-        v=optimizer._velocities[index].value.handle,
+        var=var,
+        m=m,
+        v=v,
         beta1_power=tf.pow(optimizer.beta_1, step),
         beta2_power=tf.pow(optimizer.beta_2, step),
         lr=learning_rate,
@@ -88,10 +126,11 @@ def _adam(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> N
     )
 
 
-def _momentum(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+def _momentum(optimizer: Any, handles: list[Any], gradient: Any, learning_rate: Any) -> None:
+    var, accum = handles
     tf.raw_ops.ResourceApplyKerasMomentum(
-        var=variable.handle,
-        accum=optimizer.momentums[optimizer._get_variable_index(variable)].value.handle,
+        var=var,
+        accum=accum,
         lr=learning_rate,
         grad=gradient,
         momentum=optimizer.momentum,
@@ -102,8 +141,8 @@ def _momentum(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) 
 def _normalization(layer: Any) -> Call | None:
     if type(layer) is not keras.layers.Normalization or not layer.built or layer.invert:
         return None
-    shape = layer._build_input_shape
-    if len(shape) != 4 or layer._keep_axis != (3,) or None in shape[1:3]:
+    shape = (layer.get_build_config() or {}).get("input_shape", ())
+    if len(shape) != 4 or tuple(layer.axis) not in ((3,), (-1,)) or None in shape[1:3]:
         return None
 
     def call(inputs: Any) -> Any:
@@ -152,16 +191,25 @@ def _move(average: Any, value: Any, momentum: float) -> None:
 def _convolution(layer: Any) -> Call | None:
     if type(layer) is not keras.layers.Conv2D or not layer.built or layer.compute_dtype != "bfloat16":
         return None
-    if len(layer._inbound_nodes) != 1:  # inside a layer of somebody's, or called at several sizes
-        return None
     plain_settings = (layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding, layer.groups)
     if plain_settings != ((3, 3), (1, 1), (1, 1), "same", 1) or layer.data_format != "channels_last":
         return None
-    if min(layer.kernel.shape[2:]) < MANY_CHANNELS or layer.use_bias or layer.input.shape[1] is None:
+    if min(layer.kernel.shape[2:]) < MANY_CHANNELS or layer.use_bias:
         return None
-    if max(layer.input.shape[1:3]) > SMALL_SIDE or layer.activation is not keras.activations.linear:
+    if layer.activation is not keras.activations.linear or not _is_small(layer.input):
         return None
-    return lambda inputs: _convolve(inputs, tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype))
+    plain = type(layer).call
+
+    def call(inputs: Any) -> Any:
+        if not _is_small(inputs):  # called at several sizes
+            return plain(layer, inputs)
+        return _convolve(inputs, tf.cast(tf.convert_to_tensor(layer.kernel), inputs.dtype))
+
+    return call
+
+
+def _is_small(images: Any) -> bool:
+    return None not in images.shape[1:3] and max(images.shape[1:3]) <= SMALL_SIDE
 
 
 @tf.custom_gradient

@@ -13,10 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench.data import Dataset, Feed
-from cnnbench.nn import load_checkpoint
+from cnnbench.nn import layers_of, load_checkpoint
 from cnnbench.runs import RunFolder, metrics
 from cnnbench.runs import compute as final_metrics
 from cnnbench.system import PeakMemory
+
+KERAS_BATCH = 32  # of `evaluate`, where none is given
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,58 @@ def measure_best(
         memory: watched since the training began.
     """
     model = load_checkpoint(folder.best_model)
-    forward = forward_graph(model)
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}
     outputs = {}
+    evaluation = Evaluation(model, dataset.task)
     for name, feed in held_out.items():
-        outputs[name] = predict_outputs(forward, feed)
-        figures[name] = evaluate_outputs(model, dataset.task, dataset.splits[name].y, outputs[name])
+        outputs[name], figures[name] = evaluation(feed)
     costs = {
         "examples_per_second": float(np.median([row["examples_per_second"] for row in folder.history])),
-        "latency_seconds": measure_latency(forward, dataset.test.x[0]),
+        "latency_seconds": measure_latency(forward_graph(model), dataset.test.x[0]),
         "peak_memory_bytes": memory.bytes(),
         "checkpoint_bytes": folder.best_model.stat().st_size,
     }
     folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
     return Measured(figures, outputs, costs)
+
+
+class Evaluation:
+    """Outputs of a compiled model, its loss and the final metrics, by one forward pass.
+
+    The loss is the model's own of each batch, in the graph that computes its outputs, as in Keras's
+    `evaluate`: a cross-entropy then looks through softmax or sigmoid at what these were given. From outputs
+    alone, which round to 0 and 1, it would be cut off at 16.1.
+
+    Args:
+        model: compiled.
+        task: of the data set.
+    """
+
+    def __init__(self, model: keras.Model, task: str) -> None:
+        self.model, self.task = model, task
+        dtype = model.inputs[0].dtype
+
+        def step(x: Any, y: Any) -> tuple[Any, Any]:
+            x = tf.cast(x, dtype)  # splits of somebody's own data may differ in their numbers
+            outputs = model(x, training=False)
+            return outputs, model.compute_loss(x, y, outputs, None, training=False)
+
+        self._graph = tf.function(step)
+
+    def __call__(self, feed: Feed) -> tuple[np.ndarray, dict[str, float]]:
+        """Outputs ``(n, outputs)`` for every example of a feed, in order, and the figures."""
+        outputs, losses, sizes = [], [], []
+        step = self._graph.get_concrete_function(*feed.dataset.element_spec)  # for batches of any size
+        for x, y in feed.dataset:
+            batch, loss = step(x, y)
+            outputs.append(batch.numpy())
+            losses.append(float(loss))
+            sizes.append(len(outputs[-1]))
+        together = np.concatenate(outputs).astype(np.float32, copy=False)
+        loss = float(np.average(losses, weights=sizes))
+        return together, {"loss": loss, **final_metrics(self.task, feed.split.y, together)}
 
 
 def forward_graph(model: keras.Model) -> Callable[[Any], Any]:
@@ -76,7 +114,7 @@ def forward_graph(model: keras.Model) -> Callable[[Any], Any]:
 
 
 def predict_outputs(forward: Callable[[Any], Any], feed: Feed) -> np.ndarray:
-    """Outputs ``(n, outputs)`` float32 of a graph (see `forward`) for every example of a feed, in order."""
+    """Outputs ``(n, outputs)`` float32 of a `forward_graph` for every example of a feed, in order."""
     return np.concatenate([forward(x).numpy() for x, _ in feed.dataset]).astype(np.float32, copy=False)
 
 
@@ -85,13 +123,22 @@ def evaluation_batch(batch_size: int) -> int:
     return max(batch_size, 256)
 
 
-def evaluate_outputs(
-    model: keras.Model, task: str, y_true: np.ndarray, outputs: np.ndarray
-) -> dict[str, float]:
-    """Loss and final metrics from a model's outputs ``(n, outputs)`` for targets ``(n,)``."""
-    penalty = float(sum(model.losses)) if model.losses else 0.0
-    column = y_true.reshape(outputs.shape) if outputs.shape[1] == 1 else y_true
-    return {"loss": float(model.loss(column, outputs)) + penalty, **final_metrics(task, y_true, outputs)}
+def loss_batch(model: keras.Model, loss: Any, batch_size: int) -> int:
+    """The batch in which a loss is measured.
+
+    Where it is a mean over examples any size gives the same, and a large one saves time. A loss of somebody's
+    own, a sum, or what layers add to it may depend on the batch: then it is that of Keras's `evaluate`.
+    """
+    means = getattr(loss, "reduction", None) in ("sum_over_batch_size", "mean")
+    known = [loss, *layers_of(model)]
+    if means and all(_is_ours_or_kerass(one) for one in known):
+        return evaluation_batch(batch_size)
+    return KERAS_BATCH
+
+
+def _is_ours_or_kerass(part: Any) -> bool:
+    of_known = type(part).__module__.partition(".")[0] in ("keras", "cnnbench")
+    return of_known and getattr(part, "activity_regularizer", None) is None
 
 
 # -- Cost ------------------------------------------------------------------------------------------

@@ -15,10 +15,17 @@ from cnnbench.system import usable_cores
 
 
 def make_optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | None) -> Any:
+    """An optimizer with its schedule; one that accumulates gradients is to it a larger batch."""
     rate = learning_rate if learning_rate is not None else spec.learning_rate
-    return spec.optimizer(
-        learning_rate=rate(steps_per_epoch, spec.training.epochs) if callable(rate) else rate
-    )
+    epochs = spec.training.epochs
+    made = spec.optimizer(learning_rate=rate(steps_per_epoch, epochs) if callable(rate) else rate)
+    every = getattr(made, "gradient_accumulation_steps", None) or 1
+    if every == 1 or not callable(rate):
+        return made
+    schedule = rate(-(-steps_per_epoch // every), epochs)
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        schedule = nn.schedules.OfUpdates(schedule, every)
+    return spec.optimizer(learning_rate=schedule)
 
 
 def make_loss(spec: RunSpec, task: str, augment: Any) -> Any:

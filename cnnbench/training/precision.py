@@ -18,7 +18,7 @@ import tensorflow as tf
 from cnnbench import system
 from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError, first_line
-from cnnbench.nn import losses
+from cnnbench.nn import layers_of, losses
 from cnnbench.runs import RunSpec
 from cnnbench.system import has_bfloat16
 from cnnbench.training.device import Machine, prepare_machine
@@ -65,9 +65,7 @@ def built_in_best(
 
 def _outline(model: keras.Model) -> list[str]:
     """What tells networks apart that take different times: the kinds and sizes of their layers."""
-    return [
-        f"{type(layer).__name__} {layer.count_params()}" for layer in model._flatten_layers() if layer.built
-    ]
+    return [f"{type(layer).__name__} {layer.count_params()}" for layer in layers_of(model) if layer.built]
 
 
 def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Any) -> str:

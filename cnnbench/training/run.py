@@ -96,14 +96,17 @@ def run(
         try:
             prepared = prepare(job)
             fit(job, prepared)
-            measured = measure(job, prepared)
-            result = write(job, prepared, measured)
+            with interruption.patient(system.FINISHING):  # what is trained is also measured and written
+                measured = measure(job, prepared)
+                result = write(job, prepared, measured)
+                folder.clear_states()
+                everyone.finished(result)
         except runs.ChangedError:
             raise
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  recorded and raised again
+        except (Exception, KeyboardInterrupt) as error:
+            if folder.status == runs.DONE:  # who is told of it has failed, not the run
+                raise
             record_failure(job, data.unwrapped(error))
-        folder.clear_states()
-        everyone.finished(result)
     return result
 
 
