@@ -6,12 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_VALUE = 160  # characters
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_BROKEN_PIPE = (
-    0,
-    1,
-    2,
-    141,
-)  # exit codes; 128 and a signal's number for that
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT = 0, 1, 2  # exit codes; 128 and a signal's number for that
 
 
 class CnnbenchError(Exception):
