@@ -19,7 +19,7 @@ from .groups import CONF_DIR, options
 from .messages import validated
 from .origins import explain
 from .overrides import combinations, has_key, is_excluded, override, quoted, with_values
-from .plugins import refuse_links, remember, require_own
+from .plugins import refuse_links, remember, require_own, require_own_cache, without_strange_cache
 
 __all__ = [
     "CONF_DIR",
@@ -44,10 +44,12 @@ __all__ = [
     "refuse_links",
     "remember",
     "require_own",
+    "require_own_cache",
     "run_spec",
     "select_keys",
     "spec_from",
     "typed_values",
     "validated",
     "with_values",
+    "without_strange_cache",
 ]

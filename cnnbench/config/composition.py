@@ -362,14 +362,10 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
 
 
 def _parse_one(text: str) -> Override:
-    parser = OverridesParser.create()
-    try:
-        found: Override | None = parser.parse_override(text)
-    except HYDRA_ERRORS:
-        found = None
+    found = _read(text)
     plain = as_text(text, found.value() if found is not None else None, found is not None)
     if plain is not None:
-        found = parser.parse_override(plain)
+        found = _read(plain)
     if found is None:
         raise CnnbenchError(
             f"cannot read {shown(text)!r}",
@@ -378,6 +374,13 @@ def _parse_one(text: str) -> Override:
     if not found.key_or_group:
         raise CnnbenchError(f"cannot read {shown(text)!r}: there is no key", "write key=value")
     return found
+
+
+def _read(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HYDRA_ERRORS:
+        return None
 
 
 def _lines(parsed: Iterable[Override]) -> list[str]:

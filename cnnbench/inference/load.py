@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench import data, nn
-from cnnbench.config import refuse_links, require_own, spec_from
+from cnnbench.config import refuse_links, require_own, spec_from, without_strange_cache
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs import CONFIG, DONE, RunFolder, RunSpec
 from cnnbench.system import import_tensorflow
@@ -74,16 +74,19 @@ def stored_spec(
 
     Args:
         folder: of the run.
-        trust_plugins: import what it names, though this user has not typed it on this machine.
+        trust_plugins: import what it names, and write where it says, though this user has not typed it on
+            this machine.
         changed: from its config to the one that is meant.
 
     Raises:
         CnnbenchError: its plugins are not trusted; it holds links to elsewhere; its config is wrong.
     """
     refuse_links(folder.path)
+    config = folder.config
     if not trust_plugins:
-        require_own(folder.config, folder.path)
+        require_own(config, folder.path)
+        config = without_strange_cache(config)
     try:
-        return spec_from(changed(folder.config), folder.path, folder.overrides)
+        return spec_from(changed(config), folder.path, folder.overrides)
     except CnnbenchError as error:  # cut short, perhaps, or written by another version
         raise CnnbenchError(f"{folder.path / CONFIG}: {error.message}", error.hint) from error

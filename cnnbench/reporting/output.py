@@ -11,7 +11,7 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -43,8 +43,7 @@ class Stream:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        with self._unless_broken():
-            self.stream.write(self._writable(text))
+        self._try(lambda: self.stream.write(self._writable(text)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -52,8 +51,7 @@ class Stream:
             self.write(line)
 
     def flush(self) -> None:
-        with self._unless_broken():
-            self.stream.flush()
+        self._try(self.stream.flush)
 
     def _writable(self, text: str) -> str:
         encoding = self.stream.encoding or "utf-8"
@@ -63,12 +61,11 @@ class Stream:
             return text.encode(encoding, "replace").decode(encoding)
         return text
 
-    @contextmanager
-    def _unless_broken(self) -> Iterator[None]:
+    def _try(self, action: Callable[[], object]) -> None:
         if self.error is not None:
             return
         try:
-            yield
+            action()
         except (OSError, ValueError) as error:  # ValueError: somebody has closed it
             self.error = error
             # Or Python would fail once more when it writes at its end what is left in the buffer.

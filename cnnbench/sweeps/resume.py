@@ -41,6 +41,7 @@ def resume_sweep(sweep: Sweep, trusted: bool = False) -> int:
     config.refuse_links(sweep.path)
     for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
         config.require_own(typed, sweep.path)
+        config.require_own_cache(typed, sweep.path)
     copy = config.code.stored(sweep.code, system.default_cache_dir())
     if copy is None and sweep.code != config.code.fingerprint(_plugins(sweep.jobs, sweep.search)):
         reporting.stderr().print(
