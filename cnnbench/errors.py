@@ -10,12 +10,7 @@ LONGEST_VALUE = 160  # characters
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLACE = re.compile(r"\s*File \".*\", line \d+")
 TYPE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt): ")
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_BROKEN_PIPE = (
-    0,
-    1,
-    2,
-    141,
-)  # exit codes; 128 and a signal's number for that
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT = 0, 1, 2  # exit codes; 128 and a signal's number for that
 
 
 class CnnbenchError(Exception):

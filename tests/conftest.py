@@ -41,6 +41,11 @@ class Outcome(NamedTuple):
     err: str
 
 
+def without_remarks(err: str) -> str:
+    """What was printed to standard error beside warnings: tiny runs have too few examples for comfort."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith("warning: "))
+
+
 @contextmanager
 def process_state_kept() -> Iterator[None]:
     """Put back what `main()` changes for the rest of a process: it expects to own it."""

@@ -43,26 +43,55 @@ def help_text(options: Mapping[str, Mapping[str, str]], verbs: Mapping[str, str]
         "-m": "run every combination of the values separated by commas",
         "--cfg job": "print the composed config and stop",
         "--config-dir DIR": "add a folder with options of your own",
-        "--hydra-help": "Hydra's other flags",
+        "--hydra-help": "more flags, and how values are written",
     }
-
-    def block(title: str, rows: Mapping[str, str], width: int) -> str:
-        lines = [f"  [cyan]{escape(f'{name:<{width}}')}[/]  {escape(text)}" for name, text in rows.items()]
-        return "\n".join([f"[bold]{title}[/]", *lines])
-
     groups = {group: ", ".join(members) for group, members in options.items()}
     return "\n\n".join(
         [
             "Train and measure one convolutional network; with -m, hundreds.",
             "[bold]usage:[/] cnnbench \\[VERB …] | cnnbench \\[group=option …] \\[key=value …] \\[flags]",
-            block("examples", examples, max(map(len, examples))),
-            block("verbs (each answers --help)", verbs, 16),
-            block(
+            _block("examples", examples, max(map(len, examples))),
+            _block("verbs (each answers --help)", verbs, 16),
+            _block(
                 "groups and their options (cnnbench list says what each is)", groups, max(map(len, groups))
             ),
-            block("flags", flags, 16),
+            _block("flags", flags, 16),
         ]
     )
+
+
+def hydra_help_text() -> str:
+    """What `cnnbench --hydra-help` prints, as rich markup: what is kept of Hydra's command line."""
+    flags = {
+        "-m, --multirun": "run every combination of the values separated by commas",
+        "-c, --cfg job|hydra|all": "print the composed config, Hydra's part of it, or both, and stop",
+        "-p, --package KEY": "with --cfg: only this part",
+        "--resolve": "with --cfg: with the values of ${…}",
+        "-cd, --config-dir DIR": "add a folder with options of your own",
+        "-h, --help": "examples, verbs, groups and their options",
+        "--version": "of cnnbench",
+    }
+    values = {
+        "key=value": "change a value; +key=value adds one, ++key=value does either, ~key removes it",
+        "group=option": "choose an option; group=[a,b] several; +group@key=option puts it at another key",
+        "key=a,b": "with -m: several values; also choice(a,b), range(0,10,2), glob(*), sort, shuffle",
+        "key=interval(0,1)": "with sweep=search: a range; tag(log,interval(1e-5,1)) by factors",
+        "key='a,b'": "text as it is; ${key} is another value, ${oc.env:NAME} a variable of the environment",
+        "hydra/launcher=NAME": "with -m: where the runs of a sweep are made; hydra.launcher.key=value",
+        "HYDRA_FULL_ERROR=1": "in the environment: tracebacks of errors",
+    }
+    return "\n\n".join(
+        [
+            "Configs are composed by Hydra; runs and sweeps are made by cnnbench.",
+            _block("flags", flags, max(map(len, flags))),
+            _block("how values are written", values, max(map(len, values))),
+        ]
+    )
+
+
+def _block(title: str, rows: Mapping[str, str], width: int) -> str:
+    lines = [f"  [cyan]{escape(f'{name:<{width}}')}[/]  {escape(text)}" for name, text in rows.items()]
+    return "\n".join([f"[bold]{title}[/]", *lines])
 
 
 def differences_table(rows: list[tuple[str, Any, Any, bool]]) -> Table:
@@ -115,16 +144,43 @@ def train(
         terminal.close()
 
 
-def _log_to(console: Console) -> None:
-    """Warnings of ours and of Python to the terminal, above the progress bar; all of it to the run's log."""
-    from rich.logging import RichHandler
+class _Remarks(logging.Handler):
+    """Warnings of ours and of Python, as lines of standard error.
 
+    Attributes:
+        console: standard output, which may show a progress bar: on a terminal, lines go above it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+        self.addFilter(_is_for_the_terminal)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors = reporting.stderr()
+        console = self.console if errors.is_terminal and self.console.is_terminal else errors
+        level = record.levelname.lower()
+        text = record.getMessage().strip()
+        console.print(
+            f"{level}: {text}" if record.levelno >= logging.WARNING else text,
+            style={"warning": "yellow", "error": "red"}.get(level),
+            markup=False,
+            highlight=False,
+            emoji=False,
+            soft_wrap=True,
+        )
+
+
+def _log_to(console: Console) -> None:
+    """Warnings of ours and of Python to standard error; all of the log to the run's file."""
     log = logging.getLogger("cnnbench")
     log.setLevel(logging.DEBUG)
-    if not log.handlers:
+    handlers = [handler for handler in log.handlers if isinstance(handler, _Remarks)]
+    for handler in handlers:
+        handler.console = console
+    if not handlers:
         logging.captureWarnings(True)
-        handler = RichHandler(logging.INFO, console=console, show_time=False, show_path=False)
-        handler.addFilter(_is_for_the_terminal)
+        handler = _Remarks(console)
         for name in ("cnnbench", "py.warnings"):
             logging.getLogger(name).addHandler(handler)
 

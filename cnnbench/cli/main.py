@@ -1,4 +1,4 @@
-"""The entry point: a verb, or else the Hydra program. Only here is printed and exited."""
+"""The entry point: a verb, or else a line that makes runs. Only here is printed and exited."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-from cnnbench import config, runs, sweeps
-from cnnbench.cli.console import help_text, train
-from cnnbench.cli.verbs import VERBS
+from cnnbench import __version__, config, runs, sweeps
+from cnnbench.cli.console import help_text, hydra_help_text, train
+from cnnbench.cli.verbs import VERBS, config_folder
 from cnnbench.errors import (
-    EXIT_BROKEN_PIPE,
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_WRONG_INPUT,
@@ -25,7 +24,7 @@ from cnnbench.errors import (
     first_line,
     nearest,
 )
-from cnnbench.reporting import explain, resumable, stderr, stdout
+from cnnbench.reporting import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -37,12 +36,20 @@ def main() -> int:
         0 done, 1 failed, 2 wrong input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = sys.argv[1:]
+    with unfailing_streams() as printed:
+        code = _main(arguments)
+        # Of a run the result lies in its folder; of most verbs it is what is printed.
+        is_told = bool(arguments) and arguments[0] in VERBS.keys() - {"resume", "check-recipe"}
+        return EXIT_FAILED if is_lost(printed) and is_told and code == EXIT_DONE else code
+
+
+def _main(arguments: Sequence[str]) -> int:
     try:
         if arguments and arguments[0] == "launch":
             return _launch(arguments[1:])
         if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
             return _verb(arguments[0], arguments[1:])
-        return _hydra_program(arguments)
+        return _make_runs(arguments)
     except CnnbenchError as error:
         if WANTS_TRACEBACK:
             raise
@@ -52,9 +59,6 @@ def main() -> int:
         if arguments[:1] != ["launch"]:  # whoever launched it says so
             stderr().print("interrupted", style="yellow")
         return 128 + getattr(error, "number", signal.SIGINT)
-    except BrokenPipeError:  # `cnnbench … | head`: nobody reads on, and that is no failure to report
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
     except Exception as error:
         if WANTS_TRACEBACK:
             raise
@@ -72,68 +76,80 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
     return verb(argparse.ArgumentParser(f"cnnbench {name}", description=verb.__doc__), arguments)
 
 
-# -- the Hydra program --------------------------------------------------------------------------
+# -- a line that makes runs ------------------------------------------------------------------------
+
+# Flags of Hydra's that mean nothing here, and what to type instead.
+REFUSED_FLAGS = {
+    "config_path": ("--config-path", "add a folder of options with --config-dir FOLDER"),
+    "config_name": ("--config-name", "choose a preset with experiment=…: cnnbench list experiment"),
+    "run": ("--run", "leave it out: a line without -m is one run"),
+    "shell_completion": ("--shell-completion", "cnnbench list shows every option"),
+    "experimental_rerun": ("--experimental-rerun", "cnnbench resume RUN goes on with a run"),
+    "info": ("--info", "--cfg job shows the config, cnnbench explain KEY where a value comes from"),
+}
 
 
-def _hydra_program(arguments: Sequence[str]) -> int:
-    from hydra._internal.utils import get_args_parser
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CnnbenchError(message, "cnnbench --help lists the flags")
 
-    # Hydra reads overrides on one side of the flags only; people write `model=mlp,cnn -m seed=0,1`.
-    flags = get_args_parser().parse_intermixed_args(list(arguments))
-    sys.argv[1:] = [text for text in arguments if text not in flags.overrides] + flags.overrides
-    if flags.help:
+
+def _flags() -> argparse.ArgumentParser:
+    parser = _Parser("cnnbench", add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--config-dir", "-cd", type=config_folder)
+    for name, short in (("run", "-r"), ("shell-completion", "-sc")):
+        parser.add_argument(f"--{name}", short, action="store_true")
+    for name, short in (("config-path", "-cp"), ("config-name", "-cn")):
+        parser.add_argument(f"--{name}", short)
+    parser.add_argument("--experimental-rerun")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    return parser
+
+
+def _make_runs(arguments: Sequence[str]) -> int:
+    # Intermixed: people write `model=mlp,cnn -m seed=0,1`.
+    flags = _flags().parse_intermixed_args(list(arguments))
+    for name, (flag, instead) in REFUSED_FLAGS.items():
+        if getattr(flags, name):
+            raise CnnbenchError(f"{flag} is not used here", instead)
+    if flags.version:
+        write_lines([f"cnnbench {__version__}"])
+    elif flags.help:
         verbs = {name: (verb.__doc__ or "") for name, verb in VERBS.items()}
         stdout().print(help_text(config.options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
-        return EXIT_DONE
-    if flags.config_path or flags.config_name:
-        raise CnnbenchError("--config-path and --config-name are not used", "add a folder with --config-dir")
-    if flags.config_dir:
-        config.refuse_hydra_settings(flags.overrides, flags.config_dir)
-    if (flags.multirun or sweeps.makes_sweep(flags.overrides)) and not (
-        flags.cfg or flags.hydra_help or flags.info
-    ):
+    elif flags.hydra_help:
+        stdout().print(hydra_help_text(), soft_wrap=True, highlight=False)
+    elif flags.cfg:
+        if flags.multirun:
+            raise CnnbenchError("--cfg shows the config of one run", "leave out -m")
+        composed = config.compose(flags.overrides, flags.config_dir)
+        write_lines(config.as_yaml(composed, flags.cfg, flags.package, flags.resolve).splitlines())
+    elif flags.multirun or sweeps.makes_sweep(flags.overrides):
         return sweeps.start_sweep(flags.overrides, flags.config_dir)
-    outcome = Outcome()
-    config.forget_other_launchers()
-    with config.friendly(flags.overrides, flags.config_dir):
-        _hydra_main(outcome.job, str(config.CONF_DIR))
-    if outcome.error is not None:
-        raise outcome.error
+    else:
+        _run(flags.overrides, flags.config_dir)
     return EXIT_DONE
 
 
-def _hydra_main(job: Callable[[Any], object], config_path: str) -> None:
-    import hydra
-
-    # With this Hydra raises instead of printing its own message; whoever set it gets tracebacks from us.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    hydra.main(version_base="1.3", config_path=config_path, config_name="config")(job)()
-
-
-class Outcome:
-    """What became of the run. Hydra prints a message of its own for what a job raises."""
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-
-    def job(self, cfg: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
-
-        try:
-            node = HydraConfig.get()
-            spec = config.run_spec(cfg, node.runtime.choices, node.overrides.task)
-            try:
-                with resumable(spec.run_dir):
-                    train(spec)
-            except FolderRefusedError:
-                raise
-            except CnnbenchError:
-                runs.RunFolder(
-                    spec.run_dir
-                ).discard_if_untrained()  # the same run_dir works once it is mended
-                raise
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  raised by the caller
-            self.error = error
+def _run(overrides: Sequence[str], config_dir: str | None) -> None:
+    composed = config.compose(overrides, config_dir)
+    spec = config.run_spec(composed, composed.hydra.runtime.choices, overrides)
+    try:
+        with resumable(spec.run_dir):
+            train(spec)
+    except FolderRefusedError:
+        raise
+    except CnnbenchError:
+        runs.RunFolder(spec.run_dir).discard_if_untrained()  # the same run_dir works once it is mended
+        raise
 
 
 # -- inside a process that makes runs of a sweep ---------------------------------------------------

@@ -24,6 +24,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def _takes_options(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--config-dir", metavar="DIR", type=config_folder, help=text)
+
+
+def config_folder(text: str) -> str:
+    """What `--config-dir` is given, with the home for a `~` at its beginning, as in `--config-dir=~/conf`."""
+    return str(_path(text))
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Every option of every config group, or of one, in one line."""
     parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")
@@ -39,11 +52,9 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Everything about a run or a sweep short of training it: what would fail, hours and memory."""
     parser.add_argument("overrides", nargs="*", help="as for the run itself")
     parser.add_argument("-m", "--multirun", action="store_true", help="as for the run itself")
-    parser.add_argument("--config-dir", metavar="DIR", help="add a folder with options of your own")
+    _takes_options(parser, "add a folder with options of your own")
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_intermixed_args(arguments)
-    if given.config_dir is not None:
-        config.refuse_hydra_settings(given.overrides, given.config_dir)
     is_sweep = given.multirun or sweeps.makes_sweep(given.overrides)
     with reporting.stderr().status("composing") as status:
         forecasts = sweeps.forecast_line(
@@ -53,7 +64,8 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     fails = [forecast for forecast in forecasts if forecast.error is not None]
     if given.json:
         rows = [asdict(forecast) for forecast in forecasts]
-        reporting.stdout().print_json(json.dumps({"jobs": rows, "hours": hours, "fails": len(fails)}))
+        content = {"jobs": rows, "hours": hours, "fails": len(fails)}
+        reporting.write_lines(json.dumps(content, indent=2, ensure_ascii=False).splitlines())
         return EXIT_WRONG_INPUT if fails else EXIT_DONE
     console = reporting.stdout()
     console.print(_forecast_table(forecasts, is_sweep))
@@ -103,7 +115,7 @@ def explain_key(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> in
     """The value of a config key, the file and line or override that set it, and what that replaced."""
     parser.add_argument("key", help="e.g. optimizer.learning_rate, model, seed")
     parser.add_argument("overrides", nargs="*", help="as for a run: experiment=…, key=value")
-    parser.add_argument("--config-dir", help="a folder with options of your own")
+    _takes_options(parser, "a folder with options of your own")
     given = parser.parse_intermixed_args(arguments)
     for line in config.explain(given.key, given.overrides, given.config_dir):
         reporting.stdout().print(line, markup=False, highlight=False, soft_wrap=True)
@@ -174,7 +186,7 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     parser.add_argument("overrides", nargs="*", help="dataset=… dataset.key=…; default: the run's data set")
     parser.add_argument("--split", choices=inference.SPLITS, default="test")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--config-dir", help="a folder with options of your own, as the run had it")
+    _takes_options(parser, "a folder with options of your own, as the run had it")
     given = parser.parse_intermixed_args(arguments)
     folder = _finished(given.run)
 
@@ -246,7 +258,7 @@ def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     """Write the best checkpoint of a run in another format, and check that it computes the same."""
     _takes_a_run(parser)
     parser.add_argument("--format", choices=list(inference.SUFFIXES), required=True)
-    parser.add_argument("--output", type=Path, help="file, or folder for it (default: exports/ in the run)")
+    parser.add_argument("--output", type=_path, help="file, or folder for it (default: exports/ in the run)")
     parser.add_argument("--quantize", choices=inference.QUANTIZE, default="none", help="for tflite")
     given = parser.parse_args(arguments)
     folder = _finished(given.run)
@@ -264,7 +276,7 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     parser.add_argument("files", nargs="*", metavar="FILE", help="pictures; default: from the test split")
     parser.add_argument("--layer", help="only this layer, e.g. conv_2")
     parser.add_argument("--examples", type=_positive, default=12, help="for class-activation maps (12)")
-    parser.add_argument("--output", type=Path, help="folder for the pictures (default: figures/ in the run)")
+    parser.add_argument("--output", type=_path, help="folder for the pictures (default: figures/ in the run)")
     given = parser.parse_intermixed_args(arguments)
     folder = _finished(given.run)
     spec = inference.stored_spec(folder, given.trust_plugins)
@@ -274,8 +286,12 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 
 
 def _takes_a_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--trust-plugins", action="store_true", help="run its plugins, made elsewhere")
+    parser.add_argument("run", type=_path, help="a run folder")
+    parser.add_argument(
+        "--trust-plugins",
+        action="store_true",
+        help="run its code, and write where it says",
+    )
 
 
 def _takes_places(parser: argparse.ArgumentParser) -> None:
@@ -302,7 +318,7 @@ def _positive(text: str) -> int:
 def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Rank runs: mean ± deviation over seeds, which differences are real, and what they cost."""
     parser.add_argument(
-        "places", nargs="*", type=Path, default=[Path("outputs")], help="run or sweep folders"
+        "places", nargs="*", type=_path, default=[Path("outputs")], help="run or sweep folders"
     )
     parser.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE[,VALUE…]")
     parser.add_argument(
@@ -322,7 +338,7 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     )
     parser.add_argument("--csv", metavar="FILE", help="one row per group; - is standard output")
     parser.add_argument("--json", metavar="FILE", help="everything, with each run; - is standard output")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="as a page")
+    parser.add_argument("--html", type=_path, metavar="FILE", help="as a page")
     given = parser.parse_intermixed_args(arguments)
     records = analysis.select_records(
         analysis.read_records(_some(runs.find_runs(given.places))), given.filter
@@ -350,8 +366,8 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
 
 def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """What differs between two runs: config, figures, environment, and the test examples that flipped."""
-    parser.add_argument("first", type=Path, help="a run folder")
-    parser.add_argument("second", type=Path, help="another")
+    parser.add_argument("first", type=_path, help="a run folder")
+    parser.add_argument("second", type=_path, help="another")
     parser.add_argument("--json", action="store_true", help="everything, for other programs")
     given = parser.parse_args(arguments)
     found = analysis.difference(runs.RunFolder.open(given.first), runs.RunFolder.open(given.second))
@@ -367,8 +383,8 @@ def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
 
 def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Write one HTML page: of a run, or of all runs below a folder."""
-    parser.add_argument("place", type=Path, help="a run folder, or a folder with runs below it")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {runs.REPORT} in that folder")
+    parser.add_argument("place", type=_path, help="a run folder, or a folder with runs below it")
+    parser.add_argument("--output", type=_path, metavar="FILE", help=f"default: {runs.REPORT} in that folder")
     given = parser.parse_args(arguments)
     output = given.output or given.place / runs.REPORT
     folder = runs.RunFolder(given.place)
@@ -408,7 +424,7 @@ def _write_page(page: str, output: Path) -> None:
 
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """Go on with a run or a sweep that was interrupted, failed or killed, to the result it would have had."""
-    parser.add_argument("place", type=Path, help="the folder of a run or of a sweep")
+    parser.add_argument("place", type=_path, help="the folder of a run or of a sweep")
     _takes_places(parser)
     parser.add_argument("--trust-plugins", action="store_true", help="run the code that it names")
     parser.add_argument(

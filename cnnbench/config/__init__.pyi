@@ -2,15 +2,14 @@ from . import code
 from .code import fingerprint
 from .composition import (
     as_values,
+    as_yaml,
     axes,
     check_config,
     compose,
-    forget_other_launchers,
     friendly,
     intervals,
     named_config,
     plain_config,
-    refuse_hydra_settings,
     run_spec,
     select_keys,
     spec_from,
@@ -20,11 +19,12 @@ from .groups import CONF_DIR, options
 from .messages import validated
 from .origins import explain
 from .overrides import combinations, has_key, is_excluded, override, quoted, value_of, with_values
-from .plugins import refuse_links, remember, require_own
+from .plugins import refuse_links, remember, require_own, require_own_cache, without_strange_cache
 
 __all__ = [
     "CONF_DIR",
     "as_values",
+    "as_yaml",
     "axes",
     "check_config",
     "code",
@@ -32,7 +32,6 @@ __all__ = [
     "compose",
     "explain",
     "fingerprint",
-    "forget_other_launchers",
     "friendly",
     "has_key",
     "intervals",
@@ -42,10 +41,10 @@ __all__ = [
     "override",
     "plain_config",
     "quoted",
-    "refuse_hydra_settings",
     "refuse_links",
     "remember",
     "require_own",
+    "require_own_cache",
     "run_spec",
     "select_keys",
     "spec_from",
@@ -53,4 +52,5 @@ __all__ = [
     "validated",
     "value_of",
     "with_values",
+    "without_strange_cache",
 ]

@@ -5,29 +5,29 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.core.plugins import Plugins
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from cnnbench import runs
 from cnnbench.config.components import is_tracker, refuse_missing
-from cnnbench.config.groups import CONF_DIR, options, refuse_paths
-from cnnbench.config.overrides import combinations
+from cnnbench.config.groups import CONF_DIR, options, readable_by_hydra, refuse_paths
+from cnnbench.config.overrides import as_text, numbers_as_numbers, quoted, with_home
 from cnnbench.config.plugins import find_plugins, refuse_interpolations, remember
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.renamed import (
@@ -46,62 +46,134 @@ log = logging.getLogger("cnnbench")
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError)
 
 
+# Of Hydra's own settings a line may choose the launcher; the others have a key or a flag here.
+LAUNCHER = ("hydra/launcher", "hydra.launcher")
+INSTEAD = {
+    "hydra.run": "run_dir=FOLDER chooses the folder of a run",
+    "hydra.output_subdir": "run_dir=FOLDER chooses the folder of a run",
+    "hydra.job.chdir": "run_dir=FOLDER chooses the folder of a run; the working folder stays",
+    "hydra.job.name": "name=NAME names a run",
+    "hydra.job.env": "set variables of the environment before the command: NAME=VALUE cnnbench …",
+    "hydra.sweep": "run_dir=… chooses the folder, hydra/launcher=… the launcher, sweep=… the values",
+    "hydra.callbacks": "callbacks=[default,…] adds callbacks to the training: cnnbench list callbacks",
+    "hydra.job_logging": "the log is cnnbench.log in the folder of the run",
+    "hydra.hydra_logging": "the log is cnnbench.log in the folder of the run",
+    "hydra.verbose": "the log is cnnbench.log in the folder of the run",
+    "hydra.searchpath": "--config-dir FOLDER adds a folder of options",
+    "hydra.mode": "-m runs a sweep",
+    "hydra.help": "cnnbench --help",
+}
+
+
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
-    """Compose a config as the command line would, with Hydra's own node in it.
+    """Compose a config, with Hydra's own node in it.
+
+    A folder of options from elsewhere may choose models and values, but neither plugins nor anything of
+    Hydra's: those are what the line says, whatever the files say.
+
+    Args:
+        overrides: as typed, or those of one job of a sweep.
+        config_dir: the folder of options.
 
     Raises:
-        CnnbenchError: an override that does not fit.
+        CnnbenchError: an override does not fit; or a file of `config_dir` sets what only the line may set.
     """
-    with friendly(overrides, config_dir), session(config_dir) as (_, search):
-        return hydra_compose("config", [*search, *overrides], return_hydra_config=True)
+    with friendly(overrides, config_dir):
+        parsed = _parse(overrides)
+        for one in parsed:
+            _refuse_hydra_setting(one)
+        with session(config_dir) as (_, search):
+            composed = hydra_compose("config", [*search, *_lines(parsed)], return_hydra_config=True)
+        HydraConfig.instance().set_config(composed)  # for ${hydra:…}
+        OmegaConf.set_readonly(composed.hydra, None)
+        if config_dir is not None:
+            typed = tuple(str(one.input_line) for one in parsed if _is_for_the_line_alone(one))
+            _refuse_settings_of_files(composed, _settings_of_line(typed), config_dir)
+    return composed
 
 
 def config_layers(overrides: Sequence[str], config_dir: str | None = None) -> list[tuple[str, str]]:
     """The files that a config is merged from, the last one winning: the key each is put at, and its name."""
     with friendly(overrides, config_dir), session(config_dir) as (loader, search):
-        defaults = loader.compute_defaults_list("config", [*search, *overrides], RunMode.RUN).defaults
+        lines = [*search, *_lines(_parse(overrides))]
+        defaults = loader.compute_defaults_list("config", lines, RunMode.RUN).defaults
     return [(d.package or "", d.config_path) for d in defaults if not d.config_path.startswith("hydra/")]
 
 
-def refuse_hydra_settings(overrides: Sequence[str], config_dir: str) -> None:
-    """Let a folder of options choose models and values, but not what Hydra runs and writes before any check.
-
-    Raises:
-        CnnbenchError: `config_dir` is no folder; or a file in it sets something of Hydra's, or names plugins
-            that were not typed.
-    """
-    if not Path(config_dir).is_dir():
-        raise CnnbenchError(f"--config-dir {config_dir} is no folder", f"looked from {Path.cwd()}")
-    typed = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
-    allowed = _hydra_settings(compose(typed))
-    known = options(config_dir)  # a value chooses no file
-    deciding = {
-        key: texts
-        for key, texts in axes(overrides, config_dir).items()
-        if key in known or key.startswith("hydra")
-    }
-    for job in combinations(deciding):
-        composed = compose(job, config_dir)
-        if _hydra_settings(composed) != allowed:
-            raise CnnbenchError(
-                f"a file in {config_dir} sets something below hydra",
-                "type such settings: hydra.key=value",
-            )
-        if composed.plugins and not any(text.lstrip("+").startswith("plugins=") for text in overrides):
-            raise CnnbenchError(
-                f"a file in {config_dir} names plugins: {list(composed.plugins)}",
-                "if you trust that code, type plugins=[…] yourself",
-            )
+def _refuse_hydra_setting(override: Override) -> None:
+    key = override.key_or_group.replace("/", ".")
+    if key.partition(".")[0] != "hydra" or key == LAUNCHER[1] or key.startswith(f"{LAUNCHER[1]}."):
+        return
+    hint = next((hint for setting, hint in INSTEAD.items() if key.startswith(setting)), None)
+    raise CnnbenchError(
+        f"{override.key_or_group} has no effect here: runs are listed and stored by cnnbench, not by Hydra",
+        hint or "of Hydra's settings only hydra/launcher=… and hydra.launcher.key=… can be set",
+    )
 
 
-def _hydra_settings(cfg: DictConfig) -> dict[str, Any]:
-    """Hydra's node without what every composition has of its own."""
+def _is_for_the_line_alone(override: Override) -> bool:
+    return re.split("[./]", override.key_or_group)[0] in ("hydra", "plugins")
+
+
+@cache
+def _settings_of_line(typed: tuple[str, ...]) -> dict[str, Any]:
+    return _guarded_settings(compose(typed))
+
+
+def _guarded_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What only the line may set, without what every composition has of its own."""
     settings: dict[str, Any] = OmegaConf.to_container(cfg.hydra, resolve=False)  # type: ignore[assignment]
     for key in ("runtime", "overrides", "searchpath"):
         settings.pop(key, None)
     for key in ("override_dirname", "config_name", "id", "num"):
         settings["job"].pop(key, None)
-    return settings
+    plugins = OmegaConf.select(cfg, "plugins")
+    if isinstance(plugins, Container):
+        plugins = OmegaConf.to_container(plugins, resolve=True)
+    return {"hydra": settings, "plugins": plugins}
+
+
+def _refuse_settings_of_files(composed: DictConfig, allowed: Mapping[str, Any], config_dir: str) -> None:
+    found = _guarded_settings(composed)
+    if found["hydra"] != allowed["hydra"]:
+        raise CnnbenchError(
+            f"a file in {config_dir} sets something below hydra",
+            "type such settings yourself: hydra/launcher=…, hydra.launcher.key=…",
+        )
+    if found["plugins"] != allowed["plugins"]:
+        raise CnnbenchError(
+            f"a file in {config_dir} names plugins: {shown(found['plugins'])}",
+            "if you trust that code, type plugins=[…] yourself",
+        )
+
+
+def as_yaml(composed: DictConfig, kind: str, package: str | None = None, resolve: bool = False) -> str:
+    """A composed config as `--cfg` shows it.
+
+    Args:
+        composed: with Hydra's node.
+        kind: `job`, `hydra` or `all`.
+        package: only this part of it.
+        resolve: whether `${…}` is replaced by what it stands for.
+
+    Raises:
+        CnnbenchError: there is no such part, or an interpolation leads nowhere.
+    """
+    job = [str(key) for key in composed if key != "hydra"]
+    keys = {"job": job, "hydra": ["hydra"], "all": [*job, "hydra"]}[kind]
+    part: Any = OmegaConf.masked_copy(composed, keys)
+    heading = ""
+    with friendly():
+        if package is not None and package != "_global_":
+            part = OmegaConf.select(part, package)
+            if part is None:
+                raise CnnbenchError(f"there is no {package} in this config", nearest(package, keys))
+            heading = f"# @package {package}\n"
+        if not isinstance(part, Container):
+            return f"{part}\n"
+        if resolve:
+            OmegaConf.resolve(part)
+        return heading + OmegaConf.to_yaml(part)
 
 
 def select_keys(composed: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
@@ -151,14 +223,17 @@ def named_config(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     """
     config = plain_config(cfg)
     if config.get("name") is None:
-        parts = (re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
-        config["name"] = "_".join(parts)
+        config["name"] = _name(choices)
     config["plugins"] = find_plugins(config.get("plugins", []))
     check_config(config)
     config = runs.with_absolute_places(config)
     refuse_missing(config["callbacks"])
     remember(config)
     return config
+
+
+def _name(choices: Mapping[str, Any]) -> str:
+    return "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
 
 
 def as_values(node: DictConfig) -> dict[str, Any]:
@@ -169,9 +244,15 @@ def as_values(node: DictConfig) -> dict[str, Any]:
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """The resolved config without Hydra's node and the sweep's, as Python values.
 
-    A `_target_` by its name of an earlier version is replaced, with one line of warning.
+    A run without a name gets one, before anything that refers to it is resolved. A `~` at the beginning of
+    a path is the home, a number that YAML takes for text (1e-3) is one, no callbacks at all are an empty
+    mapping, and a `_target_` by its name of an earlier version is replaced, with one line of warning.
     """
-    config = as_values(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "sweep")]))
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "sweep")])
+    if "hydra" in cfg and "name" in kept and kept.name is None:
+        kept.name = _name(cfg.hydra.runtime.choices)
+    config = numbers_as_numbers(with_home(as_values(kept)))
+    config.setdefault("callbacks", {})
     renamed: dict[str, Any] = with_current_targets(
         config, lambda old, new: log.warning("_target_: %s is called %s now; both work", old, new)
     )
@@ -257,23 +338,65 @@ def _schedule(node: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def session(config_dir: str | None = None) -> Iterator[tuple[Any, list[str]]]:
-    """Hydra's loader, and the override by which it finds the user's own options."""
+    """Hydra's loader, and the override by which it finds the user's own options.
+
+    Raises:
+        CnnbenchError: `config_dir` is no folder.
+    """
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise CnnbenchError(f"--config-dir {config_dir} is no folder", f"looked from {Path.cwd()}")
     GlobalHydra.instance().clear()
-    forget_other_launchers()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with ExitStack() as stack:
+        ours = stack.enter_context(readable_by_hydra(CONF_DIR))
+        stack.enter_context(initialize_config_dir(str(ours), version_base="1.3"))
+        _forget_other_launchers()
+        search = []
+        if config_dir is not None:
+            theirs = stack.enter_context(readable_by_hydra(Path(config_dir).resolve()))
+            search = [f"hydra.searchpath=[{quoted(f'file://{theirs}')}]"]
         yield GlobalHydra.instance().config_loader(), search
 
 
-def forget_other_launchers() -> None:
+def _forget_other_launchers() -> None:
     """Take published launchers of the same names out of Hydra's store, where they are installed.
 
-    Hydra would hold our `hydra/launcher/joblib.yaml` against their schema and refuse it.
+    Hydra, which has found them by then, would hold our `hydra/launcher/joblib.yaml` against their schema and
+    refuse it.
     """
-    Plugins.instance()  # they are found, and store their schemas, with its first use
     launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
     for path in (CONF_DIR / "hydra" / "launcher").glob("*.yaml"):
         launchers.pop(path.name, None)
+
+
+def _parse(overrides: Iterable[str]) -> list[Override]:
+    """Each override, as plain text where Hydra's grammar cannot read it and it can mean nothing else."""
+    return [_parse_one(text) for text in overrides]
+
+
+def _parse_one(text: str) -> Override:
+    found = _read(text)
+    plain = as_text(text, found.value() if found is not None else None, found is not None)
+    if plain is not None:
+        found = _read(plain)
+    if found is None:
+        raise CnnbenchError(
+            f"cannot read {shown(text)!r}",
+            "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'",
+        )
+    if not found.key_or_group:
+        raise CnnbenchError(f"cannot read {shown(text)!r}: there is no key", "write key=value")
+    return found
+
+
+def _read(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HYDRA_ERRORS:
+        return None
+
+
+def _lines(parsed: Iterable[Override]) -> list[str]:
+    return [str(one.input_line) for one in parsed]
 
 
 def axes(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, list[str]]:
@@ -283,37 +406,56 @@ def axes(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, l
         CnnbenchError: an override that cannot be read.
     """
     with friendly(overrides, config_dir):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        return {one.key_or_group: _values(one) for one in parsed}
+        return {_key(one): _values(one, config_dir) for one in _parse(overrides)}
 
 
-def _values(override: Override) -> list[str]:
-    value = override.value()
+def _key(override: Override) -> str:
+    """With its package: one group may be put at several places."""
+    return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
+
+
+def _values(override: Override, config_dir: str | None) -> list[str]:
+    value, key = override.value(), override.get_key_element()
     if isinstance(value, IntervalSweep):
-        return [f"{override.key_or_group}={value.start}"]
-    return [job[0] for job in BasicSweeper.split_arguments([override], max_batch_size=None)[0]]
+        return [f"{key}={value.start}"]
+    if isinstance(value, Glob):
+        known = options(config_dir).get(override.key_or_group, {})
+        found = value.filter(sorted(known))
+        if not found:
+            raise CnnbenchError(f"{override.input_line} fits no option", nearest("", known))
+        return [f"{key}={option}" for option in found]
+    if override.is_sweep_override():
+        return [f"{key}={text}" for text in override.sweep_string_iterator()]
+    return [key if override.is_delete() else f"{key}={override.get_value_element_as_str()}"]
 
 
 def intervals(overrides: Sequence[str]) -> list[dict[str, Any]]:
     """Each `key=interval(low, high)`, in a `tag(log, …)` or not, as a search takes it."""
-    with friendly(overrides):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
     found = []
-    for one in parsed:
-        value = one.value()
-        if isinstance(value, IntervalSweep):
-            bounds = {"low": value.start, "high": value.end}
-            found.append({"key": one.key_or_group, **bounds, "log": "log" in value.tags})
+    with friendly(overrides):
+        for one in _parse(overrides):
+            value = one.value()
+            if isinstance(value, IntervalSweep):
+                bounds = {"low": value.start, "high": value.end}
+                found.append({"key": one.key_or_group, **bounds, "log": "log" in value.tags})
     return found
 
 
-def typed_values(overrides: Sequence[str]) -> dict[str, Any]:
-    """What `key=value …` says, by key; one that cannot be read raises a CnnbenchError."""
+def typed_values(overrides: Sequence[str], resolve: bool = True) -> dict[str, Any]:
+    """What `key=value …` says, by key.
+
+    Args:
+        overrides: as typed.
+        resolve: whether `${…}` is replaced; only the environment can be meant where there is no config.
+
+    Raises:
+        CnnbenchError: one cannot be read.
+    """
     with friendly(overrides):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = _parse(overrides)
         values = OmegaConf.create([override.value() for override in parsed])
-        resolved: Any = OmegaConf.to_container(values, resolve=True)
-    return {override.key_or_group: value for override, value in zip(parsed, resolved, strict=True)}
+        found: Any = with_home(OmegaConf.to_container(values, resolve=resolve))
+    return {override.key_or_group: value for override, value in zip(parsed, found, strict=True)}
 
 
 @contextmanager
@@ -337,25 +479,12 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
             "${key} is another value of this config, ${oc.env:NAME} a variable of the environment",
         ) from error
     except HYDRA_ERRORS as error:
-        parsed = [_parsed(text) for text in overrides if not text.startswith("hydra")]
+        parsed = [one for one in _parse(overrides) if not _is_for_the_line_alone(one)]
         for override in parsed:
             _diagnose(override, parsed, config_dir)
         # Not one of the usual slips: their own first line, never the advice to add a +.
         lines = [line for line in str(error).strip().splitlines() if "config use +" not in line]
         raise CnnbenchError(shown(" ".join(lines[:2])) if lines else type(error).__name__) from error
-
-
-def _parsed(text: str) -> Override:
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HYDRA_ERRORS as error:
-        raise CnnbenchError(
-            f"cannot read {shown(text)!r}",
-            "write key=value; quote what the shell or Hydra reads: 'key=\"a b\"'",
-        ) from error
-    if not override.key_or_group:
-        raise CnnbenchError(f"cannot read {shown(text)!r}: there is no key", "write key=value")
-    return override
 
 
 def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str | None) -> None:
@@ -365,7 +494,8 @@ def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str
     if key in groups:
         _diagnose_group(key, override, groups[key])
     if override.is_sweep_override():
-        raise CnnbenchError(f"{shown(text)} has several values", "add -m to run one after another")
+        comma = "" if "'" in text else f"; a comma in a name is quoted: \"{key}='…,…'\""
+        raise CnnbenchError(f"{shown(text)} has several values", f"add -m to run one after another{comma}")
     if override.is_delete() or key in groups:
         return
     config = _config_of_groups(overrides, groups)

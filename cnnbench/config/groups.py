@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cnnbench.errors import CnnbenchError
 
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 PACKAGE = Path(__file__).resolve().parents[1]
 # Installed as a wheel the YAML lie inside the package, in a checkout beside it.
 CONF_DIR = next(
@@ -22,10 +30,50 @@ def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
         for path in sorted(folder.rglob("*.yaml")):
             group, option = group_and_option(path.relative_to(folder))
             if group:
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = yaml_text(path).splitlines()
                 first = next((line for line in lines if not line.startswith("# @package")), "")
                 found.setdefault(group, {})[option] = first.lstrip("# ").strip() if first[:1] == "#" else ""
     return found
+
+
+def yaml_text(path: Path) -> str:
+    """Read a YAML file, without the byte-order mark that editors of Windows put in front.
+
+    Raises:
+        CnnbenchError: it is no text.
+    """
+    content = path.read_bytes()
+    marked = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(marked)
+    except UnicodeDecodeError as error:
+        raise CnnbenchError(f"{path} is not written in UTF-8", "save it as UTF-8") from error
+
+
+@contextmanager
+def readable_by_hydra(folder: Path) -> Iterator[Path]:
+    """Give a folder in which no YAML file has a byte-order mark: a copy where one has.
+
+    Hydra would not see a `# @package` line behind such a mark.
+    """
+    paths = list(folder.rglob("*.yaml"))
+    if not any(_is_marked(path) for path in paths):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="cnnbench-conf-") as copy:
+        for path in paths:
+            if path.is_file():
+                target = Path(copy) / path.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(yaml_text(path), encoding="utf-8")
+        yield Path(copy)
+
+
+def _is_marked(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(3).startswith(tuple(MARKS))
 
 
 def group_and_option(relative: Path) -> tuple[str, str]:

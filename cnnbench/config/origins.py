@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cnnbench.config.composition import compose, config_layers, plain_config, typed_values
-from cnnbench.config.groups import CONF_DIR, options
+from cnnbench.config.groups import CONF_DIR, options, yaml_text
 from cnnbench.errors import CnnbenchError, nearest
 
 
@@ -53,7 +53,7 @@ def _told(name: str, value: str, origins: Sequence[Origin]) -> list[str]:
     if not origins:
         return [f"{name} = {value}"]
     *replaced, last = origins
-    raw = f" (as {last.text})" if "${" in last.text else ""
+    raw = f" (as {last.text})" if "${" in last.text and "${" not in last.place else ""
     return [
         f"{name} = {value}",
         f"  set by {last.place}{raw}",
@@ -100,7 +100,7 @@ def _settings(key: str, overrides: Sequence[str], config_dir: str | None) -> lis
 def _typed(overrides: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
     """Key, value and text of each override; one key may come twice."""
     for text in overrides:
-        for key, value in typed_values([text]).items():
+        for key, value in typed_values([text], resolve=False).items():
             yield key, value, text
 
 
@@ -143,7 +143,7 @@ def _parsed(name: str, config_dir: str | None) -> tuple[Path, yaml.Node | None]:
     """A file of the search path, in Hydra's order, and its tree."""
     folders = [CONF_DIR, *([Path(config_dir)] if config_dir else [])]
     path = next(path for folder in folders if (path := folder / f"{name}.yaml").is_file())
-    return path, yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    return path, yaml.compose(yaml_text(path), yaml.SafeLoader)
 
 
 def _short(path: Path) -> str:

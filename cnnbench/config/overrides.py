@@ -7,9 +7,22 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError, nearest
+
+# `key=value` with whatever a shell hands over as the value.
+ASSIGNMENT = re.compile(r"((?:\+\+?|~)?[A-Za-z_][\w./@:$-]*)=(.*)", re.DOTALL)
+# Keys of names and places, whose value is never anything but text or a list of texts.
+TEXT = re.compile(
+    r"name|run_dir|data_dir|plugins|dataset\.(root|test_root|labels|data_dir|cache_dir)|model\.weights"
+    r"|callbacks\.\w+\.experiment|sweep\.resume"
+)
+# How values begin that Hydra's grammar takes for more than text.
+STRUCTURE = re.compile(r"[\[{('\"]|(int|str|bool|float|choice|range|interval|tag|sort|shuffle|glob)\s*\(")
+PIECE = re.compile(r"""(?:'[^']*'|"[^"]*"|[^,])+""")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def combinations(
@@ -57,6 +70,70 @@ def is_excluded(excluded: Mapping[str, Any], value_of: Mapping[str, Any]) -> boo
         value_of[key] in wanted if isinstance(wanted, list) else value_of[key] == wanted
         for key, wanted in excluded.items()
     )
+
+
+# -- What a shell hands over -----------------------------------------------------------------------
+
+
+def as_text(typed: str, value: Any, is_readable: bool) -> str | None:
+    """The override with its value quoted, where that is meant and Hydra's grammar would not take it so.
+
+    That is a value which the grammar refuses and which does not begin like a list, a mapping, a quotation
+    or a function: `dataset.root=my pics (2024)`. Of a name or a place it is also what begins so, and what the
+    grammar takes for a number: `run_dir=2024_01`.
+
+    Args:
+        typed: one argument.
+        value: what the grammar reads.
+        is_readable: whether it reads anything.
+
+    Returns:
+        None where it is to be left as it is.
+    """
+    match = ASSIGNMENT.fullmatch(typed)
+    if match is None:
+        return None
+    key, text = match.groups()
+    is_place = TEXT.fullmatch(key.lstrip("+")) is not None
+    if is_readable and not (is_place and isinstance(value, bool | int | float)):
+        return None
+    if key.lstrip("+") == "plugins" and (listed := re.fullmatch(r"\s*\[(.*)\]\s*", text, re.DOTALL)):
+        return f"{key}=[{','.join(map(_text_of_piece, PIECE.findall(listed[1])))}]"
+    if not is_readable and not is_place and STRUCTURE.match(text):
+        return None
+    pieces = PIECE.findall(text)
+    # Commas separate values, as they do where the grammar reads them.
+    return f"{key}={quoted(text) if len(pieces) < 2 else ','.join(map(_text_of_piece, pieces))}"
+
+
+def _text_of_piece(piece: str) -> str:
+    text = piece.strip()
+    is_quoted = len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]
+    return text if is_quoted else quoted(text)
+
+
+def with_home(node: Any) -> Any:
+    """The same with the home for a `~` at the beginning of a text, at any depth."""
+    if isinstance(node, Mapping):
+        return {key: with_home(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [with_home(value) for value in node]
+    is_in_home = isinstance(node, str) and (node == "~" or node.startswith(("~/", "~\\")))
+    return str(Path(node).expanduser()) if is_in_home else node
+
+
+def numbers_as_numbers(config: Mapping[str, Any], key: str = "") -> Any:
+    """The same with numbers for texts that are written like one, except of names, places and data."""
+    if isinstance(config, Mapping):
+        return {
+            name: numbers_as_numbers(node, f"{key}.{name}" if key else name) for name, node in config.items()
+        }
+    if isinstance(config, list):
+        return [numbers_as_numbers(node, key) for node in config]
+    is_number = isinstance(config, str) and NUMBER.fullmatch(config)
+    if not is_number or TEXT.fullmatch(key) or key.startswith("dataset."):
+        return config
+    return int(config) if re.fullmatch(r"[-+]?\d+", config) else float(config)
 
 
 def override(key: str, value: Any) -> str:

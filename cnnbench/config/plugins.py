@@ -1,7 +1,8 @@
 """The user's own modules: found, and refused where nobody has typed them here.
 
-`config.yaml` names code. It is run without asking only where this user has typed the same config on this
-machine: each one with plugins leaves its hash in a file of the user's own, outside of every run folder.
+`config.yaml` names code, and a folder that is written to. Code is run without asking only where this user has
+typed the same config on this machine, and the folder is used only where this user has named it here: each
+leaves its hash in a file of the user's own, outside of every run folder.
 """
 
 from __future__ import annotations
@@ -54,15 +55,21 @@ def find_plugins(plugins: Any) -> Any:
 # -- Trust -----------------------------------------------------------------------------------------
 
 
+WRITTEN = "cache_dir"  # of data sets: the only key of a config that names a folder to write to
+
+
 def remember(config: Mapping[str, Any]) -> None:
-    """Note that this user has typed this config here, if it names plugins."""
-    if not config.get("plugins") or _is_own(config):
+    """Note that this user has typed this config here, if it names plugins, and the cache that it names."""
+    typed = [config] if config.get("plugins") else []
+    typed += [{WRITTEN: place} for place in _caches(config)]
+    new = [_hash(one) for one in typed if not _is_own(one)]
+    if not new:
         return
     try:
         path = _store()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as file:
-            file.write(_hash(config) + "\n")
+            file.write("".join(f"{one}\n" for one in new))
     except (OSError, CnnbenchError) as error:
         log.warning("cannot note that these plugins are yours (%s): resume will want --trust-plugins", error)
 
@@ -80,6 +87,43 @@ def require_own(config: Mapping[str, Any], place: Path) -> None:
             f"{place} was not made by you on this machine, and would run code: {listed}",
             "if you trust that code, add --trust-plugins",
         )
+
+
+def require_own_cache(config: Mapping[str, Any], place: Path) -> None:
+    """Refuse a config that would have something written where this user has never said so.
+
+    Raises:
+        CnnbenchError: it names such a folder.
+    """
+    for cache in _caches(config):
+        if not _is_own({WRITTEN: cache}):
+            raise CnnbenchError(
+                f"{place} was not made by you on this machine, and would write to {cache}",
+                "if that is what you want, add --trust-plugins",
+            )
+
+
+def without_strange_cache(node: Any) -> Any:
+    """A config that keeps decoded images in this user's cache, unless this user has named another here."""
+    if isinstance(node, Mapping):
+        return {
+            key: None
+            if key == WRITTEN and value is not None and not _is_own({WRITTEN: value})
+            else without_strange_cache(value)
+            for key, value in node.items()
+        }
+    return [without_strange_cache(one) for one in node] if isinstance(node, list) else node
+
+
+def _caches(node: Any) -> Iterator[Any]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == WRITTEN and value is not None:
+                yield value
+            yield from _caches(value)
+    elif isinstance(node, list):
+        for one in node:
+            yield from _caches(one)
 
 
 def refuse_links(folder: Path) -> None:

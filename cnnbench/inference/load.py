@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from cnnbench import data, nn
-from cnnbench.config import refuse_links, require_own, spec_from, typed_values, with_values
+from cnnbench.config import (
+    refuse_links,
+    require_own,
+    spec_from,
+    typed_values,
+    with_values,
+    without_strange_cache,
+)
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.renamed import current_name
 from cnnbench.runs import (
@@ -87,7 +94,8 @@ def stored_spec(
 
     Args:
         folder: of the run.
-        trust_plugins: import what it names, though this user has not typed it on this machine.
+        trust_plugins: import what it names, and write where it says, though this user has not typed it on
+            this machine.
         changed: from its config to the one that is meant.
         verb: one that needs the data, and takes other places for them.
 
@@ -96,9 +104,11 @@ def stored_spec(
             that it names is gone.
     """
     refuse_links(folder.path)
+    config = folder.config
     if not trust_plugins:
-        require_own(folder.config, folder.path)
-    config = changed(folder.config)
+        require_own(config, folder.path)
+        config = without_strange_cache(config)
+    config = changed(config)
     if verb:
         _refuse_lost_places(config, folder, verb)
     try:

@@ -1,7 +1,7 @@
 from .figures.canvas import GREEN, INK, ORANGE, to_png
 from .figures.inside import Stage, class_activation_maps, feature_maps, filters, layer_chain
 from .figures.run import figures_of_run
-from .output import explain, resumable, stderr, stdout, write_lines
+from .output import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
 from .page.comparison import comparison_page
 from .page.run import run_page
 from .tables import (
@@ -38,6 +38,7 @@ __all__ = [
     "figures_of_run",
     "filters",
     "flat_config",
+    "is_lost",
     "layer_chain",
     "number",
     "resumable",
@@ -47,5 +48,6 @@ __all__ = [
     "stdout",
     "to_png",
     "trackings",
+    "unfailing_streams",
     "write_lines",
 ]

@@ -1,45 +1,159 @@
-"""Standard output and standard error: what is printed there is free of what would steer a terminal."""
+"""Standard output and standard error: printing fails nothing, and nothing printed steers a terminal.
+
+A line may hold what the encoding of a stream lacks, a stream may be closed, its reader gone, its disk full: a
+run goes on, for its result lies in its folder.
+"""
 
 from __future__ import annotations
 
+import codecs
+import errno
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.system import neutral
 
+# Of a reader that has left, as `| head` does, nobody needs to be told.
+GONE = (errno.EPIPE, errno.EBADF)
 
-class _NeutralConsole(Console):
+
+class Stream:
+    """A standard stream that takes every text: what it cannot write is replaced or dropped.
+
+    Attributes:
+        stream: the one behind it.
+        error: why nothing is written any more; None as long as it is.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.error: OSError | ValueError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self.stream.write(self._writable(text)))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _writable(self, text: str) -> str:
+        encoding = self.stream.encoding or "utf-8"
+        try:
+            text.encode(encoding, self.stream.errors or "strict")
+        except UnicodeEncodeError:
+            return text.encode(encoding, "replace").decode(encoding)
+        return text
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self.error is not None:
+            return
+        try:
+            action()
+        except (OSError, ValueError) as error:  # ValueError: somebody has closed it
+            self.error = error
+            # Or Python would fail once more when it writes at its end what is left in the buffer.
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.stream.fileno())
+                os.close(nowhere)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether somebody who reads on has not got everything."""
+        return isinstance(self.error, OSError) and self.error.errno not in GONE
+
+
+@contextmanager
+def unfailing_streams() -> Iterator[Stream]:
+    """Let nothing fail that is printed, also where a stream is closed; gives standard output."""
+    _open_descriptors()
+    before = sys.stdin, sys.stdout, sys.stderr
+    streams = [Stream(stream or _nowhere()) for stream in before[1:]]
+    sys.stdin = before[0] or _nowhere()
+    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
+    try:
+        yield streams[0]
+    finally:
+        for stream in streams:
+            stream.flush()
+        sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _open_descriptors() -> None:
+    """Open the first three where they are closed: else files of a run would get these numbers.
+
+    What libraries print past Python would then land in them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            if opened == number:
+                os.set_inheritable(number, True)
+            else:
+                os.close(opened)
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("r+", encoding="utf-8")
+
+
+class _Console(Console):
+    """Free of what steers a terminal; padded and ruled to a width only where there is a terminal."""
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """What is printed may come from file names, class names and somebody else's run folder."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=neutral(segment.text))
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        if self.is_terminal or all(isinstance(one, str) for one in objects):
+            super().print(*objects, **options)
+            return
+        for one in objects:
+            if isinstance(one, Table):
+                one.title_justify = one.caption_justify = "left"
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        for line in captured.get().splitlines():
+            self.file.write(f"{line.rstrip()}\n")
+        self.file.flush()
 
-class _Terminal(_NeutralConsole):
-    def on_broken_pipe(self) -> None:
-        """Go on in silence when nobody reads any more: `cnnbench … | head` must not end a training."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def rule(self, title: Any = "", **options: Any) -> None:
+        if self.is_terminal:
+            super().rule(title, **options)
+        else:
+            self.print(title, soft_wrap=True, highlight=False)
 
 
 def stdout() -> Console:
     """The terminal; a pipe or a file is given room, so that tables are not folded to 80 columns."""
-    console = _Terminal()
+    console = _Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 200
     return console
 
 
 def stderr() -> Console:
-    return _NeutralConsole(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def explain(error: CnnbenchError) -> None:
@@ -50,6 +164,17 @@ def explain(error: CnnbenchError) -> None:
         console.print(f"hint: {error.hint}", markup=False)
 
 
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """JSON's own spelling of what an encoding lacks: it still means the same there."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    numbers = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(f"\\u{number:04x}" for number in numbers), error.end
+
+
+codecs.register_error("cnnbench.escaped", _escaped)
+
+
 def write_lines(lines: Iterable[str]) -> bool:
     """Past rich, which would wrap lines and take `:cat:` in a path for a picture.
 
@@ -57,15 +182,18 @@ def write_lines(lines: Iterable[str]) -> bool:
         whether anybody still reads: after `| head` nobody does.
     """
     encoding = sys.stdout.encoding or "utf-8"
-    try:
-        for line in lines:
-            sys.stdout.write(neutral(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Or Python would complain once more when it closes the stream at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+    for line in lines:
+        sys.stdout.write(neutral(line).encode(encoding, "cnnbench.escaped").decode(encoding) + "\n")
+    sys.stdout.flush()
+    return getattr(sys.stdout, "error", None) is None
+
+
+def is_lost(stream: Stream) -> bool:
+    """Say so where what was printed could not be kept, as on a full disk."""
+    stream.flush()
+    if stream.is_full and stream.error is not None:
+        stderr().print(f"standard output cannot be written: {first_line(stream.error)}", markup=False)
+    return stream.is_full
 
 
 @contextmanager

@@ -54,12 +54,6 @@ class Line:
     def read(cls, line: Sequence[str], config_dir: str | None) -> Line:
         """From the overrides of a line; a CnnbenchError for what is wrong with them as a sweep."""
         typed = config.axes(line, config_dir)
-        for key in typed:
-            if key == "hydra/sweeper" or key.startswith("hydra.sweep"):
-                raise CnnbenchError(
-                    f"{key}: the runs of a sweep are listed and stored before the first one starts",
-                    "run_dir=… chooses the folder, hydra/launcher=… the launcher, sweep=… the values",
-                )
         first = config.compose(
             [text for key, (text, *_) in typed.items() if _is_of_the_sweep(key)], config_dir
         )

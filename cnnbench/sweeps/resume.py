@@ -43,6 +43,7 @@ def resume_sweep(sweep: Sweep, trusted: bool = False) -> int:
     config.refuse_links(sweep.path)
     for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
         config.require_own(typed, sweep.path)
+        config.require_own_cache(typed, sweep.path)
     copy = config.code.Copy(sweep.code, _plugins(sweep.jobs, sweep.search))
     done = len(sweep.jobs) - len(sweep.left())
     of = sweep.search["settings"]["trials"] if sweep.search else len(sweep.jobs)

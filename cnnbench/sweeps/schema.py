@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Scalar = bool | int | float | str | None
+
+
+def _variable(key: str) -> str:
+    """Of a preset, which may be somebody else's: neither code nor what Hydra does, nor more than one key."""
+    if re.fullmatch(r"[\w./-]+", key) is None or re.split(r"[./]", key)[0] in ("hydra", "plugins"):
+        raise PydanticCustomError("not_variable", "a key of the config, other than plugins and hydra")
+    return key
+
+
+Variable = Annotated[str, AfterValidator(_variable)]
 
 
 class Parameter(BaseModel):
@@ -22,7 +34,7 @@ class Parameter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    key: str
+    key: Variable
     choices: Annotated[list[Any], Field(min_length=1)] | None = None
     low: int | float | None = None
     high: int | float | None = None
@@ -78,7 +90,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    grid: dict[Variable, Annotated[list[Any], Field(min_length=1)]] = {}
     zip: list[Annotated[list[str], Field(min_length=2)]] = []
     exclude: list[Annotated[dict[str, Scalar | list[Scalar]], Field(min_length=1)]] = []
     search: Search | None = None
