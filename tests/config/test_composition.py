@@ -383,3 +383,9 @@ def test_a_long_value_is_cut_in_the_message() -> None:
     with pytest.raises(CnnbenchError) as caught:
         spec_of("run_dir=x", f"model.padding={'x' * 300}")
     assert len(caught.value.message) < 250
+
+
+def test_an_unknown_key_is_named_beside_one_whose_value_has_to_be_given() -> None:
+    for line in (["dataset.root=flat", "dataset.labels=x"], ["dataset.labels=x", "dataset.root=flat"]):
+        with pytest.raises(CnnbenchError, match=r"there is no key dataset\.labels"):
+            composition.compose(["dataset=image_folder", *line])

@@ -8,14 +8,18 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -47,7 +51,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = decoding.decode
 
-    def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, str]:
+    def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
         names.append(path.name)
         return real(path, recipe)
 
@@ -337,6 +341,66 @@ def test_a_large_jpeg_is_decoded_smaller_but_at_twice_the_wanted_size(
         assert image.size == (left, left)
 
 
+def test_a_jpeg_with_too_many_pixels_is_decoded_smaller(tmp_path: Path) -> None:
+    Image.new("RGB", (1600, 1200), RED).save(tmp_path / "a.jpg")
+    for most in (1600 * 1200 - 1, 1600 * 1200 // 16):
+        assert abs(decode(tmp_path / "a.jpg", 1000, max_pixels=most).astype(int) - RED).max() < 8
+    with pytest.raises(UnreadableError, match="1600×1200 pixels are more than max_pixels=29999"):
+        decode(tmp_path / "a.jpg", max_pixels=29999)  # an eighth of it each way is 30,000
+    Image.new("RGB", (1600, 1200), RED).save(tmp_path / "p.jpg", progressive=True)
+    with pytest.raises(UnreadableError, match="more than max_pixels"):  # takes the memory of all
+        decode(tmp_path / "p.jpg", max_pixels=10**6)
+
+
+def test_what_cannot_be_decoded_smaller_names_the_key_that_allows_it(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", cats=5, dogs=5)
+    Image.new("1", (1001, 1000)).save(root / "cats" / "large.png")
+    line = load(root, max_pixels=10**6).notes[1]
+    assert line.endswith("pixels are more than max_pixels=1000000; dataset.max_pixels=1001000 allows it")
+    assert not load(root, max_pixels=1001000).notes
+
+
+def test_more_pixels_than_pillow_allows_are_decoded_where_the_key_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it warns from here, and refuses twice as many
+    Image.new("RGB", (60, 50), RED).save(tmp_path / "a.png")
+    assert (decode(tmp_path / "a.png", max_pixels=3000) == RED).all()
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_heic_names_the_package_that_reads_it(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", cats=5, dogs=5)
+    (root / "cats" / "a.HEIC").write_bytes(HEIC)
+    assert "pip install pillow-heif" in load(root).notes[1]
+
+
+def test_with_its_package_heic_is_read_and_the_cache_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def register() -> None:
+        Image.register_open(
+            "HEIF", lambda file, name: Image.new("RGB", (8, 8), RED), lambda start: start[4:12] == b"ftypheic"
+        )
+
+    root = write_classes(tmp_path / "data", cats=5, dogs=5)
+    (root / "cats" / "a.HEIC").write_bytes(HEIC)
+    assert load(root).notes
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    decoding.formats.cache_clear()
+    try:
+        dataset = load(root)
+    finally:
+        decoding.formats.cache_clear()
+        Image.OPEN.pop("HEIF")
+        Image.ID.remove("HEIF")
+    assert not dataset.notes
+    assert len(dataset.train) + len(dataset.test) == 11
+
+
 def test_stretch_crop_and_pad(tmp_path: Path) -> None:
     wide = Image.new("RGB", (40, 20), WHITE)
     wide.paste(RED, (10, 0, 30, 20))
@@ -421,7 +485,9 @@ def test_what_usually_lies_beside_pictures_is_passed_over(tmp_path: Path) -> Non
     dataset = load(root)
     assert dataset.class_names == ("cats", "dogs")
     assert len(dataset.train) + len(dataset.test) == 10
-    assert not dataset.notes
+    assert dataset.notes == (
+        f"{root}: 6 hidden or system folders are left out: .git (2), .ipynb_checkpoints (2), __MACOSX (2)",
+    )
 
 
 def test_pictures_in_no_class_folder_are_named_in_the_notes(tmp_path: Path) -> None:
@@ -515,6 +581,33 @@ def test_one_content_in_train_and_test_is_refused_under_whatever_name(tmp_path: 
     with pytest.raises(CnnbenchError, match=r"train/cats/1\.png = test/dogs/same\.jpg") as caught:
         load(tmp_path / "data")
     assert "remove" in caught.value.hint
+
+
+@pytest.mark.parametrize("ending", ["bmp", "tif", "webp", "ppm"])
+def test_equal_pixels_are_found_in_whatever_format_they_are_stored(tmp_path: Path, ending: str) -> None:
+    root = write_classes(tmp_path / "data" / "train", cats=8, dogs=8).parent
+    write_classes(root / "test", cats=1, dogs=1, first_seed=50)
+    Image.fromarray(noise(1)).save(root / "test" / "cats" / f"again.{ending}", lossless=True)
+    with pytest.raises(
+        CnnbenchError, match=rf"pixel for pixel: train/cats/1\.png = test/cats/again\.{ending}"
+    ):
+        load(root)
+    copied = write_classes(tmp_path / "copied", cats=8, dogs=8)
+    Image.fromarray(noise(1)).save(copied / "dogs" / f"again.{ending}", lossless=True)
+    one, two = load(copied).notes
+    assert "1 images are copies of others, pixel for pixel: cats/1.png = dogs/again" in one
+    assert "in more than one class" in two
+
+
+def test_a_turned_copy_and_one_with_other_metadata_are_equal_too(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data", cats=8, dogs=8)
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = 6
+    Image.fromarray(noise(1)).transpose(Image.Transpose.ROTATE_90).save(root / "cats" / "t.png", exif=exif)
+    picture = Image.fromarray(noise(99, 40, 40))
+    picture.save(root / "dogs" / "x.jpg")
+    picture.save(root / "dogs" / "y.jpg", comment="edited", dpi=(72, 72))
+    assert "2 images are copies of others" in load(root).notes[0]
 
 
 def test_train_as_its_own_test_folder_is_refused(tmp_path: Path) -> None:
@@ -613,6 +706,58 @@ def test_a_changed_folder_is_decoded_again(tmp_path: Path, decoded: list[str], c
     assert len(decoded) == 10 + {"more": 11, "fewer": 9}.get(change, 10)
 
 
+def labelled(dataset: Dataset) -> dict[bytes, int]:
+    """The label of each picture, by its pixels."""
+    return {
+        np.asarray(split.x[row]).tobytes(): int(split.y[row])
+        for split in dataset.splits.values()
+        for row in range(len(split))
+    }
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(12)), folders=st.booleans(), rewritten=st.booleans())
+def test_renamed_swapped_and_overwritten_pictures_keep_their_own_labels(
+    order: list[int], folders: bool, rewritten: bool
+) -> None:
+    names = [f"{'ab'[number % 2]}/{number}.bmp" for number in range(12)]
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place) / "data"
+        for number, name in enumerate(names):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise(number)).save(root / name)
+            os.utime(root / name, (1e9, 1e9))  # sizes and times tell nothing
+        load(root, cache_dir=place)
+        contents = [(root / name).read_bytes() for name in names]
+        for number, name in enumerate(names):
+            (root / name).rename(root / f"{number}.was")
+        for number, new in enumerate(order):
+            path = (root / f"{number}.was").rename(root / names[new])
+            if rewritten:
+                path.write_bytes(contents[number])
+                os.utime(path, (1e9, 1e9))
+        if folders:
+            (root / "a").rename(root / "c")
+            (root / "b").rename(root / "a")
+            (root / "c").rename(root / "b")
+        expected = {noise(number).tobytes(): (new % 2) ^ folders for number, new in enumerate(order)}
+        assert labelled(load(root, cache_dir=place)) == expected
+
+
+def test_a_picture_overwritten_in_place_with_its_time_kept_is_read_anew(
+    tmp_path: Path, decoded: list[str]
+) -> None:
+    root = write_classes(tmp_path / "data", a=5, b=5)
+    path = root / "a" / "0.bmp"
+    Image.fromarray(noise(70)).save(path)
+    load(root)
+    status = path.stat()
+    Image.fromarray(noise(71)).save(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert noise(71).tobytes() in labelled(load(root))
+    assert len(decoded) == 22
+
+
 def test_moving_the_folder_or_mending_a_sidecar_decodes_nothing(tmp_path: Path, decoded: list[str]) -> None:
     root = write_classes(tmp_path / "data", a=5, b=5)
     load(root)
@@ -625,7 +770,7 @@ def test_moving_the_folder_or_mending_a_sidecar_decodes_nothing(tmp_path: Path, 
 def test_what_could_not_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_classes(tmp_path / "data", a=5, b=5)
 
-    def refuse(path: Path, recipe: Recipe) -> tuple[np.ndarray, str]:
+    def refuse(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
         if path.name == "0.png":
             raise UnreadableError("cannot be opened: Permission denied", may_pass=True)
         return real(path, recipe)
@@ -942,7 +1087,8 @@ def test_cats_and_dogs() -> None:
 def test_of_the_broken_images_every_readable_one_is_used() -> None:
     dataset = image_folder(str(real_folder("broken_images")), size=32)
     assert len(dataset.train) + len(dataset.test) == 17
-    unused = {line.partition(":")[0] for line in dataset.notes[1:]}
+    assert "2 images have 16 bits a value" in dataset.notes[0]
+    unused = {line.partition(":")[0] for line in dataset.notes[2:]}
     assert unused == {
         "cats/text_inside.jpg",
         "cats/truncated_half.jpg",

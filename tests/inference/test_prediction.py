@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -185,6 +186,38 @@ def test_resize_of_the_runs_config_is_used(tmp_path: Path) -> None:
     shape = (8, 8, 1)
     assert prediction.picture_reader(shape, {"resize": "crop"})(path).min() == 255
     assert prediction.picture_reader(shape, {})(path).min() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_pipes_are_named_and_not_waited_for(ask: Any, tmp_path: Path) -> None:
+    files = [tmp_path / f"pipe.{ending}" for ending in ("png", "csv", "npy", "npz")]
+    for path in files:
+        os.mkfifo(path)
+    exit_code, found = ask("multiclass", *files)
+    assert exit_code == 1
+    assert [one["error"] for one in found] == ["a named pipe, not a file"] * 4
+
+
+def test_large_pictures(run_cli: Any, tmp_path: Path) -> None:
+    Image.new("L", (12000, 9000), 90).save(tmp_path / "photo.jpg")
+    Image.new("1", (10000, 9000)).save(tmp_path / "scan.png")
+    run = str(trained("multiclass").path)
+    done = run_cli("predict", run, str(tmp_path / "photo.jpg"), str(tmp_path / "scan.png"))
+    assert done.exit_code == 1
+    assert "photo.jpg" in done.out
+    assert "--max-pixels=90000000 allows it" in done.err.replace("\n", " ")
+    allowed = run_cli("predict", run, "--max-pixels=90000000", str(tmp_path / "scan.png"))
+    assert allowed.exit_code == 0, allowed.err
+
+
+def test_what_systems_leave_in_a_folder_is_no_input(ask: Any, tmp_path: Path) -> None:
+    x, _ = expected("multiclass", 1)
+    for name in ("a.png", "@eaDir/a.png/thumb.png", "#recycle/old.png", ".trash/old.png"):
+        save(x[0], tmp_path / "in" / name)
+    (tmp_path / "in" / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    _, found = ask("multiclass", tmp_path / "in")
+    assert [Path(one["path"]).name for one in found] == ["a.png", "b.heic"]
+    assert "pip install pillow-heif" in found[1]["error"]
 
 
 @pytest.mark.parametrize(("top", "shown"), [(1, 0), (2, 1), (3, 2), (99, 2)])

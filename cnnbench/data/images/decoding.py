@@ -217,7 +217,10 @@ def _sixteen_bits(image: ImageFile, file: BinaryIO) -> tuple[np.ndarray, np.ndar
     """
     if image.mode.startswith("I"):
         return np.asarray(image), None
-    raw = [str(tile.args[0] if isinstance(tile.args, tuple) else tile.args) for tile in image.tile]
+    raw = [
+        str(tile.args[0] if isinstance(tile.args, tuple) else tile.args)
+        for tile in getattr(image, "tile", [])
+    ]
     if set(raw) == {"LA;16B"}:  # of a PNG: four bytes for each pixel
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]
         pairs = np.asarray(image)
