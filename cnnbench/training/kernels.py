@@ -102,10 +102,10 @@ def _handles(optimizer: Any, variable: Any, slots: tuple[str, ...]) -> list[Any]
     try:
         index = _private(optimizer, "_get_variable_index")(variable)
         remembered = [_private(optimizer, slot)[index].value.handle for slot in slots]
-        return [variable.handle, *remembered]
     except AttributeError as error:
         _tell(error)
         return None
+    return [variable.handle, *remembered]
 
 
 def _adam(optimizer: Any, handles: list[Any], gradient: Any, learning_rate: Any) -> None:
