@@ -22,6 +22,8 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import load_dataset
 from cnnbench.runs import RunFolder, RunSpec, compute
 
+# With the folders of this process, so that the same code answers.
+CHILD = f"import sys; sys.path[:] = sys.argv[1:]; import {__name__} as child; child.answer_task()"
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 
 
@@ -67,7 +69,7 @@ def recompute(folder: RunFolder, spec: RunSpec, splits: list[str], device: str, 
             "answer": str(answer),
         }
         done = subprocess.run(
-            [sys.executable, "-P", "-c", f"import {__name__} as child; child.answer_task()"],
+            [sys.executable, "-P", "-c", CHILD, *sys.path],
             input=json.dumps(task),
             capture_output=True,
             text=True,
@@ -113,7 +115,7 @@ def _recomputed(task: Mapping[str, Any]) -> Recomputed:
         by_us = compute(dataset.task, split.y, outputs)
         figures[name] = {"loss": by_keras["loss"], **{key: by_keras.get(key, by_us[key]) for key in by_us}}
         undecided[name] = _undecided(dataset.task, split.y, outputs, task["close"])
-    policies = {layer.dtype_policy.name for layer in nn.layers_of(model)}
+    policies = {layer.dtype_policy.name for layer in nn.layers_of(model) if not hasattr(layer, "layers")}
     mixed = sorted(policy for policy in policies if policy.startswith("mixed"))
     return Recomputed(machine.device, mixed[0] if mixed else "float32", figures, undecided)
 

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from cnnbench.config.composition import spec_from
+from cnnbench.config.composition import compose, plain_config, spec_from
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.evaluation import Verdict, verify
+from cnnbench.inference.recomputation import recompute
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.spec import RunSpec
 from cnnbench.system.files import sha256
+from cnnbench.training.run import run as train
+
+SMALL = (
+    "model=mlp",
+    "model.units=[8]",
+    "dataset=synthetic",
+    "dataset.size=8",
+    "training=smoke",
+    "device=cpu",
+)
 
 
 @pytest.fixture
@@ -80,6 +93,82 @@ def test_a_forged_figure_fails(run: RunFolder) -> None:
     verdict = verdict_on(run)
     assert not verdict.passed
     assert differing(verdict) == {"test accuracy"}
+
+
+def change_environment(run: RunFolder, **values: str) -> None:
+    (run.path / "environment.json").write_text(json.dumps({**run.environment, **values}))
+
+
+def change_loss(run: RunFolder, factor: float) -> None:
+    metrics = run.metrics
+    metrics["metrics"]["test"]["loss"] *= factor
+    (run.path / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_nothing_that_the_run_measures_with_is_used(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("Evaluation", "forward_graph", "predict_outputs"):
+        monkeypatch.setattr(f"cnnbench.training.measure.{name}", None)
+    assert verdict_on(run).passed
+
+
+def test_on_the_same_device_a_loss_in_float32_is_right_to_five_digits(run: RunFolder) -> None:
+    change_loss(run, 1 + 1e-4)
+    verdict = verdict_on(run)
+    assert differing(verdict) == {"test loss"}
+    assert verdict.notes == []
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(1 + 1e-3, True), (1 + 1e-2, False)])
+def test_another_device_is_told_and_judged_by_a_wider_bound(
+    run: RunFolder, factor: float, passes: bool
+) -> None:
+    change_environment(run, device="CPU: none that there is, 4 cores")
+    change_loss(run, factor)
+    verdict = verdict_on(run)
+    assert verdict.passed == passes
+    assert "another device: CPU: " in verdict.notes[0]
+    assert "the run's was CPU: none that there is, 4 cores" in verdict.notes[0]
+    assert verdict.notes[1] == "figures in float32 may differ by 0.002 of their value here"
+
+
+def test_another_number_of_cores_is_the_same_device(run: RunFolder) -> None:
+    name = run.environment["device"].partition(",")[0]
+    change_environment(run, device=f"{name}, 64 cores")
+    assert verdict_on(run).notes == []
+
+
+def test_a_file_of_another_precision_is_told(run: RunFolder) -> None:
+    change_environment(run, precision="mixed_bfloat16")
+    verdict = verdict_on(run)
+    assert verdict.complaints == ["best.keras computes in float32, recorded is mixed_bfloat16"]
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_in_half_precision_passes(precision: str, tmp_path: Path) -> None:
+    overrides = [*SMALL, f"training.precision={precision}"]
+    config = {**plain_config(compose(overrides)), "name": "half"}
+    try:
+        train(spec_from(config, tmp_path / "run", overrides))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    verdict = verdict_on(RunFolder(tmp_path / "run"))
+    assert verdict.passed
+    assert verdict.notes == [f"figures in {precision} may differ by 0.001 of their value here"]
+
+
+@pytest.mark.parametrize(("kind", "message"), [("data", "data_dir=no is not a"), ("process", "failed: ")])
+def test_what_goes_wrong_in_the_process_is_one_line(
+    kind: str, message: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(run)
+    if kind == "data":
+        config = run.config
+        config["dataset"] = {"_target_": "cnnbench.data.sources.tables.california_housing", "data_dir": "no"}
+        spec = replace(spec, config=config)
+    else:
+        monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(CnnbenchError, match=message):
+        recompute(run, spec, ["test"], "cpu", 1e-5)
 
 
 def test_other_data_fail_by_their_fingerprint(run: RunFolder) -> None:

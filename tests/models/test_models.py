@@ -5,14 +5,17 @@ Models are called, not predicted with: `predict` would compile each of them, mos
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from cnnbench.config.composition import compose, plain_config, spec_from
 from cnnbench.config.groups import CONF_DIR
 from cnnbench.data import fetch
 from cnnbench.data.dataset import Split
@@ -554,3 +557,69 @@ def test_a_regularizer_may_be_a_name_or_an_object():
     for regularizer in ("l2", keras.regularizers.L2(0.01)):
         model = mlp((8,), 1, kernel_regularizer=regularizer)
         assert isinstance(model.get_layer("dense_1").kernel_regularizer, keras.regularizers.L2)
+
+
+# ---------------------------------------------------------------- batch normalisation's averages
+
+
+def normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+@pytest.mark.parametrize(
+    ("make", "keywords"),
+    [
+        (cnn, {}),
+        (mlp, {}),
+        (vgg, {"depth": 11, "width": 4}),
+        (resnet, {"depth": 8, "shortcut": "projection"}),
+        (wide_resnet, {"depth": 10, "width": 1}),
+        (fast_cnn, {}),
+        (
+            transfer,
+            {
+                "backbone": "MobileNetV2",
+                "weights": None,
+                "backbone_arguments": {"alpha": 0.35},
+                "dense_units": (4,),
+                "batch_normalization": True,
+            },
+        ),
+    ],
+)
+def test_its_momentum_is_for_small_data_sets_too_and_may_be_set(make: Any, keywords: Any) -> None:
+    for given, expected in (({}, 0.9), ({"momentum": 0.5}, 0.5)):
+        found = normalizations(make((32, 32, 3), 3, **keywords, **given))
+        assert found
+        assert {layer.momentum for layer in found} == {expected}
+
+
+NOTES = sorted(path.stem for path in (CONF_DIR / "experiment" / "notes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_the_study_note_keeps_the_momentum_of_keras(name: str) -> None:
+    config = plain_config(compose([f"experiment=notes/{name}"]))
+    has_one = config["model"]["batch_normalization"] or config["model"].get("dense_batch_normalization")
+    if has_one or config["model"]["_target_"].endswith("transfer"):
+        assert config["model"]["momentum"] == 0.99
+
+
+def test_a_config_of_the_time_before_there_was_such_a_key_means_what_it_meant(tmp_path: Path) -> None:
+    config = plain_config(compose(["model=mlp", "dataset=digits"]))
+    assert config["model"]["momentum"] == 0.9
+    del config["model"]["momentum"]
+    spec = spec_from(config, tmp_path)
+    assert spec.config["model"]["momentum"] == 0.99
+    assert {layer.momentum for layer in normalizations(spec.model(input_shape=(8, 8, 1), outputs=3))} == {
+        0.99
+    }
+    without = plain_config(compose(["model=mlp", "~model.momentum"]))  # as in a YAML of somebody's own
+    assert without["model"]["momentum"] == 0.9
+
+
+def test_the_default_run_looks_right_from_the_fifth_epoch_on(run_cli: Any, folder: Path) -> None:
+    assert run_cli("device=cpu", "run_dir=run").exit_code == 0
+    history = [json.loads(line) for line in (folder / "run" / "history.jsonl").read_text().splitlines()]
+    assert len(history) >= 5
+    assert min(row["val_accuracy"] for row in history[4:]) >= 0.9

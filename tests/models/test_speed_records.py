@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,11 @@ from cnnbench.models.fast import fast_cnn
 from cnnbench.models.mlp import mlp
 from cnnbench.models.resnet import resnet, wide_resnet
 from cnnbench.models.vgg import vgg
-from cnnbench.nn import checkpoints, schedules
+from cnnbench.nn import checkpoints, optimizers, schedules
 from cnnbench.nn.layers import Dirac, PatchWhitening
-from cnnbench.nn.optimizers import Muon
+from cnnbench.nn.optimizers import HOOKS, Muon
 from cnnbench.nn.test_time import MeanOfViews, TestTimeViews, with_views
+from cnnbench.training import kernels
 from cnnbench.training import model as model_module
 from cnnbench.training.build import adapt
 from cnnbench.training.kernels import use_fast_kernels, use_fast_update
@@ -501,3 +504,106 @@ def test_kernels_of_wide_convolutions_on_small_images_get_the_gradient_of_keras(
             np.testing.assert_allclose(one, other, atol=0.02 * float(np.abs(one).max()))
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+# ---------------------------------------------------------------- a Keras that lacks something
+
+
+def fitted(model: keras.Model) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(24, 8, 8, 3)).astype(np.float32), rng.normal(size=(24, 2)).astype(np.float32)
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    return list(model.get_weights())
+
+
+def compiled(optimizer: Any) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = cnn((8, 8, 3), 2, filters=(4,), dense_units=(4,))
+    model.compile(optimizer, "mse", jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("missing", "optimizer"),
+    [
+        ("_get_variable_index", keras.optimizers.Adam),
+        ("_momentums", keras.optimizers.Adam),
+        ("_velocities", keras.optimizers.AdamW),
+        ("momentums", partial(keras.optimizers.SGD, momentum=0.9)),
+    ],
+)
+def test_without_an_attribute_of_an_optimizer_it_is_keras_s_own(
+    missing: str, optimizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(owner: Any, name: str) -> Any:
+        if name == missing:
+            raise AttributeError(f"{type(owner).__name__} has no attribute {name}")
+        return getattr(owner, name)
+
+    expected = fitted(compiled(optimizer(0.01)))
+    monkeypatch.setattr(kernels, "_private", lacking)
+    monkeypatch.setattr(kernels, "_told", set())
+    model = compiled(optimizer(0.01))
+    assert use_fast_update(model.optimizer)
+    for one, other in zip(fitted(model), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert missing in warning
+
+
+@pytest.mark.parametrize(
+    ("owner", "missing"),
+    [
+        (keras.layers.BatchNormalization, "synchronized"),
+        (keras.layers.BatchNormalization, "input_spec"),
+        (keras.layers.Conv2D, "dilation_rate"),
+        (keras.layers.Normalization, "get_build_config"),
+    ],
+)
+def test_without_an_attribute_of_a_layer_it_is_keras_s_own(
+    owner: Any, missing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(self: Any) -> Any:
+        raise AttributeError(f"{owner.__name__} has no attribute {missing}")
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        expected = fitted(compiled("sgd"))
+        model = compiled("sgd")
+        monkeypatch.setattr(kernels, "_told", set())
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, missing, property(gone), raising=False)
+            use_fast_kernels(model)
+        found = fitted(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0.05, atol=0.01)
+    assert [r.getMessage() for r in caplog.records if missing in r.getMessage()]
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_without_its_hooks_muon_is_keras_s_own(
+    hook: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"momentum": 0.6, "ns_steps": 3, "adam_lr_ratio": 0.05, "adam_beta_2": 0.99}
+    plain = keras.optimizers.Muon(0.01, **settings, adam_weight_decay=0.0, weight_decay=None, rms_rate=None)
+    expected = fitted(compiled(plain))
+    # A Keras that calls it otherwise.
+    monkeypatch.setattr(optimizers, "HOOKS", (*(h for h in HOOKS if h != hook), f"{hook}_of_old"))
+    for one, other in zip(fitted(compiled(Muon(0.01))), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert f"no Muon.{hook}_of_old" in caplog.records[0].getMessage()
+
+
+def test_no_other_module_asks_keras_for_what_it_does_not_promise() -> None:
+    """All is asked for by `kernels._private`, or is a hook of Muon."""
+    found = []
+    for path in (Path(kernels.__file__).parents[1]).rglob("*.py"):
+        if path.parent.name not in ("training", "nn", "models", "inference"):
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if re.search(r"\b(layer|model|optimizer|tensor|variable)s?\._[a-z]", line):
+                found.append(f"{path.name}:{number}: {line.strip()}")
+    assert found == []

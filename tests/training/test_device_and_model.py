@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
 
 from cnnbench.data.batches import Feed
 from cnnbench.data.dataset import Rows, Split
@@ -422,6 +423,34 @@ def test_operations_of_dense_and_convolution_are_two_per_multiplication_and_one_
         [keras.Input((8, 6, 3)), keras.layers.Conv2D(5, 3, padding="same", use_bias=False)]
     )
     assert measure.count_flops(convolution) == 2 * (3 * 3 * 3) * 5 * (8 * 6)
+
+
+def test_a_gpu_left_out_by_an_earlier_run_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def too_late(*_: Any) -> None:
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [])
+    assert device_module.prepare_machine(0, False, "auto", "float32").on_gpu is False
+    assert "device=auto takes the CPU: an earlier run" in caplog.text
+    with pytest.raises(CnnbenchError, match="device=gpu comes too late"):
+        device_module.prepare_machine(0, False, "gpu", "float32")
+
+
+def test_determinism_ends_with_the_run_that_wanted_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device_module.prepare_machine(0, True, "cpu", "float32")
+    assert tf_config.is_op_determinism_enabled()
+    with monkeypatch.context() as other:  # of TensorFlow
+        other.delattr(tf_config, "disable_op_determinism")
+        device_module.prepare_machine(0, False, "cpu", "float32")
+    assert "stays deterministic" in caplog.text
+    device_module.prepare_machine(0, False, "cpu", "float32")
+    assert not tf_config.is_op_determinism_enabled()
 
 
 def test_operations_are_of_one_example() -> None:

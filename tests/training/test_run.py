@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,7 +28,9 @@ from cnnbench.data.splits import with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.models.cnn import cnn
 from cnnbench.models.mlp import mlp
+from cnnbench.nn import schedules
 from cnnbench.nn.losses import SmoothedCrossentropy
+from cnnbench.nn.optimizers import Muon
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.metrics import objective_value
 from cnnbench.runs.spec import Observer, RunResult, RunSpec, Summary, Training
@@ -294,6 +298,8 @@ def test_a_deterministic_run_gives_the_same_weights_again_and_another_seed_other
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
         run.run(spec_for(tmp_path / name, model=model, seed=seed, deterministic=True))
         assert tf_config.is_op_determinism_enabled()
+    run.run(spec_for(tmp_path / "free", model=model))
+    assert not tf_config.is_op_determinism_enabled()  # the next run of the process is not
     first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
@@ -406,6 +412,110 @@ def test_an_interruption_keeps_the_best_checkpoint_so_far(tmp_path: Path) -> Non
     assert folder.best["epoch"] == 1
     assert folder.best["sha256"] == sha256(folder.best_model)
     assert keras.models.load_model(folder.best_model).output_shape == (None, 3)
+
+
+class Late(Diary):
+    """Presses Ctrl-C when all is written, or while it is measured."""
+
+    def finished(self, result: RunResult) -> None:
+        super().finished(result)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("stage", ["figures", "finished"])
+def test_ctrl_c_after_the_last_epoch_is_too_late_and_the_run_done(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> Iterator[Any]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return iter(())
+
+    if stage == "figures":
+        monkeypatch.setattr("cnnbench.training.run.figures_of_run", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    result = run.run(spec_for(tmp_path / "run"), Late() if stage == "finished" else Diary())
+    assert result.status == "done"
+    assert read_json(tmp_path / "run" / "metrics.json")["status"] == "done"
+    assert not (tmp_path / "run" / "failure.json").exists()
+    assert not (tmp_path / "run" / "last").exists()
+    assert "the training is over" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ---------------------------------------------------------------- without a checkpoint
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_epoch_is_recorded_whose_weights_early_stopping_puts_back(
+    stops: bool, tmp_path: Path, no_figures: None
+) -> None:
+    patience = 1 if stops else 50
+    stopping = partial(
+        *(keras.callbacks.EarlyStopping, "val_loss", 0, patience),
+        *(0, "max", None),  # the loss falls, so an early epoch is this one's best
+        restore_best_weights=True,
+    )
+    training = Training(epochs=6, batch_size=32)
+    spec = spec_for(tmp_path / "run", callbacks={"stopping": stopping}, training=training)
+    result = run.run(spec)
+    folder = RunFolder(tmp_path / "run")
+    losses = [row["val_loss"] for row in folder.history]
+    best = int(np.argmax(losses)) + 1
+    assert best < len(losses)  # else this test says nothing
+    assert folder.best["epoch"] == result.summary["best_epoch"] == best
+    assert folder.best["metrics"]["val_loss"] == losses[best - 1]
+    assert folder.metrics["metrics"]["val"]["loss"] == pytest.approx(losses[best - 1], rel=1e-5)
+    assert folder.metrics["metrics"]["train"]["loss"] == folder.history[best - 1]["loss"]
+
+
+def test_averaged_weights_are_told_apart_from_those_of_the_last_epoch(
+    tmp_path: Path, no_figures: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimizer = partial(keras.optimizers.Adam, use_ema=True)
+    run.run(spec_for(tmp_path / "run", callbacks={}, optimizer=optimizer))
+    folder = RunFolder(tmp_path / "run")
+    assert folder.best["averaged"] is True
+    assert folder.metrics["metrics"]["val"]["loss"] != pytest.approx(folder.history[-1]["val_loss"], rel=1e-3)
+    assert any("averages over the steps" in record.getMessage() for record in caplog.records)
+    run.run(spec_for(tmp_path / "plain", callbacks={}))
+    assert RunFolder(tmp_path / "plain").best["averaged"] is False
+
+
+# ---------------------------------------------------------------- gradients accumulated over steps
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "adam": keras.optimizers.Adam,
+    "adamw": partial(keras.optimizers.AdamW, weight_decay=0.1),
+    "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+    "plain_sgd": keras.optimizers.SGD,
+    "rmsprop": keras.optimizers.RMSprop,
+    "muon": Muon,
+}
+
+
+@pytest.mark.parametrize("schedule", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_accumulated_gradients_are_those_of_the_larger_batch(
+    name: str, schedule: bool, tmp_path: Path, no_figures: None
+) -> None:
+    model = partial(cnn, filters=(4,), dense_units=(), batch_normalization=False)
+    rate = partial(schedules.triangular, initial_learning_rate=0.01, warmup_epochs=1) if schedule else 0.01
+    found = []
+    for batch_size, every in ((16, 2), (32, None)):  # of 128 examples
+        spec = spec_for(
+            tmp_path / f"{name}_{batch_size}",
+            dataset=partial(synthetic, examples=160, classes=3, size=8),
+            model=model,
+            optimizer=partial(OPTIMIZERS[name], gradient_accumulation_steps=every),
+            learning_rate=rate,
+            callbacks={},
+            training=Training(epochs=2, batch_size=batch_size, validation_fraction=0),
+        )
+        run.run(spec)
+        found.append(weights(spec.run_dir))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
 
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
