@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -101,7 +101,7 @@ def number(value: Any) -> float:
     return found
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a config goes with other numbers; one beyond all floats is but a text."""
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > sys.float_info.max
