@@ -1,7 +1,7 @@
 from .comparison import Comparison, Group, Ranking, compare, compare_records, order_groups, select_records
 from .diff import Difference, Errors, Flips, Pairs, difference
 from .recipes import judge_recipe
-from .records import COSTS, Record, number, read_records, short
+from .records import COSTS, Record, is_number, number, read_records, short
 from .significance import LEVEL
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "compare",
     "compare_records",
     "difference",
+    "is_number",
     "judge_recipe",
     "number",
     "order_groups",

@@ -17,6 +17,7 @@ from cnnbench.analysis.records import (
     dataset_names,
     differing_keys,
     flatten,
+    is_number,
     read_records,
     readable,
     short,
@@ -308,7 +309,7 @@ def _order(ranking: Ranking, key: str) -> Ranking:
 
     def place(index: int) -> tuple[int, float, str]:
         value = columns[index].get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             return (1, 0.0, str(value))
         return (2, 0.0, "") if math.isnan(value) else (0, -value if down else value, "")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -72,7 +73,7 @@ class Record:
 
     @property
     def seed(self) -> int:
-        return int(self.config.get("seed", 0))
+        return int(number(self.config.get("seed", 0)))
 
     @property
     def objective(self) -> str:
@@ -92,7 +93,7 @@ class Record:
     def best_epoch(self) -> int | None:
         """None where it is not recorded."""
         epoch = self.metrics.get("best_epoch")
-        return None if epoch is None else int(epoch)
+        return None if epoch is None else int(number(epoch))
 
     @property
     def cost(self) -> dict[str, float]:
@@ -118,6 +119,13 @@ def number(value: Any) -> float:
     if abs(found) > LARGEST:
         raise ValueError(f"{found} is no figure of a run")
     return found
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a config goes with other numbers; one beyond all floats is but a text."""
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > sys.float_info.max
+    )
 
 
 def read_records(runs: Sequence[RunFolder]) -> list[Record]:

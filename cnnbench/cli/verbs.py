@@ -358,7 +358,7 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
         elif place:
             system.write_text(Path(place), text(comparison))
     if given.html is not None:
-        _write_comparison(comparison, given.places, given.html)
+        _write_comparison(comparison, given.places, given.html, named=True)
     if "-" not in (given.csv, given.json):
         reporting.show_comparison(comparison, given.top)
     return EXIT_DONE
@@ -386,15 +386,17 @@ def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> in
     parser.add_argument("place", type=_path, help="a run folder, or a folder with runs below it")
     parser.add_argument("--output", type=_path, metavar="FILE", help=f"default: {runs.REPORT} in that folder")
     given = parser.parse_args(arguments)
-    output = given.output or given.place / runs.REPORT
+    output, named = given.output or given.place / runs.REPORT, given.output is not None
+    system.remove_abandoned(given.place)
     folder = runs.RunFolder(given.place)
     if not folder.has_run:
-        _write_comparison(analysis.compare(_some(runs.find_runs([given.place]))), [given.place], output)
+        found = analysis.compare(_some(runs.find_runs([given.place])))
+        _write_comparison(found, [given.place], output, named)
         return EXIT_DONE
     if folder.status != runs.DONE:
         raise CnnbenchError(f"{folder.path} has no finished run (status: {folder.status})")
     config.refuse_links(folder.path)
-    _write_page(reporting.run_page(folder, folder.metrics), output)
+    _write_page(reporting.run_page(folder, folder.metrics), output, named)
     return EXIT_DONE
 
 
@@ -404,19 +406,24 @@ def _some(found: list[runs.RunFolder]) -> list[runs.RunFolder]:
     return found
 
 
-def _write_comparison(comparison: analysis.Comparison, places: Sequence[Path], output: Path) -> None:
+def _write_comparison(
+    comparison: analysis.Comparison, places: Sequence[Path], output: Path, named: bool
+) -> None:
     command = None
     if len(places) == 1 and sweeps.Sweep.is_one(places[0]):
         command = shlex.join(["cnnbench", "-m", *sweeps.Sweep.open(places[0]).overrides])
     title = ", ".join(place.resolve().name for place in places)
-    _write_page(reporting.comparison_page(comparison, title, output.parent, command), output)
+    _write_page(reporting.comparison_page(comparison, title, output.parent, command), output, named)
 
 
-def _write_page(page: str, output: Path) -> None:
+def _write_page(page: str, output: Path, named: bool) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with system.atomic(output) as file:
-            file.write(page)
+        if named:
+            system.write_text(output, page)
+        else:  # a link in a folder from elsewhere is replaced, not followed
+            with system.atomic(output) as file:
+                file.write(page)
     except OSError as error:
         raise system.unwritable(output, error) from error
     reporting.stdout().print(f"page: {output}", markup=False, highlight=False, soft_wrap=True)

@@ -79,7 +79,7 @@ def store(plugins: Sequence[str], cache: Path) -> Path:
     code = fingerprint(plugins)
     target = cache / "code" / code
     target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.with_suffix(".lock")):
+    with locked(cache / "code.lock"):
         found = stored(code, cache)
         if found is not None:
             return found

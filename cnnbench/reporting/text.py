@@ -21,6 +21,8 @@ def fixed(value: float) -> str:
 
 def count(value: float, unit: str = "") -> str:
     """1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
+    if not math.isfinite(value):
+        return "–"
     for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= max(1e4, 0.9995 * size):  # 999,600 is 1 M, not 1000 k
             return f"{value / size:.3g} {prefix}{unit}"
@@ -28,6 +30,8 @@ def count(value: float, unit: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "–"
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -275,6 +275,8 @@ class RunFolder:
         """What the user typed; empty where that was not written down."""
         path = self.path / "overrides.yaml"
         loaded = system.read_yaml(path) if path.is_file() else None
+        if not isinstance(loaded, list | None):
+            raise system.damaged_file(path, "it holds no list")
         return [str(text) for text in loaded or []]
 
     @property

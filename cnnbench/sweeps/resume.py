@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench import config, reporting, runs
+from cnnbench import config, reporting, runs, system
 from cnnbench.sweeps.plan import plan
 from cnnbench.sweeps.run import run_sweep
 from cnnbench.sweeps.store import Job, Sweep
@@ -41,6 +41,7 @@ def start_sweep(line: Sequence[str], config_dir: str | None) -> int:
 def resume_sweep(sweep: Sweep, trusted: bool = False) -> int:
     """Run what is not done in a sweep, half trained runs from where they were; the exit code."""
     config.refuse_links(sweep.path)
+    system.remove_abandoned(sweep.path)
     for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
         config.require_own(typed, sweep.path)
         config.require_own_cache(typed, sweep.path)

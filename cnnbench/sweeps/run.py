@@ -85,10 +85,9 @@ def _check(made: Mapping[str, Any]) -> None:
 
 def _tell(sweep: Sweep, number: int) -> None:
     """One line for a run that could not speak for itself, since several are under way."""
-    metrics = sweep.run_folder(number).metrics
-    value = metrics.get("value")
-    result = f"{metrics['objective']} {value:.4g}" if value is not None else metrics.get("reason", "")
-    text = f"run {number} {metrics.get('status')}: {sweep.varied(number)}  {result}"
+    (record,) = analysis.read_records([sweep.run_folder(number)])
+    result = f"{record.objective} {record.value:.4g}" if record.status == runs.DONE else record.reason
+    text = f"run {number} {record.status}: {sweep.varied(number)}  {result}"
     reporting.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -276,21 +276,21 @@ def default_cache_dir() -> Path:
     """
     if given := os.environ.get("CNNBENCH_CACHE"):
         return Path(os.path.expanduser(given))  # noqa: PTH111  which does not fail where there is no home
-    return _absolute(platformdirs.user_cache_path("cnnbench", appauthor=False))
+    return _place(platformdirs.user_cache_path)
 
 
 def state_dir() -> Path:
     """Return the place where this system's programs keep what they must remember; errors as above."""
     former = Path(os.path.expanduser("~/.local/state/cnnbench"))  # noqa: PTH111  as above
-    return (
-        former
-        if sys.platform != "linux" and former.is_dir()
-        else _absolute(platformdirs.user_state_path("cnnbench", appauthor=False))
-    )
+    return former if sys.platform != "linux" and former.is_dir() else _place(platformdirs.user_state_path)
 
 
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():  # `~` stays where a container's user has no entry
+def _place(find: Callable[..., Path]) -> Path:
+    try:
+        path = find("cnnbench", appauthor=False)
+    except RuntimeError:  # a container's user without an entry
+        path = Path()
+    if not path.is_absolute():  # as of versions that leave `~` where it is
         raise CnnbenchError("this user has no home folder to keep a cache in", "set CNNBENCH_CACHE=FOLDER")
     return path
 

@@ -14,11 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from cnnbench.errors import CnnbenchError
 
 FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo, Intel's and AMD's, and ARM's
 THREADS = "CNNBENCH_THREADS"  # how many a run may use; see `training.device`
 FLOAT32 = 4  # bytes
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
@@ -72,10 +75,29 @@ class OutOfMemoryError(RuntimeError):
 
 
 def available_memory() -> float:
-    """Bytes that this machine can still give; infinity where it does not tell (all but Linux)."""
-    info = Path("/proc/meminfo")
-    found = re.search(r"^MemAvailable: +(\d+) kB", info.read_text(), re.MULTILINE) if info.is_file() else None
-    return int(found[1]) * 1024 if found else math.inf
+    """Bytes that this machine, or the container that we are in, can still give."""
+    return min(float(psutil.virtual_memory().available), _left_in_container())
+
+
+def _left_in_container() -> float:
+    """Of the tightest limit of the control groups (version 2) around this process; infinity without one."""
+    try:
+        own = next(
+            line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::"
+        )
+    except (OSError, StopIteration):
+        return math.inf
+    group, left = CGROUPS / own.lstrip("/"), math.inf
+    for folder in (group, *group.parents):
+        try:
+            limit = float((folder / "memory.max").read_text())
+            used = int((folder / "memory.current").read_text())
+            statistics = (folder / "memory.stat").read_text()
+        except (OSError, ValueError):  # no limit ("max"), or no control group any more
+            continue
+        cached = re.search(r"^inactive_file (\d+)$", statistics, re.MULTILINE)  # given back when it is needed
+        left = min(left, limit - used + int(cached[1] if cached else 0))
+    return left
 
 
 def require_memory(needed: float, what: str, hint: str) -> None:

@@ -18,6 +18,7 @@ from cnnbench.config import code
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs.folder import RunFolder
 from cnnbench.sweeps.launchers import local
+from cnnbench.sweeps.run import Code
 from cnnbench.sweeps.store import Job, Sweep
 
 Cli = Callable[..., Outcome]
@@ -30,6 +31,20 @@ from cnnbench.models.mlp import mlp
 def deadly(input_shape, outputs, dies: bool = False):
     if dies and not Path("mended").exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    return mlp(input_shape, outputs, units=[4])
+"""
+
+
+# A model whose runs delete the cache while others wait, but for the code that they are made of.
+DELETING = """
+import os, shutil
+from pathlib import Path
+from cnnbench.models.mlp import mlp
+
+def deleting(input_shape, outputs):
+    if not Path("deleted").exists():
+        Path("deleted").touch()
+        shutil.rmtree(os.environ["CNNBENCH_CACHE"], ignore_errors=True)
     return mlp(input_shape, outputs, units=[4])
 """
 
@@ -151,6 +166,9 @@ def test_a_job_outside_of_its_sweep_is_refused(folder_name: str, folder: Path) -
         Sweep.open(folder)
 
 
+# -- the copy of the code --------------------------------------------------------------------------
+
+
 def test_a_copy_of_the_code_is_made_once(folder: Path, tmp_path: Path) -> None:
     plugin = folder / "mine.py"
     plugin.write_text("x = 1\n")
@@ -164,3 +182,82 @@ def test_a_copy_of_the_code_is_made_once(folder: Path, tmp_path: Path) -> None:
     plugin.write_text("x = 2\n")
     assert code.fingerprint([str(plugin)]) != copy.name
     assert [path.name for path in (tmp_path / "code").iterdir()] == [copy.name]
+
+
+def cut_short(copy: Path) -> None:
+    (copy / "cnnbench" / "cli" / "main.py").write_text("from __future")
+
+
+def lose_one(copy: Path) -> None:
+    (copy / "cnnbench" / "conf" / "config.yaml").unlink()
+
+
+def lose_a_folder(copy: Path) -> None:
+    shutil.rmtree(copy / "cnnbench" / "reporting")
+
+
+def add_one(copy: Path) -> None:
+    (copy / "json.py").write_text("raise ImportError\n")
+
+
+@pytest.mark.parametrize("damage", [cut_short, lose_one, lose_a_folder, add_one])
+def test_a_damaged_copy_of_the_code_is_made_anew(
+    damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = code.store([], tmp_path)
+    (copy / "cnnbench" / "__pycache__").mkdir()
+    (copy / "cnnbench" / "__pycache__" / "errors.pyc").touch()  # as Python leaves it
+    assert code.stored(copy.name, tmp_path) == copy
+    damage(copy)
+    assert code.stored(copy.name, tmp_path) is None
+    assert code.store([], tmp_path) == copy
+    assert code.is_whole(copy)
+    (record,) = caplog.records
+    assert "is made anew" in record.getMessage()
+
+
+def test_the_copy_that_a_run_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("x = 1\n")
+    plugins = [str(plugin)]
+    found = Code(code.Copy(code.fingerprint(plugins), plugins))
+    copy = found.path()
+    assert copy is not None
+    shutil.rmtree(tmp_path / "cache")
+    assert found.path() == copy  # made anew, for the code is the same
+    assert code.is_whole(copy)
+    plugin.write_text("x = 2\n")
+    assert found.path() == copy  # which is as it was
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(tmp_path / "cache")
+    assert found.path() is None
+    assert found.path() is None
+    assert capsys.readouterr().err.count("the code has changed since the sweep began") == 1
+
+
+@pytest.mark.parametrize("cache", ["unwritable", "deleted by a run"])
+def test_a_sweep_goes_on_without_its_cache(
+    cache: str, run_process: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "home" / "cache"
+    monkeypatch.setenv("CNNBENCH_CACHE", str(place))
+    if cache == "unwritable":
+        (tmp_path / "home").touch()
+    (folder / "deleting.py").write_text(DELETING)
+    (folder / "mine" / "model").mkdir(parents=True)
+    (folder / "mine" / "model" / "deleting.yaml").write_text("_target_: deleting.deleting\n")
+    data = [text for text in TINY if not text.startswith("model.")]
+    own = ("--config-dir", "mine", "plugins=[deleting]", "model=deleting", "seed=0,1,2")
+    outcome = run_process("-m", *own, *data, "run_dir=sweep")
+    sweep = Sweep.open(folder / "sweep")
+    assert [sweep.status(number) for number in (1, 2)] == ["done"] * 2, outcome.err
+    if cache == "deleted by a run":  # under way, it may have missed a file that it had not read yet
+        assert run_process("resume", "sweep").exit_code == 0
+    else:
+        assert outcome.exit_code == 0
+    assert sweep.left() == []
+    assert outcome.err.count("going on without a cache") == (cache == "unwritable")
+    assert place.is_dir() == (cache != "unwritable")

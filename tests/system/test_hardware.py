@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import pytest
@@ -132,3 +133,21 @@ def test_another_error_of_tensorflow_is_left_as_it_is() -> None:
 
 def test_the_available_memory_is_read() -> None:
     assert hardware.available_memory() > 2**20
+
+
+def test_a_container_has_no_more_memory_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path("/proc/self/cgroup").read_text() if Path("/proc/self/cgroup").is_file() else ""
+    if "0::" not in own:
+        pytest.skip("needs control groups of version 2")
+    inside = tmp_path / own.partition("0::/")[2].strip()
+    inside.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path)
+    there = hardware.available_memory()
+    for name, text in (("max", "5000"), ("current", "3000"), ("stat", "anon 1\ninactive_file 100\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert hardware.available_memory() == 2100
+    (tmp_path / "memory.max").write_text("max\n")
+    assert hardware.available_memory() > 2100
+    assert there > 2100

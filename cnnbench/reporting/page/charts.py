@@ -208,7 +208,8 @@ def _thinned(history: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     """Of a metric; NaN where an epoch has none, or one that was not finite."""
-    return np.array([math.nan if row.get(name) is None else row[name] for row in rows], np.float32)
+    with np.errstate(over="ignore"):  # what has diverged is drawn as infinite
+        return np.array([math.nan if row.get(name) is None else row[name] for row in rows], np.float32)
 
 
 # -- Plots -----------------------------------------------------------------------------------------

@@ -12,12 +12,15 @@ from urllib.parse import quote
 
 import yaml
 
-from cnnbench.analysis import Comparison, Group, Ranking, Record
+from cnnbench.analysis import Comparison, Group, Ranking, Record, is_number
+from cnnbench.analysis import number as recorded
+from cnnbench.errors import CnnbenchError
 from cnnbench.reporting.page.charts import SHOWN, Curve, Point, colour, learning_curves, quality_against_cost
 from cnnbench.reporting.page.render import Cell, Column, Row, Table, render
 from cnnbench.reporting.tables import MOST_COLUMNS, verdict
 from cnnbench.reporting.text import count, duration, fixed, number
 from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
+from cnnbench.system import damaged_file
 
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
@@ -43,7 +46,7 @@ def comparison_page(comparison: Comparison, title: str, place: Path, command: st
         subtitle=_subtitle(comparison),
         command=command,
         rankings=rankings,
-        others=_others(comparison.apart, place),
+        others=_others(comparison, place),
     )
 
 
@@ -55,7 +58,7 @@ def _headline(comparison: Comparison) -> dict[str, str]:
     spent = sum(record.cost["seconds"] for group in comparison.groups for record in group.records)
     return {
         f"best {best.objective.replace('_', ' ')}": mean_text(best),
-        f"its test {test}": fixed(best.test[test]),
+        f"its test {test}": fixed(best.test.get(test, math.nan)),
         "its parameters": count(best.cost["parameters"]),
         "its training": duration(best.cost["seconds"]),
         "training in all": duration(spent),
@@ -77,8 +80,8 @@ def _ranking(name: str, ranking: Ranking, place: Path, charts: dict[str, Any]) -
     better = larger_is_better(objective)
     costs = [key for key in groups[0].cost if key in COSTS and COSTS[key].is_axis]
     curves = [curve for rank, group in enumerate(groups) for curve in curves_of(rank, group)]
-    recorded = dict.fromkeys(key for curve in curves for row in curve.history for key in row)
-    metrics = [key for key in recorded if key not in NOT_CURVES]
+    keys = dict.fromkeys(key for curve in curves for row in curve.history for key in row)
+    metrics = [key for key in keys if key not in NOT_CURVES] or [objective]
     metrics.sort(key=lambda key: key != objective)  # what is ranked by is seen first
     charts[f"{name}-curves"] = learning_curves(curves, metrics)
     points = [point_of(rank, group, costs) for rank, group in enumerate(groups)]
@@ -131,7 +134,7 @@ def _group_table(groups: Sequence[Group]) -> Table:
                 Cell(mean_text(group), order_of(group.mean)),
                 Cell(interval_text(group), order_of(group.mean - group.half_width)),
                 Cell(verdict(group)),
-                Cell(fixed(group.test[test]), order_of(group.test[test])),
+                Cell(fixed(group.test.get(test, math.nan)), order_of(group.test.get(test, math.nan))),
                 *(Cell(COSTS[key].text(group.cost[key]), order_of(group.cost[key])) for key in costs),
             ],
             group=rank,
@@ -150,37 +153,49 @@ def _run_table(groups: Sequence[Group], place: Path) -> Table:
     rows = []
     for rank, group in enumerate(groups):
         for record, value in zip(group.records, group.values, strict=True):
-            run, entry, figure, seconds = (
-                record.folder,
-                record.metrics,
-                record.test.get(test),
-                record.cost["seconds"],
-            )
+            run, figure, seconds = record.folder, record.test.get(test), record.cost["seconds"]
             cells = [
                 Cell(run.path.name, link=_link(run, place)),
                 Cell(str(rank + 1), rank),
-                _whole(entry.get("seed")),
+                _whole(record.seed),
                 Cell(fixed(value), order_of(value)),
-                Cell("–" if figure is None else fixed(figure), figure),
-                _whole(entry.get("best_epoch")),
-                Cell(duration(seconds), seconds),
+                Cell("–" if figure is None else fixed(figure), None if figure is None else order_of(figure)),
+                _whole(record.best_epoch),
+                Cell(duration(seconds), order_of(seconds)),
             ]
-            rows.append(Row(cells, rank, f"{name_of(group)} seed={entry.get('seed')}"))
+            rows.append(Row(cells, rank, f"{name_of(group)} seed={record.seed}"))
     return Table(f"runs by {objective}", columns, rows, sorted_by=1)
 
 
-def _others(records: Sequence[Record], place: Path) -> list[dict[str, str]]:
-    """The runs that give no figures, and why."""
-    return [
-        {
-            "name": record.folder.path.name,
-            "link": _link(record.folder, place),
-            "status": record.status,
-            "reason": record.reason,
-            "overrides": "" if record.status == UNREADABLE else " ".join(record.folder.overrides),
-        }
-        for record in records
-    ]
+def _others(comparison: Comparison, place: Path) -> list[dict[str, str]]:
+    """The runs that give no figures, or no curve, and why."""
+    rows = [_other(record, record.status, record.reason, place) for record in comparison.apart]
+    for record in (record for group in comparison.groups for record in group.records):
+        try:
+            _history(record)
+        except CnnbenchError as error:
+            rows.append(_other(record, UNREADABLE, f"it has no curve: {error.message}", place))
+    return rows
+
+
+def _other(record: Record, status: str, reason: str, place: Path) -> dict[str, str]:
+    try:
+        overrides = "" if status == UNREADABLE else " ".join(record.folder.overrides)
+    except CnnbenchError as error:
+        overrides = f"({error.message})"
+    name, link = record.folder.path.name, _link(record.folder, place)
+    return {"name": name, "link": link, "status": status, "reason": reason, "overrides": overrides}
+
+
+def _history(record: Record) -> list[dict[str, Any]]:
+    """The rows of a run; a CnnbenchError where they are no figures."""
+    path = record.folder.path / "history.jsonl"
+    try:
+        rows = [{key: recorded(value) for key, value in row.items()} for row in record.folder.history]
+        _ = [row["epoch"] for row in rows]
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise damaged_file(path, error) from error
+    return rows
 
 
 def _differences(groups: Sequence[Group]) -> dict[str, dict[str, int]]:
@@ -200,22 +215,26 @@ def _link(run: RunFolder, place: Path) -> str:
 
 
 def _whole(value: int | None) -> Cell:
-    return Cell("–", None) if value is None else Cell(str(value), int(value))
+    return Cell("–", None) if value is None else Cell(str(value), value)
 
 
 def _value(value: Any) -> Cell:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(str(value), value if is_number else "text")
+    return Cell(str(value), value if is_number(value) else "text")
 
 
 # -- Groups ----------------------------------------------------------------------------------------
 
 
 def curves_of(rank: int, group: Group) -> list[Curve]:
-    return [
-        Curve(name_of(group), str(record.seed), rank, colour(rank), record.folder.history)
-        for record in group.records
-    ]
+    """The learning curve of each run; one whose history cannot be read is among the others."""
+    found = []
+    for record in group.records:
+        try:
+            rows = _history(record)
+        except CnnbenchError:
+            continue
+        found.append(Curve(name_of(group), str(record.seed), rank, colour(rank), rows))
+    return found
 
 
 def point_of(rank: int, group: Group, costs: Sequence[str]) -> Point:
@@ -230,7 +249,7 @@ def name_of(group: Group) -> str:
 
 
 def mean_text(group: Group) -> str:
-    return fixed(group.mean) + (f" ± {fixed(group.deviation)}" if len(group.values) > 1 else "")
+    return fixed(group.mean) + (f" ± {fixed(group.deviation)}" if len(group.by_seed) > 1 else "")
 
 
 def interval_text(group: Group) -> str:
@@ -259,7 +278,7 @@ class Cost:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{number(1000 * seconds)} ms"
+    return f"{number(1000 * seconds)} ms" if math.isfinite(seconds) else "–"
 
 
 def _bytes(size: float) -> str:
