@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from conftest import Outcome, TINY, without_remarks
+from conftest import TINY, Outcome, without_remarks
 
 from cnnbench.config import composition
 from cnnbench.reporting import trackers

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Outcome, TINY, without_remarks
+from conftest import TINY, Outcome, without_remarks
 
 from cnnbench.config import code
 from cnnbench.errors import CnnbenchError
