@@ -336,7 +336,7 @@ def session(config_dir: str | None = None) -> Iterator[tuple[Any, list[str]]]:
     GlobalHydra.instance().clear()
     with ExitStack() as stack:
         ours = stack.enter_context(readable_by_hydra(CONF_DIR))
-        stack.enter_context(initialize_config_dir(str(ours), version_base="1.3"))
+        stack.enter_context(initialize_config_dir(str(ours), job_name="cnnbench", version_base="1.3"))
         _forget_other_launchers()
         search = []
         if config_dir is not None:

@@ -64,7 +64,6 @@ FILES: dict[str, tuple[str, Any]] = {
     "extra/refers": (GLOBAL, {"mine": EVIL, "plugins": ["${mine}"]}),
     "extra/search": (GLOBAL, {"hydra": {"searchpath": ["file://elsewhere"]}}),
     "experiment/e": (GLOBAL, {"plugins": [EVIL]}),
-    "experiment/f": (GLOBAL, {"defaults": [{"override /sweep": "vary"}]}),
     "model/m": (GLOBAL, {"plugins": [EVIL], "model": {"_target_": "evil.build"}}),
     "callbacks/c": (GLOBAL, {"plugins": [EVIL]}),
     "hydra/callbacks/cb": ("", {"x": {"_target_": "os.system"}}),
@@ -90,7 +89,6 @@ LINES: list[tuple[str, ...]] = [
     ("+extra=[job,good]",),
     ("+extra@_global_=named",),
     ("+extra@plugins=list",),
-    ("~plugins", "+extra@_global_=named"),
     ("+extra=inside",),
     ("+extra=launch",),
     ("+extra=callback",),
@@ -102,7 +100,6 @@ LINES: list[tuple[str, ...]] = [
     ("+extra=refers", "plugins=['${mine}']"),
     ("+extra=search",),
     ("experiment=e",),
-    ("experiment=f",),
     ("model=m",),
     ("callbacks=[default,c]",),
     ("+hydra/callbacks=cb",),
@@ -118,22 +115,34 @@ LINES: list[tuple[str, ...]] = [
 ]
 
 
-@pytest.mark.parametrize("sweep", ["", "-m", "check", "explain"])
+def make_all(theirs: Path) -> None:
+    for name, (package, content) in FILES.items():
+        write(theirs, name, content, package)
+
+
+@pytest.mark.parametrize("sweep", ["", "-m"])
 @pytest.mark.parametrize("line", LINES, ids=map(" ".join, LINES))
 def test_no_spelling_sets_what_only_the_line_may_set(
     line: tuple[str, ...], sweep: str, theirs: Path, folder: Path, run_cli: Cli
 ) -> None:
-    for name, (package, content) in FILES.items():
-        write(theirs, name, content, package)
-    if sweep == "explain" and line[0].startswith("sweep="):
-        return  # which plans nothing
-    typed = [*line, "--config-dir", "theirs"]
-    before = {"": typed, "-m": ["-m", *typed, "seed=0,1"], "check": ["check", *typed, "training=smoke"]}
-    outcome = run_cli(*before.get(sweep, ["explain", "plugins", *typed]))
+    make_all(theirs)
+    flags = ("-m", "seed=0,1") if sweep else ()
+    outcome = run_cli(*line, "--config-dir", "theirs", *flags)
     assert outcome.exit_code == 2, outcome
     assert "Traceback" not in outcome.err + outcome.out
     assert not (folder / "marker").exists()
     assert not (folder / "outputs").exists()
+
+
+@pytest.mark.parametrize("verb", ["check", "explain plugins"])
+@pytest.mark.parametrize("line", [LINES[0], LINES[3]], ids=" ".join)
+def test_verbs_that_compose_are_as_careful(
+    line: tuple[str, ...], verb: str, theirs: Path, folder: Path, run_cli: Cli
+) -> None:
+    make_all(theirs)
+    outcome = run_cli(*verb.split(), *line, "--config-dir", "theirs")
+    assert outcome.exit_code == 2, outcome
+    assert not (folder / "marker").exists()
 
 
 def test_a_config_of_theirs_does_not_take_the_place_of_ours(theirs: Path) -> None:
