@@ -24,6 +24,7 @@ import yaml
 from conftest import TINY, Outcome
 from inspection_runs import trained
 from keras.src.utils import python_utils
+from PIL import Image
 
 import cnnbench
 from cnnbench.config import code, plugins
@@ -626,3 +627,53 @@ def test_nothing_in_the_package_runs_what_it_reads() -> None:
             assert keywords.get("safe_mode") != "False", path
             assert not name.endswith((".extractall", ".extract")) or keywords.get("filter") == "'data'", path
     assert issubclass(files._PlainLoader, yaml.SafeLoader)
+
+
+# ---------------------------------------------------------------- places
+
+
+def pictures(place: Path) -> Path:
+    for number, name in enumerate("abc"):
+        (place / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = np.random.default_rng(100 * number + index).integers(0, 255, (8, 8, 3), "uint8")
+            Image.fromarray(pixels).save(place / name / f"{index}.png")
+    return place
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "report", "compare"])
+def test_a_strangers_run_writes_only_below_itself_and_into_the_users_cache(
+    verb: str, folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNNBENCH_CACHE", str(folder / "cache"))
+    data = pictures(folder / "data")
+    own = ("dataset=image_folder", f"dataset.root={data}", "dataset.size=8", "training.epochs=1")
+    line = (*own, "training=smoke", "device=cpu", "model=mlp", "model.units=[4]", "run_dir=theirs")
+    assert run_cli(*line).exit_code == 0
+    dataset = yaml.safe_load((folder / "theirs" / "config.yaml").read_text())["dataset"]
+    shutil.rmtree(folder / "cache")
+    change_config(folder / "theirs", dataset={**dataset, "cache_dir": str(folder / "elsewhere")})
+    if verb == "resume":
+        (folder / "theirs" / "metrics.json").unlink()
+    if verb == "replay":
+        (folder / "theirs" / "bad_step").mkdir()
+        shutil.copy(folder / "theirs" / "best.keras", folder / "theirs" / "bad_step" / "before.keras")
+        np.savez(folder / "theirs" / "bad_step" / "batch.npz", x=np.zeros((1, 8, 8, 3)), y=np.zeros(1))
+    np.save("x.npy", np.zeros((1, 8, 8, 3), "float32"))
+    before = {path.name for path in folder.iterdir()} | {"cache"}
+    outcome = run_cli(verb, "theirs", *VERBS.get(verb, ()))
+    assert outcome.exit_code == 0, outcome
+    assert {path.name for path in folder.iterdir()} <= before
+
+
+def test_where_this_user_says_is_written(folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNBENCH_CACHE", str(folder / "cache"))
+    data = pictures(folder / "data")
+    own = ("dataset=image_folder", f"dataset.root={data}", "dataset.size=8", "dataset.cache_dir=kept")
+    line = (*own, "training=smoke", "device=cpu", "model=mlp", "model.units=[4]", "run_dir=mine")
+    assert run_cli(*line).exit_code == 0
+    shutil.rmtree(folder / "kept")
+    assert run_cli("verify", "mine").exit_code == 0
+    assert (folder / "kept").is_dir()
+    assert run_cli("evaluate", "mine", "dataset.cache_dir=another").exit_code == 0
+    assert (folder / "another").is_dir()

@@ -27,7 +27,7 @@ from yaml import MarkedYAMLError
 from cnnbench import runs
 from cnnbench.config.components import is_tracker, refuse_missing
 from cnnbench.config.groups import CONF_DIR, options, readable_by_hydra, refuse_paths
-from cnnbench.config.overrides import as_text, numbers_as_numbers, quoted, with_home
+from cnnbench.config.overrides import TEXT, as_text, numbers_as_numbers, quoted, with_home
 from cnnbench.config.plugins import find_plugins, refuse_interpolations, remember
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.renamed import (
@@ -348,7 +348,7 @@ def session(config_dir: str | None = None) -> Iterator[tuple[Any, list[str]]]:
     GlobalHydra.instance().clear()
     with ExitStack() as stack:
         ours = stack.enter_context(readable_by_hydra(CONF_DIR))
-        stack.enter_context(initialize_config_dir(str(ours), version_base="1.3"))
+        stack.enter_context(initialize_config_dir(str(ours), job_name="cnnbench", version_base="1.3"))
         _forget_other_launchers()
         search = []
         if config_dir is not None:
@@ -494,7 +494,7 @@ def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str
     if key in groups:
         _diagnose_group(key, override, groups[key])
     if override.is_sweep_override():
-        comma = "" if "'" in text else f"; a comma in a name is quoted: \"{key}='…,…'\""
+        comma = "" if TEXT.fullmatch(key) is None else f"; a comma in a name is quoted: \"{key}='…,…'\""
         raise CnnbenchError(f"{shown(text)} has several values", f"add -m to run one after another{comma}")
     if override.is_delete() or key in groups:
         return

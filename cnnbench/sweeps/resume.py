@@ -42,7 +42,8 @@ def resume_sweep(sweep: Sweep, trusted: bool = False) -> int:
     """Run what is not done in a sweep, half trained runs from where they were; the exit code."""
     config.refuse_links(sweep.path)
     system.remove_abandoned(sweep.path)
-    for typed in () if trusted else (_settings(sweep), *(job.config for job in sweep.jobs)):
+    bases = [base["config"] for base in (sweep.search or {}).get("bases", [])]  # what new runs are made from
+    for typed in () if trusted else (_settings(sweep), *bases, *(job.config for job in sweep.jobs)):
         config.require_own(typed, sweep.path)
         config.require_own_cache(typed, sweep.path)
     copy = config.code.Copy(sweep.code, _plugins(sweep.jobs, sweep.search))
