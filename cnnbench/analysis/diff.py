@@ -12,7 +12,7 @@ import numpy as np
 from cnnbench.analysis.records import flatten, number, text_of
 from cnnbench.analysis.significance import half_width
 from cnnbench.errors import CnnbenchError
-from cnnbench.renamed import with_current_targets
+from cnnbench.renamed import stored_config
 from cnnbench.runs import RunFolder
 
 Pairs = Mapping[str, tuple[Any, Any]]  # what the first run has, and the second
@@ -87,7 +87,7 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
     environments = (first.environment, second.environment)
     predictions, reason = _predictions(first, second)
     return Difference(
-        config=_differing(with_current_targets(first.config), with_current_targets(second.config), PLACES),
+        config=_differing(stored_config(first.config), stored_config(second.config), PLACES),
         metrics=_figures(*(_metrics(one) for one in both)),
         cost=_figures(*(flatten(one.get("cost", {})) for one in both)),
         environment=_differing(*environments, NOT_ENVIRONMENT),

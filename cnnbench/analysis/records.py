@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.renamed import with_current_targets
+from cnnbench.renamed import stored_config
 from cnnbench.runs import DAMAGED, DONE, RunFolder
 from cnnbench.system import load_yaml, parsed_yaml
 
@@ -90,7 +90,7 @@ def read_records(runs: Sequence[RunFolder]) -> list[Record]:
 
 def _read(run: RunFolder, files: AlikeFiles) -> Record:
     try:
-        config, metrics = with_current_targets(run.config_by(files.read)), run.metrics
+        config, metrics = stored_config(run.config_by(files.read)), run.metrics
         status = str(metrics["status"]) if "status" in metrics else run.status
         if status != DONE:
             reason = metrics.get("reason") or run.failure.get("cause") or "no cause recorded"
