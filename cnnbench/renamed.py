@@ -135,6 +135,13 @@ def with_values_for_new_keywords(
     return {**config, "model": {**model, **missing, **model}} if missing and model else dict(config)
 
 
+def stored_config(config: Any) -> Any:
+    """Give a config that was written down, perhaps by an earlier version, in the words of today."""
+    current = with_current_targets(config)
+    is_config = isinstance(current, Mapping)
+    return with_values_for_new_keywords(current, FORMER_VALUES) if is_config else current
+
+
 class _Former(ModuleType):
     """A module of version 0.1.0: gives what is somewhere else now, and says so once."""
 

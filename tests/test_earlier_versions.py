@@ -152,7 +152,8 @@ def test_its_sweep_is_gone_on_with_and_compares_with_a_run_of_today(old: Path, r
     typed = [
         text for text in Sweep.open(old / "sweep").jobs[0].overrides if not text.startswith(("seed", "run"))
     ]
-    assert run_process(*typed, "seed=3", "run_dir=today").exit_code == 0
+    momentum = "model.momentum=0.99"  # as it was before there was such a key
+    assert run_process(*typed, "seed=3", "run_dir=today", momentum).exit_code == 0
     assert run_process("compare", "sweep", "today", "--json", "compared.json").exit_code == 0
     compared = json.loads((old / "compared.json").read_text())
     (ranking,) = compared["rankings"]

@@ -12,7 +12,7 @@ import numpy as np
 from cnnbench.analysis.records import flatten, number, text_of
 from cnnbench.analysis.significance import half_width
 from cnnbench.errors import CnnbenchError
-from cnnbench.renamed import with_current_targets
+from cnnbench.renamed import stored_config
 from cnnbench.runs import RunFolder, without_places
 
 Pairs = Mapping[str, tuple[Any, Any]]  # what the first run has, and the second
@@ -86,7 +86,7 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
     both = (first.metrics, second.metrics)
     environments = (first.environment, second.environment)
     configs = [
-        with_current_targets(without_places(run.config, one.get("weights") or {}))
+        stored_config(without_places(run.config, one.get("weights") or {}))
         for run, one in zip((first, second), both, strict=True)
     ]
     predictions, reason = _predictions(first, second)

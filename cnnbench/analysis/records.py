@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 import yaml
 
 from cnnbench.errors import CnnbenchError, shown
-from cnnbench.renamed import with_current_targets
+from cnnbench.renamed import stored_config
 from cnnbench.runs import DONE, UNREADABLE, RunFolder, places_in, without_places
 from cnnbench.system import load_yaml, parsed_yaml
 
@@ -136,7 +136,7 @@ def read_records(runs: Sequence[RunFolder]) -> list[Record]:
 
 def _read(run: RunFolder, files: AlikeFiles) -> Record:
     try:
-        config, metrics = with_current_targets(run.config_by(files.read)), run.metrics
+        config, metrics = stored_config(run.config_by(files.read)), run.metrics
         text_of(flatten(config))
         status = str(metrics["status"]) if "status" in metrics else run.status
         if status != DONE:

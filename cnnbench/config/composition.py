@@ -31,8 +31,8 @@ from cnnbench.config.overrides import TEXT, as_text, numbers_as_numbers, quoted,
 from cnnbench.config.plugins import find_plugins, refuse_interpolations, remember
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.renamed import (
-    FORMER_VALUES,
     TODAYS_VALUES,
+    stored_config,
     with_current_targets,
     with_values_for_new_keywords,
 )
@@ -275,7 +275,7 @@ def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str]
             "load best.keras with keras.models.load_model",
         )
     refuse_interpolations(config, run_dir)
-    config = with_values_for_new_keywords(with_current_targets(config), FORMER_VALUES)
+    config = stored_config(config)
     checked = check_config(config)
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
     callbacks = {key: node for key, node in config["callbacks"].items() if node is not None}

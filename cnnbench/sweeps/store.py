@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.renamed import with_current_targets
+from cnnbench.renamed import stored_config, with_current_targets
 from cnnbench.runs import DONE, PRUNED, RunFolder
 from cnnbench.system import damaged_file, now, read_json, write_json
 
@@ -133,7 +133,7 @@ class Sweep:
                 f"repeat the line that made it, or: cnnbench resume {self.path}",
             )
         for job, config in zip(self.jobs, jobs, strict=True):
-            stored = with_current_targets(job.config)
+            stored = stored_config(job.config)
             if stored != config:
                 keys = ", ".join(_differing(stored, config))
                 raise CnnbenchError(

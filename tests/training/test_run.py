@@ -457,12 +457,12 @@ def test_the_epoch_is_recorded_whose_weights_early_stopping_puts_back(
     )
     training = Training(epochs=6, batch_size=32)
     spec = spec_for(tmp_path / "run", callbacks={"stopping": stopping}, training=training)
-    result = run.run(spec)
+    run.run(spec)
     folder = RunFolder(tmp_path / "run")
     losses = [row["val_loss"] for row in folder.history]
     best = int(np.argmax(losses)) + 1
     assert best < len(losses)  # else this test says nothing
-    assert folder.best["epoch"] == result.summary["best_epoch"] == best
+    assert folder.best["epoch"] == folder.metrics["best_epoch"] == best
     assert folder.best["metrics"]["val_loss"] == losses[best - 1]
     assert folder.metrics["metrics"]["val"]["loss"] == pytest.approx(losses[best - 1], rel=1e-5)
     assert folder.metrics["metrics"]["train"]["loss"] == folder.history[best - 1]["loss"]
