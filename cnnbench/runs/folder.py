@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -18,7 +19,7 @@ import numpy as np
 import yaml
 
 from cnnbench import system
-from cnnbench.errors import CnnbenchError, FolderRefusedError
+from cnnbench.errors import CnnbenchError, FolderRefusedError, shown
 from cnnbench.runs.history import History
 from cnnbench.runs.identity import Identity
 from cnnbench.runs.states import LastStates, Stored
@@ -31,6 +32,10 @@ UNTRAINED = (
     *("failure.json", "metrics.json", "cnnbench.log"),
 )
 RUNNING, UNFINISHED, DAMAGED = "running", "unfinished", "damaged"
+LOG = "cnnbench.log"
+LAST_BYTES = 2**16
+FATAL = re.compile(r"(?m)^Fatal Python error: (.*)$")  # Python's, to a signal that ends it
+CHECK = re.compile(r"(?m)^F\d{4} [\d:.]+ +\d+ [^\]\n]*\] (.*)$")  # of C++, before it aborts
 PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
 
 
@@ -57,7 +62,7 @@ class RunFolder:
                 raise FolderRefusedError(
                     f"{path} is not empty; a run never overwrites another", "choose a new run_dir"
                 )
-            with (path / "cnnbench.log").open("x"):  # of two processes that see it empty, one succeeds
+            with (path / LOG).open("x"):  # of two processes that see it empty, one succeeds
                 pass
         except FileExistsError as error:
             raise FolderRefusedError(
@@ -107,7 +112,7 @@ class RunFolder:
         Raises:
             FolderRefusedError: another process is at work in it.
         """
-        with system.hold(self.path / "cnnbench.log") as mine:
+        with system.hold(self.path / LOG) as mine:
             if not mine:
                 raise FolderRefusedError(
                     f"another process is at work in {self.path}", "wait for it, or stop it first"
@@ -117,7 +122,7 @@ class RunFolder:
     def wait_until_free(self) -> None:
         """Wait for a process whose parent was killed and that is about to stop, but not for ever."""
         until = time.monotonic() + PATIENCE_SECONDS
-        while system.is_held(self.path / "cnnbench.log") and time.monotonic() < until:
+        while system.is_held(self.path / LOG) and time.monotonic() < until:
             time.sleep(0.1)
 
     def discard_if_untrained(self) -> None:
@@ -232,8 +237,8 @@ class RunFolder:
         system.write_json(self.path / "metrics.json", metrics)
 
     def logging(self) -> AbstractContextManager[None]:
-        """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
-        return system.logging_to(self.path / "cnnbench.log")
+        """Send our log, Python's warnings and what TensorFlow says to `cnnbench.log` for a while."""
+        return system.logging_to(self.path / LOG)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -320,6 +325,34 @@ class RunFolder:
         return Identity.from_dict(content, path) if content else None
 
     @property
+    def ended(self) -> bool:
+        """Whether the run has said how it ended."""
+        return any((self.path / name).is_file() for name in ("metrics.json", "failure.json"))
+
+    @property
+    def reason(self) -> str:
+        """Why the run is not done, in one line, as far as that is known."""
+        if self.status == RUNNING:
+            return "it is under way"
+        return str(self.metrics.get("reason") or self.failure.get("cause") or self.last_words)
+
+    @property
+    def last_words(self) -> str:
+        """Why a run died that has not said how it ended, in one line, as far as its log knows."""
+        said = ""
+        with suppress(FileNotFoundError), (self.path / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+            said = file.read().decode(errors="replace")
+        found = [(pattern.findall(said) or [""])[-1].strip() for pattern in (FATAL, CHECK)]
+        words = ": ".join(shown(text) for text in found if text)
+        epochs = len(self.history)
+        when = f"after epoch {epochs}" if epochs else "before the end of the first epoch"
+        if not words:
+            return f"its process died without a word {when}, as by kill -9 or on a machine out of memory"
+        advice = system.advice_on_memory(said)
+        return f"its process died {when}: {words}{f'; {advice}' if advice else ''}"
+
+    @property
     def status(self) -> str:
         """What became of the run.
 
@@ -332,7 +365,7 @@ class RunFolder:
         except CnnbenchError:  # one such run must not hide the others
             return DAMAGED
         # One that is taken up again has ended before, and says so until its data are there.
-        if status != DONE and system.is_held(self.path / "cnnbench.log"):
+        if status != DONE and system.is_held(self.path / LOG):
             return RUNNING
         return UNFINISHED if status is None else str(status)
 

@@ -21,6 +21,7 @@ from .files import (
 from .hardware import (
     THREADS,
     PeakMemory,
+    advice_on_memory,
     cpu_name,
     gpus,
     has_bfloat16,
@@ -39,6 +40,7 @@ __all__ = [
     "InterruptedRunError",
     "Interruption",
     "PeakMemory",
+    "advice_on_memory",
     "append_row",
     "atomic",
     "cpu_name",

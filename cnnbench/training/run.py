@@ -126,9 +126,8 @@ def prepare(job: Job) -> Prepared:
         settled = job.folder.environment.get("precision", training.precision)
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
         devices = strategy(training.distribute, training.batch_size)
-    with phases("build"), devices.scope():
-        with system.shortage_explained(training.batch_size):
-            built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
+    with phases("build"), devices.scope(), system.shortage_explained(training.batch_size):
+        built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
     announce(job, dataset, built, notes, identity)
     return Prepared(dataset, devices, built, identity)
 
