@@ -140,8 +140,7 @@ def _read(run: RunFolder, files: AlikeFiles) -> Record:
         text_of(flatten(config))
         status = str(metrics["status"]) if "status" in metrics else run.status
         if status != DONE:
-            reason = metrics.get("reason") or run.failure.get("cause") or "no cause recorded"
-            return Record(run, status, str(reason), config, metrics)
+            return Record(run, status, run.reason, config, metrics)
         record = Record(run, status, "", config, metrics)
         _ = (record.seed, record.objective, record.value, record.test, record.cost, record.best_epoch)
         _ = (len(record.test), str(metrics["name"]))

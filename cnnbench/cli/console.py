@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cnnbench import reporting, runs, training
+from cnnbench.cli.watch import watched
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -137,9 +138,10 @@ def train(
     console = reporting.stdout()
     _log_to(console)
     terminal = reporting.Terminal(console)
+    everyone = runs.Observers([terminal, watcher]) if watcher else terminal
     try:
-        everyone = runs.Observers([terminal, watcher]) if watcher else terminal
-        return training.run.run(spec, everyone, resume, with_changes)
+        with watched(spec.run_dir):
+            return training.run.run(spec, everyone, resume, with_changes)
     finally:
         terminal.close()
 

@@ -394,7 +394,7 @@ def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> in
         _write_comparison(found, [given.place], output, named)
         return EXIT_DONE
     if folder.status != runs.DONE:
-        raise CnnbenchError(f"{folder.path} has no finished run (status: {folder.status})")
+        raise CnnbenchError(f"{folder.path} has no finished run ({folder.status}: {folder.reason})")
     config.refuse_links(folder.path)
     _write_page(reporting.run_page(folder, folder.metrics), output, named)
     return EXIT_DONE
@@ -461,6 +461,8 @@ def _resume_run(place: Path, trusted: bool, places: Sequence[str], with_changes:
     )
     if places:
         config.remember(spec.config)
+    if folder.status == runs.UNFINISHED:
+        reporting.stderr().print(folder.last_words, markup=False, style="yellow")
     with reporting.resumable(place):
         train(spec, resume=True, with_changes=with_changes)
     return EXIT_DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -18,7 +19,7 @@ import numpy as np
 import yaml
 
 from cnnbench import system
-from cnnbench.errors import CnnbenchError, FolderRefusedError
+from cnnbench.errors import CnnbenchError, FolderRefusedError, shown
 from cnnbench.runs.history import History
 from cnnbench.runs.identity import Identity
 from cnnbench.runs.states import LastStates, Stored
@@ -32,6 +33,9 @@ UNTRAINED = (
     *("failure.json", "metrics.json", LOG, f"{LOG}.holder"),
 )
 RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
+LAST_BYTES = 2**16
+FATAL = re.compile(r"(?m)^Fatal Python error: (.*)$")  # Python's, to a signal that ends it
+CHECK = re.compile(r"(?m)^F\d{4} [\d:.]+ +\d+ [^\]\n]*\] (.*)$")  # of C++, before it aborts
 PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
 
 
@@ -234,7 +238,7 @@ class RunFolder:
         system.write_json(self.path / "metrics.json", metrics)
 
     def logging(self) -> AbstractContextManager[None]:
-        """Send our log, Python's warnings and TensorFlow's log to `cnnbench.log` for a while."""
+        """Send our log, Python's warnings and what TensorFlow says to `cnnbench.log` for a while."""
         return system.logging_to(self.path / LOG)
 
     # -- reading -------------------------------------------------------------------------------
@@ -322,6 +326,34 @@ class RunFolder:
         path = self.path / "identity.json"
         content = system.read_json(path)
         return Identity.from_dict(content, path) if content else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has said how it ended."""
+        return any((self.path / name).is_file() for name in ("metrics.json", "failure.json"))
+
+    @property
+    def reason(self) -> str:
+        """Why the run is not done, in one line, as far as that is known."""
+        if self.status == RUNNING:
+            return "it is under way"
+        return str(self.metrics.get("reason") or self.failure.get("cause") or self.last_words)
+
+    @property
+    def last_words(self) -> str:
+        """Why a run died that has not said how it ended, in one line, as far as its log knows."""
+        said = ""
+        with suppress(FileNotFoundError), (self.path / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+            said = file.read().decode(errors="replace")
+        found = [(pattern.findall(said) or [""])[-1].strip() for pattern in (FATAL, CHECK)]
+        words = ": ".join(shown(text) for text in found if text)
+        epochs = len(self.history)
+        when = f"after epoch {epochs}" if epochs else "before the end of the first epoch"
+        if not words:
+            return f"its process died without a word {when}, as by kill -9 or on a machine out of memory"
+        advice = system.advice_on_memory(said)
+        return f"its process died {when}: {words}{f'; {advice}' if advice else ''}"
 
     @property
     def status(self) -> str:

@@ -1,5 +1,5 @@
 from .forecast import forecast_line
-from .launchers.local import RESULTS, stop_with_parent
+from .launchers.local import PARENT, RESULTS, stop_with_parent
 from .plan import makes_sweep
 from .resume import resume_sweep, start_sweep
 from .schema import Forecast
@@ -7,6 +7,7 @@ from .search import Reporter
 from .store import Sweep
 
 __all__ = [
+    "PARENT",
     "RESULTS",
     "Forecast",
     "Reporter",

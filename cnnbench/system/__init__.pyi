@@ -29,6 +29,7 @@ from .files import (
 from .hardware import (
     THREADS,
     PeakMemory,
+    advice_on_memory,
     cpu_name,
     gpus,
     has_bfloat16,
@@ -48,6 +49,7 @@ __all__ = [
     "InterruptedRunError",
     "Interruption",
     "PeakMemory",
+    "advice_on_memory",
     "append_row",
     "atomic",
     "cache_folder",

@@ -151,6 +151,7 @@ SYMPTOM = re.compile(
     r"|No algorithm worked|CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
     re.IGNORECASE,
 )
+ADVICE = "make the model or training.batch_size smaller"
 AMOUNT = re.compile(r"alloc\w*\D{0,60}?([\d.]+) ?([KMGT]i?B|bytes|B)\b", re.IGNORECASE)
 TENSOR = re.compile(r"tensor with shape ?\[([\d,]*)\](?: and type (\w+))?")
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -180,13 +181,19 @@ def shortage_explained(batch_size: int | None = None) -> Iterator[None]:
         raise OutOfMemoryError(_shortage(text, batch_size, bool(is_shortage))) from error
 
 
+def advice_on_memory(text: str) -> str:
+    """What to do where a text has signs of a lack of memory; empty where it has none."""
+    if not (SHORTAGE.search(text) or SYMPTOM.search(text)):
+        return ""
+    return f"it may be that a batch does not fit into memory: {ADVICE}"
+
+
 def _shortage(text: str, batch_size: int | None, is_certain: bool) -> str:
     batch = f" with training.batch_size={batch_size}" if batch_size is not None else ""
-    advice = "make the model or training.batch_size smaller"
     if not is_certain:
         found = SYMPTOM.search(text)
         said = found[0] if found else ""
-        return f"a step{batch} failed on the GPU ({said}), as one does that does not fit into it: {advice}"
+        return f"a step{batch} failed on the GPU ({said}), as one does that does not fit into it: {ADVICE}"
     tensor, amount = TENSOR.search(text), AMOUNT.search(text)
     needed = None
     if amount:
@@ -200,7 +207,7 @@ def _shortage(text: str, batch_size: int | None, is_certain: bool) -> str:
     if math.isfinite(there):
         facts.append(f"{_size(there)} there")
     listed = f" ({', '.join(facts)})" if facts else ""
-    return f"out of memory{batch}{what}{listed}: {advice}"
+    return f"out of memory{batch}{what}{listed}: {ADVICE}"
 
 
 def _memory_there(text: str) -> float:

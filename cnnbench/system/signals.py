@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,13 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MESSAGE = b"\nfinishing the step and saving it; once more stops at once\n"
 FINISHING = b"\nthe training is over: measuring the model and writing it down; once more stops at once\n"
+
+
+def _terminal() -> int:
+    try:
+        return sys.stderr.fileno()  # during a run not 2; see `startup.native_stderr_to`
+    except (AttributeError, OSError, ValueError):
+        return 2
 
 
 class InterruptedRunError(KeyboardInterrupt):
@@ -73,8 +81,7 @@ class Interruption:
             raise InterruptedRunError(number)
         if self.requested is None:
             self.requested = number
-            os.write(
-                2, self._message
-            )  # past `print`, which the signal may have found in the middle of a line
+            # Past `print`, which the signal may have found in the middle of a line.
+            os.write(_terminal(), self._message)
             for again in SIGNALS:
                 signal.signal(again, signal.SIG_DFL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
@@ -76,7 +77,7 @@ def native_stderr_to(path: Path) -> Iterator[None]:
     """Append what C++ writes past `sys.stderr` to a file; what Python says still reaches the terminal.
 
     A GPU without memory fills pages, which belong in the log. A file, and not memory: it must outlive an
-    abort of the process.
+    abort of the process, of which Python leaves a last line there.
     """
     try:
         terminal = os.dup(2)
@@ -84,10 +85,13 @@ def native_stderr_to(path: Path) -> Iterator[None]:
         yield
         return
     former = sys.stderr
+    tells_why = not faulthandler.is_enabled()
     is_terminal = former is not None and _descriptor(former) == 2
     try:
         with path.open("ab") as file:
             os.dup2(file.fileno(), 2)
+        if tells_why:
+            faulthandler.enable(2, all_threads=False)
         if is_terminal:
             former.flush()
             sys.stderr = open(  # noqa: PTH123, SIM115  of a descriptor
@@ -95,6 +99,8 @@ def native_stderr_to(path: Path) -> Iterator[None]:
             )
         yield
     finally:
+        if tells_why:
+            faulthandler.disable()
         if is_terminal and sys.stderr is not former:
             with suppress(OSError):  # whoever read it has left
                 sys.stderr.close()
@@ -145,7 +151,7 @@ class _Neutral(logging.Formatter):
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send our log, Python's warnings and TensorFlow's log to a file for a while."""
-    handler = _File(path, encoding="utf-8")
+    handler = _File(path, encoding="utf-8")  # beside what C++ writes there; see `native_stderr_to`
     handler.setFormatter(_Neutral("%(asctime)s %(levelname)s %(message)s"))
     loggers = [logging.getLogger(name) for name in ("cnnbench", "py.warnings", "absl", "tensorflow")]
     for logger in loggers:
@@ -153,7 +159,8 @@ def logging_to(path: Path) -> Iterator[None]:
     own, level = loggers[0], loggers[0].level
     own.setLevel(min(own.getEffectiveLevel(), logging.INFO))  # from Python nobody else has set it
     try:
-        yield
+        with native_stderr_to(path):
+            yield
     finally:
         own.setLevel(level)
         for logger in loggers:
