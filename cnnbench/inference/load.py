@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import data, nn
+from cnnbench import data, nn, reporting
 from cnnbench.config import refuse_links, require_own, spec_from, without_strange_cache
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs import CONFIG, DONE, RunFolder, RunSpec
@@ -86,6 +86,9 @@ def stored_spec(
     if not trust_plugins:
         require_own(config, folder.path)
         config = without_strange_cache(config)
+        if config != folder.config:
+            text = f"{folder.path}: its cache_dir is not used, for you have never named that folder here"
+            reporting.stderr().print(text, markup=False, style="yellow")
     try:
         return spec_from(changed(config), folder.path, folder.overrides)
     except CnnbenchError as error:  # cut short, perhaps, or written by another version
