@@ -18,6 +18,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from cnnbench.data import fetch
+from cnnbench.system import gpus
+
+# Tests compute on the processor, here and in the processes that they start: what they compare to the last bit
+# is not exact on a GPU, and a process that has used one cannot go back. `run_on_gpu` is for those of a GPU.
+VISIBLE_GPUS = ",".join(gpus())
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Three classes of 8×8 images and one epoch: a whole run in about a second.
 TINY = (
@@ -150,6 +156,17 @@ def run_process(folder: Path) -> Callable[..., Outcome]:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def run_on_gpu(
+    run_process: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """As `run_process`, with the GPUs of this machine; skipped where it has none."""
+    if not VISIBLE_GPUS:
+        pytest.skip("there is no GPU here")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE_GPUS)
+    return run_process
 
 
 @pytest.fixture

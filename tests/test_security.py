@@ -664,6 +664,7 @@ def test_a_strangers_run_writes_only_below_itself_and_into_the_users_cache(
     outcome = run_cli(verb, "theirs", *VERBS.get(verb, ()))
     assert outcome.exit_code == 0, outcome
     assert {path.name for path in folder.iterdir()} <= before
+    assert ("its cache_dir is not used" in outcome.err) == (verb not in ("report", "compare"))
 
 
 def test_where_this_user_says_is_written(folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

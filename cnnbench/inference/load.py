@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import data, nn
+from cnnbench import data, nn, reporting
 from cnnbench.config import (
     refuse_links,
     require_own,
@@ -108,6 +108,9 @@ def stored_spec(
     if not trust_plugins:
         require_own(config, folder.path)
         config = without_strange_cache(config)
+        if config != folder.config:
+            text = f"{folder.path}: its cache_dir is not used, for you have never named that folder here"
+            reporting.stderr().print(text, markup=False, style="yellow")
     config = changed(config)
     if verb:
         _refuse_lost_places(config, folder, verb)

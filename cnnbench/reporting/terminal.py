@@ -111,6 +111,7 @@ class Terminal(Observer):
             f"{duration(seconds['fit'])} training at {number(cost['examples_per_second'])} examples/s",
             f"{cost['latency_seconds'] * 1000:.2g} ms for one example alone",
             f"{cost['peak_memory_bytes'] / 1e9:.2f} GB peak",
+            *([f"{gpu / 1e9:.2f} GB on the GPU"] if (gpu := cost.get("peak_gpu_memory_bytes")) else []),
         )
         self.console.print(", ".join(parts), highlight=False, soft_wrap=True)
         self.console.print(f"results: {result.folder}", markup=False, highlight=False, soft_wrap=True)

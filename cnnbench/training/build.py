@@ -18,7 +18,7 @@ from cnnbench.data import Dataset, Feed, Split
 from cnnbench.runs import RunSpec
 from cnnbench.system import PeakMemory, weights_that_fit
 from cnnbench.training import model as parts
-from cnnbench.training.device import Machine, shared_batch, synchronize
+from cnnbench.training.device import Machine, forget_gpu_peak, shared_batch, synchronize
 from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops, loss_batch
 from cnnbench.training.precision import built_in_best
@@ -119,6 +119,7 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
         CnnbenchError: a value of the config does not fit the data, or the model does not fit into memory.
     """
     training, memory = spec.training, PeakMemory()
+    forget_gpu_peak()
     network = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
     with weights_that_fit():
         built, machine = built_in_best(

@@ -107,6 +107,18 @@ def _precision(wanted: str, gpus: list[Any]) -> str:
     return "mixed_bfloat16" if has_bfloat16 else "float32"
 
 
+def forget_gpu_peak() -> None:
+    """Let `gpu_peak_bytes` count from now on."""
+    for device in tf.config.list_logical_devices("GPU"):
+        tf.config.experimental.reset_memory_stats(device.name.removeprefix("/device:"))
+
+
+def gpu_peak_bytes() -> int | None:
+    """Return the most memory that was in use at once on any one GPU, in bytes; None without a GPU."""
+    devices = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices("GPU")]
+    return max((tf.config.experimental.get_memory_info(name)["peak"] for name in devices), default=None)
+
+
 # -- Several devices -------------------------------------------------------------------------------
 
 

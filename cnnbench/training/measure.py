@@ -17,6 +17,7 @@ from cnnbench.nn import layers_of, load_checkpoint
 from cnnbench.runs import RunFolder, metrics
 from cnnbench.runs import compute as final_metrics
 from cnnbench.system import PeakMemory
+from cnnbench.training.device import gpu_peak_bytes
 
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 
@@ -61,6 +62,8 @@ def measure_best(
         "peak_memory_bytes": memory.bytes(),
         "checkpoint_bytes": folder.best_model.stat().st_size,
     }
+    if (on_gpu := gpu_peak_bytes()) is not None:
+        costs["peak_gpu_memory_bytes"] = on_gpu
     folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
     return Measured(figures, outputs, costs)
 
