@@ -329,7 +329,13 @@ def test_the_code_of_a_sweep_is_a_copy_of_ones_own(code_name: str, folder: Path)
         payload.chmod(0o777)
     assert code.stored(code_name.replace("ABSOLUTE", str(cache / "payload")), cache) is None
     (cache / "code" / "0123456789abcdef").chmod(0o775)
-    assert code.stored("0123456789abcdef", cache) == cache / "code" / "0123456789abcdef"
+    assert code.stored("0123456789abcdef", cache) is None  # whatever it holds, it is not what its name says
+    own = code.store([], cache)
+    assert code.stored(own.name, cache) == own
+    own.chmod(0o777)
+    assert code.stored(own.name, cache) is None
+    with pytest.raises(CnnbenchError, match="somebody else could change it"):
+        code.store([], cache)
     (cache / "code").chmod(0o777)
     assert code.stored("0123456789abcdef", cache) is None
 

@@ -352,8 +352,7 @@ def notes(part: Part) -> list[str]:
         found += unreadable[:LISTED]
         if len(unreadable) > LISTED:
             found.append(
-                f"and {len(unreadable) - LISTED} more, all listed in "
-                + str(part.images.record or "the run's log")
+                f"and {len(unreadable) - LISTED} more, all listed in {part.images.record or 'the log'}"
             )
     if part.folders.beside:
         names = [part.folders.shown(name) for name in part.folders.beside]

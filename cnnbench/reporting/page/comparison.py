@@ -20,7 +20,6 @@ from cnnbench.reporting.page.render import Cell, Column, Row, Table, render
 from cnnbench.reporting.tables import MOST_COLUMNS, verdict
 from cnnbench.reporting.text import count, duration, fixed, number
 from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
-from cnnbench.system import damaged_file
 
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
@@ -189,12 +188,11 @@ def _other(record: Record, status: str, reason: str, place: Path) -> dict[str, s
 
 def _history(record: Record) -> list[dict[str, Any]]:
     """The rows of a run; a CnnbenchError where they are no figures."""
-    path = record.folder.path / "history.jsonl"
     try:
         rows = [{key: recorded(value) for key, value in row.items()} for row in record.folder.history]
         _ = [row["epoch"] for row in rows]
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        raise damaged_file(path, error) from error
+        raise CnnbenchError(f"its history holds no figures: {error!r}") from error
     return rows
 
 
