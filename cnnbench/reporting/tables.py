@@ -138,11 +138,15 @@ def probability(p: float) -> str:
 
 
 def apart_lines(comparison: analysis.Comparison) -> list[str]:
-    """One line for each run that gives no figures; one for all that a search has stopped early."""
+    """One line for each run that gives no figures or was changed under way; one for all stopped early."""
     pruned = [record for record in comparison.apart if record.status == PRUNED]
     others = [record for record in comparison.apart if record.status != PRUNED]
     done = sum(len(group.runs) for group in comparison.groups)
     lines = [f"{record.status}: {record.folder.path}  {record.reason}" for record in others]
+    for record in (record for group in comparison.groups for record in group.records):
+        changes = record.metrics.get("changes")
+        if isinstance(changes, list) and changes:
+            lines.append(f"{record.folder.path} went on with changes: {'; '.join(map(str, changes))}")
     if pruned:
         lines.append(f"stopped early by the search: {len(pruned)} of {len(pruned) + done} runs")
     return lines

@@ -45,7 +45,7 @@ class Continuation:
         if self.began is None:
             return
         found = [runs.config_changes(self.began.config, one) for one in (self.folder.config, self.config)]
-        self._refuse("config.yaml", list(dict.fromkeys([*found[0], *found[1]])))
+        self._refuse(runs.CONFIG, list(dict.fromkeys([*found[0], *found[1]])))
         self._refuse("the code", runs.code_changes(self.began, self.config))
 
     def check_data(self, source: Dataset, dataset: Dataset) -> runs.Identity:

@@ -124,9 +124,11 @@ class Fitting:
         if state is not None:
             restore(model, state)
             at = state.position
-            last = at.until
+            if phase != FIRST:  # counted from where the phase began, which only the state knows
+                last = at.until
+            last = max(last, at.epoch)  # somebody may have asked for fewer, and gone on with that
             parts = [(train, at.epoch, at.epoch if at.stopped else last)]
-            if at.step:
+            if at.step and at.epoch < last:
                 # Keras makes the metrics' variables with the first batch that it sees; they go on too.
                 model.evaluate(train.dataset.take(1), verbose=0)
                 parts = [(train.rest(at.step), at.epoch, at.epoch + 1), (train, at.epoch + 1, last)]

@@ -500,7 +500,7 @@ def with_metrics(run: RunFolder, **more: Any) -> None:
 
 
 def test_the_same_data_in_two_places_are_one_group(runs: Runs) -> None:
-    for seed, root in enumerate(["/disk/pictures", "/home/me/pictures"]):
+    for seed, root in enumerate(["/disk/pictures", "/other/pictures"]):
         dataset = {**PICTURES, "root": root, "cache_dir": f"/cache/{seed}"}
         with_metrics(runs.add(0.5, seed=seed, dataset=dataset, plugins=[f"/{seed}/mine.py"]), data="abc")
     (ranking,) = runs.compare().rankings
@@ -518,7 +518,7 @@ def test_other_data_in_one_place_are_ranked_apart(runs: Runs) -> None:
 
 
 def test_without_a_fingerprint_another_place_is_other_data(runs: Runs) -> None:
-    for root in ("/disk/pictures", "/home/me/pictures"):
+    for root in ("/disk/pictures", "/other/pictures"):
         runs.add(0.5, dataset={**PICTURES, "root": root})
     assert len(runs.compare().rankings) == 2
 
