@@ -115,7 +115,9 @@ def _recomputed(task: Mapping[str, Any]) -> Recomputed:
         by_us = compute(dataset.task, split.y, outputs)
         figures[name] = {"loss": by_keras["loss"], **{key: by_keras.get(key, by_us[key]) for key in by_us}}
         undecided[name] = _undecided(dataset.task, split.y, outputs, task["close"])
-    policies = {layer.dtype_policy.name for layer in nn.layers_of(model) if not hasattr(layer, "layers")}
+    # A model, or a layer without weights, may be loaded with the policy of this process.
+    layers = [layer for layer in nn.layers_of(model) if layer.weights and not hasattr(layer, "layers")]
+    policies = {layer.dtype_policy.name for layer in layers}
     mixed = sorted(policy for policy in policies if policy.startswith("mixed"))
     return Recomputed(machine.device, mixed[0] if mixed else "float32", figures, undecided)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
-from conftest import TINY, Outcome
+from conftest import TINY, Outcome, without_remarks
 
 from cnnbench.runs.folder import RunFolder
 from cnnbench.system import is_held
@@ -49,8 +49,8 @@ def test_a_batch_that_does_not_fit_is_one_line_and_a_failure(
     monkeypatch.setattr(keras.Model, "fit", fit)
     outcome = run_cli(*TINY, "run_dir=run", "training.batch_size=32")
     assert outcome.exit_code == 1
-    assert len([line for line in outcome.err.splitlines() if line]) == 2  # and where to look
-    said = outcome.err.splitlines()[0]
+    said, hint = without_remarks(outcome.err).splitlines()
+    assert hint.startswith("hint: failure.json")
     assert "training.batch_size=32" in said
     run = RunFolder(folder / "run")
     assert said == f"failed: {run.failure['cause']}"

@@ -154,11 +154,11 @@ def test_the_cursor_is_back_after_a_finished_run() -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("no memory"), KeyboardInterrupt()])
 def test_the_cursor_is_back_after_a_run_that_broke(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen, out = console(is_terminal=True)
 
-    def broken(spec: Any, observer: Terminal, resume: bool) -> None:
+    def broken(spec: Any, observer: Terminal, *_: object) -> None:
         observer.started(SUMMARY)
         assert out.getvalue().count(HIDE_CURSOR) == 1
         assert SHOW_CURSOR not in out.getvalue()
@@ -168,7 +168,7 @@ def test_the_cursor_is_back_after_a_run_that_broke(
     monkeypatch.setattr("cnnbench.reporting.stdout", lambda: screen)
     monkeypatch.setattr(console_module, "_log_to", lambda console: None)
     with pytest.raises(type(error)):
-        console_module.train(None)  # type: ignore[arg-type]
+        console_module.train(SimpleNamespace(run_dir=tmp_path))  # type: ignore[arg-type]
     assert out.getvalue().count(SHOW_CURSOR) == 1
     screen.print("usable")
     assert out.getvalue().endswith("usable\n")

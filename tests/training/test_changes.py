@@ -139,7 +139,9 @@ def test_with_changes_goes_on_and_the_folder_says_so(
         "the data: 1 file removed (a/3.png)",
     ]
     assert stopped.environment["changes"] == stopped.metrics["changes"] == changes
-    assert "going on with a change: the data: 1 file removed (a/3.png)" in " ".join(done.out.split())
+    assert "going on with a change: the data: 1 file removed (a/3.png)" in " ".join(
+        (done.out + done.err).split()
+    )
     assert stopped.metrics["epochs"] == 3
     assert "went on with changes" in run_process("compare", "run").out
 
@@ -236,4 +238,4 @@ def test_the_code_of_cnnbench_may_change(stopped: RunFolder, folder: Path, run_c
     stopped.write_environment({**stopped.environment, "code": "0123456789abcdef"})
     outcome = run_cli("resume", "run")
     assert outcome.exit_code == 0, outcome.err
-    assert outcome.out.count("the code has changed since this run began") == 1
+    assert (outcome.out + outcome.err).count("the code has changed since this run began") == 1
