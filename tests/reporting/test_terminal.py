@@ -158,7 +158,7 @@ def test_the_cursor_is_back_after_a_run_that_broke(
 ) -> None:
     screen, out = console(is_terminal=True)
 
-    def broken(spec: Any, observer: Terminal, resume: bool) -> None:
+    def broken(spec: Any, observer: Terminal, *_: bool) -> None:
         observer.started(SUMMARY)
         assert out.getvalue().count(HIDE_CURSOR) == 1
         assert SHOW_CURSOR not in out.getvalue()
@@ -168,7 +168,7 @@ def test_the_cursor_is_back_after_a_run_that_broke(
     monkeypatch.setattr("cnnbench.reporting.stdout", lambda: screen)
     monkeypatch.setattr(console_module, "_log_to", lambda console: None)
     with pytest.raises(type(error)):
-        console_module.train(None)  # type: ignore[arg-type]
+        console_module.train(SimpleNamespace(run_dir=Path("run")))  # type: ignore[arg-type]
     assert out.getvalue().count(SHOW_CURSOR) == 1
     screen.print("usable")
     assert out.getvalue().endswith("usable\n")
