@@ -76,7 +76,7 @@ def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
         path = Path(value).expanduser()
         if path.is_absolute():
             return str(path)
-        if key.rpartition(".")[2] in ("run_dir", "data_dir", "cache_dir"):
+        if key.rpartition(".")[2] in ("run_dir", "cache_dir"):  # may be made
             return os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
         if os.path.exists(path):  # noqa: PTH110  False, too, where it may not be looked at
             return os.path.abspath(path)  # noqa: PTH100

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.renamed import stored_config, with_current_targets
-from cnnbench.runs import DONE, PRUNED, RunFolder
+from cnnbench.renamed import stored_config
+from cnnbench.runs import DONE, PRUNED, RunFolder, with_absolute_places
 from cnnbench.system import damaged_file, now, read_json, write_json
 
 WAITING = "waiting"
@@ -133,7 +133,8 @@ class Sweep:
                 f"repeat the line that made it, or: cnnbench resume {self.path}",
             )
         for job, config in zip(self.jobs, jobs, strict=True):
-            stored = stored_config(job.config)
+            # Its folder is the one to go on in; earlier versions have stored places as they were typed.
+            stored = {**with_absolute_places(stored_config(job.config)), "run_dir": config.get("run_dir")}
             if stored != config:
                 keys = ", ".join(_differing(stored, config))
                 raise CnnbenchError(

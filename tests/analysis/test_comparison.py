@@ -232,7 +232,7 @@ def test_runs_without_figures_are_kept_apart_with_their_cause(runs: Runs) -> Non
     assert lines == [
         f"failed: {bad[0].path}  no memory",
         f"interrupted: {bad[1].path}  no memory",
-        f"unfinished: {running.path}  no cause recorded",
+        f"unfinished: {running.path}  {running.last_words}",
     ]
 
 

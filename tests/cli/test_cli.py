@@ -226,7 +226,7 @@ def test_a_traceback_is_printed_on_demand_only(run_python: Cli) -> None:
 def test_the_traceback_of_a_failure_too_is_printed_on_demand(
     run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(spec: object, observer: object, resume: bool) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("broken")
 
     monkeypatch.setattr("cnnbench.training.run.run", broken)
@@ -286,7 +286,7 @@ def test_compare_without_runs_is_wrong_input(run_cli: Cli, folder: Path) -> None
 
 
 def test_an_interruption_has_its_own_exit_code(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(spec: object, observer: object, resume: bool) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cnnbench.training.run.run", interrupted)
