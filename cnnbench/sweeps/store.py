@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.renamed import stored_config
+from cnnbench.renamed import stored_config, with_current_targets
 from cnnbench.runs import DONE, PRUNED, RunFolder, with_absolute_places
 from cnnbench.system import damaged_file, now, read_json, write_json
 
