@@ -173,7 +173,7 @@ def test_no_callbacks_at_all_are_understood(typed: str) -> None:
 def test_a_run_without_a_name_has_one_wherever_it_is_referred_to() -> None:
     assert plain("run_dir=b/${name}_${seed}")["run_dir"] == "b/cnn_digits_0"
     jobs = plan.plan(["run_dir=b/${name}", "model=mlp,cnn"], None)
-    assert jobs.run_dir == "b/mlp_digits"
+    assert jobs.run_dir == str(Path("b/mlp_digits").absolute())
 
 
 def test_explain_shows_what_a_reference_leads_to() -> None:

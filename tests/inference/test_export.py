@@ -110,7 +110,10 @@ def test_what_eight_bits_reach_is_measured_whatever_the_verdict(tmp_path: Path) 
         assert (result.of_keras, result.value) == pytest.approx((0.95, 0.95 - classes / 200))
 
 
-@pytest.mark.parametrize(("off", "reached"), [(0.002, "0.8333, of"), (float("nan"), "NaN or infinite")])
+@pytest.mark.parametrize(
+    ("off", "reached"),
+    [(0.002, "{accuracy:.4f}, of Keras {accuracy:.4f}"), (float("nan"), "NaN or infinite")],
+)
 def test_what_differs_is_kept_and_told(
     run: RunFolder, run_cli: Any, off: float, reached: str, monkeypatch: Any
 ) -> None:
@@ -125,7 +128,7 @@ def test_what_differs_is_kept_and_told(
     assert done.exit_code == 1
     path, score, _, verdict = done.out.splitlines()
     assert path.startswith(f"{run.path}/exports/saved_model  (")
-    assert reached in score
+    assert reached.format(**run.metrics["metrics"]["test"]) in score
     assert verdict == "FAIL: kept, for you to judge"
     assert (run.path / "exports" / "saved_model" / "saved_model.pb").is_file()
     assert [place.name for place in (run.path / "exports").iterdir()] == ["saved_model"]

@@ -318,7 +318,7 @@ def test_a_run_without_a_result_has_no_page(run_cli: Cli, tmp_path: Path) -> Non
     run = write_failed(tmp_path / "run", "no memory")
     outcome = run_cli("report", str(run.path))
     assert outcome.exit_code == 2
-    assert "has no finished run (status: failed)" in outcome.err
+    assert "has no finished run (failed: no memory)" in outcome.err
     assert not run.report.exists()
 
 

@@ -316,7 +316,7 @@ def test_a_run_ends_the_same_with_a_tracker_that_is_down(
     sys.modules["mlflow"].MlflowClient.get_experiment_by_name = lambda self, name: down(name)
     outcome = run_cli(*TINY, "callbacks=[default,mlflow]", "run_dir=run")
     assert outcome.exit_code == 0
-    assert outcome.out.count("mlflow is given up for this run, which goes on: nobody at cnnbench") == 1
+    assert outcome.err.count("mlflow is given up for this run, which goes on: nobody at cnnbench") == 1
     assert "nobody at cnnbench" in (folder / "run" / "cnnbench.log").read_text()
     assert RunFolder(folder / "run").metrics["metrics"] == RunFolder(finished_run).metrics["metrics"]
 

@@ -113,7 +113,7 @@ def test_a_folder_of_options_cannot_choose_what_hydra_runs(run_cli: Cli, folder:
     (folder / "theirs" / "model" / "evil.yaml").write_text(text)
     outcome = run_cli("check", "--config-dir", "theirs", "model=evil")
     assert outcome.exit_code == 2
-    assert "sets something below hydra" in outcome.err
+    assert "sets something below hydra" in outcome.out
 
 
 def test_epochs_and_phases_are_estimated_from_what_was_measured(spec: RunSpec, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from cnnbench.runs.folder import RunFolder
 from cnnbench.training import measure, run
 
 MLP = ("model=mlp", "model.units=[8]", "device=cpu", "training.epochs=2", "training.batch_size=32")
-SATURATED = ("optimizer.learning_rate=3", "dataset.noise=0.9")
+SATURATED = ("optimizer.learning_rate=30", "dataset.noise=0.9")
 THREE = ("dataset=synthetic", "dataset.examples=360", "dataset.size=8", "dataset.classes=3")
 TWO = (*THREE[:-1], "dataset.classes=2")
 PLUGIN = """
