@@ -22,7 +22,8 @@ from cnnbench.system import gpus
 
 # Tests compute on the processor, here and in the processes that they start: what they compare to the last bit
 # is not exact on a GPU, and a process that has used one cannot go back. `run_on_gpu` is for those of a GPU.
-VISIBLE_GPUS = ",".join(gpus())
+# The workers of xdist start after this has been hidden, and ask whoever started them.
+VISIBLE_GPUS = os.environ.setdefault("CNNBENCH_TEST_GPUS", ",".join(gpus()))
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Three classes of 8×8 images and one epoch: a whole run in about a second.

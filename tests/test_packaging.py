@@ -99,6 +99,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
         "README.md",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
+        "docs/faults.md",
         "LICENSE",
         "Makefile",
         "requirements.lock",
