@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import lazy_loader
+
 from cnnbench.renamed import register_former_modules
 
 __version__ = "0.1.0"
@@ -53,11 +55,5 @@ else:
     sys.meta_path.insert(0, _AfterKeras())
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Give a module of an earlier version that was imported by its whole name."""
-    if f"{__name__}.{name}" in sys.modules:
-        return sys.modules[f"{__name__}.{name}"]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 register_former_modules()

@@ -10,7 +10,8 @@ LONGEST_VALUE = 160  # characters
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLACE = re.compile(r"\s*File \".*\", line \d+")
 TYPE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt): ")
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT = 0, 1, 2  # exit codes; 128 and a signal's number for that
+# Exit codes; EXIT_NO: all went well, and the answer is no. A signal gives 128 and its number.
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_NO = range(4)
 
 
 class CnnbenchError(Exception):

@@ -6,13 +6,16 @@ Rooms are imported, not what is in them: `--help` and `list` need neither numpy 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from cnnbench import reporting, runs, training
+from cnnbench import api, reporting, runs, sweeps, system, training
 from cnnbench.cli.watch import watched
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ def hydra_help_text() -> str:
         "--resolve": "with --cfg: with the values of ${…}",
         "-cd, --config-dir DIR": "add a folder with options of your own",
         "-h, --help": "examples, verbs, groups and their options",
-        "--version": "of cnnbench",
+        "--version": "of cnnbench, Python, TensorFlow and Keras",
     }
     values = {
         "key=value": "change a value; +key=value adds one, ++key=value does either, ~key removes it",
@@ -125,25 +128,113 @@ def diagnosis_table(diagnosis: training.Diagnosis) -> Table:
     return table
 
 
+def forecast_table(forecasts: Sequence[sweeps.Forecast], is_sweep: bool) -> Table:
+    """One row for each job; of what was typed that which tells it from the others."""
+    from rich.table import Table
+
+    table = Table()
+    left = ("overrides", "folder") if is_sweep else ("overrides",)  # only a sweep's are known before
+    for column in ("#", *left, "parameters", "FLOPs", "epoch", "whole run", "peak memory"):
+        table.add_column(
+            column, justify="left" if column in left else "right", overflow="fold", no_wrap=column not in left
+        )
+    common = set.intersection(*(set(row.overrides) for row in forecasts)) if is_sweep else set()
+    for row in forecasts:
+        if row.error is None and row.flops is not None:
+            figures = [
+                reporting.count(row.parameters or 0),
+                reporting.count(row.flops),
+                reporting.duration(row.epoch_seconds or 0),
+                reporting.duration(row.seconds or 0),
+                f"{(row.peak_memory_bytes or 0) / 1e9:.2f} GB",
+            ]
+        else:
+            figures = ["[red]fails[/]", "", "", "", ""]
+        typed = " ".join(text for text in row.overrides if text not in common)
+        names = [escape(typed), escape(row.folder or "")][: len(left)]
+        table.add_row(str(row.number), *names, *figures)
+    return table
+
+
+def caches_table(caches: Sequence[system.Cache]) -> Table:
+    """Lay out what each cache holds, and how much it may."""
+    from rich.table import Table
+
+    table = Table()
+    for column in ("cache", "entries", "size", "limit", "folder"):
+        table.add_column(column, justify="right" if column in ("entries", "size", "limit") else "left")
+    for cache in caches:
+        limit = f"{cache.limit / 1e9:.0f} GB" if cache.limit else "–"
+        sizes = (f"{cache.entries:,}", f"{cache.bytes / 1e9:.2f} GB", limit)
+        table.add_row(escape(cache.name), *sizes, escape(str(cache.folder)))
+    return table
+
+
 # -- One run ---------------------------------------------------------------------------------------
 
 
-def train(
-    spec: runs.RunSpec,
-    resume: bool = False,
-    watcher: runs.Observer | None = None,
-    with_changes: bool = False,
-) -> runs.RunResult:
-    """Make one run, told to whoever sits before the terminal and to `watcher`; see `training.run.run`."""
+@contextmanager
+def told(path: Path) -> Iterator[runs.Observer]:
+    """Tell the run in a folder to whoever sits before the terminal, while another process looks on."""
     console = reporting.stdout()
     _log_to(console)
     terminal = reporting.Terminal(console)
-    everyone = runs.Observers([terminal, watcher]) if watcher else terminal
     try:
-        with watched(spec.run_dir):
-            return training.run.run(spec, everyone, resume, with_changes)
+        with watched(path):
+            yield terminal
     finally:
         terminal.close()
+
+
+def train(spec: runs.RunSpec, watcher: runs.Observer | None = None, resume: bool = False) -> api.Run:
+    """Make one run, told to the terminal and to `watcher`; see `api.train`."""
+    with told(spec.run_dir) as terminal:
+        everyone = runs.Observers([terminal, watcher]) if watcher else terminal
+        return api.train(spec, everyone, resume=resume)
+
+
+def show_run(run: api.Run) -> None:
+    """Show where a run stands: its figures, or why it has none, and what can be done next."""
+    console = reporting.stdout()
+    if run.status == runs.DONE:
+        result = run.result
+        told_of = runs.RunResult(run.folder, run.status, result["objective"], result["value"], result)
+        reporting.Terminal(console).finished(told_of)
+        return
+    line = (
+        f"{run.folder}: {run.status}, {run.files.reason}"
+        if run.files.reason
+        else f"{run.folder}: {run.status}"
+    )
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if run.history:
+        last = run.history[-1]
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "epoch")
+        console.print(f"epoch {last['epoch']:g}  {figures}", markup=False, highlight=False, soft_wrap=True)
+    if run.status != runs.RUNNING:
+        text = f"to go on: cnnbench resume {shlex.quote(str(run.folder))}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def run_content(run: api.Run) -> dict[str, Any]:
+    """Return what `--json` says of one run: its folder, its status, and the content of `metrics.json`."""
+    content: dict[str, Any] = {"folder": str(run.folder), "status": run.status}
+    if run.status == runs.DONE:
+        return {**run.result, **content}
+    return {**content, "reason": run.files.reason, "history": run.history}
+
+
+def start_sweep(line: Sequence[str], config_dir: str | None) -> sweeps.Sweep:
+    return sweeps.start_sweep(line, config_dir)
+
+
+def resume_sweep(sweep: sweeps.Sweep, trusted: bool) -> sweeps.Sweep:
+    return sweeps.resume_sweep(sweep, trusted)
+
+
+def sweep_content(sweep: sweeps.Sweep) -> dict[str, Any]:
+    """Return what `--json` says of a sweep: its folder and every run that has begun."""
+    return {"folder": str(sweep.path), "runs": [run_content(run) for run in api.runs_of(sweep)]}
 
 
 class _Remarks(logging.Handler):
@@ -189,4 +280,5 @@ def _log_to(console: Console) -> None:
 
 def _is_for_the_terminal(record: logging.LogRecord) -> bool:
     """Warnings, and what is marked as worth a line before a wait; a traceback is for the log file."""
-    return not record.exc_info and (record.levelno >= logging.WARNING or getattr(record, "notice", False))
+    is_news = record.levelno >= logging.WARNING or getattr(record, "notice", False)
+    return not record.exc_info and (is_news or reporting.is_verbose())

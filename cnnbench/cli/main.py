@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
 
-from cnnbench import __version__, config, runs, sweeps
-from cnnbench.cli.console import help_text, hydra_help_text, train
+from cnnbench import __version__, api, config, reporting, runs, sweeps
+from cnnbench.cli.console import (
+    help_text,
+    hydra_help_text,
+    run_content,
+    show_run,
+    start_sweep,
+    sweep_content,
+    train,
+)
+from cnnbench.cli.contract import Answer, Meaning, Output, Parser, meaning, read_output
 from cnnbench.cli.verbs import VERBS, config_folder
 from cnnbench.errors import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_WRONG_INPUT,
     CnnbenchError,
-    FolderRefusedError,
     PrunedRunError,
     first_line,
-    nearest,
 )
 from cnnbench.reporting import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
 
@@ -33,32 +39,33 @@ def main() -> int:
     """Run what the command line asks for.
 
     Returns:
-        0 done, 1 failed, 2 wrong input, 130 after Ctrl-C, 143 after SIGTERM.
+        The exit code; `cli.contract` says what each means.
     """
-    arguments = sys.argv[1:]
     with unfailing_streams() as printed:
-        code = _main(arguments)
+        if sys.argv[1:2] == ["launch"]:
+            return _guarded("launch", Output(), lambda: _launch(sys.argv[2:]))
+        output, arguments = read_output(sys.argv[1:])
+        name = arguments[0] if arguments and arguments[0] in VERBS else "run"
+        with reporting.output_as(output.is_silent, output.verbose):
+            code = _guarded(name, output, lambda: _answer(arguments, output))
         # Of a run the result lies in its folder; of most verbs it is what is printed.
-        is_told = bool(arguments) and arguments[0] in VERBS.keys() - {"resume", "check-recipe"}
+        is_told = output.json is not None or name not in ("run", "resume", "check-recipe")
         return EXIT_FAILED if is_lost(printed) and is_told and code == EXIT_DONE else code
 
 
-def _main(arguments: Sequence[str]) -> int:
+def _guarded(name: str, output: Output, answer: Callable[[], int]) -> int:
+    """Do what is asked, and turn what goes wrong into a line and an exit code."""
     try:
-        if arguments and arguments[0] == "launch":
-            return _launch(arguments[1:])
-        if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
-            return _verb(arguments[0], arguments[1:])
-        return _make_runs(arguments)
+        return answer()
     except CnnbenchError as error:
         if WANTS_TRACEBACK:
             raise
         explain(error)
-        return EXIT_WRONG_INPUT
+        told, code = {"error": error.message, "hint": error.hint}, EXIT_WRONG_INPUT
     except KeyboardInterrupt as error:
-        if arguments[:1] != ["launch"]:  # whoever launched it says so
+        if name != "launch":  # whoever launched it says so
             stderr().print("interrupted", style="yellow")
-        return 128 + getattr(error, "number", signal.SIGINT)
+        told, code = {"error": "interrupted"}, 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         if WANTS_TRACEBACK:
             raise
@@ -66,18 +73,46 @@ def _main(arguments: Sequence[str]) -> int:
         stderr().print(
             "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
         )
-        return EXIT_FAILED
+        told, code = {"error": first_line(error)}, EXIT_FAILED
+    output.write(name, {"exit_code": code, **told})
+    return code
 
 
-def _verb(name: str, arguments: Sequence[str]) -> int:
-    verb = VERBS.get(name)
-    if verb is None:
-        raise CnnbenchError(f"there is no verb {name!r}", f"{nearest(name, VERBS)}; or key=value to run")
-    return verb(argparse.ArgumentParser(f"cnnbench {name}", description=verb.__doc__), arguments)
+def _answer(arguments: Sequence[str], output: Output) -> int:
+    """Answer one line, and write what programs get of it; the exit code."""
+    asked = meaning(arguments, VERBS)
+    name = asked.name or asked.kind
+    if asked.kind == "verb":
+        verb = VERBS[name]
+        parser = Parser(f"cnnbench {name}", description=verb.__doc__, epilog=EVERYWHERE)
+        answer = verb(parser, asked.arguments)
+    elif asked.place is not None:
+        answer = _show(asked, asked.place)
+    else:
+        name, answer = _make_runs(asked.arguments)
+    if not isinstance(answer, Answer):
+        return output.write_rows(name, answer)
+    output.write(name, {"exit_code": answer.code, **answer.content})
+    return answer.code
+
+
+def _show(asked: Meaning, place: Path) -> Answer:
+    """Show the folder of a run, or what lies below the folder of a sweep."""
+    if asked.kind == "run":
+        run = api.open_run(place)
+        show_run(run)
+        return Answer(content=run_content(run))
+    found = api.compare(place)
+    reporting.show_comparison(found.analysis)
+    return Answer(content=reporting.comparison_as_json(found.analysis))
 
 
 # -- a line that makes runs ------------------------------------------------------------------------
 
+EVERYWHERE = (
+    "everywhere: --json [FILE.json] writes the answer for programs, --quiet keeps standard output empty, "
+    "--verbose prints the log"
+)
 # Flags of Hydra's that mean nothing here, and what to type instead.
 REFUSED_FLAGS = {
     "config_path": ("--config-path", "add a folder of options with --config-dir FOLDER"),
@@ -89,13 +124,8 @@ REFUSED_FLAGS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise CnnbenchError(message, "cnnbench --help lists the flags")
-
-
 def _flags() -> argparse.ArgumentParser:
-    parser = _Parser("cnnbench", add_help=False)
+    parser = Parser("cnnbench", add_help=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--hydra-help", action="store_true")
@@ -114,42 +144,52 @@ def _flags() -> argparse.ArgumentParser:
     return parser
 
 
-def _make_runs(arguments: Sequence[str]) -> int:
+def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
+    """Answer a line that has no verb, and name what it was: a run, a sweep or a question."""
     # Intermixed: people write `model=mlp,cnn -m seed=0,1`.
     flags = _flags().parse_intermixed_args(list(arguments))
     for name, (flag, instead) in REFUSED_FLAGS.items():
         if getattr(flags, name):
             raise CnnbenchError(f"{flag} is not used here", instead)
     if flags.version:
-        write_lines([f"cnnbench {__version__}"])
-    elif flags.help:
+        return "version", _versions()
+    if flags.help:
         verbs = {name: (verb.__doc__ or "") for name, verb in VERBS.items()}
-        stdout().print(help_text(config.options(flags.config_dir), verbs), soft_wrap=True, highlight=False)
-    elif flags.hydra_help:
+        groups = config.options(flags.config_dir)
+        stdout().print(help_text(groups, verbs), soft_wrap=True, highlight=False)
+        return "help", Answer(content={"verbs": verbs, "groups": groups})
+    if flags.hydra_help:
         stdout().print(hydra_help_text(), soft_wrap=True, highlight=False)
-    elif flags.cfg:
-        if flags.multirun:
-            raise CnnbenchError("--cfg shows the config of one run", "leave out -m")
-        composed = config.compose(flags.overrides, flags.config_dir)
-        write_lines(config.as_yaml(composed, flags.cfg, flags.package, flags.resolve).splitlines())
-    elif flags.multirun or sweeps.makes_sweep(flags.overrides):
-        return sweeps.start_sweep(flags.overrides, flags.config_dir)
-    else:
-        _run(flags.overrides, flags.config_dir)
-    return EXIT_DONE
+        return "help", Answer()
+    if flags.cfg:
+        return "config", _config(flags)
+    if flags.multirun or sweeps.makes_sweep(flags.overrides):
+        sweep = start_sweep(flags.overrides, flags.config_dir)
+        return "sweep", Answer(sweep.exit_code, sweep_content(sweep))
+    spec = api.compose(*flags.overrides, config_dir=flags.config_dir)
+    with resumable(spec.run_dir):
+        return "run", Answer(content=run_content(train(spec)))
 
 
-def _run(overrides: Sequence[str], config_dir: str | None) -> None:
-    composed = config.compose(overrides, config_dir)
-    spec = config.run_spec(composed, composed.hydra.runtime.choices, overrides)
-    try:
-        with resumable(spec.run_dir):
-            train(spec)
-    except FolderRefusedError:
-        raise
-    except CnnbenchError:
-        runs.RunFolder(spec.run_dir).discard_if_untrained()  # the same run_dir works once it is mended
-        raise
+def _versions() -> Answer:
+    versions = {
+        "cnnbench": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: metadata.version(name) for name in ("tensorflow", "keras")},
+    }
+    lines = [f"{name} {version}" for name, version in versions.items()]
+    stdout().print("\n".join(lines), highlight=False)
+    return Answer(content=versions)
+
+
+def _config(flags: argparse.Namespace) -> Answer:
+    if flags.multirun:
+        raise CnnbenchError("--cfg shows the config of one run", "leave out -m")
+    composed = config.compose(flags.overrides, flags.config_dir)
+    text = config.as_yaml(composed, flags.cfg, flags.package, flags.resolve)
+    if not stdout().quiet:
+        write_lines(text.splitlines())
+    return Answer(content={"yaml": text})
 
 
 # -- inside a process that makes runs of a sweep ---------------------------------------------------
@@ -188,9 +228,8 @@ def _run_job(sweep: sweeps.Sweep, number: int) -> None:
     if job.trial is not None:
         watcher = sweeps.Reporter(sweep, job)
     try:
-        train(
-            config.spec_from(job.config, folder.path, job.overrides), resume=folder.has_run, watcher=watcher
-        )
+        spec = config.spec_from(job.config, folder.path, job.overrides)
+        train(spec, resume=folder.has_run, watcher=watcher)
     except CnnbenchError as error:
         explain(error)
     except PrunedRunError as error:

@@ -19,7 +19,15 @@ from .groups import CONF_DIR, options
 from .messages import validated
 from .origins import explain
 from .overrides import combinations, has_key, is_excluded, override, quoted, value_of, with_values
-from .plugins import refuse_links, remember, require_own, require_own_cache, without_strange_cache
+from .plugins import (
+    refuse_interpolations,
+    refuse_links,
+    remember,
+    require_own,
+    require_own_cache,
+    without_strange_cache,
+)
+from .record import written_config
 
 __all__ = [
     "CONF_DIR",
@@ -41,6 +49,7 @@ __all__ = [
     "override",
     "plain_config",
     "quoted",
+    "refuse_interpolations",
     "refuse_links",
     "remember",
     "require_own",
@@ -53,4 +62,5 @@ __all__ = [
     "value_of",
     "with_values",
     "without_strange_cache",
+    "written_config",
 ]

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -283,15 +284,15 @@ def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str]
     return runs.RunSpec(
         name=str(config.get("name") or run_dir.name),
         run_dir=run_dir,
-        dataset=_factory(config["dataset"], without=("task",)),
-        model=_factory(config["model"]),
-        optimizer=_factory(optimizer),
-        learning_rate=_schedule(rate) if isinstance(rate, dict) else float(rate),
-        loss=_factory(config["loss"], without=("tasks",)) if "_target_" in config["loss"] else None,
+        dataset=Factory(config["dataset"], ("task",)),
+        model=Factory(config["model"]),
+        optimizer=Factory(optimizer),
+        learning_rate=Schedule(rate) if isinstance(rate, dict) else float(rate),
+        loss=Factory(config["loss"], ("tasks",)) if "_target_" in config["loss"] else None,
         loss_tasks=tuple(config["loss"].get("tasks", ())),
-        augmentation=_factory(config["augmentation"]) if "_target_" in config["augmentation"] else None,
-        callbacks={key: _factory(node) for key, node in callbacks.items() if not is_tracker(node)},
-        trackers={key: _factory(node) for key, node in callbacks.items() if is_tracker(node)},
+        augmentation=Factory(config["augmentation"]) if "_target_" in config["augmentation"] else None,
+        callbacks={key: Factory(node) for key, node in callbacks.items() if not is_tracker(node)},
+        trackers={key: Factory(node) for key, node in callbacks.items() if is_tracker(node)},
         training=checked.training,
         seed=checked.seed,
         deterministic=checked.deterministic,
@@ -303,34 +304,45 @@ def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str]
     )
 
 
-def _factory(node: Mapping[str, Any], without: Sequence[str] = ()) -> Any:
-    """A callable that makes what the node describes; the target is imported when it is called.
+@dataclass(frozen=True)
+class Factory:
+    """A callable that makes what a node of the config describes; its target is imported when it is called.
 
-    `_convert_="all"`: a ListConfig inside a Keras layer cannot be saved. What the data decide is passed
-    when the factory is called, since `instantiate` would convert it.
+    Attributes:
+        node: `_target_` and keywords, as plain values.
+        without: keys that are for the config alone.
     """
-    kept = {key: value for key, value in node.items() if key not in without}
 
-    def make(**given_by_run: Any) -> Any:
+    node: Mapping[str, Any]
+    without: tuple[str, ...] = ()
+
+    def __call__(self, **given_by_run: Any) -> Any:
+        # `_convert_="all"`: a ListConfig inside a Keras layer cannot be saved. What the data decide is passed
+        # when the factory is called, since `instantiate` would convert it.
+        kept = {key: value for key, value in self.node.items() if key not in self.without}
         try:
-            factory = instantiate(kept, _partial_=True, _convert_="all")
+            make = instantiate(kept, _partial_=True, _convert_="all")
         except InstantiationException as error:  # Hydra wraps what a nested object says in pages of its own
             raise error.__cause__ if error.__cause__ is not None else error from None
-        return factory(**given_by_run)
-
-    return make
+        return make(**given_by_run)
 
 
-def _schedule(node: Mapping[str, Any]) -> Any:
-    from cnnbench.config.components import signature
+@dataclass(frozen=True)
+class Schedule:
+    """A factory of a learning rate, whose target may take the steps of an epoch and the epochs.
 
-    wanted, make = signature(node["_target_"]).parameters, _factory(node)
+    Attributes:
+        node: `_target_` and keywords, as plain values.
+    """
 
-    def schedule(steps_per_epoch: int, epochs: int) -> Any:
+    node: Mapping[str, Any]
+
+    def __call__(self, steps_per_epoch: int, epochs: int) -> Any:
+        from cnnbench.config.components import signature
+
+        wanted = signature(self.node["_target_"]).parameters
         given = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}
-        return make(**{name: value for name, value in given.items() if name in wanted})
-
-    return schedule
+        return Factory(self.node)(**{name: value for name, value in given.items() if name in wanted})
 
 
 # -- Hydra's override grammar, and what its errors mean --------------------------------------------

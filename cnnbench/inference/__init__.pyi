@@ -1,5 +1,7 @@
 from .evaluation import (
     SPLITS,
+    Evaluation,
+    Verdict,
     chooses_dataset,
     evaluate_checkpoint,
     evaluation_as_json,
@@ -8,9 +10,9 @@ from .evaluation import (
     with_dataset,
     with_keys,
 )
-from .export import QUANTIZE, SUFFIXES, export_run, summary
+from .export import QUANTIZE, SUFFIXES, Export, Format, Quantize, export_run, summary
 from .load import load_model, require_finished, stored_spec, with_places
-from .prediction import BATCH, Lines, batches, items, json_line, picture_reader, predict
+from .prediction import BATCH, Lines, Prediction, batches, items, picture_reader, predict, prediction_as_json
 from .visualization import visualize
 
 __all__ = [
@@ -18,7 +20,13 @@ __all__ = [
     "QUANTIZE",
     "SPLITS",
     "SUFFIXES",
+    "Evaluation",
+    "Export",
+    "Format",
     "Lines",
+    "Prediction",
+    "Quantize",
+    "Verdict",
     "batches",
     "chooses_dataset",
     "evaluate_checkpoint",
@@ -26,10 +34,10 @@ __all__ = [
     "evaluation_table",
     "export_run",
     "items",
-    "json_line",
     "load_model",
     "picture_reader",
     "predict",
+    "prediction_as_json",
     "require_finished",
     "stored_spec",
     "summary",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import queue
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -104,25 +103,18 @@ def answer(path: str, task: str, class_names: Sequence[str], outputs: np.ndarray
     return Prediction(path, label, probabilities[label], probabilities)
 
 
-def json_line(prediction: Prediction) -> str:
-    """One JSON object with the keys that apply, in one line."""
+def prediction_as_json(prediction: Prediction) -> dict[str, Any]:
+    """Return the keys that apply, for programs."""
     if prediction.error is not None:
-        content: dict[str, Any] = {"path": prediction.path, "error": prediction.error}
-    elif prediction.value is not None:
-        content = {"path": prediction.path, "value": prediction.value}
-    else:
-        content = {
-            "path": prediction.path,
-            "class": prediction.label,
-            "probability": prediction.probability,
-            "probabilities": prediction.probabilities,
-        }
-    line = json.dumps(content, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:  # a file name that is no text
-        return json.dumps(content)
-    return line
+        return {"path": prediction.path, "error": prediction.error}
+    if prediction.value is not None:
+        return {"path": prediction.path, "value": prediction.value}
+    return {
+        "path": prediction.path,
+        "class": prediction.label,
+        "probability": prediction.probability,
+        "probabilities": prediction.probabilities,
+    }
 
 
 class Lines:
@@ -209,7 +201,10 @@ def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable
 
 
 def items(
-    arguments: Iterable[str], stdin: TextIO, shape: Sequence[int], picture: Callable[[Path], np.ndarray]
+    arguments: Iterable[str],
+    stdin: Iterable[str],
+    shape: Sequence[int],
+    picture: Callable[[Path], np.ndarray],
 ) -> Iterator[Item]:
     """Every input that the arguments stand for, in order, without reading one.
 

@@ -1,7 +1,17 @@
 from .figures.canvas import GREEN, INK, ORANGE, to_png
 from .figures.inside import Stage, class_activation_maps, feature_maps, filters, layer_chain
 from .figures.run import figures_of_run
-from .output import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
+from .output import (
+    explain,
+    is_lost,
+    is_verbose,
+    output_as,
+    resumable,
+    stderr,
+    stdout,
+    unfailing_streams,
+    write_lines,
+)
 from .page.comparison import comparison_page
 from .page.run import run_page
 from .tables import (
@@ -39,8 +49,10 @@ __all__ = [
     "filters",
     "flat_config",
     "is_lost",
+    "is_verbose",
     "layer_chain",
     "number",
+    "output_as",
     "resumable",
     "run_page",
     "show_comparison",

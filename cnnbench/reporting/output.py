@@ -144,9 +144,32 @@ class _Console(Console):
             self.print(title, soft_wrap=True, highlight=False)
 
 
+# In the environment, so that the processes which make the runs of a sweep know too.
+QUIET, VERBOSE = "CNNBENCH_QUIET", "CNNBENCH_VERBOSE"
+
+
+@contextmanager
+def output_as(quiet: bool, verbose: bool) -> Iterator[None]:
+    """Keep standard output free of what a person reads, or print the log; in child processes, too."""
+    wanted = {QUIET: quiet, VERBOSE: verbose}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: "1" for name, value in wanted.items() if value})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+
+
+def is_verbose() -> bool:
+    """Tell whether the log is to be printed."""
+    return os.environ.get(VERBOSE) == "1"
+
+
 def stdout() -> Console:
-    """The terminal; a pipe or a file is given room, so that tables are not folded to 80 columns."""
-    console = _Console()
+    """Return the terminal; a pipe or a file is given room, so that tables are not folded to 80 columns."""
+    console = _Console(quiet=os.environ.get(QUIET) == "1")
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 200
     return console

@@ -17,7 +17,7 @@ from inspection_runs import spec_of, trained
 from PIL import Image
 
 from cnnbench.inference import prediction
-from cnnbench.inference.prediction import Item, Lines, Prediction, batches, json_line, predict
+from cnnbench.inference.prediction import Item, Lines, Prediction, batches, predict
 from cnnbench.nn import checkpoints
 
 
@@ -236,12 +236,6 @@ def test_columns_stay_aligned_with_korean_names() -> None:
     assert heading.split() == ["file", "class", "probability", "then"]
     assert latin.index("dog") == korean.index("dog") + 2  # each of two letters is two columns wide
     assert lines.of(said[:1]) == [korean]  # later batches have no heading
-
-
-def test_a_name_that_is_no_text_becomes_valid_json() -> None:
-    line = json_line(Prediction("\udcff.png", error="broken"))
-    line.encode()
-    assert json.loads(line)["path"] == "\udcff.png"
 
 
 def test_an_output_that_is_no_number_is_an_error() -> None:

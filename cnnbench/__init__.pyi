@@ -1,0 +1,17 @@
+from .api import Comparison, Run, compare, compose, diff, open_run, run, sweep
+from .data import Dataset
+from .runs import RunSpec
+
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "Run",
+    "RunSpec",
+    "compare",
+    "compose",
+    "diff",
+    "open_run",
+    "run",
+    "sweep",
+]
+__version__: str
