@@ -99,6 +99,7 @@ def train(
     Raises:
         CnnbenchError: wrong input; a folder in which nothing was trained is removed again.
     """
+    spec = placed(spec)
     terminal = reporting.Terminal(reporting.stdout()) if verbose and observer is None else None
     try:
         result = training.run.run(spec, observer or terminal, resume, with_changes)
@@ -106,12 +107,19 @@ def train(
         raise
     except CnnbenchError:
         if not resume:
-            runs.RunFolder(spec.run_dir).discard_if_untrained()
+            runs.RunFolder(spec.folder).discard_if_untrained()
         raise
     finally:
         if terminal is not None:
             terminal.close()
     return Run(runs.RunFolder(result.folder))
+
+
+def placed(spec: RunSpec) -> RunSpec:
+    """Return a spec whose folder is chosen: a new one below `outputs/` where it names none."""
+    if spec.run_dir is not None:
+        return spec
+    return replace(spec, run_dir=runs.new_folder(Path("outputs"), spec.name))
 
 
 def sweep(*overrides: str, config_dir: Place | None = None, **values: Any) -> list[Run]:

@@ -188,7 +188,7 @@ def told(path: Path) -> Iterator[runs.Observer]:
 
 def train(spec: runs.RunSpec, watcher: runs.Observer | None = None, resume: bool = False) -> api.Run:
     """Make one run, told to the terminal and to `watcher`; see `api.train`."""
-    with told(spec.run_dir) as terminal:
+    with told(spec.folder) as terminal:
         everyone = runs.Observers([terminal, watcher]) if watcher else terminal
         return api.train(spec, everyone, resume=resume)
 

@@ -166,8 +166,8 @@ def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
     if flags.multirun or sweeps.makes_sweep(flags.overrides):
         sweep = start_sweep(flags.overrides, flags.config_dir)
         return "sweep", Answer(sweep.exit_code, sweep_content(sweep))
-    spec = api.compose(*flags.overrides, config_dir=flags.config_dir)
-    with resumable(spec.run_dir):
+    spec = api.placed(api.compose(*flags.overrides, config_dir=flags.config_dir))
+    with resumable(spec.folder):
         return "run", Answer(content=run_content(train(spec)))
 
 

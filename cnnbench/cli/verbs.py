@@ -120,7 +120,7 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     expected = config.check_config(spec.config).expected
     if expected is None:
         raise CnnbenchError(f"{options.name} promises no score", "see cnnbench list experiment")
-    run = train(spec)
+    run = train(api.placed(spec))
     verdict = analysis.judge_recipe(expected, run.result)
     colour = "green" if verdict.reproduced else "red"
     reporting.stdout().print(

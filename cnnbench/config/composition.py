@@ -206,8 +206,7 @@ def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[st
     """
     config = named_config(cfg, choices)
     wanted = config["run_dir"]
-    run_dir = from_here(wanted) if wanted is not None else runs.new_folder(Path("outputs"), config["name"])
-    return spec_from(config, run_dir, overrides)
+    return spec_from(config, None if wanted is None else from_here(wanted), overrides)
 
 
 def from_here(path: str) -> Path:
@@ -268,21 +267,21 @@ def check_config(config: Mapping[str, Any]) -> RunConfig:
     return check_everything(config)
 
 
-def spec_from(config: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> runs.RunSpec:
+def spec_from(config: Mapping[str, Any], run_dir: Path | None, overrides: Sequence[str] = ()) -> runs.RunSpec:
     """The `RunSpec` of a plain config, e.g. of one that a run has left in its folder."""
     if config.get("made_in") == "python":
         raise CnnbenchError(
             f"{run_dir} was made in Python, so its data set and model are not written down",
             "load best.keras with keras.models.load_model",
         )
-    refuse_interpolations(config, run_dir)
+    refuse_interpolations(config, run_dir or Path())
     config = stored_config(config)
     checked = check_config(config)
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "learning_rate"}
     callbacks = {key: node for key, node in config["callbacks"].items() if node is not None}
     rate = config["optimizer"]["learning_rate"]
     return runs.RunSpec(
-        name=str(config.get("name") or run_dir.name),
+        name=str(config.get("name") or (run_dir.name if run_dir else "run")),
         run_dir=run_dir,
         dataset=Factory(config["dataset"], ("task",)),
         model=Factory(config["model"]),

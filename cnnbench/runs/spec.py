@@ -116,7 +116,8 @@ class RunSpec:
 
     Attributes:
         name: `<model>_<dataset>`, for the folder and the tables.
-        run_dir: where the results go; made by the run, must not exist or be empty.
+        run_dir: where the results go; made by the run, must not exist or be empty. None: a new folder below
+            `outputs/`.
         dataset: `dataset()` → `Dataset`.
         model: `model(input_shape=, outputs=)` → uncompiled `keras.Model` that ends in raw outputs (logits).
         optimizer: `optimizer(learning_rate=)` → `keras.optimizers.Optimizer`.
@@ -131,7 +132,7 @@ class RunSpec:
     """
 
     name: str
-    run_dir: Path
+    run_dir: Path | None
     dataset: Callable[[], Dataset]
     model: Factory
     optimizer: Factory
@@ -149,6 +150,12 @@ class RunSpec:
     objective: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder, which has been chosen by then."""
+        assert self.run_dir is not None
+        return self.run_dir
 
     def as_config(self) -> dict[str, Any]:
         """What can be written down of a spec that was not made from a config: enough to tell runs apart."""

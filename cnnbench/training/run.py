@@ -68,7 +68,7 @@ def run(
     resume: bool = False,
     with_changes: bool = False,
 ) -> runs.RunResult:
-    """Train and measure one model; everything that is known of it lands in `spec.run_dir`.
+    """Train and measure one model; everything that is known of it lands in `spec.folder`.
 
     Args:
         spec: what to do.
@@ -82,7 +82,7 @@ def run(
             are recorded in the folder first.
         InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
     """
-    folder = runs.RunFolder.open(spec.run_dir) if resume else runs.RunFolder.create(spec.run_dir)
+    folder = runs.RunFolder.open(spec.folder) if resume else runs.RunFolder.create(spec.folder)
     interruption, config = system.Interruption(), spec.config or spec.as_config()
     tracked = Tracked(spec.name, folder, flat_config(config))
     everyone = runs.Observers([observer or runs.Observer(), *trackings(spec.trackers, tracked)])
