@@ -181,4 +181,4 @@ def test_the_other_flags_are_told(run_cli: Cli) -> None:
     assert (outcome.exit_code, outcome.err) == (0, "")
     for flag in ("--multirun", "--cfg", "--package", "--resolve", "--config-dir", "hydra/launcher"):
         assert flag in outcome.out
-    assert run_cli("--version").out == f"cnnbench {cnnbench.__version__}\n"
+    assert run_cli("--version").out.splitlines()[0] == f"cnnbench {cnnbench.__version__}"
