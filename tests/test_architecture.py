@@ -214,3 +214,26 @@ def test_no_path_of_one_machine_is_in_the_repository() -> None:
     for folder, pattern in ((PACKAGE, "*.py"), (ROOT / "conf", "*.yaml"), (ROOT / "tests", "*.py")):
         for path in folder.rglob(pattern):
             assert not machine.search(path.read_text(encoding="utf-8")), path
+
+
+# -- Words ---------------------------------------------------------------------------------------------
+
+# How a fragment begins that is no sentence in the imperative.
+FRAGMENTS = frozenset(
+    "A All An And As At Because By Each Every Everything For From Half How If In Is It Its Just Many No Nobody "
+    "None Not Nothing Numbers Of On One Only Or Our Several Since So Some Such That The Their These This Those "
+    "Three To Two Until Up What When Where Whether Which Who Whose Why With Within Without Yes".split()
+)
+
+
+def test_a_function_says_what_it_does_in_the_imperative() -> None:
+    fragments = []
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            is_property = any("property" in ast.unparse(one) for one in node.decorator_list)
+            first = (ast.get_docstring(node) or "Say").split()[0].strip(",.:;")
+            if not is_property and (first in FRAGMENTS or not first[:1].isupper() or first.endswith("ing")):
+                fragments.append(f"{module}.{node.name}: {first} …")
+    assert not fragments, "\n".join(fragments)

@@ -1,6 +1,6 @@
-"""What the command line prints besides results: its help, and one run told to the terminal.
+"""The console: help, tables, and one run told to the terminal.
 
-Rooms are imported, not what is in them: `--help` and `list` need neither numpy nor tables.
+Rooms are imported, not what is in them, because `--help` and `list` need neither numpy nor tables.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def options_text(options: Mapping[str, Mapping[str, str]]) -> str:
-    """Groups and their options, one line each, as rich markup."""
+    """Lay out groups and their options, a line each, as rich markup."""
     width = max(len(option) for members in options.values() for option in members)
     lines = []
     for group, members in options.items():
@@ -35,7 +35,7 @@ def options_text(options: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def help_text(options: Mapping[str, Mapping[str, str]], verbs: Mapping[str, str]) -> str:
-    """What `cnnbench --help` prints, as rich markup: five examples, the verbs, the groups."""
+    """Write what `cnnbench --help` prints, as rich markup: five examples, the verbs, the groups."""
     examples = {
         "cnnbench": "the default: a small CNN on digits, offline, seconds",
         "cnnbench model=cnn dataset=cifar10": "choose options of the groups below",
@@ -65,7 +65,7 @@ def help_text(options: Mapping[str, Mapping[str, str]], verbs: Mapping[str, str]
 
 
 def hydra_help_text() -> str:
-    """What `cnnbench --hydra-help` prints, as rich markup: what is kept of Hydra's command line."""
+    """Write what `cnnbench --hydra-help` prints, as rich markup: what is kept of Hydra's command line."""
     flags = {
         "-m, --multirun": "run every combination of the values separated by commas",
         "-c, --cfg job|hydra|all": "print the composed config, Hydra's part of it, or both, and stop",
@@ -99,7 +99,7 @@ def _block(title: str, rows: Mapping[str, str], width: int) -> str:
 
 
 def differences_table(rows: list[tuple[str, Any, Any, bool]]) -> Table:
-    """Recorded against measured figures of `verify`."""
+    """Lay out recorded against measured figures."""
     from rich.table import Table
 
     table = Table()
@@ -114,7 +114,7 @@ def differences_table(rows: list[tuple[str, Any, Any, bool]]) -> Table:
 
 
 def diagnosis_table(diagnosis: training.Diagnosis) -> Table:
-    """The tensors of one training step in their order, up to a few after the first bad one."""
+    """Lay out the tensors of one training step in their order, up to a few after the first bad one."""
     from rich.table import Table
 
     table = Table()
@@ -129,7 +129,7 @@ def diagnosis_table(diagnosis: training.Diagnosis) -> Table:
 
 
 def forecast_table(forecasts: Sequence[sweeps.Forecast], is_sweep: bool) -> Table:
-    """One row for each job; of what was typed that which tells it from the others."""
+    """Lay out one row for each job, with that part of what was typed that tells it from the others."""
     from rich.table import Table
 
     table = Table()
@@ -265,7 +265,7 @@ class _Remarks(logging.Handler):
 
 
 def _log_to(console: Console) -> None:
-    """Warnings of ours and of Python to standard error; all of the log to the run's file."""
+    """Send warnings of ours and of Python to standard error, and all of the log to the run's file."""
     log = logging.getLogger("cnnbench")
     log.setLevel(logging.DEBUG)
     handlers = [handler for handler in log.handlers if isinstance(handler, _Remarks)]
@@ -279,6 +279,6 @@ def _log_to(console: Console) -> None:
 
 
 def _is_for_the_terminal(record: logging.LogRecord) -> bool:
-    """Warnings, and what is marked as worth a line before a wait; a traceback is for the log file."""
+    """Tell whether a record is a warning or marked as news; a traceback is for the log file."""
     is_news = record.levelno >= logging.WARNING or getattr(record, "notice", False)
     return not record.exc_info and (is_news or reporting.is_verbose())

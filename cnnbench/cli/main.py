@@ -211,7 +211,7 @@ def _launch(arguments: Sequence[str]) -> int:
 
 
 def _run_job(sweep: sweeps.Sweep, number: int) -> None:
-    """One run of a sweep; the others go on if it fails."""
+    """Make one run of a sweep; the others go on if it fails."""
     from rich.markup import escape
 
     job = sweep.jobs[number]
