@@ -6,13 +6,15 @@ Rooms are imported, not what is in them: `--help` and `list` need neither numpy 
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from cnnbench import reporting, runs, training
+from cnnbench import analysis, reporting, runs, sweeps, training
 from cnnbench.cli.watch import watched
 
 if TYPE_CHECKING:
@@ -190,3 +192,38 @@ def _log_to(console: Console) -> None:
 def _is_for_the_terminal(record: logging.LogRecord) -> bool:
     """Warnings, and what is marked as worth a line before a wait; a traceback is for the log file."""
     return not record.exc_info and (record.levelno >= logging.WARNING or getattr(record, "notice", False))
+
+
+# -- Sweeps ----------------------------------------------------------------------------------------
+
+
+class SweepTerminal(sweeps.SweepObserver):
+    """Prints how a sweep goes, beside what its runs print."""
+
+    shows_runs = True
+
+    def resumed(self, sweep: sweeps.Sweep) -> None:
+        done = len(sweep.jobs) - len(sweep.left())
+        reporting.stdout().print(f"{done} of {sweep.total} runs are done", highlight=False)
+
+    def run_died(self, sweep: sweeps.Sweep, number: int, cause: str) -> None:
+        reporting.stderr().print(f"run {number}: {cause}", markup=False, style="red")
+
+    def run_ended(self, sweep: sweeps.Sweep, number: int) -> None:
+        (record,) = analysis.read_records([sweep.run_folder(number)])
+        result = f"{record.objective} {record.value:.4g}" if record.status == runs.DONE else record.reason
+        text = f"run {number} {record.status}: {sweep.varied(number)}  {result}"
+        reporting.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_sweep(sweep: sweeps.Sweep) -> int:
+    """Print the ranking of a sweep that has ended, or how to go on with it; return its exit code."""
+    here = Path.cwd()
+    path = sweep.path.relative_to(here) if sweep.path.is_relative_to(here) else sweep.path
+    if sweep.stopped_by is not None:
+        reporting.stderr().print(f"to go on: cnnbench resume {shlex.quote(str(path))}", markup=False)
+        reporting.stderr().print("interrupted", style="yellow")
+    else:
+        reporting.show_comparison(analysis.compare(runs.find_runs([path])))
+        reporting.stdout().print(f"results: {path}", markup=False, highlight=False, soft_wrap=True)
+    return sweep.exit_code

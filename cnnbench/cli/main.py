@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnnbench import __version__, config, runs, sweeps
-from cnnbench.cli.console import help_text, hydra_help_text, train
+from cnnbench.cli.console import SweepTerminal, help_text, hydra_help_text, show_sweep, train
 from cnnbench.cli.verbs import VERBS, config_folder
 from cnnbench.errors import (
     EXIT_DONE,
@@ -26,6 +26,7 @@ from cnnbench.errors import (
 )
 from cnnbench.reporting import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
 
+CHILDREN = (["launch"], ["rehearse"])  # how a sweep and a check start their processes
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -45,8 +46,10 @@ def main() -> int:
 
 def _main(arguments: Sequence[str]) -> int:
     try:
-        if arguments and arguments[0] == "launch":
-            return _launch(arguments[1:])
+        if arguments[:1] in CHILDREN:
+            make = _run_job if arguments[0] == "launch" else sweeps.rehearse_job
+            sweeps.serve(Path(arguments[1]), make)
+            return EXIT_DONE
         if arguments and re.fullmatch(r"[a-z][a-z-]*", arguments[0]):
             return _verb(arguments[0], arguments[1:])
         return _make_runs(arguments)
@@ -56,7 +59,7 @@ def _main(arguments: Sequence[str]) -> int:
         explain(error)
         return EXIT_WRONG_INPUT
     except KeyboardInterrupt as error:
-        if arguments[:1] != ["launch"]:  # whoever launched it says so
+        if arguments[:1] not in CHILDREN:  # whoever launched it says so
             stderr().print("interrupted", style="yellow")
         return 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
@@ -133,7 +136,7 @@ def _make_runs(arguments: Sequence[str]) -> int:
         composed = config.compose(flags.overrides, flags.config_dir)
         write_lines(config.as_yaml(composed, flags.cfg, flags.package, flags.resolve).splitlines())
     elif flags.multirun or sweeps.makes_sweep(flags.overrides):
-        return sweeps.start_sweep(flags.overrides, flags.config_dir)
+        return show_sweep(sweeps.start_sweep(flags.overrides, flags.config_dir, SweepTerminal()))
     else:
         _run(flags.overrides, flags.config_dir)
     return EXIT_DONE
@@ -155,23 +158,8 @@ def _run(overrides: Sequence[str], config_dir: str | None) -> None:
 # -- inside a process that makes runs of a sweep ---------------------------------------------------
 
 
-def _launch(arguments: Sequence[str]) -> int:
-    """Make runs of the stored sweep in a folder: their numbers come on standard input, and go when done."""
-    sweeps.stop_with_parent()
-    folder = Path(arguments[0])
-    sweep = sweeps.Sweep.open(folder)
-    with os.fdopen(int(os.environ.pop(sweeps.RESULTS)), "w") as results:
-        for line in sys.stdin:
-            if int(line) >= len(sweep.jobs):  # which a search has added since
-                sweep = sweeps.Sweep.open(folder)
-            _run_job(sweep, int(line))
-            results.write(line)
-            results.flush()
-    return EXIT_DONE
-
-
 def _run_job(sweep: sweeps.Sweep, number: int) -> None:
-    """One run of a sweep; the others go on if it fails."""
+    """Make one run of a sweep; the others go on if it fails."""
     from rich.markup import escape
 
     job = sweep.jobs[number]
@@ -184,13 +172,10 @@ def _run_job(sweep: sweeps.Sweep, number: int) -> None:
         return
     if not folder.has_run:
         folder.discard_if_untrained()  # killed before its config was written
-    watcher = None
-    if job.trial is not None:
-        watcher = sweeps.Reporter(sweep, job)
     try:
-        train(
-            config.spec_from(job.config, folder.path, job.overrides), resume=folder.has_run, watcher=watcher
-        )
+        watcher = sweeps.Reporter(sweep, job) if job.trial is not None else None
+        spec = config.spec_from(job.config, folder.path, job.overrides)
+        train(spec, resume=folder.has_run, watcher=watcher)
     except CnnbenchError as error:
         explain(error)
     except PrunedRunError as error:

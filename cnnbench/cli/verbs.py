@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.markup import escape
 
 from cnnbench import analysis, config, inference, nn, reporting, runs, sweeps, system, training
-from cnnbench.cli.console import diagnosis_table, differences_table, options_text, train
+from cnnbench.cli.console import (
+    SweepTerminal,
+    diagnosis_table,
+    differences_table,
+    options_text,
+    show_sweep,
+    train,
+)
 from cnnbench.errors import EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, CnnbenchError, nearest
 
 if TYPE_CHECKING:
@@ -445,7 +452,7 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
                 "other places and --with-changes are for one run, and this is a sweep",
                 f"cnnbench resume {place}/RUN …; then the sweep",
             )
-        return sweeps.resume_sweep(sweeps.Sweep.open(place.resolve()), trusted)
+        return show_sweep(sweeps.resume_sweep(sweeps.Sweep.open(place), trusted, SweepTerminal()))
     return _resume_run(place, trusted, given.places, given.with_changes)
 
 
