@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnbench import analysis, config, inference, reporting, runs, sweeps, training
+from cnnbench import analysis, config, inference, reporting, runs, sweeps, system, training
 from cnnbench.errors import CnnbenchError, FolderRefusedError
 
 if TYPE_CHECKING:  # `cnnbench --help` needs none of these
@@ -135,12 +135,16 @@ def sweep(*overrides: str, config_dir: Place | None = None, **values: Any) -> li
 
     Raises:
         CnnbenchError: any of the runs would fail for wrong input; none was started.
+        InterruptedRunError: Ctrl-C or SIGTERM; every run under way has saved.
     """
     line = [*overrides]
     for key, value in values.items():
         several = value if isinstance(value, tuple | range) else (value,)
         line.append(f"{key}={','.join(config.override(key, one).partition('=')[2] for one in several)}")
-    return runs_of(sweeps.start_sweep(line, None if config_dir is None else str(config_dir)))
+    made = sweeps.start_sweep(line, None if config_dir is None else str(config_dir))
+    if made.stopped_by is not None:
+        raise system.InterruptedRunError(made.stopped_by)
+    return runs_of(made)
 
 
 def runs_of(stored: sweeps.Sweep) -> list[Run]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from cnnbench import api, reporting, runs, sweeps, system, training
+from cnnbench import analysis, api, reporting, runs, sweeps, system, training
 from cnnbench.cli.watch import watched
 
 if TYPE_CHECKING:
@@ -224,19 +224,6 @@ def run_content(run: api.Run) -> dict[str, Any]:
     return {**content, "reason": run.files.reason, "history": run.history}
 
 
-def start_sweep(line: Sequence[str], config_dir: str | None) -> sweeps.Sweep:
-    return sweeps.start_sweep(line, config_dir)
-
-
-def resume_sweep(sweep: sweeps.Sweep, trusted: bool) -> sweeps.Sweep:
-    return sweeps.resume_sweep(sweep, trusted)
-
-
-def sweep_content(sweep: sweeps.Sweep) -> dict[str, Any]:
-    """Return what `--json` says of a sweep: its folder and every run that has begun."""
-    return {"folder": str(sweep.path), "runs": [run_content(run) for run in api.runs_of(sweep)]}
-
-
 class _Remarks(logging.Handler):
     """Warnings of ours and of Python, as lines of standard error.
 
@@ -282,3 +269,45 @@ def _is_for_the_terminal(record: logging.LogRecord) -> bool:
     """Tell whether a record is a warning or marked as news; a traceback is for the log file."""
     is_news = record.levelno >= logging.WARNING or getattr(record, "notice", False)
     return not record.exc_info and (is_news or reporting.is_verbose())
+
+
+# -- Sweeps ----------------------------------------------------------------------------------------
+
+
+class SweepTerminal(sweeps.SweepObserver):
+    """The terminal, told how a sweep goes beside what its runs print."""
+
+    shows_runs = True
+
+    def __init__(self) -> None:
+        _log_to(reporting.stdout())
+
+    def resumed(self, sweep: sweeps.Sweep) -> None:
+        done = len(sweep.jobs) - len(sweep.left())
+        reporting.stdout().print(f"{done} of {sweep.total} runs are done", highlight=False)
+
+    def run_died(self, sweep: sweeps.Sweep, number: int, cause: str) -> None:
+        reporting.stderr().print(f"run {number}: {cause}", markup=False, style="red")
+
+    def run_ended(self, sweep: sweeps.Sweep, number: int) -> None:
+        (record,) = analysis.read_records([sweep.run_folder(number)])
+        result = f"{record.objective} {record.value:.4g}" if record.status == runs.DONE else record.reason
+        text = f"run {number} {record.status}: {sweep.varied(number)}  {result}"
+        reporting.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_sweep(sweep: sweeps.Sweep) -> None:
+    """Print the ranking of a sweep that has ended, or how to go on with it."""
+    here = Path.cwd()
+    path = sweep.path.relative_to(here) if sweep.path.is_relative_to(here) else sweep.path
+    if sweep.stopped_by is not None:
+        reporting.stderr().print(f"to go on: cnnbench resume {shlex.quote(str(path))}", markup=False)
+        reporting.stderr().print("interrupted", style="yellow")
+    else:
+        reporting.show_comparison(analysis.compare(runs.find_runs([path])))
+        reporting.stdout().print(f"results: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def sweep_content(sweep: sweeps.Sweep) -> dict[str, Any]:
+    """Return what `--json` says of a sweep: its folder and every run that has begun."""
+    return {"folder": str(sweep.path), "runs": [run_content(run) for run in api.runs_of(sweep)]}

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from cnnbench import __version__, api, config, reporting, runs, sweeps
 from cnnbench.cli.console import (
+    SweepTerminal,
     help_text,
     hydra_help_text,
     run_content,
     show_run,
-    start_sweep,
+    show_sweep,
     sweep_content,
     train,
 )
@@ -32,6 +33,7 @@ from cnnbench.errors import (
 )
 from cnnbench.reporting import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
 
+CHILDREN = (["launch"], ["rehearse"])  # how a sweep and a check start their processes
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -42,8 +44,8 @@ def main() -> int:
         The exit code; `cli.contract` says what each means.
     """
     with unfailing_streams() as printed:
-        if sys.argv[1:2] == ["launch"]:
-            return _guarded("launch", Output(), lambda: _launch(sys.argv[2:]))
+        if sys.argv[1:2] in CHILDREN:
+            return _guarded(sys.argv[1], Output(), lambda: _serve(*sys.argv[1:3]))
         output, arguments = read_output(sys.argv[1:])
         name = arguments[0] if arguments and arguments[0] in VERBS else "run"
         with reporting.output_as(output.is_silent, output.verbose):
@@ -63,7 +65,7 @@ def _guarded(name: str, output: Output, answer: Callable[[], int]) -> int:
         explain(error)
         told, code = {"error": error.message, "hint": error.hint}, EXIT_WRONG_INPUT
     except KeyboardInterrupt as error:
-        if name != "launch":  # whoever launched it says so
+        if [name] not in CHILDREN:  # whoever launched it says so
             stderr().print("interrupted", style="yellow")
         told, code = {"error": "interrupted"}, 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
@@ -164,7 +166,8 @@ def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
     if flags.cfg:
         return "config", _config(flags)
     if flags.multirun or sweeps.makes_sweep(flags.overrides):
-        sweep = start_sweep(flags.overrides, flags.config_dir)
+        sweep = sweeps.start_sweep(flags.overrides, flags.config_dir, SweepTerminal())
+        show_sweep(sweep)
         return "sweep", Answer(sweep.exit_code, sweep_content(sweep))
     spec = api.placed(api.compose(*flags.overrides, config_dir=flags.config_dir))
     with resumable(spec.folder):
@@ -195,18 +198,8 @@ def _config(flags: argparse.Namespace) -> Answer:
 # -- inside a process that makes runs of a sweep ---------------------------------------------------
 
 
-def _launch(arguments: Sequence[str]) -> int:
-    """Make runs of the stored sweep in a folder: their numbers come on standard input, and go when done."""
-    sweeps.stop_with_parent()
-    folder = Path(arguments[0])
-    sweep = sweeps.Sweep.open(folder)
-    with os.fdopen(int(os.environ.pop(sweeps.RESULTS)), "w") as results:
-        for line in sys.stdin:
-            if int(line) >= len(sweep.jobs):  # which a search has added since
-                sweep = sweeps.Sweep.open(folder)
-            _run_job(sweep, int(line))
-            results.write(line)
-            results.flush()
+def _serve(kind: str, place: str) -> int:
+    sweeps.serve(Path(place), _run_job if kind == "launch" else sweeps.rehearse_job)
     return EXIT_DONE
 
 
@@ -224,10 +217,8 @@ def _run_job(sweep: sweeps.Sweep, number: int) -> None:
         return
     if not folder.has_run:
         folder.discard_if_untrained()  # killed before its config was written
-    watcher = None
-    if job.trial is not None:
-        watcher = sweeps.Reporter(sweep, job)
     try:
+        watcher = sweeps.Reporter(sweep, job) if job.trial is not None else None
         spec = config.spec_from(job.config, folder.path, job.overrides)
         train(spec, resume=folder.has_run, watcher=watcher)
     except CnnbenchError as error:

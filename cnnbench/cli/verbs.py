@@ -16,13 +16,14 @@ from rich.markup import escape
 
 from cnnbench import analysis, api, config, inference, nn, reporting, runs, sweeps, system, training
 from cnnbench.cli.console import (
+    SweepTerminal,
     caches_table,
     diagnosis_table,
     differences_table,
     forecast_table,
     options_text,
-    resume_sweep,
     run_content,
+    show_sweep,
     sweep_content,
     told,
     train,
@@ -370,7 +371,8 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
             "other places and --with-changes are for one run, and this is a sweep",
             f"cnnbench resume {given.run}/RUN …; then the sweep",
         )
-    sweep = resume_sweep(sweeps.Sweep.open(given.run.resolve()), given.trust_plugins)
+    sweep = sweeps.resume_sweep(sweeps.Sweep.open(given.run), given.trust_plugins, SweepTerminal())
+    show_sweep(sweep)
     return Answer(sweep.exit_code, sweep_content(sweep))
 
 

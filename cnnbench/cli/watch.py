@@ -47,7 +47,7 @@ def watched(path: Path) -> Iterator[None]:
 
 def _is_needed() -> bool:
     is_alone = "tensorflow" not in sys.modules and threading.active_count() == 1  # else a fork is no copy
-    return hasattr(os, "fork") and is_alone and sweeps.PARENT not in os.environ
+    return hasattr(os, "fork") and is_alone and not sweeps.is_supervised()
 
 
 def _watch(folder: runs.RunFolder, reading: int) -> None:

@@ -1,4 +1,4 @@
-"""Many runs from one line: planned, stored, made by launchers, searched, gone on with."""
+"""The room of sweeps: many runs of one line, planned, stored, made by launchers, searched, gone on with."""
 
 import lazy_loader
 

@@ -1,20 +1,22 @@
-from .forecast import forecast_line
-from .launchers.local import PARENT, RESULTS, stop_with_parent
+from .forecast import forecast_line, rehearse_job
+from .launchers import is_supervised, serve
+from .observer import SweepObserver
 from .plan import makes_sweep
-from .resume import resume_sweep, start_sweep
+from .run import resume_sweep, start_sweep
 from .schema import Forecast
 from .search import Reporter
 from .store import Sweep
 
 __all__ = [
-    "PARENT",
-    "RESULTS",
     "Forecast",
     "Reporter",
     "Sweep",
+    "SweepObserver",
     "forecast_line",
+    "is_supervised",
     "makes_sweep",
+    "rehearse_job",
     "resume_sweep",
+    "serve",
     "start_sweep",
-    "stop_with_parent",
 ]

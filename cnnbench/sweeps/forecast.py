@@ -1,24 +1,22 @@
-"""What a run or a sweep would take and what of it would fail, found out without running it."""
+"""The forecast of a run or a sweep: what would fail and what it would take, found without running it."""
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from cnnbench import system
 from cnnbench.config import axes, spec_from
 from cnnbench.errors import CnnbenchError, first_line
-from cnnbench.sweeps.launchers import RUNS_PER_PROCESS, describe_exit
+from cnnbench.sweeps.launchers import RUNS_PER_PROCESS, LocalLauncher
 from cnnbench.sweeps.plan import Line
 from cnnbench.sweeps.schema import Forecast, Plan, Rehearsal
-from cnnbench.sweeps.store import Job
+from cnnbench.sweeps.store import Job, Sweep
 
 # Two jobs that differ in nothing else take the same and fail alike.
 NOT_DISTINCT = ("seed", "name", "run_dir", "objective", "expected")
@@ -31,37 +29,38 @@ def forecast_line(
 
     Args:
         line: the overrides.
-        is_sweep: whether they make several jobs. Of a search it is one for each combination of options of
+        is_sweep: whether they make several jobs. A search makes one for each combination of options of
             groups: what else it chooses is known only when it runs.
-        config_dir: the user's own options.
+        config_dir: a folder with the user's own options.
         tell: is told what is tried next.
+
+    Returns:
+        one for each job that is not left out, in their order.
+
+    Raises:
+        CnnbenchError: the sweep itself is wrong.
     """
-    jobs: dict[int, Job] = {}
-    errors: dict[int, str] = {}
-    lines: dict[int, Sequence[str]] = {}
     read = Line.read(line, config_dir) if is_sweep else Line(axes(line, config_dir), Plan(), {}, None)
-    bases = read.bases(config_dir) if read.search else []
-    for overrides in [base["overrides"] for base in bases] if bases else read.combinations:
-        number = len(lines)
+    lines: Sequence[Sequence[str]] = read.combinations
+    if read.search is not None:
+        lines = [base.overrides for base in read.bases(config_dir)]
+    forecasts: dict[int, Forecast] = {}
+    alike: dict[str, list[Job]] = {}
+    for overrides in lines:
+        number = len(forecasts)
         try:
             job = read.job(number, overrides, config_dir)
         except CnnbenchError as error:
-            errors[number] = str(error)
-        else:
-            if job is None:
-                continue
-            jobs[number] = job
-        lines[number] = overrides
-    distinct: dict[str, list[Job]] = {}
-    for job in jobs.values():
-        distinct.setdefault(_kind(job), []).append(job)
-    found: dict[int, Rehearsal | str] = dict(errors)
-    with _Rehearsals() as rehearsals:
-        for position, alike in enumerate(distinct.values(), start=1):
-            tell(f"trying {position} of {len(distinct)}: {' '.join(alike[0].overrides) or 'the defaults'}")
-            result = rehearsals.of(alike[0])
-            found.update((job.number, result) for job in alike)
-    return [_forecast(number, line, jobs.get(number), found[number]) for number, line in lines.items()]
+            forecasts[number] = Forecast(number, overrides, error=str(error))
+            continue
+        if job is not None:
+            forecasts[number] = Forecast(number, overrides, job.folder)
+            alike.setdefault(_kind(job), []).append(job)
+    for jobs, found in zip(
+        alike.values(), _rehearsed([jobs[0] for jobs in alike.values()], tell), strict=True
+    ):
+        forecasts.update((job.number, _forecast(job, found)) for job in jobs)
+    return list(forecasts.values())
 
 
 def _kind(job: Job) -> str:
@@ -70,15 +69,15 @@ def _kind(job: Job) -> str:
     return json.dumps({**kept, "training": training}, sort_keys=True)
 
 
-def _forecast(number: int, line: Sequence[str], job: Job | None, found: Rehearsal | str) -> Forecast:
-    if job is None or isinstance(found, str):
-        return Forecast(number, line, job.folder if job else None, error=str(found))
+def _forecast(job: Job, found: Rehearsal | str) -> Forecast:
+    if isinstance(found, str):
+        return Forecast(job.number, job.overrides, job.folder, error=found)
     training = job.config["training"]
     epochs = [training["epochs"], (training["fine_tuning"] or {}).get("epochs", 0)]
     spent = [count * seconds for count, seconds in zip(epochs, found.epoch_seconds, strict=False)]
     return Forecast(
-        number,
-        line,
+        job.number,
+        job.overrides,
         job.folder,
         parameters=found.parameters,
         flops=found.flops,
@@ -88,71 +87,43 @@ def _forecast(number: int, line: Sequence[str], job: Job | None, found: Rehearsa
     )
 
 
-class _Rehearsals:
-    """A process that rehearses one job after another; what kills it costs the result of one."""
+# -- Rehearsals, in a process of their own -----------------------------------------------------------
 
-    def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads' locks
-        self._process: Any = None
-        self._made = 0
 
-    def __enter__(self) -> _Rehearsals:
-        self._scratch = tempfile.TemporaryDirectory(prefix="cnnbench-check-")
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._stop()
-        self._scratch.cleanup()
-
-    def of(self, job: Job) -> Rehearsal | str:
-        """What the job takes, or why it fails."""
-        if self._process is None:
-            self._start()
-        self._connection.send((job.config, str(Path(self._scratch.name) / job.folder)))
+def _rehearsed(jobs: Sequence[Job], tell: Callable[[str], object]) -> Iterable[Rehearsal | str]:
+    """Yield what each job takes, or why it fails; a job that kills its process costs one result."""
+    with tempfile.TemporaryDirectory(prefix="cnnbench-check-") as scratch:
+        sweep = Sweep(Path(scratch), [], {}, "", list(jobs))
+        sweep.write()
+        launcher = LocalLauncher(sweep.path, lambda: None, 1, RUNS_PER_PROCESS, quiet=True, verb="rehearse")
         try:
-            result: Rehearsal | str = self._connection.recv()
-        except EOFError:
-            self._process.join()
-            code, self._process = self._process.exitcode, None
-            return describe_exit(code)
-        self._made += 1
-        if self._made % RUNS_PER_PROCESS == 0:
-            self._stop()
-        return result
-
-    def _start(self) -> None:
-        self._connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()  # so that the end of the process is the end of the connection
-
-    def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
+            for place, job in enumerate(jobs):
+                tell(f"trying {place + 1} of {len(jobs)}: {' '.join(job.overrides) or 'the defaults'}")
+                death = launcher.submit(place).result()
+                if death is not None:
+                    yield death
+                    continue
+                found = system.read_json(_result(sweep, place))
+                yield found["error"] if "error" in found else Rehearsal(**found)
+        finally:
+            launcher.stop(signal.SIGKILL)  # somebody may have stopped us
+            launcher.close()
 
 
-def _serve(connection: Connection) -> None:
-    """In the child: rehearse what comes, until nothing does."""
-    os.setsid()  # Ctrl-C is for the parent, which ends this process
-    os.dup2(2, 1)  # a download's progress is no part of the answer
+def rehearse_job(sweep: Sweep, number: int) -> None:
+    """Rehearse a job of a stored sweep, and write down what it takes, or why it fails."""
     logging.getLogger("cnnbench").addHandler(logging.NullHandler())  # remarks are for the run itself
-    while True:
-        try:
-            job_config, folder = connection.recv()
-        except EOFError:
-            return
-        connection.send(_rehearse(job_config, Path(folder)))
-
-
-def _rehearse(job_config: dict[str, Any], folder: Path) -> Rehearsal | str:
+    folder = sweep.run_folder(number).path
     try:
-        spec = spec_from(job_config, folder)
-
+        spec = spec_from(sweep.jobs[number].config, folder)
         system.import_tensorflow(spec.plugins)
         from cnnbench.sweeps.rehearsal import rehearse
 
-        return rehearse(spec, folder)
+        found = asdict(rehearse(spec, folder))
     except Exception as error:  # noqa: BLE001  whatever it is, the run would fail with it
-        return first_line(error)
+        found = {"error": first_line(error)}
+    system.write_json(_result(sweep, number), found)
+
+
+def _result(sweep: Sweep, number: int) -> Path:
+    return sweep.path / f"{number}.json"

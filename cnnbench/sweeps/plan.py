@@ -1,4 +1,4 @@
-"""From the line of a sweep to all that is stored before anything runs."""
+"""The plan of a sweep: from its line to all that is stored before anything runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench import config
-from cnnbench.errors import CnnbenchError
+from cnnbench import config, runs
+from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.sweeps.launchers import launcher_settings
-from cnnbench.sweeps.schema import Parameter, Plan, Search
+from cnnbench.sweeps.schema import Base, Parameter, Plan, Search, StoredSearch
 from cnnbench.sweeps.store import Job
 from cnnbench.system import require_package
+
+NEEDED = {"gp": "torch", "cmaes": "cmaes"}  # packages of samplers, beyond Optuna
+OF_NUMBERS = ("cmaes", "qmc")  # samplers that leave choices to chance
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Planned:
         jobs: composed and checked; none yet where a search proposes them.
         run_dir: the folder that the line asks for.
         launcher: its settings.
-        search: what is stored of a search.
+        search: the content of a `StoredSearch`; None for a grid.
         resume: the folder of the sweep to go on with.
     """
 
@@ -52,7 +55,11 @@ class Line:
 
     @classmethod
     def read(cls, line: Sequence[str], config_dir: str | None) -> Line:
-        """From the overrides of a line; a CnnbenchError for what is wrong with them as a sweep."""
+        """Take the overrides of a sweep apart.
+
+        Raises:
+            CnnbenchError: the sweep, its launcher or its search is wrong.
+        """
         typed = config.axes(line, config_dir)
         first = config.compose(
             [text for key, (text, *_) in typed.items() if _is_of_the_sweep(key)], config_dir
@@ -60,12 +67,12 @@ class Line:
         plan: Plan = config.validated(Plan, config.as_values(first.sweep), "sweep")
         launcher = launcher_settings(config.as_values(first.hydra.launcher)).model_dump(mode="json")
         kept = {key: values for key, values in typed.items() if not _is_of_the_sweep(key)}
-        found = config.intervals(line)
-        if plan.search is None and found:
-            raise CnnbenchError(f"{found[0]['key']} has an interval, for a search", "add sweep=search")
+        intervals = config.intervals(line)
+        if plan.search is None and intervals:
+            raise CnnbenchError(f"{intervals[0]['key']} has an interval, for a search", "add sweep=search")
         if plan.search is not None and plan.grid:
             raise CnnbenchError("sweep.search and sweep.grid exclude each other", "set one to null or {}")
-        search = plan.search and _with_space(plan.search, kept, found)
+        search = plan.search and _with_typed_space(plan.search, kept, intervals)
         return cls(kept, plan, launcher, search)
 
     @property
@@ -78,7 +85,7 @@ class Line:
         return config.combinations({**self.typed, **new}, self.plan.zip)
 
     def job(self, number: int, overrides: Sequence[str], config_dir: str | None) -> Job | None:
-        """One run, composed and checked; None where it is left out.
+        """Compose and check one run; None where it is left out.
 
         Raises:
             CnnbenchError: anything in it is wrong.
@@ -88,21 +95,21 @@ class Line:
             return None
         return Job.of(number, overrides, config.named_config(composed, composed.hydra.runtime.choices))
 
-    def bases(self, config_dir: str | None) -> list[dict[str, Any]]:
-        """The configs that the values of a search go into: one for each combination of options of groups."""
+    def bases(self, config_dir: str | None) -> list[Base]:
+        """Return the configs that the values of a search go into, one for each combination of options."""
         assert self.search is not None
         varied = {one.key for one in self.search.space}
         line = [text for key, (text, *_) in self.typed.items() if key not in varied]
         known = config.compose(line, config_dir).hydra.runtime.choices
-        groups = [one for one in self.search.space if one.key in known]
-        found = []
-        for chosen in itertools.product(*map(_options, groups)):
-            choices = {one.key: option for one, option in zip(groups, chosen, strict=True)}
+        groups = {one.key: _options(one) for one in self.search.space if one.key in known}
+        bases = []
+        for options in itertools.product(*groups.values()):
+            choices = dict(zip(groups, options, strict=True))
             overrides = [*line, *(config.override(key, option) for key, option in choices.items())]
             composed = config.compose(overrides, config_dir)
             made = config.named_config(composed, composed.hydra.runtime.choices)
-            found.append({"choices": choices, "overrides": overrides, "config": made})
-        return found
+            bases.append(Base(choices=choices, overrides=overrides, config=made))
+        return bases
 
 
 def plan(line: Sequence[str], config_dir: str | None) -> Planned:
@@ -114,8 +121,16 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
     read = Line.read(line, config_dir)
     if read.search is not None:
         bases = read.bases(config_dir)
-        search: dict[str, Any] = studies().prepare(read.search, bases, config.check_config)
-        return Planned([], bases[0]["config"]["run_dir"], read.launcher, search, read.plan.resume)
+        _check_search(read.search, bases)
+        first = bases[0].config
+        task = first["dataset"].get("task", "multiclass")  # a wrong guess is told after the first run
+        stored = StoredSearch(
+            settings=read.search,
+            objective=first["objective"] or f"val_{runs.metrics.OBJECTIVE[task]}",
+            epochs=first["training"]["epochs"],
+            bases=bases,
+        )
+        return Planned([], first["run_dir"], read.launcher, stored.model_dump(mode="json"), read.plan.resume)
     jobs: list[Job] = []
     for overrides in read.combinations:
         try:
@@ -130,22 +145,30 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
     return Planned(jobs, jobs[0].config["run_dir"], read.launcher, None, read.plan.resume)
 
 
+def makes_sweep(overrides: Sequence[str]) -> bool:
+    """Tell whether a line asks for several runs without saying -m."""
+    return any(text.startswith(("sweep=", "sweep.")) for text in overrides)
+
+
 def _is_of_the_sweep(key: str) -> bool:
     return key == "sweep" or key.startswith(("sweep.", "hydra.", "hydra/"))
 
 
-def _with_space(
-    search: Search, typed: Mapping[str, Sequence[str]], found: Sequence[Mapping[str, Any]]
+# -- A search --------------------------------------------------------------------------------------
+
+
+def _with_typed_space(
+    search: Search, typed: Mapping[str, Sequence[str]], intervals: Sequence[Mapping[str, Any]]
 ) -> Search:
-    """Lists and intervals that were typed are the space of a search."""
+    """Return the search with the lists and intervals that were typed as its space, if there are any."""
     lists = [
         {"key": key, "choices": [config.typed_values([text])[key] for text in values]}
         for key, values in typed.items()
         if len(values) > 1
     ]
-    if not lists and not found:
+    if not lists and not intervals:
         return search
-    return Search.model_validate({**search.model_dump(), "space": [*lists, *found]})
+    return Search.model_validate({**search.model_dump(), "space": [*lists, *intervals]})
 
 
 def _options(one: Parameter) -> list[Any]:
@@ -154,14 +177,31 @@ def _options(one: Parameter) -> list[Any]:
     return one.choices
 
 
-def studies() -> Any:
-    """The module that needs Optuna."""
+def _check_search(search: Search, bases: Sequence[Base]) -> None:
+    """Refuse a search that could not run.
+
+    Raises:
+        CnnbenchError: Optuna or the sampler is not installed, no config has a key of the space, a value is
+            refused, or the sampler would have nothing to vary.
+    """
     require_package("a search", "optuna", "search")
-    from cnnbench.sweeps import search
-
-    return search
-
-
-def makes_sweep(overrides: Sequence[str]) -> bool:
-    """Whether a line asks for several runs without saying -m."""
-    return any(text.startswith(("sweep=", "sweep.")) for text in overrides)
+    sampler = f"sweep.search.sampler={search.sampler}"
+    if needed := NEEDED.get(search.sampler):
+        require_package(sampler, needed, "search", needed)
+    for values in search.space:
+        having = [base for base in bases if base.varies(values.key)]
+        if not having:
+            nodes = {group: node for group, node in bases[0].config.items() if isinstance(node, dict)}
+            known = [f"{group}.{key}" for group, node in nodes.items() for key in node]
+            raise CnnbenchError(
+                f"sweep.search.space: there is no key {values.key}", nearest(values.key, known)
+            )
+        for base in having if values.key not in bases[0].choices else ():
+            for value in values.ends:
+                config.check_config(config.with_values(base.config, {values.key: value}))
+    numbers = [one.key for one in search.space if one.choices is None]
+    if search.sampler in OF_NUMBERS and not any(all(base.varies(key) for base in bases) for key in numbers):
+        raise CnnbenchError(
+            f"{sampler} varies numbers that every run has; here are only choices",
+            "sweep.search.sampler=tpe, or a number: KEY=interval(LOW,HIGH)",
+        )

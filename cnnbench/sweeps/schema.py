@@ -1,4 +1,4 @@
-"""What the group `sweep` of a config says, and what is known of a run before it runs."""
+"""The models of what the group `sweep` of a config says, of a stored search, and of a forecast."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from cnnbench.config import has_key
+
 Scalar = bool | int | float | str | None
 
 
 def _variable(key: str) -> str:
-    """Of a preset, which may be somebody else's: neither code nor what Hydra does, nor more than one key."""
+    """Refuse keys that a stranger's preset must not vary: code, Hydra's own, several keys in one text."""
     if re.fullmatch(r"[\w./-]+", key) is None or re.split(r"[./]", key)[0] in ("hydra", "plugins"):
         raise PydanticCustomError("not_variable", "a key of the config, other than plugins and hydra")
     return key
@@ -23,16 +25,18 @@ def _variable(key: str) -> str:
 Variable = Annotated[str, AfterValidator(_variable)]
 
 
-class Parameter(BaseModel):
-    """What a search varies: a number between `low` and `high`, both included, or one of `choices`.
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Parameter(_Model):
+    """What a search varies: a number from `low` to `high`, both included, or one of `choices`.
 
     Attributes:
-        key: of the config, or a group.
-        log: whether a factor counts the same everywhere, as for a learning rate.
-        step: the numbers are `low` and so many steps more.
+        key: a key or a group of the config.
+        log: search by factors instead of differences, as for a learning rate.
+        step: take only `low` plus multiples of it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: Variable
     choices: Annotated[list[Any], Field(min_length=1)] | None = None
@@ -49,24 +53,22 @@ class Parameter(BaseModel):
 
     @property
     def ends(self) -> list[Any]:
-        """Values between which, or among which, all others are."""
+        """The extreme values, or all choices: where these are valid, every value is."""
         return [self.low, self.high] if self.choices is None else self.choices
 
 
-class Search(BaseModel):
+class Search(_Model):
     """What Optuna is asked for.
 
     Attributes:
-        space: config keys and groups; where any is typed with several values, these alone.
-        trials: how many runs, poor ones that were stopped early included.
-        sampler: how values are proposed.
-        pruner: which runs are stopped early, by the objective after each epoch.
-        min_epochs: no run is stopped before.
-        reduction_factor: of `asha` and `hyperband`: of so many runs, one goes on to the next rung.
-        seed: of the sampler.
+        space: the parameters; where any key is typed with several values, only the typed ones.
+        trials: the number of runs, those that are stopped early included.
+        sampler: the method that proposes values.
+        pruner: the method that stops poor runs early, by the objective after each epoch.
+        min_epochs: the epochs that every run is given.
+        reduction_factor: `asha` and `hyperband` let one of so many runs go on to the next rung.
+        seed: the seed of the sampler.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     space: Annotated[list[Parameter], Field(min_length=1)]
     trials: Annotated[int, Field(ge=1)] = 30
@@ -77,18 +79,16 @@ class Search(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
-class Plan(BaseModel):
+class Plan(_Model):
     """The group `sweep` of a config.
 
     Attributes:
-        grid: values by config key or group; a key that was typed has the typed ones.
-        zip: keys whose values go side by side instead of each with each.
-        exclude: combinations that are left out: each value, or one of several, by key.
-        search: in place of a grid.
+        grid: values by config key or group; a key that was typed keeps the typed values.
+        zip: lists of keys whose values go side by side instead of each with each.
+        exclude: combinations that are left out: by key one value, or a list of them.
+        search: a search in place of a grid.
         resume: the folder of a sweep that the same line has made.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     grid: dict[Variable, Annotated[list[Any], Field(min_length=1)]] = {}
     zip: list[Annotated[list[str], Field(min_length=2)]] = []
@@ -97,7 +97,44 @@ class Plan(BaseModel):
     resume: str | None = None
 
 
-# -- Before it runs --------------------------------------------------------------------------------
+# -- A stored search -------------------------------------------------------------------------------
+
+
+class Base(_Model):
+    """A config that the values of a search go into.
+
+    Attributes:
+        choices: the option of each group in the space.
+        overrides: what was typed for it.
+        config: resolved and checked.
+    """
+
+    choices: dict[str, Any]
+    overrides: list[str]
+    config: dict[str, Any]
+
+    def varies(self, key: str) -> bool:
+        """Tell whether this config has the key: some keys belong to one model only."""
+        return key in self.choices or has_key(self.config, key)
+
+
+class StoredSearch(_Model):
+    """All that a search needs to go on, whatever becomes of the YAML.
+
+    Attributes:
+        settings: what was asked for.
+        objective: the metric that is compared, e.g. `val_accuracy`.
+        epochs: the most epochs of a run.
+        bases: one for each combination of options of groups in the space.
+    """
+
+    settings: Search
+    objective: str
+    epochs: int
+    bases: list[Base]
+
+
+# -- Before a run ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -105,11 +142,11 @@ class Rehearsal:
     """What a run takes on this machine.
 
     Attributes:
-        parameters: of the model.
-        flops: of its forward pass for one example.
-        once_seconds: all that happens once: data, building, tracing, features, evaluation, figures. Without
-            the import of TensorFlow, which a sweep does not repeat.
-        epoch_seconds: of one epoch of each phase (training, fine-tuning), with its validation.
+        parameters: the number of the model's weights.
+        flops: floating-point operations of its forward pass for one example.
+        once_seconds: the time for all that happens once: data, building, tracing, features, evaluation,
+            figures. Without the import of TensorFlow, which a sweep does not repeat.
+        epoch_seconds: the time of one epoch with its validation, for each phase (training, fine-tuning).
         peak_memory_bytes: the most resident memory.
     """
 
@@ -126,11 +163,11 @@ class Forecast:
 
     Attributes:
         number: its place in the sweep.
-        overrides: what was typed, for this job.
+        overrides: what was typed for this job.
         folder: its name in the sweep's folder.
-        parameters, flops: of the model; None, like all below, where the job would fail.
-        epoch_seconds: of an epoch, estimated.
-        seconds: of the whole run, estimated; early stopping may end it sooner.
+        parameters, flops: as of `Rehearsal`; None, like all below, where the job would fail.
+        epoch_seconds: the estimated time of an epoch.
+        seconds: the estimated time of the whole run; early stopping may end it sooner.
         peak_memory_bytes: the most resident memory.
         error: why it would fail, in one line.
     """

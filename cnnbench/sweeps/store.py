@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnbench.errors import CnnbenchError
+from pydantic import TypeAdapter
+
+from cnnbench import reporting
+from cnnbench.config import validated
+from cnnbench.errors import EXIT_DONE, EXIT_FAILED, CnnbenchError
 from cnnbench.renamed import stored_config, with_current_targets
 from cnnbench.runs import DONE, PRUNED, RunFolder, with_absolute_places
 from cnnbench.system import damaged_file, now, read_json, write_json
 
 WAITING = "waiting"
+FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Job:
     Attributes:
         number: its place in the sweep.
         folder: its name in the sweep's folder.
-        overrides: what was typed, for this job.
+        overrides: what was typed for this job.
         config: resolved and checked.
         trial: its number in the study, where a search has proposed it.
     """
@@ -37,22 +42,24 @@ class Job:
     def of(
         cls, number: int, overrides: Sequence[str], config: dict[str, Any], trial: int | None = None
     ) -> Job:
-        """With a folder named after place, config and seed."""
+        """Return the job whose folder is named after number, config and seed."""
         folder = f"{number:03d}_{config['name']}_seed{config['seed']}"
         return cls(number, folder, list(overrides), config, trial)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The jobs in a folder.
+    """The jobs in a folder, and how far they have come.
 
     Attributes:
         path: the folder, with the runs in it.
         overrides: the whole line.
-        launcher: its settings: where the runs go, and how many at once.
+        launcher: its settings: where the runs are made, and how many at once.
         code: the fingerprint of the code that made it.
         jobs: in their order. A search adds to them.
-        search: what Optuna is asked for, and the configs that its values go into; None for a grid.
+        search: the content of a `StoredSearch`; None for a grid.
+        params: the values that a search has proposed as Optuna keeps them, by the folder of the job.
+        stopped_by: the number of the signal that ended the last attempt to run it; it is not stored.
     """
 
     path: Path
@@ -61,61 +68,90 @@ class Sweep:
     code: str
     jobs: list[Job]
     search: dict[str, Any] | None = None
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stopped_by: int | None = field(default=None, compare=False)
 
     @classmethod
     def is_one(cls, path: Path) -> bool:
-        return (path / "sweep.json").is_file()
+        """Tell whether a sweep is stored in `path`."""
+        return (path / FILE).is_file()
 
     @classmethod
     def open(cls, path: Path) -> Sweep:
-        """A sweep that was stored.
+        """Read a stored sweep.
 
         Raises:
             CnnbenchError: there is none, or its file is damaged.
         """
         if not cls.is_one(path):
-            raise CnnbenchError(f"{path} holds no sweep (no sweep.json)", "give the folder of a sweep")
-        content = read_json(path / "sweep.json")
+            raise CnnbenchError(f"{path} holds no sweep (no {FILE})", "give the folder of a sweep")
+        content = {**read_json(path / FILE), "path": path, "stopped_by": None}
         try:
-            jobs = [Job(**job) for job in content["jobs"]]
-            kept = {name: content[name] for name in ("overrides", "launcher", "code")}
-            sweep = cls(path=path, jobs=jobs, search=content.get("search"), **kept)
-        except (KeyError, TypeError) as error:
-            raise damaged_file(path / "sweep.json", error) from error
-        if any(Path(job.folder).name != job.folder or job.folder == ".." for job in jobs):
-            raise damaged_file(path / "sweep.json", "a job lies outside the sweep")
+            sweep: Sweep = validated(TypeAdapter(cls), content, "")
+        except CnnbenchError as error:
+            raise damaged_file(path / FILE, error.message) from error
+        if any(Path(job.folder).name != job.folder or job.folder == ".." for job in sweep.jobs):
+            raise damaged_file(path / FILE, "a job lies outside the sweep")
         return sweep
 
     def write(self) -> None:
+        """Store it in its folder."""
         content = {**asdict(self), "written": now()}
-        del content["path"]  # the folder may move
-        write_json(self.path / "sweep.json", content)
+        del content["path"], content["stopped_by"]  # the folder may move
+        write_json(self.path / FILE, content)
+
+    # -- how far it has come -------------------------------------------------------------------
 
     def run_folder(self, number: int) -> RunFolder:
+        """Return the folder of one run, which may not be there yet."""
         return RunFolder(self.path / self.jobs[number].folder)
 
+    @property
+    def run_folders(self) -> list[RunFolder]:
+        """The folders of all runs, in the order of the jobs; those of waiting runs may not be there yet."""
+        return [self.run_folder(job.number) for job in self.jobs]
+
+    @property
+    def total(self) -> int:
+        """The number of runs, those that a search has not proposed yet included."""
+        return self.search["settings"]["trials"] if self.search else len(self.jobs)
+
+    def status(self, number: int) -> str:
+        """Return the status of a run; `waiting` where it has not begun."""
+        folder = self.run_folder(number)
+        return folder.status if folder.has_run else WAITING
+
+    @property
+    def statuses(self) -> list[str]:
+        """The status of each run, in the order of the jobs."""
+        return [self.status(job.number) for job in self.jobs]
+
+    def is_settled(self, number: int) -> bool:
+        """Tell whether a run is done, or was stopped early by the search."""
+        return self.status(number) in (DONE, PRUNED)
+
+    def left(self) -> list[int]:
+        """Return the numbers of the jobs that are still to be done."""
+        return [job.number for job in self.jobs if not self.is_settled(job.number)]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all runs are done, 1 where one is not, 128 + n after signal n."""
+        if self.stopped_by is not None:
+            return 128 + self.stopped_by
+        return EXIT_FAILED if self.left() else EXIT_DONE
+
     def varied(self, number: int) -> str:
-        """What tells a run from the others, as it was typed; its seed where nothing does."""
+        """Return the overrides that tell a run from the others; its seed where none does."""
         jobs = [set(job.overrides) for job in self.jobs]
         common = set.intersection(*jobs) if len(jobs) > 1 else set()
         job = self.jobs[number]
         return " ".join(text for text in job.overrides if text not in common) or f"seed={job.config['seed']}"
 
-    def status(self, number: int) -> str:
-        """As of the run; `waiting` where it has not begun."""
-        folder = self.run_folder(number)
-        return folder.status if folder.has_run else WAITING
+    # -- the same sweep again ------------------------------------------------------------------
 
-    def is_settled(self, number: int) -> bool:
-        """Whether a run is done, or was stopped early by the search."""
-        return self.status(number) in (DONE, PRUNED)
-
-    def left(self) -> list[int]:
-        """The numbers of the jobs that are still to be done."""
-        return [job.number for job in self.jobs if not self.is_settled(job.number)]
-
-    def refuse_other_plan(self, jobs: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None) -> None:
-        """Compare with the configs, or the search, that the same line makes now.
+    def refuse_other_plan(self, jobs: Sequence[Job], search: Mapping[str, Any] | None) -> None:
+        """Compare with the jobs, or the search, that the same line makes now.
 
         Raises:
             CnnbenchError: they differ.
@@ -132,23 +168,13 @@ class Sweep:
                 f"the sweep in {self.path} has {len(self.jobs)} runs, this line makes {len(jobs)}",
                 f"repeat the line that made it, or: cnnbench resume {self.path}",
             )
-        for job, config in zip(self.jobs, jobs, strict=True):
-            # Its folder is the one to go on in; earlier versions have stored places as they were typed.
-            stored = {**with_absolute_places(stored_config(job.config)), "run_dir": config.get("run_dir")}
-            if stored != config:
-                keys = ", ".join(_differing(stored, config))
+        for job, new in zip(self.jobs, jobs, strict=True):
+            # The stored run folder stays; earlier versions have stored places as they were typed.
+            stored = {**with_absolute_places(stored_config(job.config)), "run_dir": new.config.get("run_dir")}
+            if stored != new.config:
+                before, made = map(reporting.flat_config, (stored, new.config))
+                keys = ", ".join(key for key in {**before, **made} if before.get(key) != made.get(key))
                 raise CnnbenchError(
                     f"run {job.number} of the sweep in {self.path} has another {keys} now",
                     f"to go on with the stored configs: cnnbench resume {self.path}",
                 )
-
-
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key in {**first, **second}:
-        one, other = first.get(key), second.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += _differing(one, other, f"{prefix}{key}.")
-        elif one != other:
-            found.append(f"{prefix}{key}")
-    return found

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are made: processes of this machine, Ray, Slurm."""
+"""The launchers, which make the runs of a sweep: processes of this machine, Ray, Slurm."""
 
 import lazy_loader
 

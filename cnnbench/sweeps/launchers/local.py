@@ -16,13 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from cnnbench import config
+from cnnbench.sweeps.store import Sweep
 from cnnbench.system import THREADS, gpus, usable_cores
 
-Code = Callable[[], Path | None]
+Code = Callable[[], Path | None]  # returns the copy of the code for a run that starts now; None: installed
 POLL_SECONDS = 1.0
 RUNS_PER_PROCESS = 25  # TensorFlow keeps about 3 MB of each for as long as its process lives
-RESULTS = "CNNBENCH_RESULTS"  # where a worker writes which runs have ended: a file descriptor
-PARENT = "CNNBENCH_PARENT"
+RESULTS = "CNNBENCH_RESULTS"  # names the file descriptor where a worker writes which runs have ended
+PARENT = "CNNBENCH_PARENT"  # names the process that supervises a worker
 
 
 class Worker:
@@ -31,19 +32,27 @@ class Worker:
     Args:
         sweep: the folder.
         code: the copy of the code to run; None for the installed one.
-        environment: what it has beyond ours.
-        quiet: whether others write to the same terminal, so that it must not.
+        environment: variables that it has beyond ours.
+        quiet: keep what it prints from our standard output.
+        verb: the command that makes the runs.
     """
 
-    def __init__(self, sweep: Path, code: Path | None, environment: Mapping[str, str], quiet: bool) -> None:
+    def __init__(
+        self,
+        sweep: Path,
+        code: Path | None,
+        environment: Mapping[str, str],
+        quiet: bool,
+        verb: str = "launch",
+    ) -> None:
         reading, writing = os.pipe()
         given = {**os.environ, **environment, RESULTS: str(writing), PARENT: str(os.getpid())}
-        paths = [*([str(code)] if code is not None else []), *filter(None, [os.environ.get("PYTHONPATH")])]
-        if paths:
-            given["PYTHONPATH"] = os.pathsep.join(paths)
+        paths = [str(code or ""), os.environ.get("PYTHONPATH", "")]
+        if any(paths):
+            given["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         # A group of its own: each signal reaches it once, from here.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cnnbench", "launch", str(sweep)],
+            [sys.executable, "-P", "-m", "cnnbench", verb, str(sweep)],
             env=given,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL if quiet else None,
@@ -56,7 +65,11 @@ class Worker:
         self.runs, self.code = 0, code
 
     def run(self, number: int) -> str | None:
-        """Let it make one run; why it died, or None where the run came to an end."""
+        """Let it make one run.
+
+        Returns:
+            why the process died; None where the run came to an end.
+        """
         assert self.process.stdin is not None
         self.runs += 1
         with suppress(BrokenPipeError):  # it is dead already, which the next line finds
@@ -65,9 +78,7 @@ class Worker:
         # Not just a read: a cluster stops us by an exception that nothing but Python code lets in.
         while not select.select([self.results], [], [], POLL_SECONDS)[0]:
             pass
-        if self.results.readline():
-            return None
-        return describe_exit(self.process.wait())
+        return None if self.results.readline() else describe_exit(self.process.wait())
 
     @property
     def is_alive(self) -> bool:
@@ -82,6 +93,7 @@ class Worker:
         self.results.close()
 
     def stop(self, signal_number: int) -> None:
+        """Send a signal to it and its children."""
         with suppress(ProcessLookupError):  # it has just ended by itself
             os.killpg(self.process.pid, signal_number)
 
@@ -91,20 +103,29 @@ class LocalLauncher:
 
     Args:
         sweep: the folder.
-        code: gives the copy of the code for a run that starts now; None for the installed one.
-        width: how many at once.
-        runs_per_process: after so many a worker makes room for a new one.
+        code: gives the copy of the code for each run.
+        width: the number of runs at once.
+        runs_per_process: a worker makes room for a new one after so many.
+        quiet: keep what the runs print from standard output.
+        verb: the command that makes the runs.
     """
 
-    def __init__(self, sweep: Path, code: Code, width: int, runs_per_process: int) -> None:
+    def __init__(
+        self,
+        sweep: Path,
+        code: Code,
+        width: int,
+        runs_per_process: int,
+        quiet: bool = False,
+        verb: str = "launch",
+    ) -> None:
         self.sweep, self.code, self.width, self.runs_per_process = sweep, code, width, runs_per_process
+        self.quiet, self.verb = quiet, verb
         self._workers: dict[int, Worker] = {}
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(width):
             self._slots.put(slot)
-        self._environments = [environment(slot, width) for slot in range(width)]
         self._threads = ThreadPoolExecutor(width, thread_name_prefix="launcher")
-        self._stopped = False
 
     def submit(self, number: int) -> Future[str | None]:
         return self._threads.submit(self._run, number)
@@ -118,12 +139,13 @@ class LocalLauncher:
 
     def _worker(self, slot: int) -> Worker:
         worker, code = self._workers.get(slot), self.code()
-        is_fit = worker is not None and worker.runs < self.runs_per_process and worker.is_alive
-        if worker is not None and is_fit and worker.code == code:  # whose files may have gone meanwhile
-            return worker
         if worker is not None:
+            # The files of another copy of the code may have gone meanwhile.
+            if worker.runs < self.runs_per_process and worker.is_alive and worker.code == code:
+                return worker
             worker.close()
-        self._workers[slot] = Worker(self.sweep, code, self._environments[slot], quiet=self.width > 1)
+        given = environment(slot, self.width)
+        self._workers[slot] = Worker(self.sweep, code, given, self.quiet, self.verb)
         return self._workers[slot]
 
     def stop(self, signal_number: int) -> None:
@@ -137,12 +159,17 @@ class LocalLauncher:
 
 
 def run_once(sweep: Path, code: Path | None, number: int, threads: int) -> str | None:
-    """One run in a process of its own, on whatever machine this is called.
+    """Make one run in a process of its own, on whatever machine this is called.
+
+    Args:
+        sweep: the folder.
+        code: the copy of the code; a machine that does not see it whole takes the installed code.
+        number: of the run.
+        threads: the most that it uses.
 
     Returns:
         why that process died; None where the run came to an end.
     """
-    # A machine that does not see the copy, or a cache that was deleted while the run waited.
     copy = code if code is not None and config.code.is_whole(code) else None
     worker = Worker(sweep, copy, {THREADS: str(threads)}, quiet=True)
     try:
@@ -155,7 +182,7 @@ def run_once(sweep: Path, code: Path | None, number: int, threads: int) -> str |
 
 
 def environment(slot: int, width: int) -> dict[str, str]:
-    """A share of the machine for one of `width` workers; nothing is said where there is only one."""
+    """Return a share of the machine for one of `width` workers; nothing where there is only one."""
     if width == 1:
         return {}
     share = {THREADS: str(max(1, usable_cores() // width))}
@@ -165,7 +192,7 @@ def environment(slot: int, width: int) -> dict[str, str]:
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended without a word."""
+    """Say how a process ended without a word, from its exit code."""
     if code >= 0:
         return "its process ended without a word"
     how = f"its process was killed by {signal.Signals(-code).name}"
@@ -174,13 +201,36 @@ def describe_exit(code: int) -> str:
     return how
 
 
-def stop_with_parent() -> None:
-    """In the child: stop as at SIGTERM, with everything saved, when the process that launched it dies."""
-    parent = int(os.environ[PARENT])
+# -- In the child ----------------------------------------------------------------------------------
 
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
-        os.killpg(0, signal.SIGTERM)
 
-    threading.Thread(target=look, daemon=True).start()
+def serve(folder: Path, make: Callable[[Sweep, int], object]) -> None:
+    """Make runs of the stored sweep in a folder, as the child of a launcher.
+
+    Their numbers come on standard input, and go back when the runs have ended. When the process that
+    launched this one dies, it stops as at SIGTERM, with everything saved.
+
+    Args:
+        folder: of the sweep.
+        make: makes a run; raises nothing.
+    """
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    sweep = Sweep.open(folder)
+    with os.fdopen(int(os.environ.pop(RESULTS)), "w") as results:
+        for line in sys.stdin:
+            if int(line) >= len(sweep.jobs):  # a search has added it since
+                sweep = Sweep.open(folder)
+            make(sweep, int(line))
+            results.write(line)
+            results.flush()
+
+
+def _stop_with_parent() -> None:
+    while os.getppid() == int(os.environ[PARENT]):
+        time.sleep(POLL_SECONDS)
+    os.killpg(0, signal.SIGTERM)
+
+
+def is_supervised() -> bool:
+    """Tell whether a launcher looks after this process."""
+    return PARENT in os.environ

@@ -17,17 +17,17 @@ QUIET = {"log_to_driver": False, "logging_level": "warning", "include_dashboard"
 
 
 class RayLauncher:
-    """Each run is a task that has its CPUs and GPUs to itself, and makes it in a process of its own.
+    """Tasks that have their CPUs and GPUs to themselves; each makes one run in a process of its own.
 
-    The folder of the sweep must be one that every node sees. Ray does not try a task again: the run would
-    find its folder still held by the process that the dead task has left.
+    Every node must see the folder of the sweep. Ray does not try a task again: the run would find its folder
+    still held by the process that the dead task has left.
 
     Args:
         sweep: the folder.
         code: gives the copy of the code, for the nodes that see it; the others take the installed one.
-        width: how many at once; None for as many as the cluster has room for.
-        num_cpus: of each run.
-        num_gpus: of each run; None for 1 where the cluster has GPUs.
+        width: the number of runs at once; None for as many as the cluster has room for.
+        num_cpus: the CPUs of each run.
+        num_gpus: the GPUs of each run; None for 1 where the cluster has GPUs.
         init: arguments of `ray.init`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The options of the group `hydra/launcher`, and from them to a launcher."""
+"""The settings of the group `hydra/launcher`, each of which opens its launcher."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Launcher(Protocol):
-    """What `sweeps.run` needs.
+    """Whatever makes runs of a sweep.
 
     Attributes:
-        width: how many runs it makes at once.
+        width: the number of runs at once.
     """
 
     @property
@@ -37,7 +37,8 @@ class Launcher(Protocol):
     def stop(self, signal_number: int) -> None:
         """Hand a signal to every run under way: they save and end."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Wait for the runs under way, and give back what it holds."""
 
 
 class _Settings(BaseModel):
@@ -45,44 +46,45 @@ class _Settings(BaseModel):
 
 
 class Basic(_Settings):
-    """One after another in one process.
+    """One run after another in one process.
 
     Attributes:
-        runs_per_process: then it is renewed, for the sake of memory.
+        runs_per_process: the process is renewed after so many, for the sake of memory.
     """
 
     name: Literal["basic"] = "basic"
     runs_per_process: Count = RUNS_PER_PROCESS
 
-    def open(self, sweep: Sweep, code: Code) -> Launcher:
-        return LocalLauncher(sweep.path, code, 1, self.runs_per_process)
+    def open(self, sweep: Sweep, code: Code, quiet: bool) -> Launcher:
+        return LocalLauncher(sweep.path, code, 1, self.runs_per_process, quiet)
 
 
 class Joblib(_Settings):
-    """Several at once on this machine, each with its share of the cores and a GPU of its own.
+    """Several runs at once on this machine, each with its share of the cores and a GPU of its own.
 
     Attributes:
-        n_jobs: at once; -1 for one per GPU, or without GPUs one per core.
+        n_jobs: the number at once; -1 for one per GPU, or without GPUs one per core.
+        runs_per_process: as of `Basic`.
     """
 
     name: Literal["joblib"]
     n_jobs: Annotated[int, Field(ge=-1)] = -1
     runs_per_process: Count = RUNS_PER_PROCESS
 
-    def open(self, sweep: Sweep, code: Code) -> Launcher:
+    def open(self, sweep: Sweep, code: Code, quiet: bool) -> Launcher:
         from joblib import cpu_count
 
         width = self.n_jobs if self.n_jobs > 0 else len(gpus()) or cpu_count()
-        return LocalLauncher(sweep.path, code, width, self.runs_per_process)
+        return LocalLauncher(sweep.path, code, width, self.runs_per_process, quiet or width > 1)
 
 
 class Ray(_Settings):
-    """On a Ray cluster.
+    """Tasks on a Ray cluster.
 
     Attributes:
-        n_jobs: at once; None for as many as there is room for when the sweep starts.
-        num_cpus: of each run, which uses so many threads.
-        num_gpus: of each run; None for 1 where the cluster has GPUs.
+        n_jobs: the number at once; None for as many as there is room for when the sweep starts.
+        num_cpus: the CPUs of each run, which uses so many threads.
+        num_gpus: the GPUs of each run; None for 1 where the cluster has GPUs.
         init: arguments of `ray.init`; `address: auto` joins the cluster that this machine belongs to.
     """
 
@@ -92,7 +94,7 @@ class Ray(_Settings):
     num_gpus: Annotated[float, Field(ge=0)] | None = None
     init: dict[str, Any] = {}
 
-    def open(self, sweep: Sweep, code: Code) -> Launcher:
+    def open(self, sweep: Sweep, code: Code, quiet: bool) -> Launcher:
         from cnnbench.sweeps.launchers.ray import RayLauncher
 
         return RayLauncher(sweep.path, code, self.n_jobs, self.num_cpus, self.num_gpus, self.init)
@@ -102,8 +104,9 @@ class Submitit(_Settings):
     """Jobs of Slurm, or with `submitit_local` the same without Slurm.
 
     Attributes:
-        n_jobs: in the queue at once.
-        timeout_min: of one run, in minutes; a run that is cut off saves, and `resume` goes on with it.
+        n_jobs: the number in the queue at once.
+        timeout_min: the most minutes of one run; a run that is cut off saves, and `resume` goes on with it.
+        cpus_per_task, gpus_per_node, mem_gb: what each job asks for.
         parameters: others of `submitit`, e.g. `slurm_partition`.
     """
 
@@ -115,7 +118,7 @@ class Submitit(_Settings):
     mem_gb: Annotated[float, Field(gt=0)] | None = None
     parameters: dict[str, Any] = {}
 
-    def open(self, sweep: Sweep, code: Code) -> Launcher:
+    def open(self, sweep: Sweep, code: Code, quiet: bool) -> Launcher:
         from cnnbench.sweeps.launchers.slurm import SubmititLauncher
 
         cluster = self.name.removeprefix("submitit_")
@@ -126,7 +129,6 @@ class Submitit(_Settings):
 
 
 Settings = Basic | Joblib | Ray | Submitit
-
 KINDS: dict[str, type[Settings]] = {
     "basic": Basic,
     "joblib": Joblib,
@@ -134,13 +136,7 @@ KINDS: dict[str, type[Settings]] = {
     "submitit_local": Submitit,
     "submitit_slurm": Submitit,
 }
-
-# What is no dependency of ours, and the extra that brings it.
-NEEDED = {
-    "ray": ("ray", "ray"),
-    "submitit_local": ("submitit", "slurm"),
-    "submitit_slurm": ("submitit", "slurm"),
-}
+EXTRAS = {Ray: ("ray", "ray"), Submitit: ("submitit", "slurm")}  # the module, and the extra that brings it
 
 
 def launcher_settings(node: Mapping[str, Any]) -> Settings:
@@ -154,7 +150,8 @@ def launcher_settings(node: Mapping[str, Any]) -> Settings:
     name = str(node.get("name", node.get("_target_")))
     if name not in KINDS:
         raise CnnbenchError(f"hydra/launcher: {name} is none of the launchers here", nearest(name, KINDS))
-    if name in NEEDED:
-        require_package("this launcher", *NEEDED[name])
-    found: Settings = validated(KINDS[name], node, "hydra.launcher")
+    kind = KINDS[name]
+    if kind in EXTRAS:
+        require_package("this launcher", *EXTRAS[kind])
+    found: Settings = validated(kind, node, "hydra.launcher")
     return found

@@ -13,16 +13,16 @@ from cnnbench.sweeps.launchers.local import Code, run_once
 
 
 class SubmititLauncher:
-    """Each run is a job, with what it asks for of a node to itself.
+    """Jobs that each make one run, with what they ask for of a node to themselves.
 
-    The folder of the sweep must be one that every node sees. What the jobs print lies in `submitit/` there.
+    Every node must see the folder of the sweep. What the jobs print lies in `submitit/` there.
 
     Args:
         sweep: the folder.
         code: gives the copy of the code, for the nodes that see it; the others take the installed one.
         cluster: `slurm`, or `local` for processes of this machine.
-        width: how many in the queue at once.
-        parameters: of `submitit.AutoExecutor.update_parameters`.
+        width: the number of jobs in the queue at once.
+        parameters: arguments of `submitit.AutoExecutor.update_parameters`.
     """
 
     def __init__(

@@ -1,0 +1,27 @@
+"""The observer of a sweep: whoever wants to hear how it goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cnnbench.sweeps.store import Sweep
+
+
+class SweepObserver:
+    """Hears how a sweep goes, and does nothing: override what matters.
+
+    Attributes:
+        shows_runs: let a run print to standard output where no other runs at the same time.
+    """
+
+    shows_runs = False
+
+    def resumed(self, sweep: Sweep) -> None:
+        """Hear that a sweep is taken up again; its statuses say how far it has come."""
+
+    def run_died(self, sweep: Sweep, number: int, cause: str) -> None:
+        """Hear that the process of a run has died, or was cut off."""
+
+    def run_ended(self, sweep: Sweep, number: int) -> None:
+        """Hear that a run which printed nothing has ended, well or not."""
