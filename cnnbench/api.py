@@ -86,6 +86,7 @@ def train(
     verbose: bool = False,
     resume: bool = False,
     with_changes: bool = False,
+    alone: bool = True,
 ) -> Run:
     """Make the run of a spec, or go on with it: the one way from a spec to a result.
 
@@ -95,9 +96,10 @@ def train(
         verbose: without an observer, tell the terminal.
         resume: go on in a folder whose run was interrupted, failed or killed.
         with_changes: go on although config, data or plugins have changed since.
+        alone: the run is none of a sweep, whose failures are recorded whatever they are.
 
     Raises:
-        CnnbenchError: wrong input; a folder in which nothing was trained is removed again.
+        CnnbenchError: wrong input; the folder of a run alone is removed again if nothing was trained.
     """
     spec = placed(spec)
     terminal = reporting.Terminal(reporting.stdout()) if verbose and observer is None else None
@@ -106,7 +108,7 @@ def train(
     except FolderRefusedError:  # it belongs to somebody else
         raise
     except CnnbenchError:
-        if not resume:
+        if alone and not resume:
             runs.RunFolder(spec.folder).discard_if_untrained()
         raise
     finally:

@@ -186,11 +186,13 @@ def told(path: Path) -> Iterator[runs.Observer]:
         terminal.close()
 
 
-def train(spec: runs.RunSpec, watcher: runs.Observer | None = None, resume: bool = False) -> api.Run:
+def train(
+    spec: runs.RunSpec, watcher: runs.Observer | None = None, *, resume: bool = False, alone: bool = True
+) -> api.Run:
     """Make one run, told to the terminal and to `watcher`; see `api.train`."""
     with told(spec.folder) as terminal:
         everyone = runs.Observers([terminal, watcher]) if watcher else terminal
-        return api.train(spec, everyone, resume=resume)
+        return api.train(spec, everyone, resume=resume, alone=alone)
 
 
 def show_run(run: api.Run) -> None:

@@ -220,7 +220,7 @@ def _run_job(sweep: sweeps.Sweep, number: int) -> None:
     try:
         watcher = sweeps.Reporter(sweep, job) if job.trial is not None else None
         spec = config.spec_from(job.config, folder.path, job.overrides)
-        train(spec, resume=folder.has_run, watcher=watcher)
+        train(spec, watcher, resume=folder.has_run, alone=False)
     except CnnbenchError as error:
         explain(error)
     except PrunedRunError as error:
