@@ -38,9 +38,12 @@ def _path(text: str) -> Path:
 
 
 def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """Every option of every config group, or of one, in one line."""
-    parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")
+    """Every option of every config group, or of one, in one line; of one option every key."""
+    parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …; or model=cnn for its keys")
     group = parser.parse_args(arguments).group
+    if group is not None and "=" in group:
+        reporting.write_lines(config.keywords(group))
+        return EXIT_DONE
     found = config.options()
     if group is not None and group not in found:
         raise CnnbenchError(f"there is no group {group!r}", nearest(group, found))

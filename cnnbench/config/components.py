@@ -225,7 +225,7 @@ def _check_value(path: str, value: Any, parameter: Parameter, target: Signature,
 
 
 def _check_keras_value(path: str, value: Any, default: Any, is_layer: bool) -> None:
-    """Hold a value against its default, for Keras annotates nothing, and fails in the middle of a training."""
+    """Hold a value against its default, since Keras annotates nothing and fails in mid-training."""
     wanted, fits = "", True
     if isinstance(default, bool):
         wanted, fits = "boolean", isinstance(value, bool | None)
@@ -238,7 +238,7 @@ def _check_keras_value(path: str, value: Any, default: Any, is_layer: bool) -> N
 
 @cache
 def _keras_types() -> dict[str, Any]:
-    """Return types and ranges of keywords of Keras's optimizers and callbacks; None is where it is the default."""
+    """Return types and ranges of keywords of Keras's optimizers and callbacks, those that are not None."""
     from typing import Annotated
 
     from pydantic import Field, TypeAdapter

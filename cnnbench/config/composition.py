@@ -76,7 +76,7 @@ INSTEAD = {
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
     """Compose a config, with Hydra's own node in it.
 
-    What a file leaves out of the keywords of a `_target_` comes from its signature, before values are changed.
+    Keywords of a `_target_` that no file names come from its signature, before values are changed.
     A folder of options from elsewhere may choose models and values, but neither plugins nor anything of
     Hydra's: those are what the line says, whatever the files say.
 
@@ -141,10 +141,8 @@ class _Keywords:
 
     def fill_in(self) -> None:
         """Add what objects leave out, and remove what was added for another `_target_`."""
-        keys = [str(key) for key in self.composed if key != "hydra"]
-        plain = OmegaConf.to_container(OmegaConf.masked_copy(self.composed, keys), resolve=False)
         with open_dict(self.composed):
-            for key, node in objects_in(plain):
+            for key, node in objects_in(unresolved(self.composed)):
                 target, place = str(node["_target_"]), OmegaConf.select(self.composed, key)
                 stale = [name for name in node if self.targets.get(f"{key}.{name}", target) != target]
                 for name in stale:
@@ -182,8 +180,11 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
             )
     elif not override.is_force_add():
         if not isinstance(node, Container):
+            first, *inner = key.split(".")
             top = [str(one) for one in composed if one != "hydra"]
-            raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], top))
+            if first in top and len(inner) > 1:  # model.embedding.units, of an embedding that is null
+                raise CnnbenchError(f"there is no key {key}", f"{parent} is {shown(node)}")
+            raise CnnbenchError(f"there is no key {key}", nearest(first, top))
         if isinstance(node, DictConfig) and name not in there | known:
             groups = [] if parent else [one for one in options() if "/" not in one]
             raise CnnbenchError(
@@ -214,7 +215,7 @@ def _refuse_several(override: Override) -> None:
 
 
 def config_layers(overrides: Sequence[str], config_dir: str | None = None) -> list[tuple[str, str]]:
-    """Return the files that a config is merged from, the last one winning: the key each is put at, its name."""
+    """Return key and name of each file that a config is merged from, the last one winning."""
     folder = own_options(config_dir)
     with friendly(overrides, config_dir), _session(folder) as (loader, search):
         chosen = [one for one in _parse(overrides) if _chooses_option(one, folder)]
@@ -370,6 +371,12 @@ def named_config(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 def _name(choices: Mapping[str, Any]) -> str:
     return "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
+
+
+def unresolved(composed: DictConfig) -> dict[str, Any]:
+    """Return a composed config as Python values, `${…}` and `???` as they stand, without Hydra's node."""
+    kept = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    return OmegaConf.to_container(kept, resolve=False)  # type: ignore[return-value]
 
 
 def as_values(node: DictConfig) -> dict[str, Any]:

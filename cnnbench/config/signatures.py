@@ -29,7 +29,7 @@ class Module:
     Attributes:
         name: dotted.
         directory: of a package: where its submodules are.
-        names: what each top-level name is: a definition, an assignment, or the dotted name it is imported from.
+        names: what each top-level name is: a definition, an assignment, or the dotted name of an import.
     """
 
     name: str

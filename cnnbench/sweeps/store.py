@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError
 from cnnbench.renamed import stored_config, with_current_targets
-from cnnbench.runs import DONE, PRUNED, RunFolder, with_absolute_places
+from cnnbench.runs import DONE, PRUNED, RunFolder, differing, with_absolute_places
 from cnnbench.system import damaged_file, now, read_json, write_json
 
 WAITING = "waiting"
@@ -134,21 +135,11 @@ class Sweep:
             )
         for job, config in zip(self.jobs, jobs, strict=True):
             # Its folder is the one to go on in; earlier versions have stored places as they were typed.
-            stored = {**with_absolute_places(stored_config(job.config)), "run_dir": config.get("run_dir")}
+            known = with_keywords(stored_config(job.config))  # an earlier version may have had fewer
+            stored = {**with_absolute_places(known), "run_dir": config.get("run_dir")}
             if stored != config:
-                keys = ", ".join(_differing(stored, config))
+                keys = ", ".join(differing(stored, config))
                 raise CnnbenchError(
                     f"run {job.number} of the sweep in {self.path} has another {keys} now",
                     f"to go on with the stored configs: cnnbench resume {self.path}",
                 )
-
-
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key in {**first, **second}:
-        one, other = first.get(key), second.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += _differing(one, other, f"{prefix}{key}.")
-        elif one != other:
-            found.append(f"{prefix}{key}")
-    return found
