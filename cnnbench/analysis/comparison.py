@@ -16,17 +16,15 @@ from cnnbench.analysis.records import (
     Record,
     dataset_names,
     differing_keys,
-    flatten,
     is_number,
     read_records,
     readable,
     short,
-    text_of,
     told_apart_by,
 )
 from cnnbench.analysis.significance import Verdict, half_width, judge
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.runs import DONE, PRUNED, UNREADABLE, RunFolder, larger_is_better
+from cnnbench.runs import DONE, PRUNED, UNREADABLE, RunFolder, flatten, larger_is_better, text_of
 from cnnbench.system import load_yaml
 
 NOT_COMPARED = ("name", "seed", "expected")  # nor are places
@@ -174,7 +172,8 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
 def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cost: str) -> Ranking:
     """Groups of records with one objective and one data set, best first; `beside` have no rank."""
     flat = {
-        record.folder.path: flatten(record.compared, without=NOT_COMPARED) for record in (*records, *beside)
+        record.folder.path: flatten({k: v for k, v in record.compared.items() if k not in NOT_COMPARED})
+        for record in (*records, *beside)
     }
     texts = {path: {key: text_of(value) for key, value in config.items()} for path, config in flat.items()}
     differing = differing_keys(list(texts.values()))

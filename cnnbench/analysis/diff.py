@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.analysis.records import flatten, number, text_of
+from cnnbench.analysis.records import number
 from cnnbench.analysis.significance import half_width
+from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError
 from cnnbench.renamed import stored_config
-from cnnbench.runs import RunFolder, without_places
+from cnnbench.runs import RunFolder, differing, flatten, without_places
 
 Pairs = Mapping[str, tuple[Any, Any]]  # what the first run has, and the second
 NO_DIFFERENCE = ("name",)  # in what was run; nor are places
@@ -86,7 +87,7 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
     both = (first.metrics, second.metrics)
     environments = (first.environment, second.environment)
     configs = [
-        stored_config(without_places(run.config, one.get("weights") or {}))
+        without_places(with_keywords(stored_config(run.config)), one.get("weights") or {})
         for run, one in zip((first, second), both, strict=True)
     ]
     predictions, reason = _predictions(first, second)
@@ -101,12 +102,7 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], without: Sequence[str]) -> Pairs:
-    one, other = flatten(first, without), flatten(second, without)
-    return {
-        key: (one.get(key), other.get(key))
-        for key in {**one, **other}
-        if text_of(one.get(key)) != text_of(other.get(key)) or (key in one) != (key in other)
-    }
+    return {key: pair for key, pair in differing(first, second).items() if key not in without}
 
 
 def _metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:

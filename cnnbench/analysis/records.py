@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -14,9 +13,10 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import stored_config
-from cnnbench.runs import DONE, UNREADABLE, RunFolder, places_in, without_places
+from cnnbench.runs import DONE, UNREADABLE, RunFolder, flatten, places_in, text_of, without_places
 from cnnbench.system import load_yaml, parsed_yaml
 
 # The columns of cost, and where `metrics.json` has them.
@@ -136,7 +136,8 @@ def read_records(runs: Sequence[RunFolder]) -> list[Record]:
 
 def _read(run: RunFolder, files: AlikeFiles) -> Record:
     try:
-        config, metrics = stored_config(run.config_by(files.read)), run.metrics
+        config = with_keywords(stored_config(run.config_by(files.read)))
+        metrics = run.metrics
         text_of(flatten(config))
         status = str(metrics["status"]) if "status" in metrics else run.status
         if status != DONE:
@@ -153,26 +154,6 @@ def _read(run: RunFolder, files: AlikeFiles) -> Record:
 
 
 # -- Configs ---------------------------------------------------------------------------------------
-
-
-def flatten(config: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
-    """Values by dotted keys, but not those of the top level that are in `without`."""
-    return _flatten({key: value for key, value in config.items() if key not in without}, "")
-
-
-def _flatten(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def text_of(value: Any) -> str:
-    """The same text for the same value."""
-    return json.dumps(value, sort_keys=True, default=str)
 
 
 def differing_keys(configs: Sequence[Mapping[str, str]]) -> list[str]:

@@ -64,9 +64,13 @@ def _say(*lines: str) -> None:
 
 
 def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
-    """List every option of every config group, or of one, a line each."""
-    parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …")
+    """List every option of every config group, or of one; of one option every key."""
+    parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …; or model=cnn for its keys")
     group = parser.parse_args(arguments).group
+    if group is not None and "=" in group:
+        lines = list(config.keywords(group))
+        _say(*lines)
+        return Answer(content={"option": group, "lines": lines})
     found = config.options()
     if group is not None and group not in found:
         raise CnnbenchError(f"there is no group {group!r}", nearest(group, found))

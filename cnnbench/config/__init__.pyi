@@ -1,5 +1,6 @@
 from . import code
 from .code import fingerprint
+from .components import with_keywords
 from .composition import (
     as_values,
     as_yaml,
@@ -17,7 +18,7 @@ from .composition import (
 )
 from .groups import CONF_DIR, options
 from .messages import validated
-from .origins import explain
+from .origins import explain, keywords
 from .overrides import combinations, has_key, is_excluded, override, quoted, value_of, with_values
 from .plugins import (
     refuse_interpolations,
@@ -44,6 +45,7 @@ __all__ = [
     "has_key",
     "intervals",
     "is_excluded",
+    "keywords",
     "named_config",
     "options",
     "override",
@@ -60,6 +62,7 @@ __all__ = [
     "typed_values",
     "validated",
     "value_of",
+    "with_keywords",
     "with_values",
     "without_strange_cache",
     "written_config",

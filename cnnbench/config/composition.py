@@ -21,15 +21,23 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from cnnbench import runs
-from cnnbench.config.components import is_tracker, refuse_missing
-from cnnbench.config.groups import CONF_DIR, options, readable_by_hydra, refuse_paths
+from cnnbench.config.components import (
+    GIVEN_BY_RUN,
+    is_tracker,
+    keywords_left_out,
+    known_signature,
+    objects_in,
+    refuse_missing,
+)
+from cnnbench.config.groups import CONF_DIR, options, own_options, readable_by_hydra, refuse_paths
 from cnnbench.config.overrides import TEXT, as_text, numbers_as_numbers, quoted, with_home
 from cnnbench.config.plugins import find_plugins, refuse_interpolations, remember
+from cnnbench.config.signatures import signature
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.renamed import (
     TODAYS_VALUES,
@@ -69,36 +77,165 @@ INSTEAD = {
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
     """Compose a config, with Hydra's own node in it.
 
+    Keywords of a `_target_` that no file names come from its signature, before values are changed.
     A folder of options from elsewhere may choose models and values, but neither plugins nor anything of
     Hydra's: those are what the line says, whatever the files say.
 
     Args:
         overrides: as typed, or those of one job of a sweep.
-        config_dir: the folder of options.
+        config_dir: the folder of options; None for a folder `conf` in the working folder, where there is one.
 
     Raises:
         CnnbenchError: an override does not fit; or a file of `config_dir` sets what only the line may set.
     """
+    folder = own_options(config_dir)
     with friendly(overrides, config_dir):
         parsed = _parse(overrides)
         for one in parsed:
             _refuse_hydra_setting(one)
-        with session(config_dir) as (_, search):
-            composed = hydra_compose("config", [*search, *_lines(parsed)], return_hydra_config=True)
+        composed = _composed(parsed, folder)
         HydraConfig.instance().set_config(composed)  # for ${hydra:…}
         OmegaConf.set_readonly(composed.hydra, None)
-        if config_dir is not None:
+        if folder is not None:
             typed = tuple(str(one.input_line) for one in parsed if _is_for_the_line_alone(one))
-            _refuse_settings_of_files(composed, _settings_of_line(typed), config_dir)
+            _refuse_settings_of_files(composed, _settings_of_line(typed), folder)
+            if config_dir is None:
+                _tell_of_use(composed.hydra.runtime.choices, folder)
     return composed
 
 
+def _composed(parsed: Sequence[Override], folder: Path | None) -> DictConfig:
+    """Let Hydra choose the options, fill in the keywords that they leave out, and change values."""
+    chosen = [one for one in parsed if _chooses_option(one, folder)]
+    values = [one for one in parsed if not _chooses_option(one, folder)]
+    with _session(folder) as (_, search):
+        composed = hydra_compose("config", [*search, *_lines(chosen)], return_hydra_config=True)
+    keywords = _Keywords(composed)
+    for one in sorted(values, key=lambda one: one.key_or_group != "plugins"):  # signatures are read from them
+        _change(composed, one, keywords)
+    task = [str(one.input_line) for one in parsed if not one.is_hydra_override()]
+    composed.hydra.overrides.task = task
+    composed.hydra.overrides.hydra.extend(_lines(one for one in values if one.is_hydra_override()))
+    composed.hydra.job.override_dirname = ",".join(sorted(task))
+    return composed
+
+
+def _chooses_option(override: Override, folder: Path | None) -> bool:
+    key = override.key_or_group
+    if "/" in key or override.package is not None:
+        return True
+    is_group = any((place / key).is_dir() for place in (CONF_DIR, folder) if place is not None)
+    return is_group and not isinstance(override.value(), dict)
+
+
+class _Keywords:
+    """The keywords that the objects of a config have from their signatures.
+
+    Attributes:
+        targets: by the dotted key of each such keyword, the `_target_` whose signature has it.
+    """
+
+    def __init__(self, composed: DictConfig) -> None:
+        self.composed = composed
+        self.targets: dict[str, str] = {}
+        self.fill_in()
+
+    def fill_in(self) -> None:
+        """Add what objects leave out, and remove what was added for another `_target_`."""
+        with open_dict(self.composed):
+            for key, node in objects_in(unresolved(self.composed)):
+                target, place = str(node["_target_"]), OmegaConf.select(self.composed, key)
+                stale = [name for name in node if self.targets.get(f"{key}.{name}", target) != target]
+                for name in stale:
+                    del place[name]
+                kept = {name: value for name, value in node.items() if name not in stale}
+                for name, value in keywords_left_out(key, kept).items():
+                    place[name] = value
+                    self.targets[f"{key}.{name}"] = target
+
+    def known(self, key: str, node: DictConfig) -> set[str]:
+        """Return the keywords that the object at a key takes, those of its base classes too."""
+        target = node.get("_target_") if "_target_" in node else None
+        found = known_signature({"_target_": target}) if target else None
+        return set(found.parameters) - set(GIVEN_BY_RUN.get(key, ())) if found else set()
+
+
+def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> None:
+    """Change a value as Hydra does, and without a + where it is a keyword that no file names.
+
+    Raises:
+        CnnbenchError: there is no such key, or it is there already.
+    """
+    key, value, text = override.key_or_group, override.value(), str(override.input_line)
+    _refuse_several(override)
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(composed, parent) if parent else composed
+    # `in` says False of a key whose value is still to be given (???).
+    there = {str(one) for one in node} if isinstance(node, DictConfig) else set()
+    known = keywords.known(parent, node) if isinstance(node, DictConfig) and parent else set()
+    if override.is_add():
+        is_free = key in keywords.targets or isinstance(value, dict | list)
+        if not is_free and name in there and OmegaConf.select(composed, key) is not None:
+            raise CnnbenchError(
+                f"{shown(text)}: {key} exists already", f"change it: {shown(text.lstrip('+'))}"
+            )
+    elif not override.is_force_add():
+        if not isinstance(node, Container):
+            first, *inner = key.split(".")
+            top = [str(one) for one in composed if one != "hydra"]
+            if first in top and len(inner) > 1:  # model.embedding.units, of an embedding that is null
+                raise CnnbenchError(f"there is no key {key}", f"{parent} is {shown(node)}")
+            raise CnnbenchError(f"there is no key {key}", nearest(first, top))
+        if isinstance(node, DictConfig) and name not in there | known:
+            groups = [] if parent else [one for one in options() if "/" not in one]
+            raise CnnbenchError(
+                f"there is no key {key}", nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
+            )
+    if override.is_delete():
+        if value is not None and value != node[name]:
+            raise CnnbenchError(f"{shown(text)}: {key} is {shown(node[name])}", f"to remove it: ~{key}")
+        with open_dict(composed):
+            del node[name]
+    else:
+        may_be_new = override.is_add() or override.is_force_add() or name in known
+        OmegaConf.update(composed, key, value, merge=True, force_add=may_be_new)
+    keywords.targets.pop(key, None)
+    if key == "plugins":
+        find_plugins(with_home(OmegaConf.to_container(composed, resolve=False)["plugins"]))
+    if key == "plugins" or "_target_" in text:
+        keywords.fill_in()
+
+
+def _refuse_several(override: Override) -> None:
+    if override.is_sweep_override():
+        is_text = TEXT.fullmatch(override.key_or_group) is not None
+        comma = f"; a comma in a name is quoted: \"{override.key_or_group}='…,…'\"" if is_text else ""
+        raise CnnbenchError(
+            f"{shown(override.input_line)} has several values", f"add -m to run one after another{comma}"
+        )
+
+
 def config_layers(overrides: Sequence[str], config_dir: str | None = None) -> list[tuple[str, str]]:
-    """The files that a config is merged from, the last one winning: the key each is put at, and its name."""
-    with friendly(overrides, config_dir), session(config_dir) as (loader, search):
-        lines = [*search, *_lines(_parse(overrides))]
-        defaults = loader.compute_defaults_list("config", lines, RunMode.RUN).defaults
+    """Return key and name of each file that a config is merged from, the last one winning."""
+    folder = own_options(config_dir)
+    with friendly(overrides, config_dir), _session(folder) as (loader, search):
+        chosen = [one for one in _parse(overrides) if _chooses_option(one, folder)]
+        defaults = loader.compute_defaults_list("config", [*search, *_lines(chosen)], RunMode.RUN).defaults
     return [(d.package or "", d.config_path) for d in defaults if not d.config_path.startswith("hydra/")]
+
+
+def _tell_of_use(choices: Mapping[str, Any], folder: Path) -> None:
+    """Say which options come from a folder `conf` that was found, not named."""
+    for group, chosen in choices.items():
+        for option in chosen if isinstance(chosen, Sequence) and not isinstance(chosen, str) else [chosen]:
+            file = f"{group.partition('@')[0]}/{option}.yaml"
+            if (folder / file).is_file() and not (CONF_DIR / file).is_file():
+                _say_once(f"{group}={option} is {folder.resolve() / file}")
+
+
+@cache
+def _say_once(text: str) -> None:
+    log.warning(text)
 
 
 def _refuse_hydra_setting(override: Override) -> None:
@@ -118,7 +255,7 @@ def _is_for_the_line_alone(override: Override) -> bool:
 
 @cache
 def _settings_of_line(typed: tuple[str, ...]) -> dict[str, Any]:
-    return _guarded_settings(compose(typed))
+    return _guarded_settings(_composed(_parse(typed), None))
 
 
 def _guarded_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -134,16 +271,16 @@ def _guarded_settings(cfg: DictConfig) -> dict[str, Any]:
     return {"hydra": settings, "plugins": plugins}
 
 
-def _refuse_settings_of_files(composed: DictConfig, allowed: Mapping[str, Any], config_dir: str) -> None:
+def _refuse_settings_of_files(composed: DictConfig, allowed: Mapping[str, Any], folder: Path) -> None:
     found = _guarded_settings(composed)
     if found["hydra"] != allowed["hydra"]:
         raise CnnbenchError(
-            f"a file in {config_dir} sets something below hydra",
+            f"a file in {folder} sets something below hydra",
             "type such settings yourself: hydra/launcher=…, hydra.launcher.key=…",
         )
     if found["plugins"] != allowed["plugins"]:
         raise CnnbenchError(
-            f"a file in {config_dir} names plugins: {shown(found['plugins'])}",
+            f"a file in {folder} names plugins: {shown(found['plugins'])}",
             "if you trust that code, type plugins=[…] yourself",
         )
 
@@ -234,6 +371,12 @@ def named_config(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 def _name(choices: Mapping[str, Any]) -> str:
     return "_".join(re.sub(r"[^\w.-]", "-", str(choices.get(group))) for group in ("model", "dataset"))
+
+
+def unresolved(composed: DictConfig) -> dict[str, Any]:
+    """Return a composed config as Python values, `${…}` and `???` as they stand, without Hydra's node."""
+    kept = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    return OmegaConf.to_container(kept, resolve=False)  # type: ignore[return-value]
 
 
 def as_values(node: DictConfig) -> dict[str, Any]:
@@ -337,7 +480,6 @@ class Schedule:
     node: Mapping[str, Any]
 
     def __call__(self, steps_per_epoch: int, epochs: int) -> Any:
-        from cnnbench.config.components import signature
 
         wanted = signature(self.node["_target_"]).parameters
         given = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}
@@ -348,22 +490,16 @@ class Schedule:
 
 
 @contextmanager
-def session(config_dir: str | None = None) -> Iterator[tuple[Any, list[str]]]:
-    """Hydra's loader, and the override by which it finds the user's own options.
-
-    Raises:
-        CnnbenchError: `config_dir` is no folder.
-    """
-    if config_dir is not None and not Path(config_dir).is_dir():
-        raise CnnbenchError(f"--config-dir {config_dir} is no folder", f"looked from {Path.cwd()}")
+def _session(folder: Path | None) -> Iterator[tuple[Any, list[str]]]:
+    """Give Hydra's loader, and the override by which it finds the user's own options in a folder."""
     GlobalHydra.instance().clear()
     with ExitStack() as stack:
         ours = stack.enter_context(readable_by_hydra(CONF_DIR))
         stack.enter_context(initialize_config_dir(str(ours), job_name="cnnbench", version_base="1.3"))
         _forget_other_launchers()
         search = []
-        if config_dir is not None:
-            theirs = stack.enter_context(readable_by_hydra(Path(config_dir).resolve()))
+        if folder is not None:
+            theirs = stack.enter_context(readable_by_hydra(folder.resolve()))
             search = [f"hydra.searchpath=[{quoted(f'file://{theirs}')}]"]
         yield GlobalHydra.instance().config_loader(), search
 
@@ -490,43 +626,18 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
             "${key} is another value of this config, ${oc.env:NAME} a variable of the environment",
         ) from error
     except HYDRA_ERRORS as error:
-        parsed = [one for one in _parse(overrides) if not _is_for_the_line_alone(one)]
-        for override in parsed:
-            _diagnose(override, parsed, config_dir)
+        groups = options(config_dir)
+        for override in _parse(overrides):
+            if override.key_or_group in groups:
+                _diagnose_group(override.key_or_group, override, groups[override.key_or_group])
+            elif "/" in override.key_or_group and not override.is_add():
+                raise CnnbenchError(
+                    f"there is no key {override.key_or_group}", nearest(override.key_or_group, groups)
+                ) from error
+            _refuse_several(override)
         # Not one of the usual slips: their own first line, never the advice to add a +.
         lines = [line for line in str(error).strip().splitlines() if "config use +" not in line]
         raise CnnbenchError(shown(" ".join(lines[:2])) if lines else type(error).__name__) from error
-
-
-def _diagnose(override: Override, overrides: Sequence[Override], config_dir: str | None) -> None:
-    """Raise if this override alone explains why the composition failed."""
-    key, text = override.key_or_group, str(override.input_line)
-    groups = options(config_dir)
-    if key in groups:
-        _diagnose_group(key, override, groups[key])
-    if override.is_sweep_override():
-        comma = "" if TEXT.fullmatch(key) is None else f"; a comma in a name is quoted: \"{key}='…,…'\""
-        raise CnnbenchError(f"{shown(text)} has several values", f"add -m to run one after another{comma}")
-    if override.is_delete() or key in groups:
-        return
-    config = _config_of_groups(overrides, groups)
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    # `in` says False of a key whose value is still to be given (???).
-    there = {str(k) for k in node} if isinstance(node, DictConfig) else set()
-    if override.is_add():
-        if name in there:
-            raise CnnbenchError(
-                f"{shown(text)}: {key} exists already", f"change it: {shown(text.lstrip('+'))}"
-            )
-        return
-    if not isinstance(node, DictConfig):
-        top = [str(k) for k in config if k != "hydra"]
-        raise CnnbenchError(f"there is no key {key}", nearest(key.partition(".")[0], top))
-    if name not in there:
-        known = there - {"hydra", "_target_"}
-        known |= set() if parent else set(groups)
-        raise CnnbenchError(f"there is no key {key}", nearest(name, known))
 
 
 def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
@@ -537,13 +648,3 @@ def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> Non
     if override.is_add():
         instead = str(override.input_line).lstrip("+")
         raise CnnbenchError(f"{group} has an option already", f"replace it: {instead}")
-
-
-def _config_of_groups(overrides: Sequence[Override], groups: Iterable[str]) -> DictConfig:
-    """The config with the chosen options but without any changed value."""
-    chosen = [str(o.input_line) for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
-    with session():
-        try:
-            return hydra_compose("config", chosen)
-        except HYDRA_ERRORS:  # an option from the user's own folder: the default's keys are the best guess
-            return hydra_compose("config")

@@ -23,10 +23,30 @@ CONF_DIR = next(
 )
 
 
+def own_options(config_dir: str | None = None) -> Path | None:
+    """Return the folder of the user's own options; None where there is none.
+
+    Args:
+        config_dir: as given; None for a folder `conf` in the working folder that has groups of ours.
+
+    Raises:
+        CnnbenchError: what was given is no folder.
+    """
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise CnnbenchError(f"--config-dir {config_dir} is no folder", f"looked from {Path.cwd()}")
+        return Path(config_dir)
+    found = Path("conf")
+    if not found.is_dir() or found.resolve() == CONF_DIR.resolve():
+        return None
+    groups = [path.name for path in CONF_DIR.iterdir() if path.is_dir()]
+    return found if any((found / group).is_dir() for group in groups) else None
+
+
 def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
-    """Every group's options with the one-line description that each file begins with."""
+    """Return every group's options, each with the one-line description that its file begins with."""
     found: dict[str, dict[str, str]] = {}
-    for folder in [CONF_DIR, *([Path(config_dir)] if config_dir else [])]:
+    for folder in filter(None, (own_options(config_dir), CONF_DIR)):  # ours last: they win
         for path in sorted(folder.rglob("*.yaml")):
             group, option = group_and_option(path.relative_to(folder))
             if group:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cnnbench.runs import (
     RunSpec,
     config_changes,
     file_changes,
+    flatten,
     is_place,
     places_in,
     split_changes,
@@ -146,7 +147,7 @@ def with_places(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, An
         CnnbenchError: something else than `key=value` of a place in this config was typed.
     """
     values = typed_values(typed)
-    known = [key for key in _flat_keys(config) if is_place(key, "") and key != "run_dir"]
+    known = [key for key in flatten(config) if is_place(key, "") and key != "run_dir"]
     for key in values:
         if key not in known:
             raise CnnbenchError(
@@ -155,13 +156,6 @@ def with_places(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, An
     if "data_dir" in values and "data_dir" in config["dataset"]:  # written down resolved, in both places
         values = {"dataset.data_dir": values["data_dir"], **values}
     return with_absolute_places(with_values(config, values))
-
-
-def _flat_keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _flat_keys(value, f"{prefix}{key}.")
 
 
 def _refuse_lost_places(config: Mapping[str, Any], folder: RunFolder, verb: str) -> None:

@@ -24,7 +24,7 @@ from .tables import (
 )
 from .terminal import Terminal, show_comparison
 from .text import count, duration, number
-from .trackers import Tracked, flat_config, trackings
+from .trackers import Tracked, trackings
 
 __all__ = [
     "GREEN",
@@ -47,7 +47,6 @@ __all__ = [
     "feature_maps",
     "figures_of_run",
     "filters",
-    "flat_config",
     "is_lost",
     "is_verbose",
     "layer_chain",

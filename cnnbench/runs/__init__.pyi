@@ -25,6 +25,7 @@ from .identity import (
     split_changes,
     weights_digests,
 )
+from .keys import differing, flatten, text_of
 from .metrics import TRAINED, compute, larger_is_better
 from .places import is_place, places_in, with_absolute_places, without_places
 from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
@@ -57,8 +58,10 @@ __all__ = [
     "compute",
     "config_changes",
     "data_changes",
+    "differing",
     "file_changes",
     "find_runs",
+    "flatten",
     "is_place",
     "larger_is_better",
     "metrics",
@@ -67,6 +70,7 @@ __all__ = [
     "places_in",
     "split_changes",
     "standing_still",
+    "text_of",
     "weights_digests",
     "with_absolute_places",
     "without_places",

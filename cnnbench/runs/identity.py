@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import with_current_targets
+from cnnbench.runs.keys import differing
 from cnnbench.runs.places import is_place, places_in, without_places
 from cnnbench.system import damaged_file, module_name, plain, sha256
 
@@ -106,21 +107,12 @@ def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One text for each key with another value, places and names of targets apart."""
-    pairs = (dict(_flat(without_places(with_current_targets(plain(one))))) for one in (before, now))
-    first, second = ({key: value for key, value in one.items() if not is_place(key, value)} for one in pairs)
+    pair = (without_places(with_current_targets(plain(one))) for one in (before, now))
     return [
-        f"{key}: {shown(second.get(key, MISSING))}, was {shown(first.get(key, MISSING))}"
-        for key in {**first, **second}
-        if (key in first, first.get(key)) != (key in second, second.get(key))
+        f"{key}: {shown(new)}, was {shown(old)}"
+        for key, (old, new) in differing(*pair, missing=MISSING).items()
+        if not is_place(key, new if old == MISSING else old)
     ]
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def code_changes(before: Identity, config: Mapping[str, Any]) -> list[str]:

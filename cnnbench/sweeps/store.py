@@ -9,11 +9,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cnnbench import reporting
-from cnnbench.config import validated
+from cnnbench.config import validated, with_keywords
 from cnnbench.errors import EXIT_DONE, EXIT_FAILED, CnnbenchError
 from cnnbench.renamed import stored_config, with_current_targets
-from cnnbench.runs import DONE, PRUNED, RunFolder, with_absolute_places
+from cnnbench.runs import DONE, PRUNED, RunFolder, differing, with_absolute_places
 from cnnbench.system import damaged_file, now, read_json, write_json
 
 WAITING = "waiting"
@@ -170,10 +169,10 @@ class Sweep:
             )
         for job, new in zip(self.jobs, jobs, strict=True):
             # The stored run folder stays; earlier versions have stored places as they were typed.
-            stored = {**with_absolute_places(stored_config(job.config)), "run_dir": new.config.get("run_dir")}
+            known = with_keywords(stored_config(job.config))  # an earlier version may have had fewer
+            stored = {**with_absolute_places(known), "run_dir": new.config.get("run_dir")}
             if stored != new.config:
-                before, made = map(reporting.flat_config, (stored, new.config))
-                keys = ", ".join(key for key in {**before, **made} if before.get(key) != made.get(key))
+                keys = ", ".join(differing(stored, new.config))
                 raise CnnbenchError(
                     f"run {job.number} of the sweep in {self.path} has another {keys} now",
                     f"to go on with the stored configs: cnnbench resume {self.path}",

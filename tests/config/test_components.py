@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import pytest
 import yaml
 
-from cnnbench.config.components import UNKNOWN, public_names, signature
+from cnnbench.config.signatures import UNKNOWN, public_names, signature
 from cnnbench.errors import CnnbenchError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -110,7 +110,7 @@ def test_types_come_with_the_keywords() -> None:
 def test_nothing_is_imported_for_it(run_python: Any) -> None:
     code = """
 import sys
-from cnnbench.config.components import signature
+from cnnbench.config.signatures import signature
 print(signature("keras.optimizers.Adam").path, *({"keras", "tensorflow"} & set(sys.modules)))
 """
     outcome = run_python(code)
@@ -252,13 +252,17 @@ def test_a_loop_of_imports_is_noticed(write: Any) -> None:
     [
         "class build(Other): ...\nclass Other(build): ...\n",
         "from shape_i import build\nclass build(build): ...\n",
-        "from __future__ import annotations\nT = list[T]\ndef build(x: T): ...\n",
     ],
 )
 def test_what_refers_to_itself_takes_keywords_that_nobody_can_list(source: str, write: Any) -> None:
     write("shape_h.py", source)
     write("shape_i.py", "class build:\n    def __init__(self, own): ...\n")
     assert signature("shape_h.build").open
+
+
+def test_a_type_that_refers_to_itself_is_unknown(write: Any) -> None:
+    write("shape_k.py", "from __future__ import annotations\nT = list[T]\ndef build(x: T): ...\n")
+    assert signature("shape_k.build").parameters["x"].annotation is UNKNOWN
 
 
 def test_a_syntax_error_is_named_with_its_line(write: Any) -> None:

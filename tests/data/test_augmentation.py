@@ -14,8 +14,8 @@ import tensorflow as tf
 import yaml
 from scipy.ndimage import affine_transform
 
-from cnnbench.config.components import signature
 from cnnbench.config.groups import CONF_DIR
+from cnnbench.config.signatures import signature
 from cnnbench.data.augmentation import blending
 from cnnbench.data.augmentation.operations import NAMES, Augmentation, Draws, augmentation
 from cnnbench.data.augmentation.pixels import OUTSIDE, Pixels, ways

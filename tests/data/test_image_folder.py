@@ -24,7 +24,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from cnnbench.config import composition
-from cnnbench.config.components import UNKNOWN, signature
+from cnnbench.config.signatures import UNKNOWN, signature
 from cnnbench.data.dataset import Dataset, Rows, Split
 from cnnbench.data.images import cache, decoding
 from cnnbench.data.images.decoding import Recipe, UnreadableError, pillow_warnings
