@@ -25,6 +25,7 @@ from cnnbench.runs import (
     DONE,
     RunFolder,
     RunSpec,
+    Training,
     config_changes,
     file_changes,
     is_place,
@@ -75,13 +76,15 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
 
 
 def measure_split(
-    model: Any, dataset: data.Dataset, split: str, batch_size: int
+    model: Any, dataset: data.Dataset, split: str, training: Training
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Outputs ``(n, outputs)`` for every example of a split, and its loss and final metrics."""
     from cnnbench.training import Evaluation, loss_batch
 
-    size, column = loss_batch(model, model.loss, batch_size), dataset.outputs == 1
-    return Evaluation(model, dataset.task)(data.Feed(dataset.splits[split], size, column=column))
+    size, column = loss_batch(model, model.loss, training.batch_size), dataset.outputs == 1
+    return Evaluation(model, dataset.task, training.metrics)(
+        data.Feed(dataset.splits[split], size, column=column)
+    )
 
 
 def stored_spec(

@@ -20,7 +20,7 @@ from cnnbench import data, nn, system
 from cnnbench.config import spec_from
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import load_dataset
-from cnnbench.runs import RunFolder, RunSpec, compute
+from cnnbench.runs import RunFolder, RunSpec, metrics
 
 # With the folders of this process, so that the same code answers.
 CHILD = f"import sys; sys.path[:] = sys.argv[1:]; import {__name__} as child; child.answer_task()"
@@ -112,7 +112,7 @@ def _recomputed(task: Mapping[str, Any]) -> Recomputed:
         batches = _batches(split, column=dataset.outputs == 1)
         by_keras = model.evaluate(batches, verbose=0, return_dict=True)
         outputs = np.asarray(model.predict(batches, verbose=0), dtype=np.float32)
-        by_us = compute(dataset.task, split.y, outputs)
+        by_us = metrics.compute(dataset.task, split.y, outputs, spec.training.metrics)
         figures[name] = {"loss": by_keras["loss"], **{key: by_keras.get(key, by_us[key]) for key in by_us}}
         undecided[name] = _undecided(dataset.task, split.y, outputs, task["close"])
     # A model, or a layer without weights, may be loaded with the policy of this process.
