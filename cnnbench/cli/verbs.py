@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.markup import escape
 
-from cnnbench import analysis, config, inference, nn, reporting, runs, sweeps, system, training
+from cnnbench import analysis, config, inference, reporting, runs, sweeps, system, training
 from cnnbench.cli.console import diagnosis_table, differences_table, options_text, train
 from cnnbench.errors import EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, CnnbenchError, nearest
 
@@ -170,9 +170,10 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int
     model_file, x, y = folder.bad_step.read()
     spec = inference.stored_spec(folder, given.trust_plugins)
     system.import_tensorflow(spec.plugins)
+    from cnnbench.nn import load_checkpoint
 
     training.prepare_machine(spec.seed, spec.deterministic, "auto", spec.training.precision)
-    diagnosis = training.examine(nn.load_checkpoint(model_file), x, y)
+    diagnosis = training.examine(load_checkpoint(model_file), x, y)
     reporting.stdout().print(diagnosis_table(diagnosis))
     reporting.stdout().print(
         f"{diagnosis.sentence}\nWhat to do: {diagnosis.advice}", markup=False, highlight=False

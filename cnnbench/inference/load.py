@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import data, nn, reporting
+from cnnbench import data, reporting
 from cnnbench.config import (
     refuse_links,
     require_own,
@@ -68,11 +68,12 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
         CnnbenchError: the file cannot be loaded.
     """
     import_tensorflow(spec.plugins)
+    from cnnbench.nn import load_checkpoint
     from cnnbench.training import prepare_machine
 
     device = "auto" if anywhere and spec.device == "gpu" else spec.device
     prepare_machine(spec.seed, spec.deterministic, device, spec.training.precision)
-    return nn.load_checkpoint(folder.best_model)
+    return load_checkpoint(folder.best_model)
 
 
 def measure_split(
