@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from cnnbench import analysis, api, config, inference, nn, reporting, runs, sweeps, system, training
+from cnnbench import analysis, api, config, inference, reporting, runs, sweeps, system, training
 from cnnbench.cli.console import (
     SweepTerminal,
     caches_table,
@@ -193,9 +193,10 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Ans
     model_file, x, y = folder.bad_step.read()
     spec = inference.stored_spec(folder, given.trust_plugins)
     system.import_tensorflow(spec.plugins)
+    from cnnbench.nn import load_checkpoint
 
     training.prepare_machine(spec.seed, spec.deterministic, "auto", spec.training.precision)
-    diagnosis = training.examine(nn.load_checkpoint(model_file), x, y)
+    diagnosis = training.examine(load_checkpoint(model_file), x, y)
     reporting.stdout().print(diagnosis_table(diagnosis))
     _say(diagnosis.sentence, f"What to do: {diagnosis.advice}")
     return Answer(content={"run": str(given.run), **diagnosis.as_dict()})

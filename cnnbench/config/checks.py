@@ -134,20 +134,29 @@ def _check_monitor(path: str, monitor: str, config: RunConfig) -> None:
         )
     trained = metrics.TRAINED.get(str(config.dataset.get("task")))
     names = {"loss", *(trained or {name for task in metrics.TRAINED.values() for name in task})}
+    chosen = {f"val_{name}" for name in config.training.metrics}
     # An option of `dataset` may bring a validation split of its own; then the fraction says nothing.
     if config.training.validation_fraction > 0 or "_target_" not in config.dataset:
-        names |= {f"val_{name}" for name in names}
+        names |= {f"val_{name}" for name in names} | chosen
     elif monitor.startswith("val_"):
         raise CnnbenchError(
             f"{path}={monitor}, but training.validation_fraction=0 leaves no validation split",
             "hold a part out, or monitor loss",
         )
     if monitor not in names:
-        raise CnnbenchError(f"{path}={monitor} will not exist", nearest(monitor, names))
+        raise CnnbenchError(f"{path}={monitor} will not exist", _choosing(monitor) or nearest(monitor, names))
+
+
+def _choosing(name: str) -> str:
+    """Return a hint for a metric that only has to be chosen; empty for what is none."""
+    metric = name.removeprefix("val_")
+    is_known = any(metric in choices for choices in metrics.CHOICES.values()) or metrics.TOP.fullmatch(metric)
+    return f"choose it: training.metrics=[{metric}]" if is_known and name != metric else ""
 
 
 def _check_training(config: RunConfig) -> None:
     training, task = config.training, config.dataset.get("task")
+    metrics.check_chosen(training.metrics, task)
     if training.scale_targets and task not in (None, "regression"):
         raise CnnbenchError(
             f"training.scale_targets is for regression, but the task of this data set is {task}",
@@ -189,10 +198,11 @@ def _check_objective(config: RunConfig) -> None:
             f"objective={config.objective}: ranking by the test split is fitting to it",
             "use a val_… metric",
         )
-    names = {f"val_{name}" for name in ("loss", *finals)}
+    names = {f"val_{name}" for name in ("loss", *finals, *config.training.metrics)}
     if config.training.validation_fraction == 0:  # then only the training itself can be looked at
         names |= {"loss", *(name for task in metrics.TRAINED.values() for name in task)}
     if config.objective not in names:
         raise CnnbenchError(
-            f"objective={config.objective} will not exist", nearest(str(config.objective), names)
+            f"objective={config.objective} will not exist",
+            _choosing(str(config.objective)) or nearest(str(config.objective), names),
         )

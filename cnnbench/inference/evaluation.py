@@ -25,7 +25,7 @@ SPLITS = ("val", "test")
 # bits of fraction (TF32). More is another model or other data.
 BOUNDS = {"float32": (1e-5, 2e-3), "mixed_bfloat16": (1e-3, 5e-3), "mixed_float16": (1e-3, 5e-3)}
 # Metrics that count decisions, of which an output within its bound may turn some.
-DECISIONS = ("accuracy", "precision", "recall", "f1")
+DECISIONS = ("accuracy", "precision", "recall", "f1", "correlation", "kappa")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def evaluate_checkpoint(
             f"put them back, or name those to measure on: cnnbench evaluate {folder.path} dataset.KEY=VALUE",
         )
     model = load_model(folder, spec)
-    _, figures = measure_split(model, dataset, split, spec.training.batch_size)
+    _, figures = measure_split(model, dataset, split, spec.training)
     return Evaluation(
         run=str(folder.path),
         dataset=dataset.name,

@@ -246,7 +246,8 @@ def _in_float32(model: Any) -> Any:
     import keras
 
     def copy(layer: Any) -> Any:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+        is_layer = isinstance(layer, keras.Layer)  # else an operation, which has no precision of its own
+        return type(layer).from_config(layer.get_config() | ({"dtype": "float32"} if is_layer else {}))
 
     clone = keras.models.clone_model(model, clone_function=copy)
     clone.set_weights(model.get_weights())

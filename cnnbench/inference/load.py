@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import data, nn, reporting
+from cnnbench import data, reporting
 from cnnbench.config import (
     refuse_links,
     require_own,
@@ -25,6 +25,7 @@ from cnnbench.runs import (
     DONE,
     RunFolder,
     RunSpec,
+    Training,
     config_changes,
     file_changes,
     flatten,
@@ -68,21 +69,24 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
         CnnbenchError: the file cannot be loaded.
     """
     import_tensorflow(spec.plugins)
+    from cnnbench.nn import load_checkpoint
     from cnnbench.training import prepare_machine
 
     device = "auto" if anywhere and spec.device == "gpu" else spec.device
     prepare_machine(spec.seed, spec.deterministic, device, spec.training.precision)
-    return nn.load_checkpoint(folder.best_model)
+    return load_checkpoint(folder.best_model)
 
 
 def measure_split(
-    model: Any, dataset: data.Dataset, split: str, batch_size: int
+    model: Any, dataset: data.Dataset, split: str, training: Training
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Outputs ``(n, outputs)`` for every example of a split, and its loss and final metrics."""
     from cnnbench.training import Evaluation, loss_batch
 
-    size, column = loss_batch(model, model.loss, batch_size), dataset.outputs == 1
-    return Evaluation(model, dataset.task)(data.Feed(dataset.splits[split], size, column=column))
+    size, column = loss_batch(model, model.loss, training.batch_size), dataset.outputs == 1
+    return Evaluation(model, dataset.task, training.metrics)(
+        data.Feed(dataset.splits[split], size, column=column)
+    )
 
 
 def stored_spec(

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import data, nn, system
+from cnnbench import data, system
 from cnnbench.config import spec_from
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import load_dataset
-from cnnbench.runs import RunFolder, RunSpec, compute
+from cnnbench.runs import RunFolder, RunSpec, metrics
 
 # With the folders of this process, so that the same code answers.
 CHILD = f"import sys; sys.path[:] = sys.argv[1:]; import {__name__} as child; child.answer_task()"
@@ -101,22 +101,23 @@ def _recomputed(task: Mapping[str, Any]) -> Recomputed:
     spec = spec_from(task["config"], folder.path)
     dataset = load_dataset(spec)
     system.import_tensorflow(spec.plugins)
+    from cnnbench.nn import layers_of, load_checkpoint
     from cnnbench.training import prepare_machine
 
     precision = folder.environment.get("precision", spec.training.precision)
     machine = prepare_machine(spec.seed, spec.deterministic, task["device"], precision)
-    model = nn.load_checkpoint(folder.best_model)
+    model = load_checkpoint(folder.best_model)
     figures, undecided = {}, {}
     for name in task["splits"]:
         split = dataset.splits[name]
         batches = _batches(split, column=dataset.outputs == 1)
         by_keras = model.evaluate(batches, verbose=0, return_dict=True)
         outputs = np.asarray(model.predict(batches, verbose=0), dtype=np.float32)
-        by_us = compute(dataset.task, split.y, outputs)
+        by_us = metrics.compute(dataset.task, split.y, outputs, spec.training.metrics)
         figures[name] = {"loss": by_keras["loss"], **{key: by_keras.get(key, by_us[key]) for key in by_us}}
         undecided[name] = _undecided(dataset.task, split.y, outputs, task["close"])
     # A model, or a layer without weights, may be loaded with the policy of this process.
-    layers = [layer for layer in nn.layers_of(model) if layer.weights and not hasattr(layer, "layers")]
+    layers = [layer for layer in layers_of(model) if layer.weights and not hasattr(layer, "layers")]
     policies = {layer.dtype_policy.name for layer in layers}
     mixed = sorted(policy for policy in policies if policy.startswith("mixed"))
     return Recomputed(machine.device, mixed[0] if mixed else "float32", figures, undecided)

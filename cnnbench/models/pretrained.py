@@ -19,7 +19,7 @@ from keras import layers
 
 from cnnbench.data import fetch
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.nn import ReverseChannels, check_weights
+from cnnbench.nn import check_weights
 
 # Pixels per side below which Keras refuses to build; the others take 32.
 MINIMUM_SIZE = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
@@ -64,7 +64,7 @@ def preprocess(x: Any, backbone: str) -> Any:
     if np.array_equal(factors, np.eye(3)) and not offset.any():
         return x  # the backbone scales by itself
     if not factors[0, 0]:
-        x = ReverseChannels(dtype="float32", name="rgb_to_bgr")(x)
+        x = keras.ops.flip(x, axis=-1)  # RGB to BGR
         factors = factors[::-1]
     if not np.array_equal(factors, np.diag(factors.diagonal())):
         raise NotImplementedError(f"preprocess_input of {backbone} mixes the channels")

@@ -1,8 +1,8 @@
-"""A stored model or its weights, looked at before Keras opens the file: it may come from a stranger.
+"""Stored models and weights, which may be a stranger's: what Keras's safe mode lets through is refused here.
 
-Keras's safe mode refuses Python code. It does not refuse everything: a `Lambda` layer may call any public
-function of Keras with arguments of its own, packages named `keras_hub`, `keras_cv` and `keras_nlp` are
-imported from wherever they lie, and a link in an HDF5 file is followed while its name is looked up.
+Keras refuses Python code, graphs that lie elsewhere and its own functions that read files. It lets through a
+`Lambda` layer with some other functions of Keras, and packages named `keras_hub`, `keras_cv` and `keras_nlp`,
+which it imports from wherever they lie; links in an HDF5 file it follows in order to look at them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from cnnbench.errors import CnnbenchError
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = (CONFIG, WEIGHTS, "metadata.json")
-PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
-# They run Python or a graph that is stored elsewhere.
-CODE = ("__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
-# Parts of a model, by the module that Keras writes down for them.
-FUNCTIONS = (
-    *("activations", "constraints", "initializers", "losses", "metrics", "ops", "ops.image", "random"),
-    "regularizers",
-)  # fmt: skip
-CLASSES = (*FUNCTIONS, "dtype_policies", "layers", "optimizers", "optimizers.schedules", "quantizers")
+# Where Keras keeps the parts of a model, as it writes them down; `builtins` stands for its own functions.
+PARTS = (
+    *("builtins", "keras", "keras.activations", "keras.constraints", "keras.dtype_policies"),
+    *("keras.initializers", "keras.layers", "keras.losses", "keras.metrics", "keras.ops", "keras.ops.image"),
+    *("keras.optimizers", "keras.optimizers.schedules", "keras.quantizers", "keras.random"),
+    "keras.regularizers",
+)
 BOMB_BYTES, BOMB_RATIO = 2**26, 100  # Keras stores without compression
 
 
@@ -102,18 +100,14 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _check_object(path: Path, node: dict[str, Any]) -> None:
-    kind, module = str(node["class_name"]), str(node.get("module"))
-    is_function = kind == "function"
-    name = str(node["config"] if is_function else kind)
-    if kind in CODE:
-        raise _refused(path, f"its {kind} is code that loading it would run")
-    key = name if is_function else str(node.get("registered_name", kind))
-    if kind in PLAIN or keras.saving.get_registered_object(key) is not None:
+    module, kind = node.get("module"), node["class_name"]
+    if module is None:  # a tensor or a number; of anything else Keras wants a module
         return
-    rooms = ["keras", *(f"keras.{room}" for room in CLASSES)]
-    if is_function:  # Keras imports no function from its inner modules
-        rooms = ["builtins", *(f"keras.{room}" for room in FUNCTIONS)]
-    if module not in rooms and (is_function or not module.startswith("keras.src.")):
+    name = node["config"] if kind == "function" else kind
+    registered = name if kind == "function" else node.get("registered_name", kind)
+    if keras.saving.get_registered_object(str(registered)) is not None:
+        return
+    if module not in PARTS and not str(module).startswith("keras.src."):  # of those Keras takes classes only
         raise _refused(
             path,
             f"{module}.{name} is neither a part of a Keras model nor registered by a plugin",
@@ -146,7 +140,8 @@ def load_checkpoint(path: Path) -> keras.Model:
     except CnnbenchError:
         raise
     except Exception as error:  # what is damaged, or not of a model, may raise anything
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        inner = str(error).rpartition("Exception encountered: ")[2]  # after the class that Keras was making
+        reason = next(iter(inner.strip().splitlines()), type(error).__name__)
         raise CnnbenchError(
             f"cannot load {path}: {reason}", "it may be damaged, or need plugins=[…]"
         ) from error

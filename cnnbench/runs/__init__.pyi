@@ -26,7 +26,7 @@ from .identity import (
     weights_digests,
 )
 from .keys import differing, flatten, text_of
-from .metrics import TRAINED, compute, larger_is_better
+from .metrics import TRAINED, larger_is_better
 from .places import is_place, places_in, with_absolute_places, without_places
 from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
 
@@ -55,7 +55,6 @@ __all__ = [
     "Summary",
     "Training",
     "code_changes",
-    "compute",
     "config_changes",
     "data_changes",
     "differing",

@@ -1,75 +1,194 @@
-"""Targets and outputs to plain figures, by scikit-learn; and which figures a task has."""
+"""Figures of a model, from targets and outputs, by scikit-learn; which of them a task has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from cnnbench.errors import CnnbenchError, nearest
 
-# What is followed during training, by Keras, and so may be monitored.
+# What Keras follows during the training, and so may be monitored without being chosen.
 TRAINED = {"multiclass": ("accuracy",), "binary": ("accuracy",), "regression": ("mae", "rmse")}
 # What a sweep ranks by unless told otherwise.
 OBJECTIVE = {"multiclass": "accuracy", "binary": "accuracy", "regression": "rmse"}
-# What is computed at the end, for each split.
+# What is computed at the end in any case, for each split.
 FINAL = {
     "multiclass": ("accuracy", "balanced_accuracy", "f1_macro", "top_5_accuracy"),
     "binary": ("accuracy", "precision", "recall", "f1", "roc_auc"),
     "regression": ("mae", "rmse", "r2"),
 }
-LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2")
+TOP = re.compile(r"top_([1-9]\d*)_accuracy")
+MACRO = {"average": "macro", "zero_division": 0}
+# By name: a function of scikit-learn, and its keywords. Of true and predicted classes: …
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "accuracy": ("accuracy_score", {}),
+    "balanced_accuracy": ("recall_score", MACRO),  # over the true classes alone
+    "f1_macro": ("f1_score", MACRO),
+    "f1_weighted": ("f1_score", {**MACRO, "average": "weighted"}),
+    "precision_macro": ("precision_score", MACRO),
+    "recall_macro": ("recall_score", MACRO),
+    "matthews_correlation": ("matthews_corrcoef", {}),
+    "cohen_kappa": ("cohen_kappa_score", {}),
+}
+# … of two classes, where class 1 is what is looked for: …
+BINARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "precision": ("precision_score", {"zero_division": 0}),
+    "recall": ("recall_score", {"zero_division": 0}),
+    "f1": ("f1_score", {"zero_division": 0}),
+}
+# … and of values. `mape` is a share of the true value, as in scikit-learn.
+VALUES = {
+    "mae": "mean_absolute_error",
+    "rmse": "root_mean_squared_error",
+    "mse": "mean_squared_error",
+    "mape": "mean_absolute_percentage_error",
+    "r2": "r2_score",
+    "explained_variance": "explained_variance_score",
+    "median_absolute_error": "median_absolute_error",
+    "max_error": "max_error",
+}
+# Those that can be chosen for a task; of `top_K_accuracy` every number K.
+CHOICES = {
+    "multiclass": (*CLASSES, "roc_auc", "top_5_accuracy"),
+    "binary": (*CLASSES, *BINARY, "roc_auc", "average_precision"),
+    "regression": tuple(VALUES),
+}
+NEED_TWO_CLASSES = ("roc_auc", "average_precision", "cohen_kappa", "matthews_correlation")
+LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2", "correlation", "kappa", "explained")
 
 
 def larger_is_better(name: str) -> bool:
-    """The direction of a metric, by its name (`val_accuracy`, `test_f1_macro`, `loss`, …)."""
+    """Tell the direction of a metric by its name (`val_accuracy`, `test_f1_macro`, `loss`, …)."""
     return any(word in name for word in LARGER_IS_BETTER)
 
 
-def compute(task: str, y_true: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
-    """The final metrics of one split.
+def check_chosen(names: Iterable[str], task: str | None) -> None:
+    """Refuse a choice of metrics (`training.metrics`) that cannot be computed.
+
+    Args:
+        names: what was chosen.
+        task: of the data set; None where it is not known yet.
+
+    Raises:
+        CnnbenchError: there is no such metric, or it is for another task.
+    """
+    of_all = {name for choices in CHOICES.values() for name in choices}
+    of_task = CHOICES[task] if task else of_all
+    for name in names:
+        if TOP.fullmatch(name):
+            tasks = ["multiclass"]
+        elif name in of_all:
+            tasks = [one for one, choices in CHOICES.items() if name in choices]
+        else:
+            raise CnnbenchError(f"training.metrics: there is no {name}", nearest(name, of_task))
+        if task and task not in tasks:
+            raise CnnbenchError(
+                f"training.metrics: {name} is for {' or '.join(tasks)}, not for {task}",
+                f"for {task}: {', '.join(of_task)}",
+            )
+
+
+def check_computable(names: Iterable[str], y_val: np.ndarray | None, outputs: int) -> None:
+    """Refuse chosen metrics that validation targets ``(n,)`` or the number of outputs leave undefined.
+
+    Raises:
+        CnnbenchError: top-K of K classes or fewer, or a comparison of classes where there is only one.
+    """
+    for name in names:
+        top = TOP.fullmatch(name)
+        if top and int(top[1]) >= outputs:
+            raise CnnbenchError(
+                f"training.metrics: {name} of {outputs} classes would always be 1",
+                f"top_{max(outputs - 1, 1)}_accuracy, or leave it out",
+            )
+        if name in NEED_TWO_CLASSES and y_val is not None and len(np.unique(y_val)) < 2:
+            raise CnnbenchError(
+                f"training.metrics: there is no {name} of a validation split with one class only",
+                "hold more out (training.validation_fraction), or leave it out",
+            )
+
+
+def compute(
+    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str] = ()
+) -> dict[str, float]:
+    """Compute the final metrics of one split, and those that are named.
 
     Args:
         task: `multiclass`, `binary` or `regression`.
         y_true: ``(n,)`` class indices or values.
         outputs: ``(n, classes)`` probabilities, ``(n, 1)`` probability of class 1, or ``(n, 1)`` values.
+        names: further metrics of the task.
+
+    Returns:
+        values by name; without those that these targets leave undefined.
     """
+    return compute_named(task, y_true, outputs, dict.fromkeys((*FINAL[task], *names)))
+
+
+def compute_named(
+    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str]
+) -> dict[str, float]:
+    """Compute some metrics of one split; see `compute`."""
+    if task == "regression":
+        return _of_values(y_true, outputs.reshape(-1), names)
+    probabilities = outputs.reshape(-1) if task == "binary" else outputs
+    predicted = (probabilities > 0.5).astype(int) if task == "binary" else outputs.argmax(axis=1)
+    has_two = len(np.unique(y_true)) > 1
+    figures = {}
+    for name in names:
+        top = TOP.fullmatch(name)
+        if (name in NEED_TWO_CLASSES and not has_two) or (top and int(top[1]) >= outputs.shape[1]):
+            continue
+        if name in CLASSES or name in BINARY:
+            figures[name] = _of_classes(name, y_true, predicted)
+        else:
+            figures[name] = _of_probabilities(name, y_true, probabilities)
+    return figures
+
+
+def _of_values(y_true: np.ndarray, values: np.ndarray, names: Iterable[str]) -> dict[str, float]:
     from sklearn import metrics as sk  # half a second, which `--help` need not pay
 
-    if task == "multiclass":
-        predicted = outputs.argmax(axis=1)
-        figures = {
-            "accuracy": sk.accuracy_score(y_true, predicted),
-            "balanced_accuracy": np.mean([np.mean(predicted[y_true == k] == k) for k in np.unique(y_true)]),
-            "f1_macro": sk.f1_score(y_true, predicted, average="macro", zero_division=0),
-        }
-        if outputs.shape[1] > 5:
-            top = np.argpartition(-outputs, 5, axis=1)[:, :5]
-            figures["top_5_accuracy"] = np.mean((top == y_true[:, None]).any(axis=1))
-    elif task == "binary":
-        probability = outputs.reshape(-1)
-        predicted = (probability > 0.5).astype(int)
-        figures = {
-            "accuracy": sk.accuracy_score(y_true, predicted),
-            "precision": sk.precision_score(y_true, predicted, zero_division=0),
-            "recall": sk.recall_score(y_true, predicted, zero_division=0),
-            "f1": sk.f1_score(y_true, predicted, zero_division=0),
-        }
-        if len(np.unique(y_true)) == 2:
-            figures["roc_auc"] = sk.roc_auc_score(y_true, probability)
-    else:
-        values = outputs.reshape(-1)
-        figures = {
-            "mae": sk.mean_absolute_error(y_true, values),
-            "rmse": sk.root_mean_squared_error(y_true, values),
-        }
-        if len(y_true) > 1:
-            figures["r2"] = sk.r2_score(y_true, values)
-    return {name: float(value) for name, value in figures.items()}
+    return {
+        name: float(getattr(sk, VALUES[name])(y_true, values))
+        for name in names
+        if name not in ("r2", "explained_variance") or len(y_true) > 1
+    }
+
+
+def _of_classes(name: str, y_true: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn import metrics as sk
+
+    function, keywords = {**CLASSES, **BINARY}[name]
+    if name == "balanced_accuracy":  # scikit-learn's own warns where a class is predicted that is not there
+        keywords = {**keywords, "labels": np.unique(y_true)}
+    return float(getattr(sk, function)(y_true, predicted, **keywords))
+
+
+def _of_probabilities(name: str, y_true: np.ndarray, probabilities: np.ndarray) -> float:
+    from sklearn import metrics as sk
+
+    if top := TOP.fullmatch(name):
+        labels = np.arange(probabilities.shape[1])
+        return float(sk.top_k_accuracy_score(y_true, probabilities, k=int(top[1]), labels=labels))
+    if name == "average_precision":
+        return float(sk.average_precision_score(y_true, probabilities))
+    if probabilities.ndim == 1:
+        return float(sk.roc_auc_score(y_true, probabilities))
+    # Each class against the rest, over those that there are: scikit-learn's own insists on all of them.
+    aucs = [sk.roc_auc_score(y_true == label, probabilities[:, label]) for label in np.unique(y_true)]
+    return float(np.mean(aucs))
 
 
 def objective_value(figures: Mapping[str, Mapping[str, float]], objective: str) -> float:
-    """The value of e.g. `val_accuracy` among the final metrics."""
+    """Return the value of e.g. `val_accuracy` among the final metrics.
+
+    Raises:
+        CnnbenchError: there is no such metric.
+    """
     split, _, name = objective.partition("_")
     if split not in ("val", "test"):
         split, name = "train", objective

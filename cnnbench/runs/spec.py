@@ -65,6 +65,8 @@ class Training(BaseModel):
         validation_fraction: part of the training split held out for choosing the best epoch; 0 for none.
             Ignored where the data set brings a validation split of its own.
         examples: use only this many training examples (smoke runs); null for all.
+        metrics: further figures of the validation split after each epoch, `val_NAME` in the history, and of
+            every split at the end; a callback may monitor them. See `runs.metrics.CHOICES`.
         class_weight: `balanced` weighs each example by the rarity of its class.
         scale_targets: regression: let the network predict standardised targets; predictions and metrics stay
             in the target's own unit.
@@ -84,6 +86,7 @@ class Training(BaseModel):
     precision: Precision = "auto"
     validation_fraction: Fraction = 0.1
     examples: Annotated[int, Field(ge=10)] | None = None
+    metrics: list[str] = Field(default_factory=list)
     class_weight: Literal["balanced"] | None = None
     scale_targets: bool = False
     cache_features: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,9 @@ from pydantic import Field
 
 from cnnbench.data import Feed
 from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.runs import metrics
 from cnnbench.training.diagnose import snapshot
+from cnnbench.training.measure import forward_graph, predict_outputs
 
 
 class TrainingDivergedError(RuntimeError):
@@ -75,6 +77,34 @@ class BestCheckpoint(keras.callbacks.Callback):
 
 def has_finite_weights(model: keras.Model) -> bool:
     return all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f")
+
+
+class ValidationMetrics(keras.callbacks.Callback):
+    """Add chosen metrics to the logs of each epoch, computed over the whole validation split at once.
+
+    It comes before the `Recorder`, so that they are in the history. A mean over batches would be another
+    figure for most of them.
+
+    Args:
+        feed: of the validation split, in order.
+        task: of the data set.
+        names: of the metrics; they become `val_NAME`.
+    """
+
+    def __init__(self, feed: Feed, task: str, names: Sequence[str]) -> None:
+        super().__init__()
+        self.feed, self.task, self.names = feed, task, names
+        self._forward: Callable[[Any], Any] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None
+        self._forward = self._forward or forward_graph(self.model)
+        outputs = predict_outputs(self._forward, self.feed)
+        if np.isfinite(outputs).all():
+            figures = metrics.compute_named(self.task, self.feed.split.y, outputs, self.names)
+        else:
+            figures = dict.fromkeys(self.names, math.nan)
+        logs |= {f"val_{name}": value for name, value in figures.items()}
 
 
 class Recorder(keras.callbacks.Callback):

@@ -13,10 +13,16 @@ import numpy as np
 from cnnbench.data import Feed, Split
 from cnnbench.models import FEATURES, split_at_features, unfreeze
 from cnnbench.nn import TestTimeViews, load_checkpoint
-from cnnbench.runs import FineTuning, RunFolder, Training
+from cnnbench.runs import FineTuning, RunFolder, Training, metrics
 from cnnbench.system import Interruption
 from cnnbench.training import diagnose
-from cnnbench.training.callbacks import BestCheckpoint, Recorder, TrainingDivergedError, has_finite_weights
+from cnnbench.training.callbacks import (
+    BestCheckpoint,
+    Recorder,
+    TrainingDivergedError,
+    ValidationMetrics,
+    has_finite_weights,
+)
 from cnnbench.training.measure import evaluation_batch
 from cnnbench.training.resume import State, StateSaver, restore
 
@@ -31,7 +37,8 @@ class Fitting:
     Attributes:
         model: the whole one, compiled.
         train, val: its feeds; `val` is None without a validation split.
-        training: epochs, caching, fine-tuning.
+        task: of the data set.
+        training: epochs, metrics, caching, fine-tuning.
         compile: compiles a model as the config says, with this learning rate (None: the configured one).
         recorder: comes before every other callback.
         callbacks: the configured ones.
@@ -44,6 +51,7 @@ class Fitting:
     model: keras.Model
     train: Feed
     val: Feed | None
+    task: str
     training: Training
     compile: Callable[[keras.Model, float | None], None]
     recorder: Recorder
@@ -134,7 +142,10 @@ class Fitting:
                 parts = [(train.rest(at.step), at.epoch, at.epoch + 1), (train, at.epoch + 1, last)]
         self.saver.begin(phase, last, state)
         callbacks = _Callbacks(
-            [self.recorder, *self.callbacks, self.saver], model=model, add_history=True, epochs=last
+            [*self._chosen_metrics(val), self.recorder, *self.callbacks, self.saver],
+            model=model,
+            add_history=True,
+            epochs=last,
         )
         callbacks.begin()
         for feed, begin, end in parts:
@@ -145,6 +156,10 @@ class Fitting:
                 # At the end of `fit` an optimizer may put averages in the place of the weights.
                 diagnose.restore(model, self.saver.latest)
         callbacks.end()
+
+    def _chosen_metrics(self, val: Feed | None) -> list[keras.callbacks.Callback]:
+        names = [name for name in self.training.metrics if name not in metrics.TRAINED[self.task]]
+        return [ValidationMetrics(val, self.task, names)] if names and val is not None else []
 
     def _fit_part(
         self, model: keras.Model, train: Any, val: Any, begin: int, end: int, callbacks: _Callbacks

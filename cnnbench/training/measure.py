@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ import tensorflow as tf
 from cnnbench.data import Dataset, Feed
 from cnnbench.nn import layers_of, load_checkpoint
 from cnnbench.runs import RunFolder, metrics
-from cnnbench.runs import compute as final_metrics
 from cnnbench.system import PeakMemory
 from cnnbench.training.device import gpu_peak_bytes
 
@@ -38,7 +37,11 @@ class Measured:
 
 
 def measure_best(
-    folder: RunFolder, dataset: Dataset, held_out: Mapping[str, Feed], memory: PeakMemory
+    folder: RunFolder,
+    dataset: Dataset,
+    held_out: Mapping[str, Feed],
+    memory: PeakMemory,
+    chosen: Sequence[str] = (),
 ) -> Measured:
     """Load `best.keras`, evaluate it on each split that is held out, keep what it says of the test split.
 
@@ -47,13 +50,14 @@ def measure_best(
         dataset: as it was trained with.
         held_out: the feeds of its validation and test split.
         memory: watched since the training began.
+        chosen: further metrics, by name.
     """
     model = load_checkpoint(folder.best_model)
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}
     outputs = {}
-    evaluation = Evaluation(model, dataset.task)
+    evaluation = Evaluation(model, dataset.task, chosen)
     for name, feed in held_out.items():
         outputs[name], figures[name] = evaluation(feed)
     costs = {
@@ -78,10 +82,11 @@ class Evaluation:
     Args:
         model: compiled.
         task: of the data set.
+        chosen: further metrics, by name.
     """
 
-    def __init__(self, model: keras.Model, task: str) -> None:
-        self.model, self.task = model, task
+    def __init__(self, model: keras.Model, task: str, chosen: Sequence[str] = ()) -> None:
+        self.model, self.task, self.chosen = model, task, chosen
         dtype = model.inputs[0].dtype
 
         def step(x: Any, y: Any) -> tuple[Any, Any]:
@@ -102,7 +107,7 @@ class Evaluation:
             sizes.append(len(outputs[-1]))
         together = np.concatenate(outputs).astype(np.float32, copy=False)
         loss = float(np.average(losses, weights=sizes))
-        return together, {"loss": loss, **final_metrics(self.task, feed.split.y, together)}
+        return together, {"loss": loss, **metrics.compute(self.task, feed.split.y, together, self.chosen)}
 
 
 def forward_graph(model: keras.Model) -> Callable[[Any], Any]:

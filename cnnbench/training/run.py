@@ -210,6 +210,7 @@ def fit(job: Job, prepared: Prepared) -> None:
             model=built.model,
             train=train,
             val=built.held_out.get("val"),
+            task=prepared.dataset.task,
             training=training,
             compile=built.compile,
             recorder=recorder,
@@ -230,7 +231,7 @@ def measure(job: Job, prepared: Prepared) -> Measured:
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
     with job.phases("evaluate"), system.shortage_explained(job.spec.training.batch_size):
-        measured = measure_best(folder, dataset, built.held_out, built.memory)
+        measured = measure_best(folder, dataset, built.held_out, built.memory, job.spec.training.metrics)
     epoch, outputs = folder.best["epoch"], measured.outputs["test"]
     with job.phases("figures"):
         for name, png in figures_of_run(dataset, folder.history, epoch, outputs, built.train.augmented):
@@ -316,7 +317,11 @@ def record_failure(job: Job, error: BaseException) -> NoReturn:
 
 
 def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
-    """What could not be checked before the data set said its task."""
+    """Refuse what could not be checked before the data set said its task."""
+    chosen = spec.training.metrics
+    runs.metrics.check_chosen(chosen, dataset.task)
+    val = dataset.splits.get("val")
+    runs.metrics.check_computable(chosen, val.y if val else None, dataset.outputs)
     if spec.training.scale_targets and dataset.task != "regression":
         raise CnnbenchError(
             f"training.scale_targets is for regression, not for {dataset.task}",

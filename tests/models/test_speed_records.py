@@ -91,7 +91,7 @@ def test_a_run_with_all_of_it_gives_its_figures_in_plain_keras(
     np.savez(tmp_path / "test.npz", x=test.x, y=test.y)
     code = """
 import sys
-import cnnbench, keras
+import cnnbench.nn, keras
 import numpy as np
 data = np.load(sys.argv[2])
 model = keras.models.load_model(sys.argv[1])

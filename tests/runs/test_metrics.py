@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from cnnbench.errors import CnnbenchError
 from cnnbench.runs import metrics
 
-ALL_NAMES = sorted({name for names in metrics.FINAL.values() for name in names})
+ALL_NAMES = sorted({name for names in metrics.CHOICES.values() for name in names})
 
 
 def one_hot(classes: list[int], count: int) -> np.ndarray:
@@ -142,7 +143,7 @@ def test_one_example_is_enough(
 
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_the_direction_of_every_metric_is_known(name: str) -> None:
-    smaller_is_better = {"mae", "rmse"}
+    smaller_is_better = {"mae", "rmse", "mse", "mape", "median_absolute_error", "max_error"}
     for spelled in (name, f"val_{name}", f"test_{name}"):
         assert metrics.larger_is_better(spelled) == (name not in smaller_is_better)
 
@@ -150,3 +151,84 @@ def test_the_direction_of_every_metric_is_known(name: str) -> None:
 @pytest.mark.parametrize("name", ["loss", "val_loss", "test_loss"])
 def test_a_smaller_loss_is_better(name: str) -> None:
     assert not metrics.larger_is_better(name)
+
+
+# ---------------------------------------------------------------- metrics as a choice
+
+
+@pytest.mark.parametrize("task", list(metrics.CHOICES))
+def test_every_choice_is_computed_and_is_what_scikit_learn_says(task: str) -> None:
+    y_true, outputs = random_outputs(task)
+    figures = metrics.compute(task, y_true, outputs, metrics.CHOICES[task])
+    assert set(figures) == {*metrics.FINAL[task], *metrics.CHOICES[task]}
+    assert all(type(value) is float for value in figures.values())
+    values = outputs.reshape(-1)
+    predicted = outputs.argmax(axis=1) if task == "multiclass" else values > 0.5
+    expected = {
+        "balanced_accuracy": lambda: sk.balanced_accuracy_score(y_true, predicted),
+        "f1_macro": lambda: sk.f1_score(y_true, predicted, average="macro"),
+        "f1_weighted": lambda: sk.f1_score(y_true, predicted, average="weighted"),
+        "precision_macro": lambda: sk.precision_score(y_true, predicted, average="macro"),
+        "recall_macro": lambda: sk.recall_score(y_true, predicted, average="macro"),
+        "matthews_correlation": lambda: sk.matthews_corrcoef(y_true, predicted),
+        "cohen_kappa": lambda: sk.cohen_kappa_score(y_true, predicted),
+        "roc_auc": lambda: sk.roc_auc_score(
+            y_true, outputs if task == "multiclass" else values, multi_class="ovr"
+        ),
+        "average_precision": lambda: sk.average_precision_score(y_true, values),
+        "mse": lambda: sk.mean_squared_error(y_true, values),
+        "mape": lambda: np.mean(np.abs((y_true - values) / y_true)),
+        "median_absolute_error": lambda: np.median(np.abs(y_true - values)),
+        "max_error": lambda: np.max(np.abs(y_true - values)),
+        "explained_variance": lambda: sk.explained_variance_score(y_true, values),
+    }
+    for name in set(figures) - set(metrics.FINAL[task]):
+        assert figures[name] == pytest.approx(expected[name](), rel=1e-5), name
+
+
+def test_the_k_of_top_k_is_free() -> None:
+    y_true, outputs = random_outputs("multiclass")
+    figures = metrics.compute("multiclass", y_true, outputs, ["top_2_accuracy", "top_7_accuracy"])
+    assert figures["top_2_accuracy"] == pytest.approx(
+        sk.top_k_accuracy_score(y_true, outputs, k=2, labels=np.arange(7))
+    )
+    assert "top_7_accuracy" not in figures  # of seven classes
+
+
+def test_the_area_under_the_curve_is_over_the_classes_that_there_are() -> None:
+    y_true, outputs = np.array([0, 0, 2, 2]), one_hot([0, 0, 2, 0], 3)
+    figures = metrics.compute("multiclass", y_true, outputs, ["roc_auc"])
+    assert figures["roc_auc"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary"])
+def test_of_one_class_only_what_compares_two_is_left_out_and_warns_nobody(task: str) -> None:
+    outputs = one_hot([1, 1], 3) if task == "multiclass" else np.ones((2, 1), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures = metrics.compute(task, np.array([1, 1]), outputs, metrics.CHOICES[task])
+    assert not set(metrics.NEED_TWO_CLASSES) & set(figures)
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "said"),
+    [
+        (["f1_makro"], "multiclass", "there is no f1_makro.*did you mean f1_macro"),
+        (["f1_makro"], None, "did you mean f1_macro"),
+        (["r2"], "multiclass", "r2 is for regression, not for multiclass"),
+        (["top_2_accuracy"], "binary", "top_2_accuracy is for multiclass, not for binary"),
+        (["f1_macro"], "regression", "f1_macro is for multiclass or binary, not for regression"),
+        (["top_0_accuracy"], "multiclass", "there is no top_0_accuracy"),
+    ],
+)
+def test_a_metric_that_cannot_be_is_refused(names: list[str], task: str | None, said: str) -> None:
+    with pytest.raises(CnnbenchError, match=said):
+        metrics.check_chosen(names, task)
+
+
+def test_a_choice_that_this_data_set_leaves_undefined_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match=r"top_3_accuracy of 3 classes.*top_2_accuracy"):
+        metrics.check_computable(["top_3_accuracy"], np.array([0, 1, 2]), 3)
+    with pytest.raises(CnnbenchError, match="no roc_auc of a validation split with one class"):
+        metrics.check_computable(["roc_auc"], np.array([1, 1]), 3)
+    metrics.check_computable(["top_2_accuracy", "roc_auc", "f1_macro"], None, 3)

@@ -44,7 +44,8 @@ class StopsInTheSecondEpoch(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 def train(name, stops=False, resume=False, **changes):
-    training = {"epochs": 3, "batch_size": 16, "precision": "float32", **changes.pop("training", {})}
+    training = {"epochs": 3, "batch_size": 16, "precision": "float32", "metrics": ["f1_macro"]}
+    training |= changes.pop("training", {})
     spec = RunSpec(
         name=name,
         run_dir=Path(name),
@@ -61,7 +62,7 @@ def train(name, stops=False, resume=False, **changes):
     return run(replace(spec, **changes), resume=resume)
 
 def rows(name):
-    keep = ("accuracy", "loss", "val_accuracy", "val_loss")
+    keep = ("accuracy", "loss", "val_accuracy", "val_loss", "val_f1_macro")
     return [[row[key] for key in keep] for row in RunFolder(Path(name)).history]
 
 found = {}

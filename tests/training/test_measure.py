@@ -66,7 +66,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 EVALUATE = """
 import json, sys
 import keras, numpy as np
-import cnnbench.nn.layers, cnnbench.nn.losses, cnnbench.nn.schedules, cnnbench.nn.test_time
+import cnnbench.nn
 sys.path.append(sys.argv[1])
 import mine
 found = {}

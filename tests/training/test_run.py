@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from conftest import TINY, Outcome
+from sklearn.metrics import f1_score
 from tensorflow.python.framework import config as tf_config
 
+from cnnbench.data.batches import Feed
 from cnnbench.data.dataset import Dataset, Split
 from cnnbench.data.sources.digits import digits
 from cnnbench.data.sources.synthetic import synthetic
@@ -37,7 +41,7 @@ from cnnbench.runs.metrics import objective_value
 from cnnbench.runs.spec import Observer, RunResult, RunSpec, Summary, Training
 from cnnbench.system.files import sha256
 from cnnbench.training import run
-from cnnbench.training.callbacks import BestCheckpoint
+from cnnbench.training.callbacks import BestCheckpoint, ValidationMetrics
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CHECKPOINT = {"checkpoint": partial(BestCheckpoint, "val_loss", "min")}
@@ -261,13 +265,13 @@ def test_an_observer_is_told_in_the_order_of_events(finished: tuple[RunResult, D
 
 
 def test_the_best_checkpoint_gives_the_figures_in_a_new_process(folder: Path, tmp_path: Path) -> None:
-    """Plain Keras, raw bytes, no custom objects: `import cnnbench` is all that is needed."""
+    """Raw bytes, no custom objects: a loss of ours is all that needs `import cnnbench.nn`."""
     test = digits().test
     assert test.x.dtype == np.uint8
     np.savez(tmp_path / "test.npz", x=test.x, y=test.y)
     code = """
 import json, sys
-import cnnbench
+import cnnbench.nn
 import keras
 import numpy as np
 assert "cnnbench.training.run" not in sys.modules
@@ -741,6 +745,67 @@ def test_an_objective_that_there_is_not_is_answered_with_those_there_are(objecti
     figures = {"train": {"loss": 1.0}, "test": {"loss": 5.0, "accuracy": 1.0}}
     with pytest.raises(CnnbenchError, match="there are: loss, test_accuracy, test_loss"):
         objective_value(figures, objective)
+
+
+def test_chosen_metrics_are_of_the_whole_validation_split_in_every_epoch(
+    tmp_path: Path, no_figures: None
+) -> None:
+    """They may be monitored and ranked by; in batches of 32 their mean would be another figure."""
+    chosen = ["f1_macro", "top_2_accuracy", "cohen_kappa"]
+    best = {"checkpoint": partial(BestCheckpoint, "val_cohen_kappa", "max")}
+    spec = spec_for(
+        tmp_path / "run",
+        dataset=partial(synthetic, examples=700, classes=3, size=8),
+        callbacks=best,
+        training=Training(epochs=3, batch_size=32, validation_fraction=0.5, metrics=chosen),
+        objective="val_top_2_accuracy",
+    )
+    result = run.run(spec)
+    rows, figures = RunFolder(tmp_path / "run").history, result.metrics["metrics"]
+    kappas = [row["val_cohen_kappa"] for row in rows]
+    assert result.metrics["best_epoch"] == kappas.index(max(kappas)) + 1
+    row = rows[result.metrics["best_epoch"] - 1]
+    for name in chosen:  # the stored model, measured anew, gives what the epoch has said
+        assert figures["val"][name] == pytest.approx(row[f"val_{name}"], abs=1e-6), name
+        assert name in figures["test"]
+    assert result.value == figures["val"]["top_2_accuracy"]
+    split = with_validation(spec.dataset(), 0.5, None, spec.seed).splits["val"]
+    outputs = keras.models.load_model(result.folder / "best.keras").predict(split.x, verbose=0)
+    assert row["val_f1_macro"] == pytest.approx(
+        f1_score(split.y, outputs.argmax(axis=1), average="macro"), abs=1e-6
+    )
+
+
+def test_chosen_metrics_of_outputs_that_are_not_finite_are_nan(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.layers[0].bias.assign([math.nan])
+    feed = Feed(Split(np.zeros((3, 2), np.float32), np.ones(3, np.float32)), 2, column=True)
+    callback, logs = ValidationMetrics(feed, "regression", ["mape"]), {"val_loss": 1.0}
+    callback.set_model(model)
+    callback.on_epoch_end(0, logs)
+    assert math.isnan(logs["val_mape"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (("training.metrics=[f1_makro]",), "did you mean f1_macro"),
+        (("training.metrics=[r2]",), "r2 is for regression, not for multiclass"),
+        (("training.metrics=[top_3_accuracy]",), "of 3 classes would always be 1"),
+        (("callbacks.checkpoint.monitor=val_f1_macro",), r"choose it: training.metrics=\[f1_macro]"),
+        (("objective=val_cohen_kappa",), r"choose it: training.metrics=\[cohen_kappa]"),
+        (
+            ("training.metrics=[f1_macro]", "callbacks.checkpoint.monitor=val_f1_macro"),
+            "better when larger, but the mode is min",
+        ),
+    ],
+)
+def test_a_wrong_choice_of_metrics_is_told_before_tensorflow(
+    line: tuple[str, ...], said: str, run_cli: Callable[..., Outcome]
+) -> None:
+    outcome = run_cli(*TINY, *line)
+    assert outcome.exit_code == 2
+    assert re.search(said, outcome.err)
 
 
 class Keep(keras.callbacks.Callback):
