@@ -3,17 +3,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults bench lint format lock clean
+.PHONY: run quick test faults simulate mutations bench lint format lock clean
 
 run: $(VENV)/ready  ## set up, then the main job on the embedded default
 	$(BIN)/cnnbench $(ARGS)
 
-test: $(VENV)/ready  ## set up, then the tests
-	$(BIN)/python -m pytest $(ARGS)
+# Two processes share the tests: each begins with its half, and who is done early takes from the other's end.
+PYTEST := $(BIN)/python -m pytest -n $(or $(J),auto) --dist worksteal
+
+quick: $(VENV)/ready  ## after each edit: all tests but those that train or start a process; under a minute
+	$(PYTEST) -q -r fE --quick $(ARGS)
+
+test: $(VENV)/ready  ## set up, then the tests, in as many processes as there are cores (J=2: in two)
+	$(PYTEST) $(ARGS)
 
 faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half an hour
 	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/training/test_resume.py $(ARGS)
 	CNNBENCH_FAULTS=$(or $(N),200) $(BIN)/python -m pytest tests/runs/test_damaged_files.py tests/test_properties.py $(ARGS)
+
+simulate: $(VENV)/ready  ## how often intervals and tests of a comparison are right, by simulation
+	CNNBENCH_SIMULATIONS=$(or $(N),1000) $(BIN)/python -m pytest tests/analysis/test_significance.py $(ARGS)
+
+mutations: $(VENV)/ready  ## whether the tests notice 40 changes of the code (benchmarks/mutations.py); an hour
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pytest-cov
+	$(PYTEST) -q --cov=cnnbench --cov-branch --cov-context=test --cov-report=
+	$(BIN)/python benchmarks/mutations.py --coverage .coverage $(ARGS)
 
 bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Lightning; two to three hours (benchmarks/bench.py)
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -104,6 +105,42 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="skip a test where it begins what takes seconds"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slow_work_skipped(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With `--quick`, skip a test where it begins what takes seconds: no list of slow tests has to be kept."""
+    if not request.config.getoption("--quick"):
+        yield
+        return
+    import keras
+
+    from cnnbench.models import pretrained
+    from cnnbench.training import run
+
+    def skip(*_: Any, **__: Any) -> NoReturn:
+        pytest.skip("trains, builds a large model or starts a process: make test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "run", skip)
+        patch.setattr(pretrained, "build", skip)
+        for name in ("fit", "evaluate", "predict"):
+            patch.setattr(keras.Model, name, skip)
+        patch.setattr(subprocess, "Popen", skip)
+        yield
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported out of the search for garbage, which took a third of the tests' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(wrapper=True)

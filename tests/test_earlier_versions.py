@@ -144,19 +144,19 @@ def test_its_stopped_run_goes_on_to_the_end(old: Path, run_cli: Cli) -> None:
     assert folder.history[: len(before)] == before
 
 
-def test_its_sweep_is_gone_on_with_and_compares_with_a_run_of_today(old: Path, run_process: Cli) -> None:
+def test_its_sweep_is_gone_on_with_and_compares_with_a_run_of_today(old: Path, run_cli: Cli) -> None:
     assert [Sweep.open(old / "sweep").status(number) for number in range(3)] == ["done", "done", "waiting"]
-    outcome = run_process("resume", "sweep")
+    outcome = run_cli("resume", "sweep")
     assert outcome.exit_code == 0, outcome.err
     assert "2 of 3 runs are done" in outcome.out
     typed = [
         text for text in Sweep.open(old / "sweep").jobs[0].overrides if not text.startswith(("seed", "run"))
     ]
     momentum = "model.momentum=0.99"  # as it was before there was such a key
-    assert run_process(*typed, "seed=3", "run_dir=today", momentum).exit_code == 0
-    assert run_process("compare", "sweep", "today", "--json", "compared.json").exit_code == 0
+    assert run_cli(*typed, "seed=3", "run_dir=today", momentum).exit_code == 0
+    assert run_cli("compare", "sweep", "today", "--json", "compared.json").exit_code == 0
     compared = json.loads((old / "compared.json").read_text())
     (ranking,) = compared["rankings"]
     (group,) = ranking["groups"]
     assert sorted(run["seed"] for run in group["runs"]) == [0, 1, 2, 3]
-    assert "_target_" not in run_process("diff", "sweep/000_cnn_synthetic_seed0", "today").out
+    assert "_target_" not in run_cli("diff", "sweep/000_cnn_synthetic_seed0", "today").out

@@ -29,7 +29,7 @@ from cnnbench.config.groups import CONF_DIR, options
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs.folder import RunFolder
 
-TRAININGS = int(os.environ.get("CNNBENCH_FAULTS", "12"))
+TRAININGS = int(os.environ.get("CNNBENCH_FAULTS", "5"))
 SECONDS = 120  # of a training that takes one or two: what takes longer hangs
 LONGEST = 400  # characters of a message
 INSIDES = (

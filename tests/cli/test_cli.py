@@ -347,13 +347,13 @@ def test_warnings_reach_the_terminal_and_the_log(
 
 
 def test_a_sweep_is_every_combination_in_one_folder_with_a_ranking(run_process: Cli, folder: Path) -> None:
-    exit_code, out, err = run_process("-m", *SMOKE, "model=mlp,cnn", "dataset=digits", "seed=0,1,2")
+    exit_code, out, err = run_process("-m", *SMOKE, "model=mlp,cnn", "dataset=digits", "seed=0,1")
     assert (exit_code, without_remarks(err)) == (0, "")
     (sweep,) = folders_in(folder / "outputs")
     runs = folders_in(sweep)
     assert [run.name for run in runs] == [
-        f"{number:03d}_{model}_digits_seed{number % 3}"
-        for number, model in enumerate(["mlp"] * 3 + ["cnn"] * 3)
+        f"{number:03d}_{model}_digits_seed{number % 2}"
+        for number, model in enumerate(["mlp"] * 2 + ["cnn"] * 2)
     ]
     for run in runs:
         assert json.loads((run / "metrics.json").read_text())["status"] == "done"
@@ -361,7 +361,7 @@ def test_a_sweep_is_every_combination_in_one_folder_with_a_ranking(run_process: 
     ranking = out.partition("ranking by val_accuracy")[2]
     rows = re.findall(r"(?m)^\W* (\d) +(mlp|cnn) +(\d) +0\.\d{4} ± ", ranking)
     assert sorted(model for _, model, _ in rows) == ["cnn", "mlp"]
-    assert [(rank, runs) for rank, _, runs in rows] == [("1", "3"), ("2", "3")]
+    assert [(rank, runs) for rank, _, runs in rows] == [("1", "2"), ("2", "2")]
     assert out.splitlines()[-1] == f"results: {sweep.relative_to(folder)}"
 
 

@@ -194,11 +194,11 @@ def test_float_rows_of_a_mapped_file_are_looked_at_and_bytes_are_not(tmp_path: P
 def test_looking_at_half_a_gigabyte_of_floats_takes_no_longer_than_a_few_sums_of_it() -> None:
     x = np.zeros((40_000, 3072), np.float32)
     y = np.arange(len(x)) % 3
-    began = time.perf_counter()
+    began = time.process_time()
     x.sum()
-    summed = time.perf_counter()
+    summed = time.process_time()
     Dataset("large", "multiclass", Split(x, y), Split(x[:3], y[:3]), class_names=CLASSES)
-    assert time.perf_counter() - summed < 20 * (summed - began)  # about as long, where nothing else runs
+    assert time.process_time() - summed < 20 * (summed - began)  # about as long
 
 
 # ---------------------------------------------------------------- as a user meets it

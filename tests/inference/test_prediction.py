@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,15 +249,20 @@ def test_an_output_that_is_no_number_is_an_error() -> None:
 
 
 def test_a_slow_pipe_gets_its_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(prediction, "IDLE_SECONDS", 0.2)
+    answered = threading.Event()
 
     def slow() -> Iterator[Item]:
         yield Item("a", np.zeros)
         yield Item("b", np.zeros)
-        time.sleep(0.5)
+        assert answered.wait(60), "no answer before the next item"
         yield Item("c", np.zeros)
 
-    assert [[item.name for item in batch] for batch in batches(slow(), 64)] == [["a", "b"], ["c"]]
+    found = []
+    for batch in batches(slow(), 64):
+        found.append([item.name for item in batch])
+        answered.set()
+    assert found == [["a", "b"], ["c"]]
 
 
 def test_batches_are_full_and_never_far_ahead() -> None:

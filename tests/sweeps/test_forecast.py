@@ -116,7 +116,10 @@ def test_a_folder_of_options_cannot_choose_what_hydra_runs(run_cli: Cli, folder:
     assert "sets something below hydra" in outcome.out
 
 
-def test_epochs_and_phases_are_estimated_from_what_was_measured(spec: RunSpec, tmp_path: Path) -> None:
+def test_epochs_and_phases_are_estimated_from_what_was_measured(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "MEASURED_SECONDS", 0.1)
     found = rehearse(spec, tmp_path / "scratch")
     assert len(found.epoch_seconds) == 1
     assert found.epoch_seconds[0] > 0

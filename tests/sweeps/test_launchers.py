@@ -21,17 +21,17 @@ from cnnbench.sweeps.store import Sweep
 from cnnbench.system import hardware
 
 Cli = Callable[..., Outcome]
-# A model whose second seed takes its whole process along, and which says what it was given of the machine.
+# A model that may take its whole process along, and which says what it was given of the machine.
 SHARED = """
 import os, signal
 from pathlib import Path
 import tensorflow as tf
 from cnnbench.models.mlp import mlp
 
-def shared(input_shape, outputs, dies: bool = False):
+def shared(input_shape, outputs, does: str):
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     Path(f"pid_{os.getpid()}").write_text(str(threads))
-    if dies and not Path("mended").exists():
+    if does == "dies" and not Path("mended").exists():
         os.kill(os.getpid(), signal.SIGKILL)
     return mlp(input_shape, outputs, units=[4])
 """
@@ -45,9 +45,9 @@ RUN_ONCE += "run_once(Path(sys.argv[1]), None, 0, 1)"
 def line(folder: Path) -> tuple[str, ...]:
     (folder / "shared.py").write_text(SHARED)
     (folder / "mine" / "model").mkdir(parents=True)
-    (folder / "mine" / "model" / "shared.yaml").write_text("_target_: shared.shared\ndies: false\n")
+    (folder / "mine" / "model" / "shared.yaml").write_text("_target_: shared.shared\ndoes: well\n")
     data = [text for text in TINY if not text.startswith("model.")]
-    own = ("--config-dir", "mine", "plugins=[shared]", "model=shared", "model.dies=false,true", "seed=0,1")
+    own = ("--config-dir", "mine", "plugins=[shared]", "model=shared", "model.does=dies,well,again")
     return ("-m", *own, *data, "run_dir=sweep")
 
 
@@ -69,17 +69,17 @@ def test_runs_at_once_are_apart_and_one_that_dies_is_one(
     outcome = run_process(*line, *launcher)
     assert outcome.exit_code == 1, outcome.err
     sweep = Sweep.open(folder / "sweep")
-    assert [sweep.status(number) for number in range(4)] == ["done", "done", "failed", "failed"]
-    assert outcome.err.count("killed by SIGKILL") == 2
+    assert [sweep.status(number) for number in range(3)] == ["failed", "done", "done"]
+    assert outcome.err.count("killed by SIGKILL") == 1
     shares = [path.read_text() for path in folder.glob("pid_*")]
-    assert len(shares) >= 4 if name != "joblib" else 3
+    assert len(shares) >= (3 if name != "joblib" else 2)
     assert set(shares) == {str(max(1, (os.cpu_count() or 1) // 2))} if name == "joblib" else {"1"}
     assert not list(folder.glob("submitit*"))
 
     (folder / "mended").touch()
     outcome = run_process("resume", "sweep")
     assert (outcome.exit_code, sweep.left()) == (0, []), outcome.err
-    assert "2 of 4 runs are done" in outcome.out
+    assert "2 of 3 runs are done" in outcome.out
 
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +108,10 @@ def test_a_task_that_is_killed_leaves_its_run_to_resume(folder: Path) -> None:
     sweep.write()
     task = subprocess.Popen([sys.executable, "-P", "-c", RUN_ONCE, str(sweep.path)])
     history = sweep.run_folder(0).path / "history.jsonl"
-    while not history.exists() and task.poll() is None:
-        pass
+    while not history.exists():
+        with suppress(subprocess.TimeoutExpired):
+            task.wait(0.05)
+            break
     task.kill()
     task.wait()
     while sweep.status(0) == "running":

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -351,16 +352,18 @@ def test_an_interval_needs_a_search() -> None:
         plan.plan(["model.dropout=interval(0,0.5)"], None)
 
 
-def test_a_real_search_ends_in_a_comparison_and_survives_a_kill(run_process: Cli, folder: Path) -> None:
+def test_a_real_search_ends_in_a_comparison_and_survives_a_kill(run_cli: Cli, folder: Path) -> None:
     data = [text for text in TINY if text != "training=smoke"]
     line = ("sweep=search", *data, SPACE, "training.epochs=3", "sweep.search.trials=3", "run_dir=sweep")
     command = [sys.executable, "-P", "-m", "cnnbench", *line]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-    while not list(folder.glob("sweep/001*/history.csv")) and process.poll() is None:
-        pass
+    while not list(folder.glob("sweep/001*/history.csv")):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            break
     process.kill()
     process.wait()
-    outcome = run_process("resume", "sweep")
+    outcome = run_cli("resume", "sweep")
     assert outcome.exit_code == 0, outcome.err
     assert "of 3 runs are done" in outcome.out
     assert outcome.out.count("stopped early by the search") == ("pruned" in statuses(folder))

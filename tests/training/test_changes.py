@@ -126,7 +126,7 @@ def test_a_plugin_that_changed_is_refused(stopped: RunFolder, folder: Path, run_
 
 
 def test_with_changes_goes_on_and_the_folder_says_so(
-    stopped: RunFolder, pictures: Path, folder: Path, run_process: Cli
+    stopped: RunFolder, pictures: Path, folder: Path, run_process: Cli, run_cli: Cli
 ) -> None:
     (folder / "mine.py").write_text(PLUGIN.replace("epoch == 1", "epoch == 99"))
     edit(stopped, training__epochs=3)
@@ -143,7 +143,7 @@ def test_with_changes_goes_on_and_the_folder_says_so(
         (done.out + done.err).split()
     )
     assert stopped.metrics["epochs"] == 3
-    assert "went on with changes" in run_process("compare", "run").out
+    assert "went on with changes" in run_cli("compare", "run").out
 
 
 def test_moved_data_are_the_same_data(stopped: RunFolder, pictures: Path, folder: Path, run_cli: Cli) -> None:

@@ -12,9 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, Outcome
+from conftest import TINY, Outcome, call_main
 from inspection_runs import trained
 
 from cnnbench.errors import CnnbenchError
@@ -48,11 +48,11 @@ LINE = (
     ),
     *(
         "deterministic=true",
-        "training.epochs=30",
+        "training.epochs=16",
         "training.batch_size=8",
         "callbacks=[default,reduce_on_plateau]",
     ),
-    *("callbacks.reduce_on_plateau.patience=2", "callbacks.early_stopping.patience=25"),
+    *("callbacks.reduce_on_plateau.patience=2", "callbacks.early_stopping.patience=13"),
     *("training.steps_per_execution=5", "training.save_minutes=0"),
 )
 
@@ -65,7 +65,12 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     while not condition() and process.poll() is None:
-        time.sleep(0.01)
+        wait_at_most(0.01, process)
+
+
+def wait_at_most(seconds: float, process: subprocess.Popen[bytes]) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def rows(run: Path) -> int:
@@ -104,9 +109,9 @@ def assert_same_result(run: Path, reference: Path) -> None:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference")
-    assert start(folder, *LINE, "run_dir=run").wait() == 0, (folder / "output.txt").read_text()
-    return folder / "run"
+    run = tmp_path_factory.mktemp("reference") / "run"
+    assert call_main(*LINE, f"run_dir={run}") == 0
+    return run
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
@@ -116,16 +121,15 @@ def test_after_a_kill_at_any_moment_the_result_is_the_same(
     chance, run = random.Random(seed), tmp_path / "run"
     process = start(tmp_path, *LINE, "run_dir=run")
     for kill in range(2):  # the second one hits the resumed run
-        at = rows(run) + chance.randint(1, 8)
+        at = rows(run) + chance.randint(1, 6)
         wait_for(lambda at=at: rows(run) >= at, process)  # type: ignore[misc]
-        time.sleep(chance.random() * 0.1)  # anywhere in the epoch, or in what is written at its end
+        # Anywhere in the epoch, or in what is written at its end.
+        wait_at_most(chance.random() * 0.1, process)
         process.kill()
         process.wait()
-        if (run / "metrics.json").exists():
-            break
-        process = start(tmp_path, "resume", "run")
-        del kill
-    assert process.wait() == 0 or (run / "metrics.json").exists(), (tmp_path / "output.txt").read_text()
+        if kill == 0 and not (run / "metrics.json").exists():
+            process = start(tmp_path, "resume", "run")
+    assert (run / "metrics.json").exists() or call_main("resume", str(run)) == 0
     assert_same_result(run, reference)
 
 
@@ -134,9 +138,12 @@ SWEEP = ("-m", *LINE, "training.epochs=5", "seed=0,1", "run_dir=sweep")
 
 @pytest.fixture(scope="module")
 def reference_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of the sweep, each made by itself."""
     folder = tmp_path_factory.mktemp("reference_sweep")
-    assert start(folder, *SWEEP).wait() == 0, (folder / "output.txt").read_text()
-    return folder / "sweep"
+    for seed in (0, 1):
+        run = folder / f"00{seed}_cnn_synthetic_seed{seed}"
+        assert call_main(*LINE, "training.epochs=5", f"seed={seed}", f"run_dir={run}") == 0
+    return folder
 
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:
@@ -154,34 +161,38 @@ def test_a_sweep_killed_at_any_moment_ends_with_the_same_results(
     process = start(tmp_path, *SWEEP)
     at = chance.randint(1, 9)
     wait_for(lambda: sum(map(rows, sweep.glob("*_seed*"))) >= at, process)
-    time.sleep(chance.random() * 0.1)
+    wait_at_most(chance.random() * 0.1, process)
     left = children(process) if process.poll() is None else []
     process.kill()
     process.wait()
     if seed % 2:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-    assert start(tmp_path, "resume", "sweep").wait() == 0, (tmp_path / "output.txt").read_text()
+    assert call_main("resume", str(sweep)) == 0
     runs = sorted(reference_sweep.glob("*_seed*"))
     assert len(runs) == 2
     for run in runs:
         assert_same_result(sweep / run.name, run)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_within_the_epoch_and_says_how_to_go_on(
-    number: int, code: int, reference: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    process = start(tmp_path, *LINE, "run_dir=run")
-    wait_for(lambda: rows(run) >= 2, process)
-    process.send_signal(number)
-    assert process.wait() == code
-    said = (tmp_path / "output.txt").read_text()
-    assert "to go on: cnnbench resume run" in said
-    assert "Traceback" not in said
-    assert json.loads((run / "metrics.json").read_text())["status"] == "interrupted"
-    assert start(tmp_path, "resume", "run").wait() == 0, (tmp_path / "output.txt").read_text()
+def test_a_signal_saves_within_the_epoch_and_says_how_to_go_on(reference: Path, tmp_path: Path) -> None:
+    """One stops the run, the other the resumed one."""
+    run, output = tmp_path / "run", tmp_path / "output.txt"
+    for number, code, line in (
+        (signal.SIGTERM, 143, (*LINE, "run_dir=run")),
+        (signal.SIGINT, 130, ("resume", "run")),
+    ):
+        at = rows(run) + 2
+        process = start(tmp_path, *line)
+        wait_for(lambda at=at: rows(run) >= at, process)  # type: ignore[misc]
+        process.send_signal(number)
+        assert process.wait() == code
+        said = output.read_text()
+        assert "to go on: cnnbench resume run" in said
+        assert "Traceback" not in said
+        assert json.loads((run / "metrics.json").read_text())["status"] == "interrupted"
+        output.unlink()
+    assert call_main("resume", str(run)) == 0
     assert_same_result(run, reference)
 
 
