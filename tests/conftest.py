@@ -108,9 +108,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--quick", action="store_true", help="skip a test where it begins what takes seconds"
-    )
+    parser.addoption("--quick", action="store_true", help="skip a test where it begins what takes seconds")
 
 
 @pytest.fixture(scope="session", autouse=True)

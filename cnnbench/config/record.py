@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cnnbench.config.components import with_keywords
 from cnnbench.config.composition import Factory, Schedule, check_config, spec_from
 from cnnbench.config.plugins import find_plugins
 from cnnbench.errors import CnnbenchError
-from cnnbench.renamed import TODAYS_VALUES, with_values_for_new_keywords
 from cnnbench.runs import RunSpec, with_absolute_places
 from cnnbench.system import plain
 
@@ -60,7 +60,7 @@ def written_config(spec: RunSpec) -> dict[str, Any]:
     if not changed:
         return config
     # All keywords are written down: one that is missing would be read as of an earlier version.
-    config = with_absolute_places(with_values_for_new_keywords(config, TODAYS_VALUES))
+    config = with_absolute_places(with_keywords(config))
     check_config(config)
     return config
 
