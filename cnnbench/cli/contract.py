@@ -252,7 +252,7 @@ def line_of_file(path: Path) -> list[str]:
     content = system.read_yaml(path)
     if not isinstance(content, Mapping):
         raise CnnbenchError(f"{path} is no mapping", "write lines such as dataset: image_folder")
-    if (path.parent / "overrides.yaml").is_file() and path.name == runs.CONFIG:
+    if path.name == runs.CONFIG and runs.RunFolder(path.parent).has_run:
         raise CnnbenchError(f"{path} is the record of a run", f"cnnbench resume {path.parent}")
     config.refuse_interpolations(content, path)
     line = []
