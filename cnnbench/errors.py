@@ -40,9 +40,9 @@ class PrunedRunError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What it says, in one line; its type where it says nothing. The rest is for the log.
+    """Return what an error says, in one line; its type where it says nothing. The rest is for the log.
 
-    Where Keras or TensorFlow have wrapped another error in theirs, it is what that one says.
+    Where Keras or TensorFlow have wrapped another error in theirs, return what that one says.
     """
     text = COLOUR.sub("", str(error)).strip()
     while (inner := next(filter(None, (wrapper(text) for wrapper in _WRAPPERS)), text)) != text:
@@ -51,7 +51,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _of_keras(text: str) -> str | None:
-    """`Exception encountered when calling NAME.` around the message, and what NAME was called with."""
+    """Take off `Exception encountered when calling NAME.` and what NAME was called with."""
     if not text.startswith("Exception encountered when calling"):
         return None
     inner = text.partition("\n")[2].strip()
@@ -59,13 +59,13 @@ def _of_keras(text: str) -> str | None:
 
 
 def _of_shapes(text: str) -> str | None:
-    """What Keras says where a layer fails while its shapes are found out."""
+    """Take off what Keras says where a layer fails while its shapes are found out."""
     is_one = text.startswith("Could not automatically infer the output shape")
     return text.partition("Error encountered:")[2].strip() or None if is_one else None
 
 
 def _of_autograph(text: str) -> str | None:
-    """`in user code:`, indented places in files, and the error with its type in front."""
+    """Take off `in user code:`, indented places in files, and the type in front of the error."""
     if not text.startswith("in user code:"):
         return None
     indented = [line[4:] if line.startswith("    ") else line for line in text.splitlines()[1:]]
@@ -78,7 +78,7 @@ def _of_autograph(text: str) -> str | None:
 
 
 def _of_graph(text: str) -> str | None:
-    """`Graph execution error:`, where the node was made, and the message."""
+    """Take off `Graph execution error:` and where the node was made."""
     if not text.startswith("Graph execution error:"):
         return None
     lines = text.splitlines()[1:]
@@ -92,7 +92,7 @@ _WRAPPERS = (_of_keras, _of_shapes, _of_autograph, _of_graph)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names what was probably meant, and what there is."""
+    """Return a hint that names what was probably meant, and what there is."""
     names = sorted(known)
     initials = [full for full in names if "".join(word[:1] for word in full.split("_")) == name]  # lr
     close = initials or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -101,6 +101,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value for a message: in one line, and not a page of it."""
+    """Return a value for a message: in one line, and not a page of it."""
     text = " ".join(str(value).split()) if value != "" else "''"
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"

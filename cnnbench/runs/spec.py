@@ -1,4 +1,4 @@
-"""What one run is: plain values and factories. No Hydra, no TensorFlow.
+"""The spec of one run: plain values and factories, without Hydra and TensorFlow.
 
 `config.composition.run_spec` makes a `RunSpec` from a composed config; a notebook may fill one by hand.
 """
@@ -161,7 +161,7 @@ class RunSpec:
         return self.run_dir
 
     def as_config(self) -> dict[str, Any]:
-        """What can be written down of a spec that was not made from a config: enough to tell runs apart."""
+        """Write down what can be of a spec that was not made from a config: enough to tell runs apart."""
         named = {
             name: getattr(value, "__qualname__", repr(value))
             for name in ("dataset", "model", "optimizer", "learning_rate", "loss", "augmentation")
@@ -210,22 +210,22 @@ class RunResult:
 
 
 class Observer:
-    """Is told how a run goes. This one keeps it to itself."""
+    """Whoever hears how a run goes; this one does nothing."""
 
     def started(self, summary: Summary) -> None: ...
 
     def epoch_started(self, epoch: int) -> None:
-        """`epoch` counts from 1."""
+        """Hear that an epoch begins; the first is 1."""
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """`step` steps of the epoch are done; `metrics` are running means."""
+        """Hear that so many steps of the epoch are done; `metrics` are running means."""
 
     def epoch_ended(self, entry: Mapping[str, float]) -> None: ...
 
     def finished(self, result: RunResult) -> None: ...
 
     def failed(self, status: str) -> None:
-        """`status` is `failed`, `interrupted` or `pruned`."""
+        """Hear that the run has `failed`, was `interrupted` or `pruned`."""
 
 
 class Observers(Observer):
