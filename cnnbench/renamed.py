@@ -96,7 +96,7 @@ NAMES = {
     "files.new_folder": "runs.folder.new_folder",
     "files.new_sweep_folder": "runs.folder.new_sweep_folder",
     "run_files.RunFiles": "runs.folder.RunFolder",
-    "trackers.core.flat": "reporting.trackers.flat_config",
+    "trackers.core.flat": "analysis.records.flatten",
     "trained.measure": "inference.load.measure_split",
 }
 

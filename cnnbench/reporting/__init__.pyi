@@ -1,6 +1,6 @@
 from .figures.canvas import GREEN, INK, ORANGE, to_png
 from .figures.inside import Stage, class_activation_maps, feature_maps, filters, layer_chain
-from .figures.run import figures_of_run
+from .figures.run import figures_of_run, run_figures
 from .output import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
 from .page.comparison import comparison_page
 from .page.run import run_page
@@ -14,7 +14,7 @@ from .tables import (
 )
 from .terminal import Terminal, show_comparison
 from .text import count, duration, number
-from .trackers import Tracked, flat_config, trackings
+from .trackers import Tracked, trackings
 
 __all__ = [
     "GREEN",
@@ -37,11 +37,11 @@ __all__ = [
     "feature_maps",
     "figures_of_run",
     "filters",
-    "flat_config",
     "is_lost",
     "layer_chain",
     "number",
     "resumable",
+    "run_figures",
     "run_page",
     "show_comparison",
     "stderr",

@@ -138,17 +138,6 @@ class _LeaveError(Exception):
     """The last message."""
 
 
-def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every value of a config by its dotted key; lists are values."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found.update(flat_config(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
-
-
 def milliseconds() -> int:
     return int(time.time() * 1000)
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnbench import data, runs, system
+from cnnbench.analysis import flatten
 from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
-from cnnbench.reporting import Tracked, figures_of_run, flat_config, run_page, trackings
+from cnnbench.reporting import Tracked, figures_of_run, run_page, trackings
 from cnnbench.training.changes import Continuation
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
@@ -84,7 +85,7 @@ def run(
     """
     folder = runs.RunFolder.open(spec.run_dir) if resume else runs.RunFolder.create(spec.run_dir)
     interruption, config = system.Interruption(), spec.config or spec.as_config()
-    tracked = Tracked(spec.name, folder, flat_config(config))
+    tracked = Tracked(spec.name, folder, flatten(config))
     everyone = runs.Observers([observer or runs.Observer(), *trackings(spec.trackers, tracked)])
     with folder.held(), folder.logging(), interruption.watch():
         if not resume:

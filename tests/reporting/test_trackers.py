@@ -16,9 +16,10 @@ import pytest
 import tensorflow as tf
 from conftest import TINY, Outcome, without_remarks
 
+from cnnbench.analysis import flatten
 from cnnbench.config import composition
 from cnnbench.reporting import trackers
-from cnnbench.reporting.trackers import MLflow, Tracked, Tracker, Tracking, flat_config
+from cnnbench.reporting.trackers import MLflow, Tracked, Tracker, Tracking
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.spec import RunResult
 
@@ -323,6 +324,6 @@ def test_a_run_ends_the_same_with_a_tracker_that_is_down(
 
 def test_a_nested_config_is_flattened_by_its_dotted_keys() -> None:
     nested = {"seed": 0, "model": {"filters": [4, 8], "head": {"units": 3}}, "loss": {}, "name": None}
-    assert flat_config(nested) == {
+    assert flatten(nested) == {
         **{"seed": 0, "model.filters": [4, 8], "model.head.units": 3, "loss": {}, "name": None},
     }
