@@ -1,4 +1,15 @@
-from .comparison import Comparison, Group, Ranking, compare, compare_records, order_groups, select_records
+from .comparison import (
+    Comparison,
+    Group,
+    Ranking,
+    compare,
+    compare_records,
+    comparison_rows,
+    order_groups,
+    pareto_front,
+    select_records,
+    verdict_row,
+)
 from .diff import Difference, Errors, Flips, Pairs, difference
 from .recipes import judge_recipe
 from .records import COSTS, Record, is_number, number, read_records, short
@@ -17,12 +28,15 @@ __all__ = [
     "Record",
     "compare",
     "compare_records",
+    "comparison_rows",
     "difference",
     "is_number",
     "judge_recipe",
     "number",
     "order_groups",
+    "pareto_front",
     "read_records",
     "select_records",
     "short",
+    "verdict_row",
 ]

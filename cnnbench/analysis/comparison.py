@@ -1,4 +1,4 @@
-"""Many runs to statistics: selected, grouped by configuration without the seed, ranked by the objective."""
+"""The comparison of runs: selected, grouped by configuration without the seed, ranked by the objective."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.runs import DONE, PRUNED, UNREADABLE, RunFolder, flatten, larger_is_better, text_of
 from cnnbench.system import load_yaml
 
-NOT_COMPARED = ("name", "seed", "expected")  # nor are places
+NOT_COMPARED = ("name", "seed", "expected")  # places are not compared either
 UNJUDGED = Verdict(math.nan)
 
 
@@ -36,16 +36,16 @@ class Group:
     """Runs whose configs differ only in the seed.
 
     Attributes:
-        differs: the config keys, dotted, that tell this group from the others.
-        runs: the finished ones.
-        objective: its name.
-        values: of the objective, one per run.
+        differs: the config keys, dotted, that tell this group from the others, with their values.
+        runs: the folders of its finished runs.
+        objective: name of the metric by which it is ranked.
+        values: the objective of each run.
         test: mean of every final test metric.
-        cost: means by the names of `COSTS`; NaN what no run has recorded.
+        cost: means by the names of `COSTS`; NaN where no run has recorded it.
         records: what was read of each run.
-        rank: from 1 on, by the objective.
-        verdict: beside the best of its ranking.
-        on_front: whether no other group of its ranking is better and costs no more.
+        rank: from 1, by the objective.
+        verdict: the group beside the best of its ranking.
+        on_front: true where no other group of its ranking is better and costs no more.
     """
 
     differs: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Group:
 
     @property
     def overrides(self) -> list[str]:
-        """What was typed for the first of its runs, without the seed."""
+        """The command line of its first run, without seed and places."""
         try:
             typed = self.runs[0].overrides
         except CnnbenchError as error:
@@ -74,7 +74,7 @@ class Group:
 
     @property
     def by_seed(self) -> dict[int, float]:
-        """The value of each seed, the mean where it was run more than once: that is no new evidence."""
+        """The value of each seed; its mean where the seed was run twice, which is no new evidence."""
         values: dict[int, list[float]] = {}
         for record, value in zip(self.records, self.values, strict=True):
             values.setdefault(record.seed, []).append(value)
@@ -86,35 +86,35 @@ class Group:
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation over the seeds; NaN for one."""
+        """Sample standard deviation over the seeds; NaN for one seed."""
         values = self.by_seed.values()
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval of the mean over seeds; NaN for one."""
+        """Half the width of the 95 % interval of the mean over seeds; NaN for one seed."""
         return half_width(list(self.by_seed.values()))
 
     @property
     def test_metric(self) -> str:
-        """The one of its test metrics that is shown."""
+        """Name of the test metric that tables show."""
         return "accuracy" if "accuracy" in self.test else "rmse"
 
     @property
     def label(self) -> str:
-        """What tells it from the others, in one line."""
+        """The keys and values that tell it from the others, in one line."""
         return " ".join(f"{key}={short(value)}" for key, value in self.differs.items())
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Groups whose values compare: of one objective, on one data set.
+    """Groups of one objective on one data set, whose values compare.
 
     Attributes:
-        objective: the name of the metric.
-        dataset: which data, in words; empty where configs do not say.
+        objective: name of the metric.
+        dataset: the data set in words; empty where the configs do not say.
         groups: the best first.
-        test: by which test they were compared; empty where that was not possible.
+        test: name of the statistical test; empty where none was possible.
     """
 
     objective: str
@@ -125,12 +125,12 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The rankings, and the runs that give no figures.
+    """The rankings of some runs, and the runs without figures.
 
     Attributes:
-        rankings: of groups whose values compare.
-        apart: runs that failed, were interrupted, go on, or cannot be read.
-        cost: by which the front of quality against cost was found.
+        rankings: one for each objective and data set.
+        apart: runs that failed, were interrupted, are not finished, or cannot be read.
+        cost: name in `COSTS`, by which the front of quality against cost was found.
     """
 
     rankings: Sequence[Ranking]
@@ -139,17 +139,22 @@ class Comparison:
 
     @property
     def groups(self) -> list[Group]:
-        """Of all rankings, the best of each first."""
+        """The groups of all rankings, the best of each first."""
         return [group for ranking in self.rankings for group in ranking.groups]
 
 
 def compare(runs: Sequence[RunFolder], cost: str = "seconds") -> Comparison:
-    """Rank finished runs; those that failed, were interrupted or are not finished are kept apart."""
+    """Rank finished runs, and keep the others apart.
+
+    Args:
+        runs: folders of runs, finished or not.
+        cost: name in `COSTS`, for the front of quality against cost.
+    """
     return compare_records(read_records(runs), cost)
 
 
 def compare_records(records: Sequence[Record], cost: str = "seconds") -> Comparison:
-    """As `compare`, of runs that were read already."""
+    """Compare runs that were read already."""
     comparable: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         if record.status == DONE:
@@ -160,7 +165,7 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
         f"{name}, data {data[:8]}" if names.count(name) > 1 and data else name
         for name, (_, _, data) in zip(names, comparable, strict=True)
     ]
-    # What a search has stopped early tells the best apart, too, though it has no figures.
+    # A run that a search has stopped early has no figures, but its config tells the best apart.
     stopped = [record for record in records if record.status == PRUNED]
     rankings = []
     for ((_, data, _), members), name in zip(comparable.items(), names, strict=True):
@@ -170,7 +175,7 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
 
 
 def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cost: str) -> Ranking:
-    """Groups of records with one objective and one data set, best first; `beside` have no rank."""
+    """Group and rank records of one objective and data set; configs of `beside` only tell groups apart."""
     flat = {
         record.folder.path: flatten({k: v for k, v in record.compared.items() if k not in NOT_COMPARED})
         for record in (*records, *beside)
@@ -189,10 +194,11 @@ def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cos
     objective = records[0].objective
     up = larger_is_better(objective)
     judgement = judge([group.by_seed for group in groups], up)
-    front = _front([(group.mean if up else -group.mean, group.cost[cost]) for group in groups])
+    qualities = [group.mean if up else -group.mean for group in groups]
+    front = pareto_front([group.cost[cost] for group in groups], qualities)
     judged = [
-        replace(group, verdict=verdict, on_front=on_front)
-        for group, verdict, on_front in zip(groups, judgement.verdicts, front, strict=True)
+        replace(group, verdict=verdict, on_front=index in front)
+        for index, (group, verdict) in enumerate(zip(groups, judgement.verdicts, strict=True))
     ]
     ranked = sorted(judged, key=lambda group: (math.isnan(group.mean), -group.mean if up else group.mean))
     numbered = [replace(group, rank=rank) for rank, group in enumerate(ranked, start=1)]
@@ -215,27 +221,32 @@ def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(entry.get(name, math.nan) for entry in figures) for name in figures[0]}
 
 
-def _front(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which of (quality, cost) no other point beats in one without losing in the other."""
-    found = [False] * len(points)
-    best = (-math.inf, math.inf)
-    order = sorted(range(len(points)), key=lambda index: (points[index][1], -points[index][0]))
-    for index in order:
-        quality, cost = points[index]
-        if math.isfinite(quality) and math.isfinite(cost) and (quality > best[0] or points[index] == best):
-            found[index], best = True, points[index]
-    return found
+def pareto_front(cost: Sequence[float], quality: Sequence[float]) -> list[int]:
+    """Return the points that no other beats in one without losing in the other, the cheapest first.
+
+    Args:
+        cost: of each point; less is better.
+        quality: of each point; more is better. A point with a figure that is not finite is not on it.
+    """
+    points = list(zip(cost, quality, strict=True))
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
+        if all(map(math.isfinite, points[index])) and (
+            not front or points[index][1] > points[front[-1]][1] or points[index] == points[front[-1]]
+        ):
+            front.append(index)
+    return front
 
 
 # -- Selection and order ---------------------------------------------------------------------------
 
 
 def select_records(records: Sequence[Record], filters: Sequence[str]) -> list[Record]:
-    """The runs whose configs have the wanted values; what cannot be read stays, to be told.
+    """Return the runs whose configs have the wanted values, and those that cannot be read.
 
     Args:
         records: of all runs.
-        filters: `key=value` or `key=value,value`; of a group its option: `model=cnn`.
+        filters: `key=value` or `key=value,value`; the value of a config group is its option: `model=cnn`.
 
     Raises:
         CnnbenchError: no run has such a key, or such a value.
@@ -263,7 +274,7 @@ def select_records(records: Sequence[Record], filters: Sequence[str]) -> list[Re
 
 
 def _value(config: Mapping[str, Any], key: str) -> tuple[Any] | None:
-    """The value of a key in a flat config; of a group the name of its option."""
+    """Return the value of a key in a flat config; that of a config group is the name of its option."""
     if key in config:
         return (config[key],)
     target = config.get(f"{key}._target_")
@@ -290,7 +301,7 @@ def _same(found: tuple[Any] | None, wanted: str) -> bool:
 
 
 def order_groups(comparison: Comparison, key: str) -> Comparison:
-    """The same, its groups by a column: the better, the cheaper or the smaller first.
+    """Sort the groups by a column of `group_row`: the better, the cheaper or the smaller first.
 
     Raises:
         CnnbenchError: there is no such column.
@@ -299,30 +310,63 @@ def order_groups(comparison: Comparison, key: str) -> Comparison:
 
 
 def _order(ranking: Ranking, key: str) -> Ranking:
-    columns = [columns_of(group) for group in ranking.groups]
-    known = dict.fromkeys(name for column in columns for name in column)
+    rows = [{**group_row(group), group.objective: group.mean} for group in ranking.groups]
+    known = dict.fromkeys(name for row in rows for name in row)
     if key not in known:
         raise CnnbenchError(f"there is no column {key}", nearest(key, known))
-    is_score = key == ranking.objective or key.startswith("test_")
-    down = key == "examples_per_second" or (is_score and larger_is_better(key))
+    is_score = key in (ranking.objective, "mean") or key.startswith("test_")
+    down = key == "examples_per_second" or (
+        is_score and larger_is_better(ranking.objective if key == "mean" else key)
+    )
 
     def place(index: int) -> tuple[int, float, str]:
-        value = columns[index].get(key)
+        value = rows[index].get(key)
         if not is_number(value):
             return (1, 0.0, str(value))
         return (2, 0.0, "") if math.isnan(value) else (0, -value if down else value, "")
 
-    places = sorted(range(len(columns)), key=place)
-    return replace(ranking, groups=[ranking.groups[index] for index in places])
+    return replace(ranking, groups=[ranking.groups[index] for index in sorted(range(len(rows)), key=place)])
 
 
-def columns_of(group: Group) -> dict[str, Any]:
-    """Everything of a group that it can be sorted by, by its name."""
+# -- Rows for tables and files -----------------------------------------------------------------------
+
+
+def comparison_rows(comparison: Comparison) -> list[dict[str, object]]:
+    """Return one flat mapping for each group, for a data frame or a CSV file.
+
+    It has the objective, the data set, what `group_row` has, and NaN for what is not known. Config keys are
+    dotted, and a group has only those by which its ranking is told apart.
+    """
+    return [
+        {"objective": ranking.objective, "dataset": ranking.dataset, **group_row(group)}
+        for ranking in comparison.rankings
+        for group in ranking.groups
+    ]
+
+
+def group_row(group: Group) -> dict[str, Any]:
+    """Return the figures of a group: rank, config, mean, verdict, test metrics (`test_…`) and costs."""
     return {
         "rank": group.rank,
         **group.differs,
         "runs": len(group.runs),
-        group.objective: group.mean,
+        "mean": group.mean,
+        "deviation": group.deviation,
+        "half_width_95": group.half_width,
+        **verdict_row(group.verdict),
+        "on_front": group.on_front,
         **{f"test_{name}": value for name, value in group.test.items()},
         **{name: group.cost[name] for name in COSTS},
+    }
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict under the names that files have for it."""
+    return {
+        "worse_by": verdict.difference,
+        "margin": verdict.margin,
+        "p": verdict.p,
+        "worse": verdict.worse,
+        "indistinguishable": verdict.indistinguishable,
+        "not_tested": verdict.reason,
     }

@@ -1,47 +1,42 @@
-"""Which groups of repeated measurements differ from the best of them, at an error rate that holds for all.
+"""Significance tests: which groups of repeated measurements differ from the best of them.
 
-The best group is chosen by the same values that it is then compared with, so testing every other group
-against it at 5 % would find a "difference" far more often where there is none. Both procedures here are
-therefore for all pairs of groups: whichever comes out best, the probability of any false claim stays at 5 %.
+The best group is chosen by the same values that are then compared, so testing every other group against it
+at 5 % would claim a difference far too often. Both procedures are therefore for all pairs of groups:
+whichever is best, the probability of any false claim stays at 5 %.
 
-- Several groups of like spread: the studentized range of their means, see `tukey_tests`. The error rate is
-  exact if every group has the same seeds.
-- Two groups, groups of unlike spread, seeds that only some groups share: a t-test for each pair, corrected
-  by Holm, see `pairwise_tests`. It is exact for two groups with the same seeds, else on the safe side.
+- `tukey_tests`, for several groups of like spread, uses the studentized range of their means. The model is
+  value = group + seed with one spread for all. Where no two groups share a seed it is value = group, and the
+  test is Tukey's HSD, as in `scipy.stats.tukey_hsd`, which has no seeds. The error rate is exact if every
+  group has the same seeds. Sources: Tukey 1953, "The problem of multiple comparisons" (Collected Works VIII);
+  for groups that lack some seeds Kramer 1957, Biometrics 13, 13–18, and Hayter 1984, Annals of Statistics 12,
+  61–75.
+- `pairwise_tests`, for two groups, unlike spreads, or seeds that only some groups share, uses scipy's t-tests:
+  a pair is tested by seed where both have the same seeds or three in common (Student 1908, Biometrika 6,
+  1–25), else by Welch's test (1947, Biometrika 34, 28–35). The correction for all pairs is Holm's (1979,
+  Scandinavian Journal of Statistics 6, 65–70). The error rate is exact for two groups with the same seeds,
+  else on the safe side.
 
-Spreads are unlike where Bartlett's test (1937, Proc. Royal Society A 160, 268–282) of what is left of the
-values beside group and seed says so: one group that diverges for some seeds would otherwise hide every
-difference between the others.
-
-The model of the first is value = group + seed, with one spread for all; where no two groups share a seed,
-value = group, and the procedure is Tukey's HSD. In both, a group is found to differ from the best exactly
-where the range of the group means is too large for groups that are all the same, so the best may be chosen
-by the same values. Sources: Tukey 1953, "The problem of multiple comparisons" (unpublished; in his
-Collected Works VIII); for groups that lack some seeds Kramer 1957, Biometrics 13, 13–18, on the safe side
-by Hayter 1984, Annals of Statistics 12, 61–75.
-
-The second assumes nothing of other groups. A pair is tested on its differences by seed where both have the
-same seeds, or at least three in common (Student 1908, Biometrika 6, 1–25), else by Welch's test (1947,
-Biometrika 34, 28–35). The correction is Holm's (1979, Scandinavian Journal of Statistics 6, 65–70) over all
-pairs, so here, too, the best may be chosen by the same values.
+Spreads are unlike where Bartlett's test (1937, Proc. Royal Society A 160, 268–282) of the residuals says so:
+one group that diverges for some seeds would hide every difference between the others.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
 Sample = Mapping[int, float]  # from seed to value
 LEVEL = 0.05
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-UNLIKE = 0.01  # p of Bartlett's test, below which spreads are not taken for one
-MOST_INTEGRALS = 16  # of the studentized range, 15 ms each; between them p is interpolated
+UNLIKE = 0.01  # spreads are unlike where p of Bartlett's test is below
+MOST_INTEGRALS = 16  # of the studentized range, 15 ms each; p is interpolated between them
 SMALLEST = 1e-12  # scipy's integrals are not exact below
-ENOUGH = 3  # seeds in common
+ENOUGH = 3  # seeds in common, for a test by seed
 
 
 @dataclass(frozen=True)
@@ -49,9 +44,9 @@ class Verdict:
     """One group beside the best.
 
     Attributes:
-        difference: how much better the best is, in the values' unit; negative where it is the best only
-            through seeds that the other group lacks.
-        margin: half the width of the interval of `difference` at the level of the test; NaN without one.
+        difference: by how much the best is better, in the unit of the values; negative where the best is so
+            only through seeds that the other group lacks.
+        margin: half the width of the interval of `difference`; NaN without a test.
         p: corrected for the number of comparisons; NaN without a test.
         reason: why there is no test, or empty.
     """
@@ -72,7 +67,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the groups are beside the best.
+    """All groups beside the best.
 
     Attributes:
         best: its index; None where no group has a finite mean.
@@ -86,7 +81,7 @@ class Judgement:
 
 
 def half_width(values: Sequence[float]) -> float:
-    """Of the 95 % interval of the mean (Student's t); NaN for one value, and where one is not finite."""
+    """Return half the width of the mean's 95 % interval (Student's t); NaN for one value."""
     if len(values) < 2:
         return math.nan
     from scipy.special import stdtrit
@@ -129,7 +124,7 @@ def judge(samples: Sequence[Sample], larger_is_better: bool, with_p: bool = True
 
 
 def _compare(samples: Sequence[Sample], best: int, sign: float, with_p: bool) -> tuple[list[Verdict], str]:
-    """Groups of at least two finite values against one of them, and by which procedure."""
+    """Test groups of at least two finite values against one of them; return the name of the test, too."""
     table = _table(samples)
     model = fit_additive(table) if len(samples) > 2 else None
     if model is not None and model.alike:
@@ -150,7 +145,7 @@ def _verdict(difference: float, margin: float, p: float) -> Verdict:
 
 
 def _table(samples: Sequence[Sample]) -> Floats:
-    """``(groups, seeds)`` values, NaN where there is none."""
+    """Return the ``(groups, seeds)`` values, NaN where there is none."""
     column = {
         seed: index for index, seed in enumerate(dict.fromkeys(s for sample in samples for s in sample))
     }
@@ -168,13 +163,13 @@ class AdditiveModel:
     """The additive model of a table by least squares.
 
     Attributes:
-        effects: ``(groups,)``, of each group, up to a constant.
+        effects: ``(groups,)`` of the groups, up to a constant.
         shape: ``(groups, groups)``; times the variance, the covariances of the effects.
         centred: ``(groups, seeds)`` values minus the effect of their group, NaN where there is no value.
         residuals: the same minus the effect of their seed.
         freedom: degrees of freedom of the residuals.
-        paired: whether seeds are in the model.
-        rounding: residuals up to this are none: the values come from sums of floating-point numbers.
+        paired: true where seeds are in the model.
+        rounding: residuals up to this are taken for zero.
     """
 
     effects: Floats
@@ -187,10 +182,10 @@ class AdditiveModel:
 
     @property
     def alike(self) -> bool:
-        """Whether the groups may have one spread."""
+        """True where the groups may have one spread."""
         rest = self.residuals
         if self.paired and len(rest) > 3:
-            # Against the median over groups: the mean carries the noise of one group into all others.
+            # Residuals from the median over groups: the mean carries the noise of one group into all others.
             rest = self.centred - np.nanmedian(self.centred, axis=0)
         rows = [row[~np.isnan(row)] for row in rest]
         still = [bool(np.ptp(row) <= self.rounding) for row in rows]
@@ -202,7 +197,7 @@ class AdditiveModel:
 
 
 def fit_additive(table: Floats) -> AdditiveModel | None:
-    """Least squares of value = group + column, or of value = group where no column has two values.
+    """Fit value = group + column by least squares, or value = group where no column has two values.
 
     Args:
         table: ``(groups, seeds)``, NaN where there is no value; two values or more in each row.
@@ -214,14 +209,14 @@ def fit_additive(table: Floats) -> AdditiveModel | None:
     paired = bool((present.sum(axis=0) > 1).any())
     if paired and not _connected(present):
         return None
-    # Without pairs, all values lie in one block, whose effect is the constant of the model.
+    # Without pairs all values lie in one block, whose effect is the constant of the model.
     blocks = present.astype(float) if paired else present.sum(axis=1, keepdims=True).astype(float)
     totals = np.where(present, table, 0.0) if paired else np.nansum(table, axis=1, keepdims=True)
     groups, sizes = len(table), blocks.sum(axis=0)
-    # The equations of the groups alone, those of the blocks eliminated.
+    # The normal equations of the groups, those of the blocks eliminated.
     matrix = np.diag(blocks.sum(axis=1)) - blocks / sizes @ blocks.T
     right = totals.sum(axis=1) - blocks @ (totals.sum(axis=0) / sizes)
-    shape = np.linalg.inv(matrix + 1 / groups)  # any constant would do: only differences are used
+    shape = np.linalg.inv(matrix + 1 / groups)  # any constant will do: only differences are used
     effects = shape @ right
     centred = table - effects[:, None]
     residuals = centred - (totals.sum(axis=0) - blocks.T @ effects) / sizes
@@ -231,7 +226,7 @@ def fit_additive(table: Floats) -> AdditiveModel | None:
 
 
 def _connected(present: np.ndarray) -> bool:
-    """Whether every two groups can be compared through seeds that groups share."""
+    """Tell whether any two groups can be compared through a chain of shared seeds."""
     reached = np.arange(len(present)) == 0
     while True:
         further = present[:, present[reached].any(axis=0)].any(axis=1)
@@ -241,11 +236,11 @@ def _connected(present: np.ndarray) -> bool:
 
 
 def tukey_tests(model: AdditiveModel, best: int, level: float, with_p: bool) -> tuple[Floats, Floats, Floats]:
-    """Every group against one, corrected for all pairs.
+    """Test every group against one by the studentized range, corrected for all pairs.
 
     Returns:
         ``(groups,)`` estimated differences, best minus group; half the width of their simultaneous
-        intervals; p of each. NaN for the best, and for all where the residuals are none.
+        intervals; p of each, both NaN for the best, and for all where the residuals are zero.
     """
     differences = model.effects[best] - model.effects
     others = np.arange(len(differences)) != best
@@ -255,7 +250,7 @@ def tukey_tests(model: AdditiveModel, best: int, level: float, with_p: bool) -> 
         return differences, margins, p
     diagonal = np.diag(model.shape)
     variance = np.nansum(model.residuals**2) / model.freedom
-    # The studentized range has the error of one mean below it, not that of a difference.
+    # The studentized range is divided by the error of one mean, not of a difference.
     errors = np.sqrt(variance * (diagonal[best] + diagonal - 2 * model.shape[best])[others] / 2)
     margins[others] = _critical(level, len(differences), model.freedom) * errors
     if with_p:
@@ -283,27 +278,8 @@ def _critical(level: float, groups: int, freedom: int) -> float:
 # -- Pairs: t-tests --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PairRow:
-    """One group against all, each ``(groups,)``.
-
-    Attributes:
-        differences: that one minus each.
-        errors: standard errors of these.
-        freedom: their degrees of freedom.
-        paired: whether a pair is tested by seed.
-        p: two-sided, not corrected; NaN where there is no spread.
-    """
-
-    differences: Floats
-    errors: Floats
-    freedom: Floats
-    paired: np.ndarray
-    p: Floats
-
-
 def pairwise_tests(table: Floats, best: int, level: float) -> tuple[Floats, Floats, Floats, str]:
-    """Every group against one, corrected for all pairs.
+    """Test every group against one, corrected for all pairs.
 
     Args:
         table: ``(groups, seeds)``, NaN where there is no value; two values or more in each row.
@@ -312,54 +288,57 @@ def pairwise_tests(table: Floats, best: int, level: float) -> tuple[Floats, Floa
 
     Returns:
         ``(groups,)`` differences, best minus group; half the width of their intervals; p of each, both NaN
-        for the best and where there is no spread; what was done, in words.
+        for the best and where there is no spread; the name of the test.
     """
     from scipy.special import stdtrit
 
     groups = len(table)
-    rows = [_row(table, row) for row in range(groups)]
-    upper = np.triu_indices(groups, 1)
-    corrected = np.full((groups, groups), np.nan)
-    corrected[upper] = holm(np.stack([row.p for row in rows])[upper])
-    row = rows[best]
-    p = np.where(np.isnan(corrected[best]), corrected[:, best], corrected[best])
-    # By as much as the correction has raised p, so that the interval and p say the same.
+    first, second = np.triu_indices(groups, 1)
+    differences, errors, freedom, p, paired = _t_tests(table[first], table[second])
+    corrected = holm(p)
+    # The interval is widened by as much as p was raised, so that both say the same.
     with np.errstate(divide="ignore", invalid="ignore"):
-        times = np.where(row.p > 0, np.maximum(p / row.p, 1), len(upper[0]))
-    margins = np.where(np.isnan(p), np.nan, -stdtrit(row.freedom, level / (2 * times)) * row.errors)
-    paired = np.delete(row.paired, best)
+        times = np.where(p > 0, np.maximum(corrected / p, 1), len(p))
+    margins = np.where(np.isnan(p), np.nan, -stdtrit(freedom, level / (2 * times)) * errors)
+    mine = (first == best) | (second == best)
+    others = np.where(first == best, second, first)[mine]
+    found = np.full((3, groups), np.nan)
+    signed = np.where(first == best, differences, -differences)
+    found[:, others] = signed[mine], margins[mine], corrected[mine]
+    found[0, best] = 0.0
+    paired = paired[mine]
     test = "paired t-test" if paired.all() else "t-tests, paired where seeds are shared"
     test = test if paired.any() else "Welch's t-test"
-    return row.differences, margins, p, test if groups == 2 else f"{test}, Holm's correction"
+    return found[0], found[1], found[2], test if groups == 2 else f"{test}, Holm's correction"
 
 
-def _row(table: Floats, row: int) -> PairRow:
-    from scipy.special import stdtr
+def _t_tests(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats, Floats, np.ndarray]:
+    """Test the rows of two ``(pairs, seeds)`` tables against each other, by scipy's t-tests.
 
-    sizes = (~np.isnan(table)).sum(axis=1)
-    distances = table[row] - table
-    shared = (~np.isnan(distances)).sum(axis=1)
-    paired = (shared >= ENOUGH) | ((shared == sizes) & (shared == sizes[row]))
-    squares = _variance(table) / sizes  # standard errors of the means, squared
-    means = np.nansum(table, axis=1) / sizes
-    rounding = 64 * np.finfo(float).eps * np.nanmax(np.abs(table))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        both = squares + squares[row]
-        freedom = both**2 / (squares**2 / (sizes - 1) + squares[row] ** 2 / (sizes[row] - 1))
-        freedom = np.where(paired, shared - 1, freedom)
-        errors = np.sqrt(np.where(paired, _variance(distances) / shared, both))
-        differences = np.where(paired, np.nansum(distances, axis=1) / shared, means[row] - means)
-        differences[np.abs(differences) <= rounding] = 0.0
-        p = 2 * stdtr(freedom, -np.abs(differences) / errors)
-    return PairRow(differences, errors, freedom, paired, np.where(errors > rounding, p, np.nan))
+    Returns:
+        ``(pairs,)`` differences of the means, their standard errors and degrees of freedom, p (NaN where
+        there is no spread), and whether a pair is tested by seed.
+    """
+    from scipy.special import stdtrit
+    from scipy.stats import ttest_ind, ttest_rel
 
-
-def _variance(table: Floats) -> Floats:
-    """``(rows,)`` sample variances of what is not NaN."""
-    count = (~np.isnan(table)).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = np.nansum(table, axis=1) / count
-        return np.asarray(np.nansum((table - means[:, None]) ** 2, axis=1) / (count - 1))
+    distances = one - other
+    shared, *sizes = ((~np.isnan(values)).sum(axis=1) for values in (distances, one, other))
+    paired = (shared >= ENOUGH) | ((shared == sizes[0]) & (shared == sizes[1]))
+    half, freedom, p = np.full((3, len(one)), np.nan)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # scipy warns of values without spread, which are dealt with below
+        means = np.nanmean(one, axis=1) - np.nanmean(other, axis=1)
+        differences = np.where(paired, np.nanmean(distances, axis=1), means)
+        for rows, test in ((paired, ttest_rel), (~paired, partial(ttest_ind, equal_var=False))):
+            if rows.any():
+                result = test(one[rows], other[rows], axis=1, nan_policy="omit")
+                low, high = result.confidence_interval(1 - LEVEL)
+                half[rows], freedom[rows], p[rows] = (high - low) / 2, result.df, result.pvalue
+        errors = half / stdtrit(freedom, 1 - LEVEL / 2)
+    rounding = 64 * np.finfo(float).eps * np.nanmax(np.abs([one, other]))
+    differences[np.abs(differences) <= rounding] = 0.0
+    return differences, errors, freedom, np.where(errors > rounding, p, np.nan), paired
 
 
 def holm(p: Floats) -> Floats:

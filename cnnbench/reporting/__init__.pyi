@@ -1,6 +1,6 @@
 from .figures.canvas import GREEN, INK, ORANGE, to_png
 from .figures.inside import Stage, class_activation_maps, feature_maps, filters, layer_chain
-from .figures.run import figures_of_run
+from .figures.run import figures_of_run, run_figures
 from .output import (
     explain,
     is_lost,
@@ -53,6 +53,7 @@ __all__ = [
     "number",
     "output_as",
     "resumable",
+    "run_figures",
     "run_page",
     "show_comparison",
     "stderr",

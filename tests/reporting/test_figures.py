@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from cnnbench.reporting.figures import canvas, charts
+from cnnbench.reporting.figures import canvas, charts, lettering
 from cnnbench.reporting.figures import images as images_module
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -25,17 +25,17 @@ UNDRAWABLE = "\U000f0000"  # private use: no font that we would take has it
 
 @pytest.fixture(autouse=True)
 def _forget_warnings() -> Iterator[None]:
-    canvas._warned.clear()
+    lettering._warned.clear()
     yield
-    canvas._warned.clear()
+    lettering._warned.clear()
 
 
 @pytest.fixture
 def korean_font() -> str:
-    families, missing = canvas._search(frozenset("".join(KOREAN)))
+    families, missing = lettering.fonts_for(frozenset("".join(KOREAN)))
     if missing:
         pytest.skip("no font with Korean letters is installed here (Debian: fonts-nanum)")
-    return families[0]
+    return families[1]
 
 
 def rng() -> np.random.Generator:
@@ -193,15 +193,15 @@ def test_a_font_installed_after_matplotlib_listed_the_fonts_is_found(
     from matplotlib import font_manager
 
     wanted = frozenset("".join(KOREAN))
-    listed = [e for e in font_manager.fontManager.ttflist if not canvas._covered(e.fname, wanted)]
+    listed = [e for e in font_manager.fontManager.ttflist if not lettering.drawable_by(e.fname, wanted)]
     listed += [e for e in font_manager.fontManager.ttflist if "Last Resort" in e.name and e not in listed]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
-    for cached in (canvas._search, canvas._add_new_fonts):
+    for cached in (lettering.fonts_for, lettering._add_new_fonts):
         cached.cache_clear()
     try:
-        families, missing = canvas._search(wanted)
+        families, missing = lettering.fonts_for(wanted)
     finally:
-        for cached in (canvas._search, canvas._add_new_fonts):
+        for cached in (lettering.fonts_for, lettering._add_new_fonts):
             cached.cache_clear()
     assert families
     assert not missing

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from page_runs import write_failed, write_run, write_sweep
 from PIL import Image
 
-from cnnbench.analysis.comparison import compare
-from cnnbench.reporting.page.charts import MOST_POINTS, pareto_front, run_history
+from cnnbench.analysis.comparison import compare, pareto_front
+from cnnbench.reporting.page.charts import MOST_POINTS, run_history
 from cnnbench.reporting.page.comparison import comparison_page
 from cnnbench.reporting.page.run import run_page
 from cnnbench.runs.folder import RunFolder, find_runs
@@ -262,7 +262,7 @@ def test_the_front_holds_exactly_what_no_other_beats(points: list[tuple[int, flo
             for other in range(len(points))
         )
 
-    front = pareto_front(cost, quality)
+    front = pareto_front(cost.tolist(), quality.tolist())
     expected = {points[n] for n in range(len(points)) if not math.isnan(quality[n]) and not beaten(n)}
     assert {points[n] for n in front} == expected
     assert list(cost[front]) == sorted(cost[front])

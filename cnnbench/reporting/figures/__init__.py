@@ -1,1 +1,1 @@
-"""The pictures of a run folder, as matplotlib figures that nobody else holds."""
+"""The pictures of runs, as matplotlib figures that pyplot does not know."""

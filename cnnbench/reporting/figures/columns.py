@@ -1,4 +1,4 @@
-"""Figures for data in columns: how the features are spread, and the rows that went wrong."""
+"""The pictures of data in columns: histograms of features, and a table of the rows that went wrong."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from cnnbench.reporting.figures.canvas import (
     ORANGE,
     TITLE,
     histogram_range,
-    lettering_for,
     new_figure,
     tidy,
 )
+from cnnbench.reporting.figures.lettering import lettering_for
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_HISTOGRAMS, _MOST_COLUMNS = 11, 10
@@ -87,7 +88,7 @@ def rows_table(
     feature_names: Sequence[str],
     bars: np.ndarray | None = None,
 ) -> Figure:
-    """Draw a table of some rows; a feature's colour says how unusual its value is among all rows.
+    """Draw a table of some rows, each feature coloured by how unusual its value is among all rows.
 
     Args:
         features: ``(n, columns)``, of all examples; the first ten columns are shown.
@@ -100,27 +101,18 @@ def rows_table(
     """
     names = _names(features, feature_names)[:_MOST_COLUMNS]
     lettering = lettering_for([title, *names, *(text for line in cells for text in line)])
-    width = (190 if bars is not None else 0) + 112 * (len(headings) + len(names)) + 90
-    figure = new_figure(min(1600, max(560, width)), 30 * len(rows) + 150)
-    grid = figure.add_gridspec(
-        1, 2 if bars is not None else 1, width_ratios=[1, 5] if bars is not None else [1]
-    )
-    axes = figure.add_subplot(grid[0, -1])
+    style = lettering.style
     shown = features[:, : len(names)].astype(np.float64)
     low, middle, high = np.percentile(shown, (25, 50, 75), axis=0)
     unusual = (shown[rows] - middle) / np.where(high > low, high - low, 1.0)
-    count = len(headings)
-    axes.pcolormesh(
-        np.arange(count, count + len(names) + 1) - 0.5,
-        np.arange(len(rows) + 1) - 0.5,
-        unusual,
-        cmap="PuOr_r",
-        vmin=-5,
-        vmax=5,
-        edgecolors="white",
-        linewidth=1.5,
-    )
-    style = lettering.style
+    count, width = len(headings), len(headings) + len(names)
+
+    sides = 0 if bars is None else 1
+    figure = new_figure(min(1600, max(560, 190 * sides + 112 * width + 90)), 30 * len(rows) + 150)
+    panels = figure.subplots(1, 1 + sides, squeeze=False, sharey=True, width_ratios=[1] * sides + [5])[0]
+    axes = panels[-1]
+    edges = np.arange(count, width + 1) - 0.5, np.arange(len(rows) + 1) - 0.5
+    axes.pcolormesh(*edges, unusual, cmap="PuOr_r", vmin=-5, vmax=5, edgecolors="white", linewidth=1.5)
     for line, row in enumerate(rows):
         texts = [
             *(lettering.clean(text, 14) for text in cells[line]),
@@ -130,27 +122,30 @@ def rows_table(
             dark = column >= count and abs(unusual[line, column - count]) > 3.4
             colour = "white" if dark else INK
             axes.text(column, line, text, ha="center", va="center", fontsize=CAPTION, color=colour, **style)
-    axes.set(xlim=(-0.5, count + len(names) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axes.xaxis.tick_top()
     columns = [*headings, *(lettering.clean(name, 14) for name in names)]
-    axes.set_xticks(range(len(columns)), columns, fontsize=CAPTION, **style)
+    axes.set_xticks(range(width), columns, fontsize=CAPTION, **style)
     axes.set_yticks(range(len(rows)), [f"row {row}" for row in rows], fontsize=CAPTION)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelleft=True)
     axes.spines[:].set_visible(False)
     note = "colour: the feature's distance from its median over all rows, up to 5 interquartile ranges"
     if features.shape[1] > len(names):
         note = f"the first {len(names)} of {features.shape[1]} features; {note}"
     axes.set_xlabel(note, fontsize=CAPTION, color=GREY, labelpad=8)
     if bars is not None:
-        side = figure.add_subplot(grid[0, 0], sharey=axes)
-        tidy(side)
-        side.barh(range(len(rows)), bars, color=np.where(bars < 0, BLUE, ORANGE).tolist(), height=0.7)
-        side.axvline(0, color=GREY, linewidth=0.8)
-        side.tick_params(axis="y", length=0, labelleft=False)
-        side.locator_params(axis="x", nbins=4)
-        side.set_xlabel("predicted − true", fontsize=CAPTION)
+        _draw_bars(panels[0], bars)
     figure.suptitle(lettering.clean(title, 90), fontsize=TITLE, color=INK, **style)
     return figure
+
+
+def _draw_bars(axes: Axes, lengths: np.ndarray) -> None:
+    tidy(axes)
+    axes.barh(range(len(lengths)), lengths, color=np.where(lengths < 0, BLUE, ORANGE).tolist(), height=0.7)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.tick_params(axis="y", length=0, labelleft=False)
+    axes.locator_params(axis="x", nbins=4)
+    axes.set_xlabel("predicted − true", fontsize=CAPTION)
 
 
 def _names(features: np.ndarray, feature_names: Sequence[str]) -> list[str]:
@@ -160,7 +155,7 @@ def _names(features: np.ndarray, feature_names: Sequence[str]) -> list[str]:
 
 
 def _without_tails(values: np.ndarray) -> np.ndarray:
-    """Clip to the middle 99 %: one house with a thousand rooms would leave a single bar for all others."""
+    """Clip to the middle 99 %: a house with a thousand rooms would leave one bar for all others."""
     finite: np.ndarray = values[np.isfinite(values)].astype(np.float64)
     if not finite.size:
         return finite

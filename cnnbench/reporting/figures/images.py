@@ -1,4 +1,4 @@
-"""Grids of images: samples, augmented samples, the worst mistakes."""
+"""The grids of example images: samples, samples before and after augmentation, the worst mistakes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from cnnbench.reporting.figures.canvas import (
     LABEL,
     ORANGE,
     Board,
-    lettering_for,
     note_figure,
 )
+from cnnbench.reporting.figures.charts import NO_PREDICTION
 from cnnbench.reporting.figures.columns import feature_histograms, rows_table
+from cnnbench.reporting.figures.lettering import lettering_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def augmentation_grid(before: np.ndarray, after: np.ndarray, title: str) -> Figu
     board = Board(2 * block + between + 2 * _GAP, top + block + _GAP, title, lettering_for([title]))
     before, after = before[:count], after[:count]
     limits = tile_limits(before)
-    # Augmented pixels overshoot a little; the range of the originals still holds, unless they were rescaled.
+    # Augmentation overshoots a little; the limits of the originals hold unless it has rescaled.
     rescaled = count > 0 and limits[1] > 2 and float(np.nanmax(after)) <= 1.5
     for images, heading, left, shown in (
         (before, "before", _GAP, limits),
@@ -98,6 +99,7 @@ def _even_over_classes(labels: np.ndarray, classes: int) -> tuple[np.ndarray, in
 
 
 def picture_grid(images: np.ndarray, captions: Sequence[Sequence[Line]], columns: int, title: str) -> Figure:
+    """Show images in so many columns, each above its lines of text."""
     columns = max(1, min(columns, len(images)))
     rows = max(1, math.ceil(len(images) / columns))
     line_height = 17
@@ -122,8 +124,8 @@ def picture_grid(images: np.ndarray, captions: Sequence[Sequence[Line]], columns
 def tile_limits(images: np.ndarray) -> tuple[float, float]:
     """Return the values to be drawn as black and as white.
 
-    uint8 and 0…255 and 0…1 are shown as they are; anything else (standardised, 16 bits, digits counted from
-    0 to 16) is stretched, because it would come out black.
+    Values of 0…255 and 0…1 are shown as they are. Others (standardised, 16 bits, 0 to 16) are stretched, for
+    they would come out black.
     """
     finite = images[np.isfinite(images)] if images.dtype.kind == "f" else images
     if not finite.size:
@@ -137,7 +139,7 @@ def tile_limits(images: np.ndarray) -> tuple[float, float]:
 
 
 def tiles_of(images: np.ndarray, side: int, limits: tuple[float, float]) -> list[np.ndarray]:
-    """Return each image as RGB uint8, as large as fits a square of that side, pixels kept sharp."""
+    """Return each image as RGB uint8, as large as fits a square of that side, with sharp pixels."""
     from PIL import Image
 
     if images.ndim == 3:
@@ -191,7 +193,7 @@ def worst_mistakes(
     names = [(class_names[int(y_true[i])], class_names[int(predicted[i])]) for i in worst]
     sure = [_percent(float(outputs[i, predicted[i]])) for i in worst]
     if images.ndim == 2:
-        cells = [(true, said, percent) for (true, said), percent in zip(names, sure, strict=True)]
+        cells = [(*pair, percent) for pair, percent in zip(names, sure, strict=True)]
         return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, feature_names)
     captions = [
         [(true, GREEN), (f"→ {said}", ORANGE), (percent, INK)]
@@ -223,7 +225,7 @@ def largest_errors(
     errors = said - truth
     usable = np.flatnonzero(np.isfinite(errors))
     if not len(usable):
-        return note_figure("No finite prediction: the model gives NaN or infinity for every example.", title)
+        return note_figure(NO_PREDICTION, title)
     worst = usable[np.argsort(-np.abs(errors[usable]), kind="stable")][:15]
     cells = [(f"{truth[i]:.4g}", f"{said[i]:.4g}", f"{errors[i]:+.4g}") for i in worst]
     title = f"Largest errors ({len(worst)} of {len(usable)} examples)"

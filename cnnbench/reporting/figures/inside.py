@@ -1,4 +1,4 @@
-"""What happens inside a convolutional network: its filters, its feature maps, and where it looks."""
+"""The pictures of what happens inside a convolutional network: filters, feature maps, where it looks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnbench.reporting.figures.canvas import BLUE, CAPTION, GREY, INK, LABEL, Board, Lettering, lettering_for
+from cnnbench.reporting.figures.canvas import BLUE, CAPTION, GREY, INK, LABEL, Board
 from cnnbench.reporting.figures.images import Line, tile_limits, tiles_of
+from cnnbench.reporting.figures.lettering import lettering_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,11 +23,11 @@ _GAP, _TOP = 8, 84  # pixels: between tiles; title and a line below it
 
 @dataclass(frozen=True)
 class Stage:
-    """One layer's output for one example.
+    """The output of one layer for one example.
 
     Attributes:
         name: of the layer.
-        text: what it does, in a few words.
+        text: what the layer does, in a few words.
         maps: ``(height, width, channels)``.
     """
 
@@ -49,7 +50,9 @@ def feature_maps(image: np.ndarray, stage: Stage, note: str) -> Figure:
     rows = max(math.ceil(count / columns), math.ceil((box + 70) / side))
     left = 24 + box + 32
     width = max(left + columns * (side + _GAP) + 16, 720)
-    board = Board(width, _TOP + rows * (side + _GAP + 2) + 34, f"{stage.name}: {stage.text}", _letters(note))
+    board = Board(
+        width, _TOP + rows * (side + _GAP + 2) + 34, f"{stage.name}: {stage.text}", lettering_for([note])
+    )
     board.write(note, width / 2, 48, width - 24, colour=GREY)
     board.paste(tiles_of(image[None], box, tile_limits(image))[0], 24, _TOP, (box, box))
     board.write(f"input {_size(image.shape)}", 24 + box / 2, _TOP + box + 14, box, size=LABEL)
@@ -65,17 +68,18 @@ def feature_maps(image: np.ndarray, stage: Stage, note: str) -> Figure:
 def layer_chain(
     image: np.ndarray, stages: Sequence[Stage], classifier: str, outputs: Sequence[tuple[str, float]]
 ) -> Figure:
-    """Show the way of one example from the input through the layers to the classes.
+    """Show one example on its way from the input through the layers to the classes.
 
     Args:
         image: ``(height, width, channels)``.
-        stages: in the order of computation; of many, some evenly chosen. Of each the strongest maps.
+        stages: in the order of computation; where there are many, some are chosen evenly. The strongest
+            maps of each are shown.
         classifier: the sizes of its layers, in a few words.
         outputs: names and probabilities, the highest first; none for a regression.
     """
     if len(stages) > MOST_STAGES:
         stages = [stages[i] for i in np.linspace(0, len(stages) - 1, MOST_STAGES).round().astype(int)]
-    # Not rounded up: nine columns of 64×64 pixels at twice their size would be too wide.
+    # Rounded down: nine columns of 64×64 pixels at twice their size would be too wide.
     longest = max(image.shape[:2])
     side = max(1, 96 // longest) * longest if longest <= 96 else 96
     step, top = max(side + 28, 110), 108
@@ -83,7 +87,7 @@ def layer_chain(
     width = max(2 * 16 + (len(stages) + 1) * step + classes, 640)
     height = top + MAPS_PER_STAGE * (side + _GAP) + 20
     texts = [name for name, _ in outputs]
-    board = Board(width, height, "Input → feature extractor → classifier → output", _letters(*texts))
+    board = Board(width, height, "Input → feature extractor → classifier → output", lettering_for(texts))
     middle = top + (MAPS_PER_STAGE * (side + _GAP) - side) // 2
     _column(board, "input", _size(image.shape), 16, side, step)
     board.paste(tiles_of(image[None], side, tile_limits(image))[0], 16, middle, (side, side))
@@ -92,7 +96,7 @@ def layer_chain(
         left = 16 + number * step
         _column(board, stage.name, _size(stage.maps.shape), left, side, step)
         strongest = np.argsort(-np.abs(stage.maps).mean(axis=(0, 1)), kind="stable")[:MAPS_PER_STAGE]
-        # Smaller maps are drawn smaller, by the root, so that pooling and strides show and 2×2 can be seen.
+        # Smaller maps are drawn smaller, so that pooling and strides show; by the root, so that 2×2 is seen.
         shown = max(24, round(side * math.sqrt(stage.maps.shape[0] / largest)))
         for row, tile in enumerate(_bright(stage.maps[..., strongest], shown, _scale(stage.maps))):
             board.paste(tile, left, top + row * (side + _GAP), (side, side))
@@ -119,13 +123,13 @@ def filters(kernels: np.ndarray, title: str, note: str) -> Figure:
     if inputs != 3:
         tiles = kernels.reshape(height, width, inputs * count).transpose(2, 0, 1)[..., None]
     total, tiles = len(tiles), tiles[:MOST_MAPS]
-    # Not the largest of all: one outlier among thousands of weights would make the others grey.
+    # Not the largest weight: one outlier among thousands would make the others grey.
     reach = float(np.percentile(np.abs(tiles), 99.5)) or 1.0
     columns = 8
     side = max(64 // max(height, width), 1) * max(height, width) if max(height, width) <= 64 else 96
     rows = math.ceil(len(tiles) / columns)
     sheet = max(32 + columns * (side + _GAP), 640)
-    board = Board(sheet, _TOP + rows * (side + _GAP) + 60, title, _letters(note))
+    board = Board(sheet, _TOP + rows * (side + _GAP) + 60, title, lettering_for([note]))
     board.write(note, sheet / 2, 48, sheet - 24, colour=GREY)
     left = (sheet - columns * (side + _GAP)) // 2
     drawn = tiles_of(np.clip((tiles / reach + 1) / 2, 0, 1).astype(np.float32), side, (0.0, 1.0))
@@ -145,8 +149,8 @@ def class_activation_maps(
 
     Args:
         images: ``(n, height, width, channels)``.
-        heat: ``(n, height, width)``, 0 to 1: what speaks for the predicted class.
-        captions: lines of text and their colour, for each image.
+        heat: ``(n, height, width)``, 0 to 1: how much speaks for the predicted class.
+        captions: for each image its lines of text, each with a colour.
         title: the heading.
         note: a line below it.
     """
@@ -171,7 +175,7 @@ def class_activation_maps(
 
 
 def _overlay(tile: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A grey version of the tile, coloured where the heat is: the image's own colours would mix with it."""
+    """Return the tile in grey, coloured where the heat is: the image's own colours would mix with it."""
     from PIL import Image
 
     rows, columns = tile.shape[:2]
@@ -183,14 +187,14 @@ def _overlay(tile: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def _colours(values: np.ndarray, name: str = "inferno") -> np.ndarray:
-    """Values 0…1 as RGB 0…255."""
+    """Return values 0…1 as RGB 0…255."""
     import matplotlib
 
     return np.asarray(matplotlib.colormaps[name](values)[..., :3] * 255)
 
 
 def _scale(maps: np.ndarray) -> tuple[float, float]:
-    """From 0, or from the least value where some are negative, to what all but a few stay below."""
+    """Return 0, or the least value where some are negative, and what all but a few stay below."""
     finite = maps[np.isfinite(maps)]
     if not finite.size:
         return 0.0, 1.0
@@ -231,14 +235,10 @@ def _two_lines(name: str) -> tuple[str, str]:
 
 
 def _whole(shape: Sequence[int], wanted: int) -> int:
-    """About the wanted side, but a multiple of the picture's own: every pixel is then drawn equally large."""
+    """Return about the wanted side, as a multiple of the picture's own, so that all pixels are alike."""
     longest = max(shape[:2])
     return longest * max(1, round(wanted / longest)) if longest < 1.5 * wanted else wanted
 
 
 def _size(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
-
-
-def _letters(*texts: str) -> Lettering:
-    return lettering_for(texts)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cnnbench.analysis import pareto_front
+
 if TYPE_CHECKING:
     from bokeh.models.renderers import GlyphRenderer
     from bokeh.models.tools import HoverTool
@@ -153,7 +155,7 @@ def quality_against_cost(
     fronts: dict[str, Any] = {}
     for number, cost in enumerate(costs):
         spent = np.array([point.costs[cost] for point in points])
-        front = pareto_front(spent, quality if larger_is_better else -quality)
+        front = pareto_front(spent.tolist(), (quality if larger_is_better else -quality).tolist())
         filled = np.full(len(points), 0.15)
         filled[front] = 1.0
         columns |= {f"x_{number}": spent, f"fill_{number}": filled}
@@ -184,20 +186,6 @@ def quality_against_cost(
     )
     plot.add_tools(hover({"": "@name", objective: "@y{0.0000}", "cost": "$snap_x{0,0.[000]}"}, marks))
     return as_json(plot)
-
-
-def pareto_front(cost: np.ndarray, quality: np.ndarray) -> list[int]:
-    """The points that no other one beats in both, cheapest first.
-
-    Args:
-        cost: less is better, ``(n,)``.
-        quality: more is better, ``(n,)``; one that is not finite is never on the front.
-    """
-    front: list[int] = []
-    for index in np.lexsort((-quality, cost)):
-        if np.isfinite(quality[index]) and (not front or quality[index] > quality[front[-1]]):
-            front.append(int(index))
-    return front
 
 
 def _thinned(history: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
