@@ -16,6 +16,7 @@ from .page.comparison import comparison_page
 from .page.run import run_page
 from .tables import (
     MOST_ROWS,
+    answers,
     comparison_as_csv,
     comparison_as_json,
     difference_as_json,
@@ -34,6 +35,7 @@ __all__ = [
     "Stage",
     "Terminal",
     "Tracked",
+    "answers",
     "class_activation_maps",
     "comparison_as_csv",
     "comparison_as_json",

@@ -16,7 +16,6 @@ import pytest
 import tensorflow as tf
 from conftest import TINY, Outcome, without_remarks
 
-from cnnbench.analysis import flatten
 from cnnbench.config import composition
 from cnnbench.reporting import trackers
 from cnnbench.reporting.trackers import MLflow, Tracked, Tracker, Tracking
