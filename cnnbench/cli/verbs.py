@@ -350,7 +350,7 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
         comparison = analysis.order_groups(comparison, given.sort)
     written = {
         "csv": (given.csv, reporting.comparison_as_csv),
-        "json": (given.json, reporting.comparison_as_json),
+        "json": (given.json, lambda found: _as_text(reporting.comparison_as_json(found))),
     }
     for place, text in written.values():
         if place == "-":
@@ -364,6 +364,10 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> i
     return EXIT_DONE
 
 
+def _as_text(content: Mapping[str, object]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """What differs between two runs: config, figures, environment, and the test examples that flipped."""
     parser.add_argument("first", type=_path, help="a run folder")
@@ -372,7 +376,7 @@ def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     found = analysis.difference(runs.RunFolder.open(given.first), runs.RunFolder.open(given.second))
     if given.json:
-        reporting.write_lines(reporting.difference_as_json(found).splitlines())
+        reporting.write_lines(_as_text(reporting.difference_as_json(found)).splitlines())
         return EXIT_DONE
     for table in reporting.difference_tables(found):
         reporting.stdout().print(table)

@@ -3,6 +3,7 @@ from .figures.inside import Stage, class_activation_maps, feature_maps, filters,
 from .figures.run import figures_of_run, run_figures
 from .output import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
 from .page.comparison import comparison_page
+from .page.notebook import comparison_html, run_html
 from .page.run import run_page
 from .tables import (
     MOST_ROWS,
@@ -11,8 +12,9 @@ from .tables import (
     difference_as_json,
     difference_sentences,
     difference_tables,
+    show_comparison,
 )
-from .terminal import Terminal, show_comparison
+from .terminal import Terminal
 from .text import count, duration, number
 from .trackers import Tracked, trackings
 
@@ -27,6 +29,7 @@ __all__ = [
     "class_activation_maps",
     "comparison_as_csv",
     "comparison_as_json",
+    "comparison_html",
     "comparison_page",
     "count",
     "difference_as_json",
@@ -42,6 +45,7 @@ __all__ = [
     "number",
     "resumable",
     "run_figures",
+    "run_html",
     "run_page",
     "show_comparison",
     "stderr",

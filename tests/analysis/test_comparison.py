@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from cnnbench.analysis.comparison import Comparison, Group, compare
-from cnnbench.reporting import tables
+from cnnbench.reporting import columns, tables
 from cnnbench.runs.folder import RunFolder
 
 CNN = {"_target_": "cnnbench.models.cnn.cnn", "filters": [32, 64], "dropout": 0.0}
@@ -297,7 +297,7 @@ def test_each_group_is_said_to_be_worse_or_not_distinguishable(runs: Runs) -> No
     runs.add(0.5, training={"epochs": 4})
     ranking = runs.compare().rankings[0]
     assert ranking.test == "Tukey's test, paired by seed"
-    said = [tables.verdict(group) for group in ranking.groups]
+    said = [columns.verdict(group) for group in ranking.groups]
     assert said[0] == "best"
     assert re.fullmatch(r"not distinguishable \(p = 0\.\d+\)", said[1])
     assert re.fullmatch(r"worse by 0\.31 ± 0\.0\d+", said[2])
@@ -357,7 +357,9 @@ def test_the_answer_names_what_does_as_well_for_less(runs: Runs) -> None:
     three_seeds(runs, 0.91, 0.91, 0.92, model=MLP)
     three_seeds(runs, 0.92, 0.93, 0.91, model=CNN)
     (sentence,) = tables.answers(runs.compare())
-    assert sentence.startswith("model=cnn is best: val_accuracy 0.92 ± 0.01 over 3 seeds; model=mlp is not ")
+    assert sentence.startswith(
+        "model=cnn comes first: val_accuracy 0.92 ± 0.01 over 3 seeds; model=mlp is not "
+    )
     assert re.search(r"\(p = 0\.\d+\) and 1\.3 × faster to train$", sentence)
 
 
