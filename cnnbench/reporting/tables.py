@@ -86,7 +86,7 @@ def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:
 
 
 def apart_lines(comparison: analysis.Comparison) -> list[str]:
-    """Return a line for each run that gives no figures or was changed under way; one for all stopped early."""
+    """Return a line for each run without figures or changed under way, and one for all stopped early."""
     pruned = [record for record in comparison.apart if record.status == PRUNED]
     others = [record for record in comparison.apart if record.status != PRUNED]
     done = sum(len(group.runs) for group in comparison.groups)

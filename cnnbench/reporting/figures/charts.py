@@ -297,7 +297,8 @@ def quality_against_cost(groups: Sequence[Group], cost: str, label: str) -> Figu
         axes.errorbar(group.cost[cost], group.mean, spread, fmt="o", color=BLUE, markerfacecolor=face)
         place = (group.cost[cost], group.mean)
         axes.annotate(str(group.rank), place, (6, 4), textcoords="offset points", fontsize=CAPTION)
-    if drawn and min(group.cost[cost] for group in drawn) > 0:
+    costs = [group.cost[cost] for group in drawn]
+    if costs and min(costs) > 0 and max(costs) >= 10 * min(costs):
         axes.set_xscale("log")
     axes.set_xlabel(label, fontsize=LABEL)
     axes.set_ylabel(groups[0].objective, fontsize=LABEL)

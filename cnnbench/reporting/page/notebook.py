@@ -23,7 +23,7 @@ PICTURES = {
 
 
 def run_html(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
-    """Return a finished run as a fragment of HTML: key figures, final metrics, and the pictures in its folder.
+    """Return a finished run as a fragment of HTML: key figures, final metrics, pictures of its folder.
 
     The fragment loads nothing, has no script, and styles nothing outside itself; it takes its colours from
     the notebook.
