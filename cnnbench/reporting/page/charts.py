@@ -140,7 +140,7 @@ def learning_curves(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str
 def quality_against_cost(
     points: Sequence[Point], costs: Sequence[str], objective: str, larger_is_better: bool
 ) -> dict[str, Any]:
-    """Draw one point per group with its deviation, and the Pareto front; the page chooses the cost (`x_0`, …)."""
+    """Draw one point per group with its deviation, and the Pareto front; `x_0`, … are its costs."""
     from bokeh.models import CDSView, ColumnDataSource, IndexFilter, NumeralTickFormatter
 
     quality = np.array([point.quality for point in points])
