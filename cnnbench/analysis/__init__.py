@@ -1,4 +1,4 @@
-"""Many runs to statistics: records, groups, which differences are real, two runs side by side."""
+"""The analysis of many runs: records, comparison, significance, difference, recipes."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Two runs side by side: what differs in them, and on which test examples."""
+"""The difference between two runs: config, figures, environment, and predictions of test examples."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.renamed import stored_config
 from cnnbench.runs import RunFolder, differing, flatten, without_places
 
-Pairs = Mapping[str, tuple[Any, Any]]  # what the first run has, and the second
-NO_DIFFERENCE = ("name",)  # in what was run; nor are places
+Pairs = Mapping[str, tuple[Any, Any]]  # the value of the first run, and that of the second
+NO_DIFFERENCE = ("name",)  # places are no difference either
 NOT_ENVIRONMENT = ("command", "config_hash")  # follow from the config
 
 
@@ -26,9 +26,9 @@ class Flips:
     """Test examples of which only one of two classifiers is right.
 
     Attributes:
-        gained: indices where the second is right and the first is not.
-        lost: the other way round.
-        p: of McNemar's exact test, that both are equally likely to be the right one.
+        gained: indices of examples that only the second has right.
+        lost: indices of examples that only the first has right.
+        p: of McNemar's exact test.
         classes: for each class its name, examples, and how many of them each classifier has right.
     """
 
@@ -46,8 +46,8 @@ class Errors:
         change: mean of the second's error minus the first's, in the unit of the targets.
         half_width: of its 95 % interval.
         p: of Wilcoxon's signed-rank test.
-        smaller: examples on which the second is nearer.
-        larger: examples on which it is farther off.
+        smaller: number of examples on which the second is nearer.
+        larger: number of examples on which it is farther off.
     """
 
     change: float
@@ -59,15 +59,15 @@ class Errors:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two runs.
+    """All differences between two runs.
 
     Attributes:
         config: keys that differ, dotted; None where a run lacks one.
-        metrics: by `split_name`, NaN where a run lacks one.
+        metrics: by `split_name`; NaN where a run lacks one.
         cost: as recorded, in the units of `metrics.json`.
-        environment: versions, device, code, data: what differs.
+        environment: versions, device, code and data that differ.
         predictions: on the test split; None where they do not compare.
-        reason: why they do not.
+        reason: the reason why they do not.
     """
 
     config: Pairs
@@ -79,7 +79,7 @@ class Difference:
 
 
 def difference(first: RunFolder, second: RunFolder) -> Difference:
-    """Compare two runs from what is in their folders.
+    """Compare two runs by the files in their folders.
 
     Raises:
         CnnbenchError: a file in one of them is damaged.
@@ -137,8 +137,7 @@ def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | 
 def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]) -> Flips:
     """Compare two classifiers on the same examples.
 
-    The test is McNemar's (1947, Psychometrika 12, 153–157), exact: of the examples of which one alone is
-    right, each classifier has half, up to chance.
+    The test is McNemar's (1947, Psychometrika 12, 153–157), in its exact form.
 
     Args:
         y_true: ``(n,)`` class indices.

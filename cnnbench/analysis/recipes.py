@@ -1,4 +1,4 @@
-"""Whether a preset reproduces here the score that it promises."""
+"""The judgement of a preset: its score here beside the score that it promises."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnbench.runs import Expected
 
 @dataclass(frozen=True)
 class Verdict:
-    """A measured score against a promised band; `minutes` are those of the training here."""
+    """A measured score beside a promised band, and the minutes of training that it took here."""
 
     expected: Expected
     value: float

@@ -1,4 +1,4 @@
-"""Run folders read once, for verbs that look at many, and the config keys in which they differ."""
+"""Records of runs: each folder read once, for verbs that look at many, and the config keys that differ."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ COSTS = {
     "latency": ("latency_seconds",),
     "memory": ("peak_memory_bytes",),
 }
-NULL = "null"  # as text; a key that a config lacks counts as this
-LARGEST = 1e150  # no figure of a run is beyond; squares and sums of many still have room
-# What a file with other types, sizes or keys than a run writes may raise, wherever it is looked at.
+NULL = "null"  # the text of a key that a config lacks
+LARGEST = 1e150  # no figure of a run is larger; squares and sums of many still have room
+# Errors that a file may raise whose types, sizes or keys are not those that a run writes.
 GARBLED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one run.
+    """One run, as far as it could be read.
 
     Attributes:
         folder: of the run.
-        status: as of the run; `unreadable` where a file of it cannot be read, or lacks or garbles something.
-        reason: why it is not `done`.
+        status: of the run; `unreadable` where a file is damaged or lacks something.
+        reason: the reason why it is not `done`.
         config: empty where unreadable.
-        metrics: as in the folder; empty where unreadable.
+        metrics: the content of `metrics.json`; empty where unreadable.
     """
 
     folder: RunFolder
@@ -54,15 +54,15 @@ class Record:
 
     @cached_property
     def compared(self) -> dict[str, Any]:
-        """The config without its places; in that of a file of weights stands what the file holds."""
+        """The config without its places; a file of weights is replaced by the digest of its content."""
         known = self.metrics.get("weights")
         return without_places(self.config, known if isinstance(known, Mapping) else None)
 
     @cached_property
     def data(self) -> str:
-        """What tells its data from those in another place; empty where its config alone says which they are.
+        """The fingerprint of data that have a place, or without one, as in version 0.1.0, the place itself.
 
-        Without a fingerprint, as in runs of version 0.1.0, that is the place.
+        It is empty where the config alone says which data they are.
         """
         found = {
             key: value
@@ -81,7 +81,7 @@ class Record:
 
     @property
     def value(self) -> float:
-        """Of the objective; NaN where it was not finite."""
+        """The value of the objective; NaN where it was not finite."""
         return number(self.metrics["value"])
 
     @property
@@ -91,13 +91,13 @@ class Record:
 
     @property
     def best_epoch(self) -> int | None:
-        """None where it is not recorded."""
+        """The best epoch, from 1; None where it is not recorded."""
         epoch = self.metrics.get("best_epoch")
         return None if epoch is None else int(number(epoch))
 
     @property
     def cost(self) -> dict[str, float]:
-        """By the names of `COSTS`: count, FLOPs of one example, seconds, bytes; NaN what is not recorded."""
+        """Costs by the names of `COSTS`, in counts, seconds and bytes; NaN where not recorded."""
         found: dict[str, float] = {}
         for name, keys in COSTS.items():
             value: Any = self.metrics["cost"]
@@ -108,10 +108,10 @@ class Record:
 
 
 def number(value: Any) -> float:
-    """Return a recorded figure; what was NaN or infinite stands as null in a file of JSON.
+    """Return a recorded figure; NaN for null, which stands for NaN and infinity in JSON.
 
     Raises:
-        ArithmeticError, TypeError, ValueError: no run has recorded that.
+        ArithmeticError, TypeError, ValueError: no run records such a value.
     """
     found = math.nan if value is None else float(value)
     if not math.isfinite(found):
@@ -122,14 +122,14 @@ def number(value: Any) -> float:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of a config goes with other numbers; one beyond all floats is but a text."""
+    """Tell whether a value can be compared with numbers; one beyond all floats is taken for a text."""
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > sys.float_info.max
     )
 
 
 def read_records(runs: Sequence[RunFolder]) -> list[Record]:
-    """One record for each run."""
+    """Read one record for each run."""
     files = AlikeFiles()
     return [_read(run, files) for run in runs]
 
@@ -157,7 +157,7 @@ def _read(run: RunFolder, files: AlikeFiles) -> Record:
 
 
 def differing_keys(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Those that have several values, in flat configs of texts."""
+    """Return the keys that have several values, in flat configs of texts."""
     values: dict[str, set[str]] = {}
     times: dict[str, int] = {}
     for config in configs:
@@ -172,12 +172,12 @@ def differing_keys(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def told_apart_by(differing: Sequence[str], configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Of the keys that differ those worth showing, in flat configs of texts."""
+    """Return those of the differing keys that are worth showing, in flat configs of texts."""
     return [key for key in differing if not _goes_without_saying(key, set(differing), configs)]
 
 
 def _goes_without_saying(key: str, differing: set[str], configs: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a differing key came along with the option that was chosen, whose name is shown anyway."""
+    """Tell whether a differing key follows from the chosen option, whose name is shown."""
     if f"{key}._target_" in differing:  # a number in some configs, an object in others
         return True
     target = f"{key.rpartition('.')[0]}._target_"
@@ -190,7 +190,7 @@ def _goes_without_saying(key: str, differing: set[str], configs: Sequence[Mappin
 
 
 def readable(config: Mapping[str, Any], keys: Sequence[str], name: str) -> dict[str, Any]:
-    """The values of `keys`; of an option its name, under the name of its group.
+    """Return the values of keys; for an option its name, under the name of its group.
 
     Args:
         config: flat.
@@ -209,12 +209,12 @@ def readable(config: Mapping[str, Any], keys: Sequence[str], name: str) -> dict[
 
 
 def short(value: Any) -> str:
-    """A value as text; of a number with many digits, as searches draw them, the first four."""
+    """Write a value; a number with many digits, as a search draws them, with four."""
     return f"{value:.4g}" if isinstance(value, float) and len(repr(value)) > 8 else str(value)
 
 
 def dataset_names(configs: Sequence[Any]) -> list[str]:
-    """A name for each config of a data set, with what differs where the names alone do not tell."""
+    """Return a name for each config of a data set, with the keys that differ where names are equal."""
     flat = [flatten(config) if isinstance(config, Mapping) else {} for config in configs]
     names = [str(config.get("_target_", "")).rpartition(".")[2] for config in flat]
     shown = []
@@ -227,18 +227,17 @@ def dataset_names(configs: Sequence[Any]) -> list[str]:
 
 
 class AlikeFiles:
-    """A reader that parses once what occurs in several files.
+    """A reader of YAML that parses equal parts of files once.
 
-    A block mapping is cut into its entries and these into theirs, a list into its items. What is cut off
-    must be one entry by itself, else the whole is parsed as it stands. Values are shared between files, so
-    they are not to be changed.
+    It cuts a block mapping into its entries and a list into its items, again and again. Each part must be
+    one entry by itself; else the whole is parsed as it stands. Files share values, so nobody may change them.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
 
     def read(self, path: Path) -> Any:
-        """The file's content.
+        """Return the content of a file.
 
         Raises:
             CnnbenchError: it is damaged, or names Python objects.
@@ -254,7 +253,7 @@ class AlikeFiles:
         nested = re.fullmatch(r"(\w+):\n((?:  .*\n)+)", text)
         if nested:
             inside = self._parse(re.sub(r"(?m)^  ", "", nested[2]))
-            # Anything but a mapping could be a text of several lines, which cutting has changed.
+            # Anything else could be a text of several lines, which cutting has changed.
             return {self._parse(nested[1]): inside} if isinstance(inside, dict) else load_yaml(text)
         if text.startswith("- "):
             items = self._parts(re.split(r"(?m)^(?=- )", text)[1:], list)
@@ -263,7 +262,7 @@ class AlikeFiles:
         return {key: value for part in entries for key, value in part.items()} or load_yaml(text)
 
     def _parts(self, parts: list[str], kind: type[list[Any]] | type[dict[str, Any]]) -> list[Any]:
-        """What each part is, by itself one entry of a `kind`; nothing if that is not so."""
+        """Return the values of the parts; none where a part is not one entry of that kind."""
         if parts and not parts[0]:
             parts = parts[1:]
         if len(parts) < 2:

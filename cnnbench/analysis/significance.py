@@ -5,13 +5,12 @@ at 5 % would claim a difference far too often. Both procedures are therefore for
 whichever is best, the probability of any false claim stays at 5 %.
 
 - `tukey_tests`, for several groups of like spread, uses the studentized range of their means. The model is
-  value = group + seed with one spread for all. Where no two groups share a seed it is value = group, and the
+  value = group + seed with one spread. Where no two groups share a seed it is value = group, and the
   test is Tukey's HSD, as in `scipy.stats.tukey_hsd`, which has no seeds. The error rate is exact if every
   group has the same seeds. Sources: Tukey 1953, "The problem of multiple comparisons" (Collected Works VIII);
-  for groups that lack some seeds Kramer 1957, Biometrics 13, 13–18, and Hayter 1984, Annals of Statistics 12,
-  61–75.
-- `pairwise_tests`, for two groups, unlike spreads, or seeds that only some groups share, uses scipy's t-tests:
-  a pair is tested by seed where both have the same seeds or three in common (Student 1908, Biometrika 6,
+  for groups that lack some seeds Kramer 1957, Biometrics 13, 13–18; Hayter 1984, Annals of Statistics 12, 61.
+- `pairwise_tests`, for two groups, unlike spreads, or seeds that only some share, uses scipy's t-tests: a
+  pair is tested by seed where both have the same seeds or three in common (Student 1908, Biometrika 6,
   1–25), else by Welch's test (1947, Biometrika 34, 28–35). The correction for all pairs is Holm's (1979,
   Scandinavian Journal of Statistics 6, 65–70). The error rate is exact for two groups with the same seeds,
   else on the safe side.

@@ -13,6 +13,7 @@ from .output import (
     write_lines,
 )
 from .page.comparison import comparison_page
+from .page.notebook import comparison_html, run_html
 from .page.run import run_page
 from .tables import (
     MOST_ROWS,
@@ -22,8 +23,9 @@ from .tables import (
     difference_as_json,
     difference_sentences,
     difference_tables,
+    show_comparison,
 )
-from .terminal import Terminal, show_comparison
+from .terminal import Terminal
 from .text import count, duration, number
 from .trackers import Tracked, trackings
 
@@ -39,6 +41,7 @@ __all__ = [
     "class_activation_maps",
     "comparison_as_csv",
     "comparison_as_json",
+    "comparison_html",
     "comparison_page",
     "count",
     "difference_as_json",
@@ -56,6 +59,7 @@ __all__ = [
     "output_as",
     "resumable",
     "run_figures",
+    "run_html",
     "run_page",
     "show_comparison",
     "stderr",

@@ -1,7 +1,7 @@
-"""Standard output and standard error: printing fails nothing, and nothing printed steers a terminal.
+"""Standard output and standard error: nothing that is printed fails a run or steers a terminal.
 
-A line may hold what the encoding of a stream lacks, a stream may be closed, its reader gone, its disk full: a
-run goes on, for its result lies in its folder.
+The encoding of a stream may lack a character; a stream may be closed, its reader gone, its disk full. A run
+goes on, for its result lies in its folder.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from rich.table import Table
 from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.system import neutral
 
-# Of a reader that has left, as `| head` does, nobody needs to be told.
+# Nobody needs to be told that a reader has left, as `| head` does.
 GONE = (errno.EPIPE, errno.EBADF)
 
 
 class Stream:
-    """A standard stream that takes every text: what it cannot write is replaced or dropped.
+    """A standard stream that takes every text, and replaces or drops what it cannot write.
 
     Attributes:
-        stream: the one behind it.
-        error: why nothing is written any more; None as long as it is.
+        stream: the stream behind it.
+        error: the reason why nothing is written any more, or None.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -68,7 +68,7 @@ class Stream:
             action()
         except (OSError, ValueError) as error:  # ValueError: somebody has closed it
             self.error = error
-            # Or Python would fail once more when it writes at its end what is left in the buffer.
+            # Else Python would fail once more when it writes the rest of the buffer at its end.
             with suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self.stream.fileno())
@@ -76,13 +76,13 @@ class Stream:
 
     @property
     def is_full(self) -> bool:
-        """Whether somebody who reads on has not got everything."""
+        """True where a reader that is still there has not got everything."""
         return isinstance(self.error, OSError) and self.error.errno not in GONE
 
 
 @contextmanager
 def unfailing_streams() -> Iterator[Stream]:
-    """Let nothing fail that is printed, also where a stream is closed; gives standard output."""
+    """Replace the standard streams by unfailing ones; give standard output."""
     _open_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
     streams = [Stream(stream or _nowhere()) for stream in before[1:]]
@@ -97,15 +97,15 @@ def unfailing_streams() -> Iterator[Stream]:
 
 
 def _open_descriptors() -> None:
-    """Open the first three where they are closed: else files of a run would get these numbers.
+    """Open the first three descriptors where they are closed.
 
-    What libraries print past Python would then land in them.
+    Else files of a run would get these numbers, and take what libraries print past Python.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
             if opened == number:
                 os.set_inheritable(number, True)
             else:
@@ -117,10 +117,10 @@ def _nowhere() -> TextIO:
 
 
 class _Console(Console):
-    """Free of what steers a terminal; padded and ruled to a width only where there is a terminal."""
+    """A console that pads and rules to a width only in a terminal, and prints nothing that steers it."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is printed may come from file names, class names and somebody else's run folder."""
+        """Neutralise every text: it may come from file names, class names or a stranger's run folder."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=neutral(segment.text))
 
@@ -180,7 +180,7 @@ def stderr() -> Console:
 
 
 def explain(error: CnnbenchError) -> None:
-    """What is wrong, and what to do, in two lines."""
+    """Print what is wrong and what to do, in two lines."""
     console = stderr()
     console.print(f"error: {error.message}", markup=False, style="red")
     if error.hint:
@@ -188,7 +188,7 @@ def explain(error: CnnbenchError) -> None:
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """JSON's own spelling of what an encoding lacks: it still means the same there."""
+    """Spell what an encoding lacks as JSON does, where it still means the same."""
     assert isinstance(error, UnicodeEncodeError)
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     numbers = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
@@ -199,10 +199,10 @@ codecs.register_error("cnnbench.escaped", _escaped)
 
 
 def write_lines(lines: Iterable[str]) -> bool:
-    """Past rich, which would wrap lines and take `:cat:` in a path for a picture.
+    """Write lines as they are: rich would wrap them and take `:cat:` in a path for a picture.
 
     Returns:
-        whether anybody still reads: after `| head` nobody does.
+        True while somebody reads; after `| head` nobody does.
     """
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
@@ -212,7 +212,7 @@ def write_lines(lines: Iterable[str]) -> bool:
 
 
 def is_lost(stream: Stream) -> bool:
-    """Say so where what was printed could not be kept, as on a full disk."""
+    """Tell whether printed text was lost, as on a full disk, and print the reason."""
     stream.flush()
     if stream.is_full and stream.error is not None:
         stderr().print(f"standard output cannot be written: {first_line(stream.error)}", markup=False)
@@ -221,7 +221,7 @@ def is_lost(stream: Stream) -> bool:
 
 @contextmanager
 def resumable(path: Path) -> Iterator[None]:
-    """Say how to go on with what lies in `path` when somebody stops what happens inside."""
+    """Print how to go on with the run or sweep in `path` when somebody interrupts it."""
     try:
         yield
     except KeyboardInterrupt:

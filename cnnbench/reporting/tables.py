@@ -1,12 +1,11 @@
-"""Comparisons of many runs, and of two, as tables and sentences for people, and as files for programs."""
+"""Comparisons of many runs, and of two: tables and sentences for people, CSV and JSON for programs."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,45 +14,33 @@ from rich.markup import escape
 from rich.table import Table
 
 from cnnbench import analysis
-from cnnbench.reporting.text import count, duration, fixed, number
+from cnnbench.reporting.columns import COSTS, probability, ranking_columns
+from cnnbench.reporting.output import stdout
+from cnnbench.reporting.text import number
 from cnnbench.runs import PRUNED
 from cnnbench.system import plain
 
 MOST_ROWS = 40
-MOST_COLUMNS = 4  # of config keys in a ranking
-WIDE, NARROW = 165, 125  # characters from which on all of the cost is shown, and up to which only one
+WIDE, NARROW = 165, 125  # characters of a terminal that shows all costs, and of one that shows one
+ALWAYS = ("parameters", "seconds", "examples_per_second")  # costs that are left out where it is narrow
 ON_FRONT = "◆"
 MOST_INDICES = 20
 KINDS = {analysis.Flips: "flips", analysis.Errors: "errors", type(None): None}
 
 
-def memory_text(size: float) -> str:
-    return f"{size / 1e9:.2f} GB" if math.isfinite(size) else "–"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.2g} ms" if math.isfinite(seconds) else "–"
-
-
-def _known(text: Callable[[float], str]) -> Callable[[float], str]:
-    return lambda value: text(value) if math.isfinite(value) else "–"
-
-
-# The heading of each cost, how it is written, and how somewhat that costs less is called.
-COST_COLUMNS: dict[str, tuple[str, Callable[[float], str], str]] = {
-    "parameters": ("parameters", _known(count), "smaller"),
-    "flops": ("FLOPs", _known(count), "fewer FLOPs"),
-    "seconds": ("training", _known(duration), "faster to train"),
-    "examples_per_second": ("examples/s", number, ""),
-    "latency": ("latency", _milliseconds, "faster for one example"),
-    "memory": ("memory", memory_text, "less memory"),
-}
-
-ALWAYS = ("parameters", "seconds", "examples_per_second")
+def show_comparison(comparison: analysis.Comparison, most: int = MOST_ROWS) -> None:
+    """Print the tables, the runs without figures, and last the answer."""
+    console = stdout()
+    for table in ranking_tables(comparison, console.width, most):
+        console.print(table)
+    for line in apart_lines(comparison):
+        console.print(line, markup=False, highlight=False, soft_wrap=True, style="red")
+    for line in answers(comparison):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def ranking_tables(comparison: analysis.Comparison, width: int = WIDE, most: int = MOST_ROWS) -> list[Table]:
-    """The groups of a comparison, one table for each objective and data set, since they do not compare.
+    """Lay one table for each objective and data set, since they do not compare.
 
     Args:
         comparison: what is shown.
@@ -61,49 +48,36 @@ def ranking_tables(comparison: analysis.Comparison, width: int = WIDE, most: int
         most: rows of a table; the others are counted below it.
     """
     wanted = (comparison.cost,) if width < NARROW else (*ALWAYS, comparison.cost)
-    costs = [name for name in COST_COLUMNS if width >= WIDE or name in wanted]
+    costs = [name for name in COSTS if width >= WIDE or name in wanted]
     return [_ranking(ranking, comparison.cost, costs, most) for ranking in comparison.rankings]
 
 
 def _ranking(ranking: analysis.Ranking, cost: str, costs: Sequence[str], most: int) -> Table:
-    groups, objective = ranking.groups[:most], ranking.objective
+    groups = ranking.groups[:most]
     data = f" on {ranking.dataset}" if ranking.dataset else ""
-    table = Table(title=escape(f"ranking by {objective}{data}"), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=escape(f"ranking by {ranking.objective}{data}"), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     table.caption = escape("\n".join(_notes(ranking, cost, most)))
-    keys = list(dict.fromkeys(key for group in groups for key in group.differs))
-    if len(keys) > MOST_COLUMNS:  # too many to read side by side: what was typed says it shorter
-        keys = ["overrides"]
-    test = groups[0].test_metric
-    headings = [COST_COLUMNS[name][0] for name in costs]
-    roomy = len(costs) > 1
-    more = ["95 % interval"] if roomy else [], [f"test\n{test}"] if roomy else []
-    names = ["#", *keys, "runs", objective, *more[0], "beside the best", *more[1], *headings]
-    for key in names:
-        is_text = key in keys or key == "beside the best"
+    columns = [column for column in ranking_columns(groups, costs) if len(costs) > 1 or not column.is_extra]
+    keys = {"overrides", *(key for group in groups for key in group.differs)}
+    for column in columns:
+        is_key = column.is_text and column.heading in keys
         table.add_column(
-            escape(key),
-            justify="left" if is_text else "right",
-            no_wrap=key not in keys,
-            min_width=12 if key in keys else None,
-            overflow="fold" if key in keys else "ellipsis",
+            escape(column.heading.replace("test ", "test\n")),
+            justify="left" if column.is_text else "right",
+            no_wrap=not is_key,
+            min_width=12 if is_key else None,
+            overflow="fold" if is_key else "ellipsis",
         )
     for group in groups:
-        spread = f" ± {group.deviation:.2g}" if math.isfinite(group.deviation) else ""
-        table.add_row(
-            f"{ON_FRONT if group.on_front else ''} {group.rank}",
-            *(escape(_cell(group, key)) for key in keys),
-            str(len(group.runs)),
-            f"{fixed(group.mean)}{spread}",
-            *([_interval(group)] if roomy else []),
-            escape(verdict(group)),
-            *([fixed(group.test.get(test, math.nan))] if roomy else []),
-            *(COST_COLUMNS[name][1](group.cost[name]) for name in costs),
-        )
+        rank, *texts = (escape(column.text(group)) for column in columns)
+        table.add_row(f"{ON_FRONT if group.on_front else ''} {rank}", *texts)
     return table
 
 
 def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:
-    notes = [f"{ON_FRONT} none is better and costs less ({COST_COLUMNS[cost][0]})"]
+    notes = [f"{ON_FRONT} none is better and costs less ({COSTS[cost].heading})"]
     if ranking.test:
         notes.append(f"{ranking.test}, 5 % for all pairs together")
     if len(ranking.groups) > most:
@@ -111,34 +85,8 @@ def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:
     return notes
 
 
-def _cell(group: analysis.Group, key: str) -> str:
-    return "\n".join(group.overrides) if key == "overrides" else analysis.short(group.differs.get(key, ""))
-
-
-def _interval(group: analysis.Group) -> str:
-    if not math.isfinite(group.half_width):
-        return "–"
-    return f"{group.mean - group.half_width:.4f} … {group.mean + group.half_width:.4f}"
-
-
-def verdict(group: analysis.Group) -> str:
-    """What a group is beside the best, in words."""
-    found = group.verdict
-    if group.rank == 1 and math.isfinite(group.mean):
-        return "best"
-    if found.worse:
-        return f"worse by {found.difference:.2g} ± {found.margin:.2g}"
-    if found.indistinguishable:
-        return f"not distinguishable ({probability(found.p)})"
-    return found.reason
-
-
-def probability(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
 def apart_lines(comparison: analysis.Comparison) -> list[str]:
-    """One line for each run that gives no figures or was changed under way; one for all stopped early."""
+    """Return a line for each run without figures or changed under way, and one for all stopped early."""
     pruned = [record for record in comparison.apart if record.status == PRUNED]
     others = [record for record in comparison.apart if record.status != PRUNED]
     done = sum(len(group.runs) for group in comparison.groups)
@@ -153,7 +101,7 @@ def apart_lines(comparison: analysis.Comparison) -> list[str]:
 
 
 def answers(comparison: analysis.Comparison) -> list[str]:
-    """Each ranking in one sentence: what is best, by how much, and what does as well for less."""
+    """Return each ranking in one sentence: the best, by how much, and what does as well for less."""
     sentences = [_answer(ranking, comparison.cost) for ranking in comparison.rankings]
     if len(sentences) > 1:
         sentences.append("objectives and data sets are ranked apart: their figures do not compare")
@@ -168,9 +116,9 @@ def _answer(ranking: analysis.Ranking, cost: str) -> str:
         return f"no run has a finite {ranking.objective}{data}"
     seeds = len(best.by_seed)
     spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " with one seed"
-    first = (
-        f"{best.label}{' is best' if others else ''}: {ranking.objective} {number(best.mean)}{spread}{data}"
-    )
+    alike = any(group.verdict.indistinguishable for group in others)
+    place = " comes first" if alike else " is best" if others else ""
+    first = f"{best.label}{place}: {ranking.objective} {number(best.mean)}{spread}{data}"
     return "; ".join([first, *_rest(best, others, cost)])
 
 
@@ -185,7 +133,7 @@ def _rest(best: analysis.Group, others: Sequence[analysis.Group], cost: str) -> 
         text = f"{cheapest.label} is not distinguishable ({probability(cheapest.verdict.p)})"
         times = best.cost[cost] / cheapest.cost[cost] if cheapest.cost[cost] > 0 else math.nan
         if times >= 1.1:
-            text += f" and {times:.2g} × {COST_COLUMNS[cost][2]}"
+            text += f" and {times:.2g} × {COSTS[cost].less}"
         parts.append(text)
         if len(alike) > 1:
             parts.append(f"nor {'is 1 more' if len(alike) == 2 else f'are {len(alike) - 1} more'}")
@@ -198,50 +146,20 @@ def _rest(best: analysis.Group, others: Sequence[analysis.Group], cost: str) -> 
 
 
 def comparison_as_csv(comparison: analysis.Comparison) -> str:
-    """One row for each group; what is not known is empty."""
-    rows = [
-        {"objective": ranking.objective, "dataset": ranking.dataset, **_row(group)}
-        for ranking in comparison.rankings
-        for group in ranking.groups
-    ]
+    """Return one row for each group; a cell is empty where a figure is not known."""
+    rows = analysis.comparison_rows(comparison)
     text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(plain(row) for row in rows)
     return text.getvalue()
 
 
-def _row(group: analysis.Group) -> dict[str, Any]:
-    return {
-        "rank": group.rank,
-        **group.differs,
-        "runs": len(group.runs),
-        "mean": group.mean,
-        "deviation": group.deviation,
-        "half_width_95": group.half_width,
-        **_verdict(group),
-        "on_front": group.on_front,
-        **{f"test_{name}": value for name, value in group.test.items()},
-        **{name: group.cost[name] for name in analysis.COSTS},
-    }
-
-
-def _verdict(group: analysis.Group) -> dict[str, Any]:
-    verdict = group.verdict
-    return {
-        "worse_by": verdict.difference,
-        "margin": verdict.margin,
-        "p": verdict.p,
-        "worse": verdict.worse,
-        "indistinguishable": verdict.indistinguishable,
-        "not_tested": verdict.reason,
-    }
-
-
-def comparison_as_json(comparison: analysis.Comparison) -> str:
-    """Everything, with the values of every run; what is not finite is null."""
-    content = {
+def comparison_as_json(comparison: analysis.Comparison) -> dict[str, Any]:
+    """Return everything, with the values of every run, ready for JSON: None where a figure is not finite."""
+    content: dict[str, Any] = {
         "cost": comparison.cost,
         "rankings": [
             {
@@ -252,9 +170,12 @@ def comparison_as_json(comparison: analysis.Comparison) -> str:
             }
             for ranking in comparison.rankings
         ],
-        "apart": [_apart(record) for record in comparison.apart],
+        "apart": [
+            {"path": record.folder.path, "status": record.status, "reason": record.reason}
+            for record in comparison.apart
+        ],
     }
-    return json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
+    return dict(plain(content))
 
 
 def _group(group: analysis.Group) -> dict[str, Any]:
@@ -264,33 +185,28 @@ def _group(group: analysis.Group) -> dict[str, Any]:
         "mean": group.mean,
         "deviation": group.deviation,
         "half_width_95": group.half_width,
-        "verdict": _verdict(group),
+        "verdict": analysis.verdict_row(group.verdict),
         "on_front": group.on_front,
         "test": group.test,
         "cost": group.cost,
-        "runs": [_run(record) for record in group.records],
+        "runs": [
+            {
+                "path": record.folder.path,
+                "seed": record.seed,
+                "value": record.value,
+                "test": record.test,
+                "cost": record.cost,
+            }
+            for record in group.records
+        ],
     }
-
-
-def _run(record: analysis.Record) -> dict[str, Any]:
-    return {
-        "path": str(record.folder.path),
-        "seed": record.seed,
-        "value": record.value,
-        "test": record.test,
-        "cost": record.cost,
-    }
-
-
-def _apart(record: analysis.Record) -> dict[str, Any]:
-    return {"path": str(record.folder.path), "status": record.status, "reason": record.reason}
 
 
 # -- Two runs --------------------------------------------------------------------------------------
 
 
 def difference_tables(found: analysis.Difference) -> list[Table]:
-    """One for each kind of difference that there is, each class among them."""
+    """Lay one table for each kind of difference that there is, and one for the test examples by class."""
     shown = []
     for title, pairs in (("config", found.config), ("environment and code", found.environment)):
         if pairs:
@@ -338,7 +254,7 @@ def _signed(value: float) -> str:
 
 
 def difference_sentences(found: analysis.Difference) -> list[str]:
-    """What became of the test examples."""
+    """Say what became of the test examples."""
     outcome = found.predictions
     if outcome is None:
         return [found.reason]
@@ -362,7 +278,6 @@ def _indices(indices: Sequence[int]) -> str:
     return f"{len(indices)} test examples" + (f" ({listed}{more})" if indices else "")
 
 
-def difference_as_json(found: analysis.Difference) -> str:
-    """All of it; what is not finite is null, and of a pair the first run comes first."""
-    content: dict[str, Any] = {**asdict(found), "kind": KINDS[type(found.predictions)]}
-    return json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
+def difference_as_json(found: analysis.Difference) -> dict[str, Any]:
+    """Return all of it, ready for JSON: of a pair the first run comes first, None where it is not finite."""
+    return dict(plain({**asdict(found), "kind": KINDS[type(found.predictions)]}))

@@ -1,4 +1,4 @@
-"""One run in the terminal, summary, progress and results; and a comparison of many."""
+"""The terminal of one run: summary, progress and results."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cnnbench import analysis
-from cnnbench.reporting.output import stdout
-from cnnbench.reporting.tables import MOST_ROWS, answers, apart_lines, ranking_tables
-from cnnbench.reporting.text import count, duration, number
+from cnnbench.reporting.text import count, duration, memory, milliseconds, number
 from cnnbench.runs import Observer, RunResult, Summary
 
 
 class Terminal(Observer):
-    """Summary, progress and results of one run; without a terminal, one plain line per epoch."""
+    """Shows one run: a progress bar, or without a terminal one plain line per epoch."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -109,9 +106,9 @@ class Terminal(Observer):
         parts = (
             f"{duration(sum(seconds.values()))} in all",
             f"{duration(seconds['fit'])} training at {number(cost['examples_per_second'])} examples/s",
-            f"{cost['latency_seconds'] * 1000:.2g} ms for one example alone",
-            f"{cost['peak_memory_bytes'] / 1e9:.2f} GB peak",
-            *([f"{gpu / 1e9:.2f} GB on the GPU"] if (gpu := cost.get("peak_gpu_memory_bytes")) else []),
+            f"{milliseconds(cost['latency_seconds'])} for one example alone",
+            f"{memory(cost['peak_memory_bytes'])} peak",
+            *([f"{memory(gpu)} on the GPU"] if (gpu := cost.get("peak_gpu_memory_bytes")) else []),
         )
         self.console.print(", ".join(parts), highlight=False, soft_wrap=True)
         self.console.print(f"results: {result.folder}", markup=False, highlight=False, soft_wrap=True)
@@ -125,16 +122,3 @@ class Terminal(Observer):
 
 def _pairs(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-
-
-# -- A comparison ----------------------------------------------------------------------------------
-
-
-def show_comparison(comparison: analysis.Comparison, most: int | None = None) -> None:
-    """Its tables, the runs without figures, and last the answer."""
-    for table in ranking_tables(comparison, stdout().width, MOST_ROWS if most is None else most):
-        stdout().print(table)
-    for line in apart_lines(comparison):
-        stdout().print(line, markup=False, highlight=False, soft_wrap=True, style="red")
-    for line in answers(comparison):
-        stdout().print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Numbers, sizes and times as a person reads them."""
+"""Numbers, sizes and times, written as a person reads them; `–` stands for what is not finite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, thousands with commas."""
+    """Write four significant digits, thousands with commas."""
     if value is None or not math.isfinite(value):
         return "–"
     if float(value).is_integer() and abs(value) < 1e15:
@@ -14,13 +14,13 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
 
 
-def fixed(value: float) -> str:
-    """Four decimals, so that a column of scores lines up."""
-    return f"{value:.4f}" if math.isfinite(value) else "–"
+def fixed(value: float | None) -> str:
+    """Write four decimals, so that a column of scores lines up."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
 def count(value: float, unit: str = "") -> str:
-    """1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
+    """Write 1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
     if not math.isfinite(value):
         return "–"
     for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -37,3 +37,13 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def milliseconds(seconds: float) -> str:
+    """Write a latency with two significant digits."""
+    return f"{number(float(f'{1000 * seconds:.2g}'))} ms" if math.isfinite(seconds) else "–"
+
+
+def memory(size: float) -> str:
+    """Write bytes as GB."""
+    return f"{size / 1e9:.2f} GB" if math.isfinite(size) else "–"

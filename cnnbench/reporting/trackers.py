@@ -1,7 +1,7 @@
-"""Programs that show runs, MLflow and TensorBoard among them, and how they are kept from ever stopping one.
+"""Trackers: programs that show runs, such as MLflow and TensorBoard, told so that they never stop a run.
 
-Which MLflow store or server, `$MLFLOW_TRACKING_URI` says and never a config: one from a stranger could have
-a run sent anywhere. TensorBoard's event files lie in the run's folder, for `tensorboard --logdir outputs`.
+`MLFLOW_TRACKING_URI` in the environment names the store or server of MLflow. No config does: a stranger's
+could have a run sent anywhere. TensorBoard's files lie in the run folder, for `tensorboard --logdir outputs`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from cnnbench.runs import DONE, INTERRUPTED, Observer, RunFolder, RunResult
 from cnnbench.system import read_json, write_json
 
 log = logging.getLogger("cnnbench")
-WAITING = 1000  # messages at most that a slow tracker may be behind
+WAITING = 1000  # messages by which a slow tracker may be behind
 SHOWN = 200  # characters of a reason
-CLOSING_SECONDS = 15.0  # that a run waits for its tracker at the end
-# MLflow's own settings where the user has none: it would try a server that is down for minutes.
+CLOSING_SECONDS = 15.0  # the run waits so long for its tracker at the end
+# Settings of MLflow where the user has none: by default it tries a server that is down for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-BATCH = 100  # parameters in one message at most
-LONGEST = 500  # characters of a parameter's value that every store takes
+BATCH = 100  # most parameters in one message
+LONGEST = 500  # characters of a parameter that every store takes
 STATUS = {DONE: "FINISHED", INTERRUPTED: "KILLED"}
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """The run that a tracker shows.
+    """A run as trackers see it.
 
     Attributes:
         name: of the run.
@@ -46,16 +46,16 @@ class Tracked:
 
 
 class Tracker:
-    """A program that shows runs. Its methods may take long and may raise anything."""
+    """A program that shows runs; its methods may take long and may raise anything."""
 
     def begin(self, run: Tracked) -> None:
-        """Called with the first epoch, also of a run that is resumed."""
+        """Begin with the first epoch, or with that from which a run is resumed."""
 
     def epoch(self, entry: Mapping[str, float]) -> None:
-        """`entry` is the epoch's row of history.csv."""
+        """Take the epoch's row of history.csv."""
 
     def end(self, status: str, figures: Mapping[str, float]) -> None:
-        """`figures` are the final metrics, e.g. `test_accuracy`; empty unless the status is `done`."""
+        """Take the final metrics, such as `test_accuracy`; none unless the status is `done`."""
 
 
 class Tracking(Observer):
@@ -65,13 +65,13 @@ class Tracking(Observer):
 
     Args:
         name: of the tracker, for the warning.
-        tracker: what is told.
-        run: which one.
+        tracker: the one to tell.
+        run: the one to tell it of.
     """
 
     def __init__(self, name: str, tracker: Tracker, run: Tracked) -> None:
         self.name, self.tracker, self.run = name, tracker, run
-        self._messages: queue.Queue[Callable[[], None]] = queue.Queue(WAITING)
+        self._messages: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._given_up = threading.Event()
 
@@ -97,12 +97,13 @@ class Tracking(Observer):
         if self._thread is None:
             return
         self._put(partial(self.tracker.end, status, figures))
-        self._put(self._leave)
+        self._put(None)
         self._thread.join(CLOSING_SECONDS)
         if self._thread.is_alive():
             self._give_up(f"it has not answered for {CLOSING_SECONDS:.0f} s")
 
-    def _put(self, message: Callable[[], None]) -> None:
+    def _put(self, message: Callable[[], None] | None) -> None:
+        """Send a message; None is the last."""
         if self._given_up.is_set():
             return
         try:
@@ -112,16 +113,14 @@ class Tracking(Observer):
 
     def _tell(self) -> None:
         while not self._given_up.is_set():
-            try:
-                self._messages.get()()
-            except _LeaveError:
+            message = self._messages.get()
+            if message is None:
                 return
-            except Exception as error:  # noqa: BLE001  whatever it is, it is no reason to stop a run
+            try:
+                message()
+            except Exception as error:  # noqa: BLE001  nothing that a tracker raises is a reason to stop a run
                 reason = str(error).strip() or type(error).__name__
                 self._give_up(reason.splitlines()[0][:SHOWN])
-
-    def _leave(self) -> None:
-        raise _LeaveError
 
     def _give_up(self, reason: str) -> None:
         if not self._given_up.is_set():
@@ -130,28 +129,20 @@ class Tracking(Observer):
 
 
 def trackings(trackers: Mapping[str, Callable[[], Tracker]], run: Tracked) -> list[Tracking]:
-    """One for each tracker, by name."""
+    """Make one for each tracker, by name."""
     return [Tracking(name, make(), run) for name, make in trackers.items()]
-
-
-class _LeaveError(Exception):
-    """The last message."""
-
-
-def milliseconds() -> int:
-    return int(time.time() * 1000)
 
 
 # -- MLflow ----------------------------------------------------------------------------------------
 
 
 class MLflow(Tracker):
-    """The config as parameters, every epoch's row as metrics, and the final metrics.
+    """Sends the config as parameters, every epoch's row as metrics, and the final metrics.
 
-    A run that is resumed goes on in the same MLflow run; epochs that are there already stay as they are.
+    A resumed run goes on in the same MLflow run; epochs that are there stay as they are.
 
     Args:
-        experiment: of MLflow, in which the run is listed; made if there is none.
+        experiment: of MLflow, in which the run is listed; it is made if there is none.
     """
 
     def __init__(self, experiment: str = "cnnbench") -> None:
@@ -173,7 +164,7 @@ class MLflow(Tracker):
             self._client.log_batch(self._run_id, params=texts[start : start + BATCH])
         steps = [metric.step for metric in self._client.get_metric_history(self._run_id, "loss")]
         self._epoch = max(steps, default=0)
-        for entry in run.folder.history:  # what a process that was killed had still to send
+        for entry in run.folder.history:  # rows that a killed process did not send
             self.epoch(entry)
 
     def epoch(self, entry: Mapping[str, float | None]) -> None:
@@ -189,12 +180,12 @@ class MLflow(Tracker):
     def _log(self, metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
 
-        now = milliseconds()
+        now = int(time.time() * 1000)
         rows: Sequence[Any] = [Metric(name, value, now, self._epoch) for name, value in metrics.items()]
         self._client.log_batch(self._run_id, metrics=rows)
 
     def _known(self, run: Tracked) -> str | None:
-        """The MLflow run of the same run before it was interrupted, set going again."""
+        """Set the MLflow run going again that this run had before it was interrupted."""
         from mlflow.exceptions import MlflowException
 
         run_id = read_json(run.folder.tracked).get("run_id")
@@ -234,9 +225,9 @@ class MLflow(Tracker):
 
 
 class TensorBoard(Tracker):
-    """Scalars of every epoch, the config as text, and the final metrics at the last epoch.
+    """Writes scalars of every epoch, the config as text, and the final metrics at the last epoch.
 
-    TensorFlow writes the files itself: the package `tensorboard` is needed to look at them only.
+    TensorFlow writes the files; the package `tensorboard` is needed only to look at them.
     """
 
     def __init__(self) -> None:
@@ -263,7 +254,7 @@ class TensorBoard(Tracker):
         self._writer.close()
 
     def _write(self, name: str, value: float | str, step: int, plugin: str) -> None:
-        """As `tf.summary.scalar` and `.text` do, which need the package `tensorboard`."""
+        """Do what `tf.summary.scalar` and `.text` do, which need the package `tensorboard`."""
         import tensorflow as tf
 
         metadata = tf.compat.v1.SummaryMetadata(

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cnnbench.analysis.comparison import Comparison, Group, compare
-from cnnbench.reporting import tables
+from cnnbench.analysis.comparison import Comparison, Group, compare, comparison_rows
+from cnnbench.reporting import columns, tables
 from cnnbench.runs.folder import RunFolder
 
 CNN = {"_target_": "cnnbench.models.cnn.cnn", "filters": [32, 64], "dropout": 0.0}
@@ -297,7 +297,7 @@ def test_each_group_is_said_to_be_worse_or_not_distinguishable(runs: Runs) -> No
     runs.add(0.5, training={"epochs": 4})
     ranking = runs.compare().rankings[0]
     assert ranking.test == "Tukey's test, paired by seed"
-    said = [tables.verdict(group) for group in ranking.groups]
+    said = [columns.verdict(group) for group in ranking.groups]
     assert said[0] == "best"
     assert re.fullmatch(r"not distinguishable \(p = 0\.\d+\)", said[1])
     assert re.fullmatch(r"worse by 0\.31 ± 0\.0\d+", said[2])
@@ -357,7 +357,9 @@ def test_the_answer_names_what_does_as_well_for_less(runs: Runs) -> None:
     three_seeds(runs, 0.91, 0.91, 0.92, model=MLP)
     three_seeds(runs, 0.92, 0.93, 0.91, model=CNN)
     (sentence,) = tables.answers(runs.compare())
-    assert sentence.startswith("model=cnn is best: val_accuracy 0.92 ± 0.01 over 3 seeds; model=mlp is not ")
+    assert sentence.startswith(
+        "model=cnn comes first: val_accuracy 0.92 ± 0.01 over 3 seeds; model=mlp is not "
+    )
     assert re.search(r"\(p = 0\.\d+\) and 1\.3 × faster to train$", sentence)
 
 
@@ -488,6 +490,27 @@ def test_csv_on_standard_output_is_nothing_else(some: Runs, run_cli: Any) -> Non
     rows = list(csv.DictReader(outcome.out.splitlines()))
     assert len(rows) == 3
     assert None not in rows[0]
+
+
+def test_rows_are_flat_and_json_has_no_nan(some: Runs) -> None:
+    some.add(0.25, model=MLP, training={"epochs": 2})
+    comparison = some.compare()
+    rows = comparison_rows(comparison)
+    assert [(row["model"], row["rank"]) for row in rows] == [("cnn", 1), ("mlp", 2), ("cnn", 3), ("mlp", 4)]
+    assert all(not isinstance(value, Mapping) for row in rows for value in row.values())
+    assert rows[0]["mean"] == comparison.groups[0].mean
+    assert {"objective", "dataset", "p", "test_accuracy", "seconds", "training.epochs"} <= set(rows[0])
+    content = tables.comparison_as_json(comparison)
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["rankings"][0]["groups"][3]["deviation"] is None
+
+
+def test_nothing_is_called_best_beside_what_is_not_distinguishable(runs: Runs) -> None:
+    three_seeds(runs, 0.91, 0.91, 0.92, model=MLP)
+    three_seeds(runs, 0.92, 0.93, 0.91, model=CNN)
+    (sentence,) = tables.answers(runs.compare())
+    assert "not distinguishable" in sentence
+    assert "best" not in sentence
 
 
 # ---------------------------------------------------------------- places

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -232,6 +233,35 @@ def test_the_interval_and_p_of_corrected_t_tests_say_the_same() -> None:
         judgement = judge(by_seed(1, 1, 1, 20, seeds=4, means=[0, 2, 4, 0])(rng), True)
         for verdict in judgement.verdicts:
             assert verdict.worse == (verdict.p <= 0.05)
+
+
+def test_corrected_t_tests_are_those_of_scipy_on_each_pair() -> None:
+    """Pairs with three seeds in common are tested by seed, others by Welch's test; a value is missing."""
+    rng = np.random.default_rng(7)
+    table = rng.normal(size=(4, 9)) + np.array([[0.0], [2.0], [3.0], [0.5]])
+    table[0, 5:] = table[1, 4:] = table[1, 1] = table[2, :5] = table[3, :3] = np.nan
+    tests = {}
+    for one, two in combinations(range(4), 2):
+        both = ~np.isnan(table[one] + table[two])
+        alone = [row[~np.isnan(row)] for row in (table[one], table[two])]
+        tests[one, two] = (
+            stats.ttest_rel(table[one][both], table[two][both])
+            if both.sum() >= 3
+            else stats.ttest_ind(*alone, equal_var=False)
+        )
+    expected = significance.holm(np.array([test.pvalue for test in tests.values()]))
+    differences, margins, p, name = significance.pairwise_tests(table, 2, 0.05)
+    assert name == "t-tests, paired where seeds are shared, Holm's correction"
+    assert math.isnan(p[2])
+    for (pair, test), corrected in zip(tests.items(), expected, strict=True):
+        if 2 not in pair:
+            continue
+        (group,) = set(pair) - {2}
+        interval = test.confidence_interval(1 - 0.05 * test.pvalue / corrected)
+        assert p[group] == pytest.approx(corrected)
+        assert margins[group] == pytest.approx((interval.high - interval.low) / 2)
+        sign = 1 if pair[0] == 2 else -1
+        assert differences[group] == pytest.approx(sign * (interval.high + interval.low) / 2)
 
 
 def test_half_width_is_that_of_students_interval(values: np.ndarray) -> None:

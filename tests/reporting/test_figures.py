@@ -8,15 +8,20 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from page_runs import write_run, write_sweep
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from cnnbench.analysis import compare
 from cnnbench.reporting.figures import canvas, charts, lettering
 from cnnbench.reporting.figures import images as images_module
+from cnnbench.reporting.figures import run as run_module
+from cnnbench.runs.folder import find_runs
 
 DIGITS = [str(digit) for digit in range(10)]
 KOREAN = ["고양이", "강아지"]
@@ -519,3 +524,40 @@ def test_largest_errors_lists_the_rows_by_size_of_the_error_with_their_features(
     assert [text.get_text() for text in table.get_xticklabels()][-2:] == ["age", "rooms"]
     assert [text.get_text() for text in table.texts][:5] == ["0", "-3", "-3", "2.5", "20"]
     assert [bar.get_width() for bar in bars.patches] == [-3, 2, 1]
+
+
+# --- a finished run ----------------------------------------------------------------------------------
+
+
+def test_figures_of_a_finished_run_are_drawn_from_what_is_stored(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    run.write_predictions(y_true=np.array([0, 1, 1]), outputs=np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
+    images, labels = noise(4, 8, 8, 1), np.arange(4) % 2
+    stored = canvas.to_png(images_module.sample_grid(images, labels, ["cat", "dog"], "x"))
+    run.write_figure("samples", stored)
+    run.write_figure("worst_mistakes", b"no picture")
+    figures = run_module.run_figures(run)
+    assert list(figures) == ["learning_curves", "confusion_matrix", "samples"]
+    assert list(panels(figures["learning_curves"])) == ["loss", "accuracy", "learning_rate"]
+    assert labels_of(figures["learning_curves"])[-1] == "best epoch (3)"
+    assert "66.67 % of 3" in figures["confusion_matrix"].axes[0].get_title()
+    assert [text.get_text() for text in figures["confusion_matrix"].axes[0].get_yticklabels()] == [
+        "cat",
+        "dog",
+    ]
+    assert (pixels(figures["samples"]) == np.asarray(Image.open(io.BytesIO(stored)))).all()
+
+
+def test_figures_of_a_finished_regression_have_residuals(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    run.write_metrics({**run.metrics, "task": "regression", "class_names": []})
+    run.write_predictions(y_true=np.arange(3.0), outputs=np.arange(3.0)[:, None])
+    assert list(run_module.run_figures(run)) == ["learning_curves", "residuals"]
+
+
+def test_a_chart_of_groups_has_a_mark_for_each_with_its_rank(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    groups = compare(find_runs([tmp_path])).groups
+    axes = charts.quality_against_cost(groups, "parameters", "parameters").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("parameters", "val_accuracy")

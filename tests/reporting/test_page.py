@@ -27,7 +27,9 @@ from PIL import Image
 from cnnbench.analysis.comparison import compare, pareto_front
 from cnnbench.reporting.page.charts import MOST_POINTS, run_history
 from cnnbench.reporting.page.comparison import comparison_page
+from cnnbench.reporting.page.notebook import comparison_html, run_html
 from cnnbench.reporting.page.run import run_page
+from cnnbench.reporting.tables import answers
 from cnnbench.runs.folder import RunFolder, find_runs
 
 Cli = Callable[..., Outcome]
@@ -286,6 +288,56 @@ def test_a_thousand_runs_fit_into_two_megabytes(tmp_path: Path) -> None:
     assert "best 50</option>" in page
     assert "all 1,000</option>" in page
     assert len(page.encode()) < 2_000_000
+
+
+# -- parts for a notebook --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> dict[str, str]:
+    """A fragment of each kind, with an attack wherever a name or text of a run is shown."""
+    for number, dropout in enumerate((ATTACK, "harmless")):
+        run = write_run(tmp_path / f"run {number}", 0.5 + number / 4, dropout=dropout, name=ATTACK)
+    write_failed(tmp_path / "bad", ATTACK)
+    Image.new("RGB", (2, 2)).save(tmp_path / "picture.png")
+    for name in ("learning_curves", "confusion_matrix"):
+        run.write_figure(name, (tmp_path / "picture.png").read_bytes())
+    comparison = compare(find_runs([tmp_path]))
+    return {"run": run_html(run, run.metrics), "comparison": comparison_html(comparison)}
+
+
+@pytest.mark.parametrize(("kind", "pictures"), [("run", 2), ("comparison", 1)])
+def test_a_part_for_a_notebook_is_self_contained(parts: dict[str, str], kind: str, pictures: int) -> None:
+    elements = Elements(parts[kind])
+    tags = [tag for tag, _ in elements.found]
+    assert {"html", "body", "script", "link", "iframe"} & set(tags) == set()
+    sources = elements.attributes("src")
+    assert len(sources) == pictures
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert re.findall(r"url\(|@import|https?:", parts[kind]) == []
+    assert ATTACK in unescape(parts[kind])
+    assert "<img src=x" not in parts[kind]
+
+
+@pytest.mark.parametrize("kind", ["run", "comparison"])
+def test_the_style_of_a_part_stays_inside_it(parts: dict[str, str], kind: str) -> None:
+    (style,) = re.findall(r"<style>(.*?)</style>", parts[kind], re.DOTALL)
+    selectors = [one.strip() for rule in re.findall(r"([^{}]+)\{", style) for one in rule.split(",")]
+    assert selectors
+    assert [one for one in selectors if not one.startswith(".cnnbench-part")] == []
+    assert not re.search(r"(?<![-\w])(color|background): (?!inherit|#fff; }|none)", style)
+
+
+def test_a_part_shows_the_figures_of_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 0.75)
+    read = text_of(run_html(run, run.metrics))
+    for text in ("cnn_pets", "val accuracy 0.7500", "best epoch 3 of 4", "test 0.6250 0.5000 0.3750"):
+        assert text in read
+    write_sweep(tmp_path / "sweep")
+    comparison = compare(find_runs([tmp_path / "sweep"]))
+    read = text_of(comparison_html(comparison))
+    for text in ("6 runs in 3 configurations", "1 0.0 2 0.9050 ± 0.0071 ", *answers(comparison)):
+        assert text in read
 
 
 # -- the command line -------------------------------------------------------------------------------

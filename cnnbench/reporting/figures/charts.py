@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from cnnbench.analysis import Group
+
 NO_PREDICTION = "No finite prediction: the model gives NaN or infinity for every example."
 _MOST_PANELS = 12
 _BROKEN = "not a finite number"
@@ -271,4 +273,33 @@ def residuals(y_true: np.ndarray, y_pred: np.ndarray) -> Figure:
     histogram.set_title(heading, fontsize=LABEL, color=INK)
     rest = f", {left_out} without a finite prediction left out" if left_out else ""
     figure.suptitle(f"Residuals of {len(errors)} examples{rest}", fontsize=TITLE, color=INK)
+    return figure
+
+
+# -- Of a comparison -------------------------------------------------------------------------------
+
+
+def quality_against_cost(groups: Sequence[Group], cost: str, label: str) -> Figure:
+    """Draw each group by its mean, deviation and cost, numbered by rank; filled points are on the front.
+
+    Args:
+        groups: of one ranking.
+        cost: its name in `analysis.COSTS`.
+        label: of its axis.
+    """
+    figure = new_figure(640, 360)
+    axes = figure.add_subplot()
+    tidy(axes)
+    drawn = [group for group in groups if math.isfinite(group.mean) and math.isfinite(group.cost[cost])]
+    for group in drawn:
+        spread = group.deviation if math.isfinite(group.deviation) else 0.0
+        face = BLUE if group.on_front else "white"
+        axes.errorbar(group.cost[cost], group.mean, spread, fmt="o", color=BLUE, markerfacecolor=face)
+        place = (group.cost[cost], group.mean)
+        axes.annotate(str(group.rank), place, (6, 4), textcoords="offset points", fontsize=CAPTION)
+    costs = [group.cost[cost] for group in drawn]
+    if costs and min(costs) > 0 and max(costs) >= 10 * min(costs):
+        axes.set_xscale("log")
+    axes.set_xlabel(label, fontsize=LABEL)
+    axes.set_ylabel(groups[0].objective, fontsize=LABEL)
     return figure

@@ -1,6 +1,6 @@
-"""The interactive charts of a page, by Bokeh, as JSON that its JavaScript draws.
+"""The interactive charts of a page, as JSON that Bokeh's JavaScript draws.
 
-Colours of axes and letters are left to the page's CSS (`--bk-…`), so that they follow its theme.
+The page's CSS (`--bk-…`) has the colours of axes and letters, so that they follow its theme.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's hues at a lightness that is read on white and on black: 3:1 at least to either.
 PALETTE = ("#2f7fd0", "#d9670b", "#12926b", "#b45bb0", "#a8820a", "#cf4d5f", "#1c96ab")
 OTHERS = "#858a92"
-MOST_POINTS = 100  # of one curve: a chart has hardly more pixels
-SHOWN = 50  # curves to begin with
+MOST_POINTS = 100  # of one curve
+SHOWN = 50  # curves that are drawn at first
 FONT = "system-ui, sans-serif"
-# A tooltip is drawn where the page's own style does not reach, but for its variables.
+# Of the page's style only the variables reach a tooltip.
 TIP = """
 :host {
   border-color: var(--line) !important; border-radius: 6px; padding: 8px 12px !important;
@@ -39,13 +39,13 @@ b { color: var(--soft); font-weight: 500; }
 
 
 def colour(rank: int) -> str:
-    """Of the group with that rank, from 0; from the eighth on they share one."""
+    """Return the colour of the group with that rank, from 0; from the eighth on groups share one."""
     return PALETTE[rank] if rank < len(PALETTE) else OTHERS
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The history of one run.
+    """The learning curve of one run.
 
     Attributes:
         name: of its configuration.
@@ -76,7 +76,7 @@ class Point:
 
 
 def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: int) -> dict[str, Any]:
-    """A metric on the training and the validation split over the epochs of one run."""
+    """Draw a metric on the training and the validation split over the epochs of one run."""
     from bokeh.models import ColumnDataSource
     from bokeh.models.annotations import Span
 
@@ -97,7 +97,7 @@ def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: i
 
 
 def learning_curves(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, Any]:
-    """One line per run; the page changes which metric (`y_0`, `y_1`, …) and which runs are drawn."""
+    """Draw one line per run; the page chooses the metric (`y_0`, `y_1`, …) and the runs."""
     from bokeh.models import CDSView, ColumnDataSource, IndexFilter
 
     thinned = [_thinned(curve.history) for curve in curves]
@@ -140,7 +140,7 @@ def learning_curves(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str
 def quality_against_cost(
     points: Sequence[Point], costs: Sequence[str], objective: str, larger_is_better: bool
 ) -> dict[str, Any]:
-    """One point per group with its deviation, and the Pareto front; `x_0`, `x_1`, … are the costs."""
+    """Draw one point per group with its deviation, and the Pareto front; `x_0`, … are its costs."""
     from bokeh.models import CDSView, ColumnDataSource, IndexFilter, NumeralTickFormatter
 
     quality = np.array([point.quality for point in points])
@@ -159,7 +159,7 @@ def quality_against_cost(
         filled = np.full(len(points), 0.15)
         filled[front] = 1.0
         columns |= {f"x_{number}": spent, f"fill_{number}": filled}
-        # Columns of one source are equally long; what is not on the front is not drawn.
+        # Columns of one source are equally long: NaN, which is not drawn, stands for points off the front.
         rest = np.full(len(points) - len(front), math.nan)
         fronts[f"x_{number}"] = np.concatenate([spent[front], rest])
         fronts[f"y_{number}"] = np.concatenate([quality[front], rest])
@@ -189,14 +189,14 @@ def quality_against_cost(
 
 
 def _thinned(history: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Every so many epochs, and the last."""
+    """Return at most so many epochs as are drawn, the last among them."""
     step = math.ceil(len(history) / MOST_POINTS) or 1
     return list(history[::-1][::step])[::-1]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """Of a metric; NaN where an epoch has none, or one that was not finite."""
-    with np.errstate(over="ignore"):  # what has diverged is drawn as infinite
+    """Return a metric; NaN where an epoch has none, or one that was not finite."""
+    with np.errstate(over="ignore"):  # a loss that has diverged is drawn as infinite
         return np.array([math.nan if row.get(name) is None else row[name] for row in rows], np.float32)
 
 
@@ -206,7 +206,7 @@ def _values(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 def hover(
     fields: Mapping[str, str], renderer: GlyphRenderer[Any], mode: Literal["mouse", "vline"] = "mouse"
 ) -> HoverTool:
-    """What is said of the mark under the pointer: labels, and what Bokeh puts in their place, escaped."""
+    """Return a tooltip of labels and values; Bokeh escapes the values."""
     from bokeh.models.tools import HoverTool
 
     rows = "".join(f"<div><b>{escape(label)}</b> {value}</div>" for label, value in fields.items())

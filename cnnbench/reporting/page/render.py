@@ -1,7 +1,7 @@
-"""From values to one HTML page, and the tables of such values.
+"""The templates of pages, filled with values, and the tables that they show.
 
-Everything that comes from a run is escaped by Jinja, or lies in base64. Beyond that the page's Content
-Security Policy allows no request at all, and of scripts only the two that are named by their hashes.
+Jinja escapes everything that comes from a run, or it lies in base64. The Content Security Policy of a page
+allows no request, and only the two scripts that it names by their hashes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ HERE = Path(__file__).parent
 
 
 def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
-    """The page.
+    """Return a page.
 
     Args:
         template: a file of this folder.
         charts: by the id of the element that each is drawn in.
-        content: what the template reads.
+        content: the variables of the template.
     """
     library, library_hash = _library()
     script = _text("page.js")
@@ -44,6 +44,11 @@ def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
             **content,
         )
     )
+
+
+def render_part(template: str, **content: Any) -> str:
+    """Return a part of a page, without scripts, for a notebook."""
+    return _environment().get_template(template).render(style=_text("part.css"), **content)
 
 
 def data_uri(png: bytes) -> str:
@@ -70,7 +75,7 @@ def _text(name: str) -> str:
 
 @cache
 def _library() -> tuple[str, str]:
-    """BokehJS, packed, and its hash: a fifth of a page that held it as it is."""
+    """Return BokehJS, packed to a fifth of its size, and its hash."""
     from bokeh.resources import Resources
 
     script = Resources(mode="inline", components=["bokeh"]).js_raw[0].encode()
@@ -78,12 +83,12 @@ def _library() -> tuple[str, str]:
 
 
 def _packed(content: bytes) -> str:
-    """Gzip in base64, equal for equal content."""
+    """Compress by gzip and write in base64; equal content gives equal text."""
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
 
 
 def _hash(script: bytes) -> str:
-    """As a Content Security Policy names a script."""
+    """Return the name of a script in a Content Security Policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}"
 
 
@@ -92,12 +97,12 @@ def _hash(script: bytes) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """One cell of a table.
 
     Attributes:
         text: what is read.
-        order: what is sorted by: a number, None for one that is missing and always comes last, or the text.
-        link: where it leads, as a relative URL.
+        order: the number to sort by; None for a missing one, which comes last; "text" to sort by the text.
+        link: a relative URL.
     """
 
     text: str
@@ -106,7 +111,7 @@ class Cell:
 
     @property
     def key(self) -> str | None:
-        """The order as an attribute, with no more digits than anybody compares; None for the text's own."""
+        """The order as an attribute of seven digits; None where the text is sorted."""
         if self.order == "text":
             return None
         return "" if self.order is None else f"{self.order:.7g}"
@@ -114,12 +119,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """One row of a table.
 
     Attributes:
         cells: one per column.
-        group: the number of the group it belongs to, which its point and its curves have too.
-        search: what a filter finds beside the text of the cells.
+        group: the number of its group, which is that of the group's point and curves too.
+        search: text that the filter finds beside that of the cells.
         colour: of its curves.
     """
 
@@ -130,16 +135,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Column:
+class Heading:
     label: str
     numeric: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows; `sorted_by` is the column in whose order the rows are given."""
+    """A table that is sorted by its column number `sorted_by`."""
 
     caption: str
-    columns: Sequence[Column]
+    columns: Sequence[Heading]
     rows: Sequence[Row]
     sorted_by: int

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from cnnbench.analysis import Record
+from cnnbench.reporting.columns import COSTS
+from cnnbench.reporting.figures.run import read_png
 from cnnbench.reporting.page.charts import run_history
-from cnnbench.reporting.page.comparison import COSTS
 from cnnbench.reporting.page.render import data_uri, render
 from cnnbench.reporting.text import duration, fixed, number
 from cnnbench.runs import DONE, TRAINED, RunFolder
@@ -25,7 +26,6 @@ PICTURES = {
     "samples": "Examples of the training split",
     "augmentation": "Before and after augmentation",
 }
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Picture:
 
 
 def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
-    """The page of a run.
+    """Return the HTML page of a finished run.
 
     Args:
         folder: everything but the final metrics is read from it.
-        metrics: what stands, or will stand, in its `metrics.json`.
+        metrics: the content of its `metrics.json`, which may still have to be written.
     """
     environment, history, cost = folder.environment, folder.history, metrics["cost"]
     spent = Record(folder, DONE, metrics=metrics).cost
@@ -48,54 +48,54 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         f"history-{name}": run_history(history, name, metrics["best_epoch"])
         for name in ("loss", *TRAINED[metrics["task"]][-1:])
     }
-    names = list(dict.fromkeys(name for split in metrics["metrics"].values() for name in split))
+    names, splits = figures_table(metrics)
     return render(
         "run.html.j2",
         charts,
         chart_ids=list(charts),
         title=metrics["name"],
-        headline=_headline(metrics),
-        subtitle=_subtitle(metrics, environment),
+        headline=headline(metrics),
+        subtitle=subtitle(metrics, environment),
         command=shlex.join(environment.get("command", ["cnnbench", *folder.overrides])),
         notes=environment.get("dataset", {}).get("notes", []),
         best_epoch=metrics["best_epoch"],
         metric_names=names,
-        splits={
-            split: [fixed_or_dash(figures.get(name)) for name in names]
-            for split, figures in metrics["metrics"].items()
-        },
+        splits=splits,
         costs={
             known.label.partition(",")[0]: known.text(spent[name])
             for name, known in COSTS.items()
             if math.isfinite(spent[name]) and name != "seconds"
         },
         phases={name: duration(seconds) for name, seconds in cost["seconds"].items()},
-        pictures=list(_pictures(folder, metrics)),
+        pictures=list(pictures(folder, metrics)),
         environment=dict(_environment_rows(environment)),
         overrides=folder.overrides,
         config=yaml.safe_dump(folder.config, sort_keys=False, allow_unicode=True),
     )
 
 
-def _headline(metrics: Mapping[str, Any]) -> dict[str, str]:
+def figures_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the names of the final metrics, and for each split their values as text."""
+    names = list(dict.fromkeys(name for split in metrics["metrics"].values() for name in split))
+    return names, {
+        split: [fixed(figures.get(name)) for name in names] for split, figures in metrics["metrics"].items()
+    }
+
+
+def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
     test = metrics["metrics"]["test"]
     name = TRAINED[metrics["task"]][-1]
     cost = metrics["cost"]
     return {
-        metrics["objective"].replace("_", " "): fixed_or_dash(metrics["value"]),
-        f"test {name}": fixed_or_dash(test.get(name)),
+        metrics["objective"].replace("_", " "): fixed(metrics["value"]),
+        f"test {name}": fixed(test.get(name)),
         "parameters": COSTS["parameters"].text(cost["parameters"]),
         "training": duration(cost["seconds"]["fit"]),
         "best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}",
     }
 
 
-def fixed_or_dash(value: float | None) -> str:
-    """What was not finite stands as null in the file."""
-    return "–" if value is None else fixed(value)
-
-
-def _subtitle(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def subtitle(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     data = environment.get("dataset", {})
     sizes = ", ".join(f"{size:,} {split}" for split, size in data.get("splits", {}).items())
     parts = (
@@ -106,16 +106,20 @@ def _subtitle(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str
     return " · ".join(parts)
 
 
-def _pictures(folder: RunFolder, metrics: Mapping[str, Any]) -> Iterator[Picture]:
+def pictures(
+    folder: RunFolder, metrics: Mapping[str, Any], titles: Mapping[str, str] = PICTURES
+) -> Iterator[Picture]:
+    """Yield the pictures that lie in the folder, of those with a title."""
     found = folder.figures
-    for name, title in PICTURES.items():
+    for name, title in titles.items():
         path = found.get(name)
-        content = path.read_bytes() if path else b""
-        if content.startswith(PNG):  # what merely bears the name stays where it is
-            yield Picture(title, _alt(name, title, metrics), data_uri(content))
+        if path and (png := read_png(path)):
+            yield Picture(title, _alt(name, title, metrics), data_uri(png))
 
 
 def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
+    if name == "learning_curves":
+        return f"{title}: training and validation over {metrics['epochs']} epochs"
     if name in ("confusion_matrix", "residuals"):
         figures = ", ".join(f"{key} {number(value)}" for key, value in metrics["metrics"]["test"].items())
         return f"{title}: {figures}"
