@@ -82,8 +82,8 @@ def measure_split(
     """Outputs ``(n, outputs)`` for every example of a split, and its loss and final metrics."""
     from cnnbench.training import Evaluation, loss_batch
 
-    size, column = loss_batch(model, model.loss, training.batch_size), dataset.outputs == 1
-    return Evaluation(model, dataset.task, training.metrics)(
+    size, column = loss_batch(model, model.loss, training.examples_per_step), dataset.outputs == 1
+    return Evaluation(model, dataset.task, training.metrics or ())(
         data.Feed(dataset.splits[split], size, column=column)
     )
 

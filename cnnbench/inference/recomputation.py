@@ -113,7 +113,7 @@ def _recomputed(task: Mapping[str, Any]) -> Recomputed:
         batches = _batches(split, column=dataset.outputs == 1)
         by_keras = model.evaluate(batches, verbose=0, return_dict=True)
         outputs = np.asarray(model.predict(batches, verbose=0), dtype=np.float32)
-        by_us = metrics.compute(dataset.task, split.y, outputs, spec.training.metrics)
+        by_us = metrics.compute(dataset.task, split.y, outputs, spec.training.metrics or ())
         figures[name] = {"loss": by_keras["loss"], **{key: by_keras.get(key, by_us[key]) for key in by_us}}
         undecided[name] = _undecided(dataset.task, split.y, outputs, task["close"])
     # A model, or a layer without weights, may be loaded with the policy of this process.

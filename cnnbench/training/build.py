@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -95,7 +95,7 @@ class Compilation:
                 if alone
                 else 1,  # Keras chains none that several devices share
                 self.flops if part is self.model else count_flops(part),
-                spec.training.batch_size,
+                spec.training.examples_per_step,
                 self.steps,
                 on_gpu,
             ),
@@ -118,13 +118,10 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     Raises:
         CnnbenchError: a value of the config does not fit the data, or the model does not fit into memory.
     """
-    training, memory = spec.training, PeakMemory()
+    training, batch_size, memory = spec.training, spec.training.examples_per_step, PeakMemory()
     forget_gpu_peak()
-    network = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
     with weights_that_fit():
-        built, machine = built_in_best(
-            partial(parts.build, "model", network), spec, settled, dataset, machine
-        )
+        built, machine = built_in_best(network(spec, dataset), spec, settled, dataset, machine)
     views = training.test_time_augmentation
     model = parts.with_activation(
         nn.with_views(built, views), dataset.task, dataset.train.y if training.scale_targets else None
@@ -137,8 +134,8 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
     augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
     loss = parts.build("loss", partial(parts.make_loss, spec, dataset.task, augment))
-    column, most = dataset.outputs == 1, loss_batch(model, loss, training.batch_size)
-    train = Feed(dataset.train, training.batch_size, spec.seed, augment, column, parts=replicas)
+    column, most = dataset.outputs == 1, loss_batch(model, loss, batch_size)
+    train = Feed(dataset.train, batch_size, spec.seed, augment, column, parts=replicas)
     held_out = {
         # The test split is for the stored model, which is on one device.
         name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
@@ -151,6 +148,12 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     compilation(model)
     size = {"parameters": model.count_params(), "flops_per_example": flops}
     return Built(model, machine, train, held_out, callbacks, compilation, size, memory, tuple(remarks))
+
+
+def network(spec: RunSpec, dataset: Dataset) -> Callable[[], keras.Model]:
+    """Return what builds the network of a run for its data, without activation at the end."""
+    make = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
+    return partial(parts.build, "model", make)
 
 
 # -- What layers measure on the training split -----------------------------------------------------

@@ -62,7 +62,7 @@ class Continuation:
         if self.began is not None:
             self._refuse("the data", runs.data_changes(self.began, now))
         else:  # version 0.1.0 has written down one fingerprint
-            before = _environment(self.folder).get("dataset", {}).get("fingerprint")
+            before = recorded_environment(self.folder).get("dataset", {}).get("fingerprint")
             if before not in (None, dataset.fingerprint):
                 self._refuse("the data", runs.split_changes({}, {}))
         return now
@@ -99,9 +99,10 @@ def _recorded(folder: runs.RunFolder) -> runs.Identity | None:
     return began
 
 
-def _environment(folder: runs.RunFolder) -> dict[str, Any]:
+def recorded_environment(folder: runs.RunFolder) -> dict[str, Any]:
+    """Read `environment.json`; a damaged one counts as none, since a run that goes on makes it anew."""
     try:
         return folder.environment
-    except CnnbenchError:  # cut short: it is made anew
+    except CnnbenchError:
         log.warning("environment.json is damaged and made anew")
         return {}

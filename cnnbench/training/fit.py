@@ -158,7 +158,7 @@ class Fitting:
         callbacks.end()
 
     def _chosen_metrics(self, val: Feed | None) -> list[keras.callbacks.Callback]:
-        names = [name for name in self.training.metrics if name not in metrics.TRAINED[self.task]]
+        names = [name for name in self.training.metrics or () if name not in metrics.TRAINED[self.task]]
         return [ValidationMetrics(val, self.task, names)] if names and val is not None else []
 
     def _fit_part(

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ import tensorflow as tf
 from cnnbench import system
 from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError, first_line
-from cnnbench.nn import layers_of, losses
+from cnnbench.nn import layers_of
 from cnnbench.runs import RunSpec
 from cnnbench.system import has_bfloat16
 from cnnbench.training.device import Machine, prepare_machine
-from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops
-from cnnbench.training.model import compile_with, with_activation
+from cnnbench.training.probe import first_examples, training_step
 
 log = logging.getLogger("cnnbench")
 WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
@@ -57,7 +57,7 @@ def built_in_best(
     at_most = 2 * model.count_params() * int(np.prod(dataset.input_shape[:-1]))
     if passes * at_most < WORTH or passes * (flops := count_flops(model)) < WORTH:
         return model, machine
-    policy = _faster(build, dataset, spec.training.batch_size, [_outline(model), flops])
+    policy = _faster(build, dataset, spec.training.examples_per_step, [_outline(model), flops])
     # Anew in any case: a probe draws random numbers, one that is remembered does not.
     machine = prepare_machine(spec.seed, spec.deterministic, spec.device, policy)
     return build(), machine
@@ -132,15 +132,5 @@ def _read(path: Path) -> dict[str, Any]:
 def _step(
     build: Callable[[], keras.Model], policy: str, dataset: Dataset, batch_size: int
 ) -> Callable[[], Any]:
-    """A compiled training step on the first batch."""
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = with_activation(build(), dataset.task)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    loss = losses.for_task(dataset.task, False)
-    compile_with(model, keras.optimizers.Adam(1e-4), loss, [], 1, False)
-    use_fast_kernels(model)
-    x, y = tf.constant(dataset.train.x[:batch_size]), tf.constant(dataset.train.y[:batch_size])
-    targets = y[:, None] if dataset.outputs == 1 else y
-    return tf.function(lambda: model.train_step((x, targets)))  # type: ignore[no-any-return]
+    """Return a training step on the first batch."""
+    return partial(training_step(build, policy, dataset), *first_examples(dataset, batch_size))

@@ -7,13 +7,13 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnbench import data, runs, system
 from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
 from cnnbench.reporting import Tracked, figures_of_run, flat_config, run_page, trackings
-from cnnbench.training.changes import Continuation
+from cnnbench.training.changes import Continuation, recorded_environment
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     from cnnbench.training.build import Built
@@ -22,18 +22,18 @@ if TYPE_CHECKING:  # TensorFlow is imported after the data are there
 log = logging.getLogger("cnnbench")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
     """One run under way.
 
     Attributes:
-        spec: what to do.
+        spec: what to do; its batch size is settled while the run is prepared.
         folder: of the run, held.
         observer: is told how it goes.
-        interruption: somebody may ask to stop.
-        phases: how far it has come.
-        started: when.
-        continuation: what it was begun with, where it is taken up again.
+        interruption: notices a wish to stop.
+        phases: how far the run has come.
+        started: time of its beginning.
+        continuation: what the run was begun with.
     """
 
     spec: runs.RunSpec
@@ -43,6 +43,12 @@ class Job:
     phases: Phases
     started: str
     continuation: Continuation
+
+    def settle_batch_size(self, size: int) -> None:
+        """Let `training.batch_size=auto` be this number from here on, in the folder's config too."""
+        self.spec = with_batch_size(self.spec, size)
+        self.continuation.config = self.spec.config or self.spec.as_config()
+        self.folder.write_config(self.continuation.config, self.spec.overrides)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ def run(
         InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
     """
     folder = runs.RunFolder.open(spec.run_dir) if resume else runs.RunFolder.create(spec.run_dir)
+    if spec.training.batch_size == "auto" and (chosen := recorded_environment(folder).get("batch_size")):
+        spec = with_batch_size(spec, chosen)
     interruption, config = system.Interruption(), spec.config or spec.as_config()
     tracked = Tracked(spec.name, folder, flat_config(config))
     everyone = runs.Observers([observer or runs.Observer(), *trackings(spec.trackers, tracked)])
@@ -119,17 +127,28 @@ def prepare(job: Job) -> Prepared:
         check_task(spec, dataset)
         identity = job.continuation.check_data(source, dataset)
         job.folder.reopen()
-        notes = [*dataset.notes, *data.remarks(dataset, training.batch_size), *data.leaks(dataset)]
+        wanted = training.batch_size
+        notes = [
+            *dataset.notes,
+            *data.remarks(dataset, 1 if wanted == "auto" else wanted),
+            *data.leaks(dataset),
+        ]
     with phases("import"):
         system.import_tensorflow(spec.plugins)
-        from cnnbench.training.build import build_run
+        from cnnbench.training.build import build_run, network
         from cnnbench.training.device import prepare_machine, strategy
+        from cnnbench.training.probe import choose_batch_size
 
         # A run taken up goes on in the precision that it had.
         settled = job.folder.environment.get("precision", training.precision)
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
-        devices = strategy(training.distribute, training.batch_size)
-    with phases("build"), devices.scope(), system.shortage_explained(training.batch_size):
+        devices = strategy(training.distribute, training.examples_per_step)
+    if wanted == "auto":
+        with phases("batch size"):
+            job.settle_batch_size(choose_batch_size(network(spec, dataset), dataset, machine))
+        spec, identity = job.spec, replace(identity, config=system.plain(job.continuation.config))
+        machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)  # a probe draws
+    with phases("build"), devices.scope(), system.shortage_explained(spec.training.examples_per_step):
         built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
     announce(job, dataset, built, [*notes, *built.remarks], identity)
     return Prepared(dataset, devices, built, identity)
@@ -146,6 +165,7 @@ def announce(
     described = describe_environment(spec.config, spec.overrides, built.machine, dataset, notes)
     changes = [*before.get("changes", []), *job.continuation.changes]
     job.continuation.write(identity)
+    described["batch_size"] = training.examples_per_step
     folder.write_environment({**described, "changes": changes} if changes else described)
     for note in notes:
         log.warning(note)
@@ -163,6 +183,7 @@ def announce(
             precision=built.machine.precision,
             epochs=training.epochs + (training.fine_tuning.epochs if training.fine_tuning else 0),
             steps=built.train.steps,
+            batch_size=training.examples_per_step,
             folder=folder.path,
         )
     )
@@ -205,7 +226,7 @@ def fit(job: Job, prepared: Prepared) -> None:
         callbacks,
         training.save_minutes,
     )
-    with job.phases("fit"), prepared.devices.scope(), system.shortage_explained(training.batch_size):
+    with job.phases("fit"), prepared.devices.scope(), fitting_batch_named(built):
         Fitting(
             model=built.model,
             train=train,
@@ -230,8 +251,10 @@ def measure(job: Job, prepared: Prepared) -> Measured:
     from cnnbench.training.measure import measure_best
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
-    with job.phases("evaluate"), system.shortage_explained(job.spec.training.batch_size):
-        measured = measure_best(folder, dataset, built.held_out, built.memory, job.spec.training.metrics)
+    with job.phases("evaluate"), system.shortage_explained(job.spec.training.examples_per_step):
+        measured = measure_best(
+            folder, dataset, built.held_out, built.memory, job.spec.training.metrics or ()
+        )
     epoch, outputs = folder.best["epoch"], measured.outputs["test"]
     with job.phases("figures"):
         for name, png in figures_of_run(dataset, folder.history, epoch, outputs, built.train.augmented):
@@ -316,9 +339,32 @@ def record_failure(job: Job, error: BaseException) -> NoReturn:
     raise error
 
 
+@contextmanager
+def fitting_batch_named(built: Built) -> Iterator[None]:
+    """Let an error for want of memory name the largest batch size with which a training step fits."""
+    from cnnbench.training.probe import largest_batch
+
+    try:
+        with system.shortage_explained(built.train.batch_size):
+            yield
+    except system.OutOfMemoryError as error:
+        if built.model.distribute_strategy.num_replicas_in_sync > 1:  # a step alone is computed on one device
+            raise
+        size = largest_batch(built.model, built.train)
+        said = f"training.batch_size={size} fits" if size else "not even a single example fits"
+        raise system.OutOfMemoryError(f"{error}; {said}") from error
+
+
+def with_batch_size(spec: runs.RunSpec, size: int) -> runs.RunSpec:
+    """Copy a spec, and its config, with this batch size."""
+    training = spec.training.model_copy(update={"batch_size": size})
+    config = {**spec.config, "training": {**spec.config.get("training", {}), "batch_size": size}}
+    return replace(spec, training=training, config=config if spec.config else {})
+
+
 def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
     """Refuse what could not be checked before the data set said its task."""
-    chosen = spec.training.metrics
+    chosen = spec.training.metrics or ()
     runs.metrics.check_chosen(chosen, dataset.task)
     val = dataset.splits.get("val")
     runs.metrics.check_computable(chosen, val.y if val else None, dataset.outputs)
