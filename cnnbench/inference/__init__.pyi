@@ -4,13 +4,13 @@ from .evaluation import (
     evaluate_checkpoint,
     evaluation_as_json,
     evaluation_table,
-    verify,
     with_dataset,
     with_keys,
 )
 from .export import QUANTIZE, SUFFIXES, export_run, summary
 from .load import load_model, require_finished, stored_spec, with_places
 from .prediction import BATCH, Lines, batches, items, json_line, picture_reader, predict
+from .verification import verify
 from .visualization import visualize
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a trained network sees, as pictures: filters, feature maps and class-activation maps."""
+"""Pictures of a trained network: filters, feature maps and class-activation maps."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SMALLEST_MAP = 4  # pixels: what a class-activation map needs to say where
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs to look at.
+    """Example inputs for the pictures.
 
     Attributes:
         x: ``(n, height, width, channels)``.
         names: the true class, or the file's name.
-        have_truth: whether the names are true classes.
+        have_truth: the names are true classes.
     """
 
     x: np.ndarray
@@ -47,13 +47,13 @@ def visualize(
     count: int = 12,
     output: Path | None = None,
 ) -> Iterator[str]:
-    """Draw into the run's `figures/`, or another folder.
+    """Draw a trained network into the run's `figures/`, or another folder.
 
     Args:
         folder: of a finished run.
         spec: made from the folder's config.
-        files: pictures to look at; none: examples from the test split, evenly over the classes.
-        layer: only this one, which may be any layer with feature maps.
+        files: input pictures; empty for examples of the test split, evenly over the classes.
+        layer: draw this one alone; any layer with feature maps.
         count: examples in the grid of class-activation maps.
         output: where to.
 
@@ -81,17 +81,17 @@ def visualize(
     from cnnbench.inference.layers import (
         class_activation,
         classifier_sizes,
+        convolutions_and_poolings,
         describe_layer,
         first_dense_weights,
         followed_by,
         is_convolution,
         kernels_of,
         layer_with_maps,
-        looking_layers,
         maps_of,
     )
 
-    chosen = [layer_with_maps(model, layer)] if layer else looking_layers(model)
+    chosen = [layer_with_maps(model, layer)] if layer else convolutions_and_poolings(model)
     if not chosen:
         name, weights = first_dense_weights(model, shape)
         title = f"{name}: what each of its {weights.shape[3]} units looks for in an image"
@@ -135,7 +135,7 @@ def visualize(
 
 
 def _last_with_places(layers: Sequence[Any]) -> Any:
-    """The last layer whose maps still tell left from right: deep networks shrink small images to 1×1."""
+    """Return the last layer with maps of 4×4 or more: deep networks shrink small images to 1×1."""
     useful = [one for one in layers if min(one.output.shape[1:3]) >= SMALLEST_MAP]
     return useful[-1] if useful else layers[0]
 

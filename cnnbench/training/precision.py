@@ -1,4 +1,4 @@
-"""Precision `auto` on a CPU: bfloat16 where the processor has it and a short probe of this network gains."""
+"""Precision `auto` on a CPU: bfloat16 where the processor has it and a probe of the network is faster."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ PROBE_SECONDS, MOST_STEPS = 1.0, 20
 def built_in_best(
     build: Callable[[], keras.Model], spec: RunSpec, wanted: str, dataset: Dataset, machine: Machine
 ) -> tuple[keras.Model, Machine]:
-    """Build a run's network, with `auto` in the precision that trains it faster on this processor.
+    """Build a run's network; `auto` takes the precision that trains it faster on this processor.
 
     Args:
         build: makes the network, under the global dtype policy.
         spec: of the run.
-        wanted: `auto`, or what is settled.
+        wanted: `auto`, or a settled precision.
         dataset: split.
         machine: prepared for `wanted`.
 
     Returns:
-        the network, and the machine as it is prepared now.
+        the network, and the machine prepared for it.
     """
     model = build()
     can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
@@ -64,14 +64,14 @@ def built_in_best(
 
 
 def _outline(model: keras.Model) -> list[str]:
-    """What tells networks apart that take different times: the kinds and sizes of their layers."""
+    """Return the kinds and sizes of the layers, which tell apart networks that take different times."""
     return [f"{type(layer).__name__} {layer.count_params()}" for layer in layers_of(model) if layer.built]
 
 
 def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Any) -> str:
-    """The dtype policy of float32 and mixed bfloat16 that takes less time for some training steps.
+    """Return the dtype policy, float32 or mixed bfloat16, that takes less time for a training step.
 
-    Measured once for each network and machine; runs that start at once wait for the first one's answer, so
+    It is measured once for each network and machine; runs that start at once wait for the first answer, so
     that all of a sweep have the same. Leaves the global policy on float32.
     """
     threads = os.environ.get(system.THREADS) or system.usable_cores()
@@ -96,7 +96,7 @@ def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int,
 
 
 def _times(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int) -> dict[str, float]:
-    """Seconds of the fastest of some steps in each precision, in turn: other programs may be at work."""
+    """Measure the fastest of some steps in each precision, in turn, since other programs may be at work."""
     times = dict.fromkeys(POLICIES, float("inf"))
     steps = {}
     for policy in POLICIES:

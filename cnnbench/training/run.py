@@ -45,7 +45,7 @@ class Job:
     continuation: Continuation
 
     def settle_batch_size(self, size: int) -> None:
-        """Let `training.batch_size=auto` be this number from here on, in the folder's config too."""
+        """Replace `training.batch_size=auto` by a number, in the folder's config too."""
         self.spec = with_batch_size(self.spec, size)
         self.continuation.config = self.spec.config or self.spec.as_config()
         self.folder.write_config(self.continuation.config, self.spec.overrides)
@@ -53,13 +53,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the training needs: the data, and all that is built for them.
+    """Data of a run, and what is built for them.
 
     Attributes:
-        dataset: with the splits that the run uses.
-        devices: in whose scope the model is trained.
+        dataset: with the splits of the run.
+        devices: strategy in whose scope the model is trained.
         built: model, feeds, callbacks.
-        identity: config, data and code.
+        identity: of config, data and code.
     """
 
     dataset: data.Dataset
@@ -74,16 +74,16 @@ def run(
     resume: bool = False,
     with_changes: bool = False,
 ) -> runs.RunResult:
-    """Train and measure one model; everything that is known of it lands in `spec.run_dir`.
+    """Train and measure one model, and write everything about it to `spec.run_dir`.
 
     Args:
-        spec: what to do.
-        observer: is told how it goes.
-        resume: go on in a folder whose run was interrupted, failed or was killed.
-        with_changes: go on although config, data or the user's own code are others than when it began.
+        spec: of the run.
+        observer: is told of the progress.
+        resume: continue a run that was interrupted, failed or was killed.
+        with_changes: continue although config, data or the user's own code have changed.
 
     Raises:
-        ChangedError: they are others; the folder is left as it was.
+        ChangedError: they have changed; the folder is left as it was.
         CnnbenchError: wrong input. Any other exception is a failure of the run. Both, and an interruption,
             are recorded in the folder first.
         InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
@@ -104,7 +104,7 @@ def run(
         try:
             prepared = prepare(job)
             fit(job, prepared)
-            with interruption.patient(system.FINISHING):  # what is trained is also measured and written
+            with interruption.patient(system.FINISHING):  # what is trained is measured and written first
                 measured = measure(job, prepared)
                 result = write(job, prepared, measured)
                 folder.clear_states()
@@ -112,16 +112,16 @@ def run(
         except runs.ChangedError:
             raise
         except (Exception, KeyboardInterrupt) as error:
-            if folder.status == runs.DONE:  # who is told of it has failed, not the run
+            if folder.status == runs.DONE:  # an observer has failed, not the run
                 raise
             record_failure(job, data.unwrapped(error))
     return result
 
 
 def prepare(job: Job) -> Prepared:
-    """Read the data, build and compile the model, and tell the folder and the person before the wait."""
+    """Read the data, build and compile the model, and announce the run."""
     spec, training, phases = job.spec, job.spec.training, job.phases
-    with phases("data"):  # first: where they are missing, nobody waits for TensorFlow
+    with phases("data"):  # first, so that nobody waits for TensorFlow where they are missing
         source = spec.dataset()
         dataset = data.with_validation(source, training.validation_fraction, training.examples, spec.seed)
         check_task(spec, dataset)
@@ -139,7 +139,7 @@ def prepare(job: Job) -> Prepared:
         from cnnbench.training.device import prepare_machine, strategy
         from cnnbench.training.probe import choose_batch_size
 
-        # A run taken up goes on in the precision that it had.
+        # A resumed run keeps its precision.
         settled = job.folder.environment.get("precision", training.precision)
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
         devices = strategy(training.distribute, training.examples_per_step)
@@ -157,7 +157,7 @@ def prepare(job: Job) -> Prepared:
 def announce(
     job: Job, dataset: data.Dataset, built: Built, notes: list[str], identity: runs.Identity
 ) -> None:
-    """Write down where and of what the run is made, and show its summary."""
+    """Write the environment and identity of the run, and show its summary."""
     from cnnbench.training.environment import describe_environment
 
     spec, training, folder = job.spec, job.spec.training, job.folder
@@ -194,7 +194,7 @@ def announce(
 
 
 def fit(job: Job, prepared: Prepared) -> None:
-    """Train, or go on from the last state that is in the folder; the best checkpoint is there afterwards."""
+    """Train, or continue from the last state in the folder, until the best checkpoint is stored."""
     from cnnbench.training.callbacks import Recorder
     from cnnbench.training.fit import Fitting
     from cnnbench.training.resume import State, StateSaver
@@ -243,11 +243,11 @@ def fit(job: Job, prepared: Prepared) -> None:
             else None,
             folder=folder,
         ).run(state)
-    job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # in the processes before this one
+    job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
-    """Measure the stored checkpoint, not the model in memory: its figures count. Draw what it does."""
+    """Measure the stored checkpoint, not the model in memory, and draw the figures."""
     from cnnbench.training.measure import measure_best
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
@@ -263,9 +263,9 @@ def measure(job: Job, prepared: Prepared) -> Measured:
 
 
 def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
-    """Write the page and, last of all files, `metrics.json`: where it says `done`, all else is there."""
+    """Write the page, and `metrics.json` last: where it says `done`, all other files are there."""
     spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
-    # Never the test split: ranking by it would be fitting to it.
+    # Not the test split: ranking by it would be fitting to it.
     split = "val_" if "val" in prepared.built.held_out else ""
     objective = spec.objective or split + runs.metrics.OBJECTIVE[dataset.task]
     result = {
@@ -293,11 +293,11 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     return runs.RunResult(folder.path, runs.DONE, objective, result["value"], result)
 
 
-# -- What ends a run without a result ------------------------------------------------------------------
+# -- Failures ------------------------------------------------------------------
 
 
 class Phases:
-    """Seconds per phase, and which one is under way."""
+    """Seconds of each phase of a run, and the current one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -314,12 +314,12 @@ class Phases:
 
 
 def record_failure(job: Job, error: BaseException) -> NoReturn:
-    """Write down what ended a run, and raise it again."""
+    """Record what ended a run, and raise it again."""
     spec, folder, phases = job.spec, job.folder, job.phases
     status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
     if isinstance(error, PrunedRunError):
         status = runs.PRUNED
-        folder.clear_states()  # nobody goes on with it
+        folder.clear_states()  # it is never resumed
     log.error("%s during %s: %s", status, phases.current, error, exc_info=error)
     failure = {
         "status": status,
@@ -333,7 +333,7 @@ def record_failure(job: Job, error: BaseException) -> NoReturn:
         last = folder.history[-1] if folder.history else {}
         command = " ".join(["cnnbench", *spec.overrides])
         folder.write_end(spec.name, spec.seed, {**failure, "last_metrics": last, "command": command})
-    except (OSError, CnnbenchError):  # the disk may be what has failed; the first error is the news
+    except (OSError, CnnbenchError):  # the disk may have failed; the first error counts
         log.exception("and the failure could not be recorded")
     job.observer.failed(status)
     raise error
@@ -341,7 +341,7 @@ def record_failure(job: Job, error: BaseException) -> NoReturn:
 
 @contextmanager
 def fitting_batch_named(built: Built) -> Iterator[None]:
-    """Let an error for want of memory name the largest batch size with which a training step fits."""
+    """Let an out-of-memory error name the largest batch size with which a training step fits."""
     from cnnbench.training.probe import largest_batch
 
     try:
