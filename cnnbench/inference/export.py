@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +18,7 @@ from cnnbench.data import Split
 from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.inference.load import load_model, require_finished
 from cnnbench.runs import RunFolder, RunSpec
-from cnnbench.system import stderr_to_log
+from cnnbench.system import remove, require_package, stderr_to_log, temporary_beside
 
 # Largest difference of an output, as a part of the largest output where that is above 1 (regression).
 TOLERANCES = {"none": 1e-3, "float16": 0.05, "int8": 0.1}
@@ -95,14 +92,15 @@ def export_run(
     require_finished(folder)
     if quantize != "none" and to != "tflite":
         raise CnnbenchError(f"--quantize {quantize} is for --format tflite", "leave it out")
-    _require_packages(to)
+    for name in NEEDED.get(to, ()):
+        require_package(f"--format {to}", name, "onnx")
     path = _place(folder, to, quantize, output)
     dataset = spec.dataset()
     model, notes = ready_for_export(load_model(folder, spec))
     x, y = _some(dataset.test, EXAMPLES)
     with exact_arithmetic():
         expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in _batches(x)])
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{SUFFIXES[to]}")  # Keras looks at the suffix
+    temporary = temporary_beside(path.with_suffix(SUFFIXES[to]))  # Keras looks at the suffix
     try:
         with quiet():
             try:
@@ -114,19 +112,11 @@ def export_run(
         result = _compare(path, dataset.task, y, (expected, measured), quantize, _size(temporary), notes)
         if not result.passed and path.exists():
             result = replace(result, path=path.with_name(f"{path.stem}_failed{path.suffix}"))
-        _remove(result.path)  # a folder cannot be exchanged in one step
+        remove(result.path)  # a folder cannot be exchanged in one step
         temporary.replace(result.path)
     finally:
-        _remove(temporary)
+        remove(temporary)
     return result
-
-
-def _require_packages(to: Format) -> None:
-    missing = [name for name in NEEDED.get(to, ()) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CnnbenchError(
-            f"--format {to} needs {' and '.join(missing)}", "python -m pip install 'cnnbench[onnx]'"
-        )
 
 
 def _place(folder: RunFolder, to: Format, quantize: Quantize, output: Path | None) -> Path:
@@ -140,13 +130,6 @@ def _place(folder: RunFolder, to: Format, quantize: Quantize, output: Path | Non
     except OSError as error:
         raise CnnbenchError(f"cannot write to {path.parent}: {error.strerror or error}") from error
     return path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _compare(

@@ -78,51 +78,41 @@ def visualize(
         safe = re.sub(r"[^\w.-]", "_", name)
         return str(folder.write_figure(safe, reporting.to_png(figure), output))
 
-    from cnnbench.inference.layers import (
-        class_activation,
-        classifier_sizes,
-        convolutions_and_poolings,
-        describe_layer,
-        first_dense_weights,
-        followed_by,
-        is_convolution,
-        kernels_of,
-        layer_with_maps,
-        maps_of,
-    )
+    from cnnbench.inference import layers
 
-    chosen = [layer_with_maps(model, layer)] if layer else convolutions_and_poolings(model)
+    chosen = [layers.layer_with_maps(model, layer)] if layer else layers.convolutions_and_poolings(model)
     if not chosen:
-        name, weights = first_dense_weights(model, shape)
+        name, weights = layers.first_dense_weights(model, shape)
         title = f"{name}: what each of its {weights.shape[3]} units looks for in an image"
         yield write(
             f"weights_{name}", reporting.filters(weights, title, "the weights of the first dense layer")
         )
         return
-    convolutions = [one for one in chosen if is_convolution(one)]
+    convolutions = [one for one in chosen if layers.is_convolution(one)]
     if len(chosen) > MOST_LAYERS:
         yield f"{MOST_LAYERS} of {len(chosen)} convolutions and poolings; --layer NAME shows any other"
         chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, MOST_LAYERS).round().astype(int)]
-    maps, outputs = maps_of(model, chosen, examples.x[:1])
+    maps, outputs = layers.maps_of(model, chosen, examples.x[:1])
     stages = [
-        reporting.Stage(one.name, describe_layer(one), own[0]) for one, own in zip(chosen, maps, strict=True)
+        reporting.Stage(one.name, layers.describe_layer(one), own[0])
+        for one, own in zip(chosen, maps, strict=True)
     ]
     for one, stage in zip(chosen, stages, strict=True):
-        after = " and ".join(ending.name for ending in followed_by(model, one))
+        after = " and ".join(ending.name for ending in layers.followed_by(model, one))
         where = " of the test split" if examples.have_truth else ""
         note = f"input: {examples.names[0]}{where}{f'; maps after {after}' if after else ''}"
         yield write(f"feature_maps_{one.name}", reporting.feature_maps(examples.x[0], stage, note))
     if layer is None:
         probabilities = list(answer("", task, class_names, outputs[0]).probabilities.items())[:5]
-        sizes = classifier_sizes(model)
+        sizes = layers.classifier_sizes(model)
         yield write("feature_maps", reporting.layer_chain(examples.x[0], stages, sizes, probabilities))
     if convolutions and (layer is None or convolutions[0].input.shape[-1] in (1, 3)):
         first = convolutions[0]
-        kernels = kernels_of(first)
+        kernels = layers.kernels_of(first)
         title = f"{first.name}: its filters, {kernels.shape[0]}×{kernels.shape[1]} pixels"
-        yield write(f"filters_{first.name}", reporting.filters(kernels, title, describe_layer(first)))
+        yield write(f"filters_{first.name}", reporting.filters(kernels, title, layers.describe_layer(first)))
     target = chosen[0] if layer else _last_with_places(convolutions or chosen)
-    heat, outputs = class_activation(model, target, examples.x, task)
+    heat, outputs = layers.class_activation(model, target, examples.x, task)
     captions = [
         _caption(examples, index, answer("", task, class_names, outputs[index]), bool(heat[index].any()))
         for index in range(len(examples.x))

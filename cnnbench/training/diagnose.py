@@ -178,7 +178,7 @@ def examine(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Diagnosis:
     pairs = zip(reversed(model.trainable_variables), reversed(gradients), strict=True)
     tensors += [_range("gradient", variable.path, g) for variable, g in pairs if g is not None]
     first = next((tensor for tensor in tensors if tensor.bad), None)
-    return Diagnosis(tensors, first, _advice(tensors, first))
+    return Diagnosis(tensors, first, "; ".join(_advices(tensors, first)))
 
 
 def _range(kind: str, name: str, tensor: Any) -> TensorRange:
@@ -186,10 +186,6 @@ def _range(kind: str, name: str, tensor: Any) -> TensorRange:
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (float("nan"), float("nan"))
     return TensorRange(kind, name, low, high, int(values.size - finite.size), int(values.size))
-
-
-def _advice(tensors: Sequence[TensorRange], first: TensorRange | None) -> str:
-    return "; ".join(_advices(tensors, first))
 
 
 def _advices(tensors: Sequence[TensorRange], first: TensorRange | None) -> Iterator[str]:
