@@ -184,26 +184,20 @@ def differences(folder: RunFolder, dataset: data.Dataset, split: str | None = No
         dataset: with the splits of the run.
         split: compare the data of this split alone.
     """
-    began, lines = folder.identity, list[str]()
+    began, now, edits = folder.identity, dataset.fingerprint, list[str]()
     if began is None:  # version 0.1.0 has written down one fingerprint
         before = folder.environment.get("dataset", {}).get("fingerprint")
-        same = before == dataset.fingerprint
     elif split is not None:
-        before = began.drawn.get(split)
-        same = before == dataset.splits[split].fingerprint
+        before, now = began.drawn.get(split), dataset.splits[split].fingerprint
     else:
         before = began.drawn.get("all")
-        same = before == dataset.fingerprint
-        lines = [
-            f"config.yaml was edited: {change}" for change in config_changes(began.config, folder.config)
-        ]
-    if same:
-        return lines
-    found = dataset.splits[split].fingerprint if began is not None and split else dataset.fingerprint
-    text = f"the data differ: fingerprint {found[:12]}, recorded {str(before)[:12]}"
+        edits = [f"config.yaml was edited: {one}" for one in config_changes(began.config, folder.config)]
+    if before == now:
+        return edits
+    text = f"the data differ: fingerprint {now[:12]}, recorded {str(before)[:12]}"
     if began is not None and began.files != dataset.files:
         text += f"; {'; '.join(file_changes(began.files, dataset.files))}"
     elif began is not None and split is None:
-        now = {name: part.fingerprint for name, part in dataset.splits.items()}
-        text += f"; {'; '.join(split_changes(began.drawn, now))}"
-    return [text, *lines]
+        drawn = {name: part.fingerprint for name, part in dataset.splits.items()}
+        text += f"; {'; '.join(split_changes(began.drawn, drawn))}"
+    return [text, *edits]

@@ -144,7 +144,7 @@ def prepare(job: Job) -> Prepared:
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
         devices = strategy(training.distribute, training.examples_per_step)
     if wanted == "auto":
-        with phases("batch size"):
+        with phases("batch size"), system.weights_that_fit():
             job.settle_batch_size(choose_batch_size(network(spec, dataset), dataset, machine))
         spec, identity = job.spec, replace(identity, config=system.plain(job.continuation.config))
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)  # a probe draws
