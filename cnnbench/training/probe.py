@@ -121,7 +121,7 @@ def largest_batch(model: keras.Model, feed: Feed) -> int:
         try:
             with system.shortage_explained():
                 tf.function(model.train_step)(next(iter(smaller.dataset)))
-        except system.OutOfMemoryError:
+        except (system.OutOfMemoryError, tf.errors.OpError):  # a GPU may be unusable after a failed step
             size //= 2
         else:
             break

@@ -351,6 +351,8 @@ def fitting_batch_named(built: Built) -> Iterator[None]:
         if built.model.distribute_strategy.num_replicas_in_sync > 1:  # a step alone is computed on one device
             raise
         size = largest_batch(built.model, built.train)
+        if not size and built.machine.on_gpu:  # it may be unusable after the failed step
+            raise
         said = f"training.batch_size={size} fits" if size else "not even a single example fits"
         raise system.OutOfMemoryError(f"{error}; {said}") from error
 
