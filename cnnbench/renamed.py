@@ -62,7 +62,7 @@ MODULES = {
     "trackers.mlflow": "reporting.trackers",
     "trackers.tensorboard": "reporting.trackers",
     "trained": "inference.load",
-    "verify": "inference.evaluation",
+    "verify": "inference.verification",
     "views": "nn.test_time",
 }
 # What models did before they had such a keyword; configs of that time lack it.

@@ -134,7 +134,7 @@ def _check_monitor(path: str, monitor: str, config: RunConfig) -> None:
         )
     trained = metrics.TRAINED.get(str(config.dataset.get("task")))
     names = {"loss", *(trained or {name for task in metrics.TRAINED.values() for name in task})}
-    chosen = {f"val_{name}" for name in config.training.metrics}
+    chosen = {f"val_{name}" for name in config.training.metrics or ()}
     # An option of `dataset` may bring a validation split of its own; then the fraction says nothing.
     if config.training.validation_fraction > 0 or "_target_" not in config.dataset:
         names |= {f"val_{name}" for name in names} | chosen
@@ -156,7 +156,7 @@ def _choosing(name: str) -> str:
 
 def _check_training(config: RunConfig) -> None:
     training, task = config.training, config.dataset.get("task")
-    metrics.check_chosen(training.metrics, task)
+    metrics.check_chosen(training.metrics or (), task)
     if training.scale_targets and task not in (None, "regression"):
         raise CnnbenchError(
             f"training.scale_targets is for regression, but the task of this data set is {task}",
@@ -198,7 +198,7 @@ def _check_objective(config: RunConfig) -> None:
             f"objective={config.objective}: ranking by the test split is fitting to it",
             "use a val_… metric",
         )
-    names = {f"val_{name}" for name in ("loss", *finals, *config.training.metrics)}
+    names = {f"val_{name}" for name in ("loss", *finals, *(config.training.metrics or ()))}
     if config.training.validation_fraction == 0:  # then only the training itself can be looked at
         names |= {"loss", *(name for task in metrics.TRAINED.values() for name in task)}
     if config.objective not in names:

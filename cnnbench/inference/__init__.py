@@ -1,4 +1,4 @@
-"""A finished run taken up again: evaluated, verified, asked for predictions, exported, looked into."""
+"""Use of a finished run: evaluation, verification, prediction, export and visualization."""
 
 import lazy_loader
 

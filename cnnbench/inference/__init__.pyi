@@ -1,18 +1,17 @@
 from .evaluation import (
     SPLITS,
     Evaluation,
-    Verdict,
     chooses_dataset,
     evaluate_checkpoint,
     evaluation_as_json,
     evaluation_table,
-    verify,
     with_dataset,
     with_keys,
 )
 from .export import QUANTIZE, SUFFIXES, Export, Format, Quantize, export_run, summary
 from .load import load_model, require_finished, stored_spec, with_places
 from .prediction import BATCH, Lines, Prediction, batches, items, picture_reader, predict, prediction_as_json
+from .verification import Verdict, verify
 from .visualization import visualize
 
 __all__ = [

@@ -1,12 +1,9 @@
-"""A run's best checkpoint in a format for other programs, and whether it computes the same there."""
+"""Export of a run's best checkpoint to other programs, compared with Keras on test examples."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +15,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from cnnbench.data import Split
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.inference.load import load_model, require_finished
 from cnnbench.runs import RunFolder, RunSpec
-from cnnbench.system import stderr_to_log
+from cnnbench.system import remove, require_package, stderr_to_log, temporary_beside
 
 # Largest difference of an output, as a part of the largest output where that is above 1 (regression).
 TOLERANCES = {"none": 1e-3, "float16": 0.05, "int8": 0.1}
@@ -38,7 +35,7 @@ NEEDED = {"onnx": ("tf2onnx", "onnxruntime")}
 
 @dataclass(frozen=True)
 class Export:
-    """What came of an export.
+    """Outcome of an export.
 
     Attributes:
         path: of the file or folder.
@@ -74,14 +71,11 @@ def export_run(
     output: Path | None = None,
     quantize: Quantize = "none",
 ) -> Export:
-    """Write the best checkpoint, run what was written on test examples, and compare with Keras.
+    """Export the best checkpoint, run the result on test examples, and compare it with Keras.
 
-    What was written is kept whatever comes of that; in the run folder, one that does not agree never takes
-    the place of an earlier one.
-
-    The result takes what the model takes, a float32 batch of any size with raw pixels 0…255 or unscaled
-    columns: scaling is part of it. Weights and arithmetic are float32 (unless quantized) under every
-    training precision.
+    A result that does not agree is kept, but never in the place of an earlier one. It takes float32 batches
+    of any size with raw pixels 0…255 or unscaled columns, as the model does. Weights and arithmetic are
+    float32, unless quantized, under every training precision.
 
     Args:
         folder: of a finished run.
@@ -98,39 +92,31 @@ def export_run(
     require_finished(folder)
     if quantize != "none" and to != "tflite":
         raise CnnbenchError(f"--quantize {quantize} is for --format tflite", "leave it out")
-    _require_packages(to)
+    for name in NEEDED.get(to, ()):
+        require_package(f"--format {to}", name, "onnx")
     path = _place(folder, to, quantize, output)
     dataset = spec.dataset()
     model, notes = ready_for_export(load_model(folder, spec))
     x, y = _some(dataset.test, EXAMPLES)
     with exact_arithmetic():
         expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in _batches(x)])
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{SUFFIXES[to]}")  # Keras looks at the suffix
+    temporary = temporary_beside(path.with_suffix(SUFFIXES[to]))  # Keras looks at the suffix
     try:
         with quiet():
             try:
                 write(model, to, temporary, quantize, _some(dataset.train, CALIBRATION)[0])
-            except Exception as error:  # whatever the converters raise, it says what cannot be converted
-                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                raise CnnbenchError(f"this model cannot be exported to {to}: {reason}") from error
+            except Exception as error:  # the converters raise anything
+                raise CnnbenchError(f"this model cannot be exported to {to}: {first_line(error)}") from error
             compute = RUNNERS[to](temporary)
             measured = np.concatenate([compute(batch) for batch in _batches(x)])
         result = _compare(path, dataset.task, y, (expected, measured), quantize, _size(temporary), notes)
         if not result.passed and path.exists():
             result = replace(result, path=path.with_name(f"{path.stem}_failed{path.suffix}"))
-        _remove(result.path)  # a folder cannot be exchanged in one step
+        remove(result.path)  # a folder cannot be exchanged in one step
         temporary.replace(result.path)
     finally:
-        _remove(temporary)
+        remove(temporary)
     return result
-
-
-def _require_packages(to: Format) -> None:
-    missing = [name for name in NEEDED.get(to, ()) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CnnbenchError(
-            f"--format {to} needs {' and '.join(missing)}", "python -m pip install 'cnnbench[onnx]'"
-        )
 
 
 def _place(folder: RunFolder, to: Format, quantize: Quantize, output: Path | None) -> Path:
@@ -144,13 +130,6 @@ def _place(folder: RunFolder, to: Format, quantize: Quantize, output: Path | Non
     except OSError as error:
         raise CnnbenchError(f"cannot write to {path.parent}: {error.strerror or error}") from error
     return path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _compare(
@@ -191,7 +170,7 @@ def _score(outputs: np.ndarray, y: np.ndarray, task: str) -> float:
 
 
 def summary(export: Export) -> list[str]:
-    """The outcome in lines for a person."""
+    """Return the outcome as lines of text."""
     line = f"largest difference from Keras on {export.examples} test examples: {export.difference:.2e}"
     if export.tolerance is not None:
         line += f" (at most {export.tolerance:.2g})"
@@ -209,7 +188,7 @@ def _classes(outputs: np.ndarray) -> np.ndarray:
 
 
 def _some(split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Examples and targets, evenly over the split: data sets from folders come sorted by class."""
+    """Return examples and targets, evenly over the split, as image folders are sorted by class."""
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.intp)
     return split.x[chosen].astype(np.float32), split.y[chosen]
 
@@ -227,7 +206,7 @@ def _size(path: Path) -> int:
 
 
 def ready_for_export(model: Any) -> tuple[Any, tuple[str, ...]]:
-    """The model with one input tensor and float32 arithmetic, and what is worth knowing about that.
+    """Return the model with one input tensor and float32 arithmetic, and notes for the user.
 
     Runtimes of ONNX and TFLite lack bfloat16 on most machines; the weights are float32 anyway.
     """
@@ -259,7 +238,7 @@ def _in_float32(model: Any) -> Any:
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """On a GPU, without TF32: its ten bits of mantissa would count as a difference of the export."""
+    """Turn TF32 off on a GPU: its ten bits of mantissa would count as a difference of the export."""
     import tensorflow as tf
 
     before = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -272,7 +251,7 @@ def exact_arithmetic() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the converters' talk away from the terminal: they report deprecations of their own code."""
+    """Keep the converters' messages about their own code away from the terminal."""
     loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx")]
     levels = [logger.level for logger in loggers]
     try:
@@ -325,10 +304,9 @@ def write(model: Any, to: Format, path: Path, quantize: Quantize, calibration: n
 
 
 def _write_onnx(model: Any, path: Path, signature: list[Any]) -> None:
-    """By tf2onnx, but not through `Model.export`.
+    """Convert by tf2onnx, but not through `Model.export`.
 
-    That hands tf2onnx the function with everything it captures; an adapted `Normalization` captures its
-    mean and variance as constants, which come out as inputs of the ONNX model that nobody can fill.
+    `Model.export` turns the constants of an adapted `Normalization` into inputs of the ONNX model.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

@@ -1,4 +1,4 @@
-"""The layers of a trained network: which look at images, what they put out, and what spoke for a class."""
+"""Layers of a trained network: their feature maps, kernels and class activation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONVOLUTIONS = (
     keras.layers.Conv2DTranspose,
 )
 POOLINGS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
-# What belongs to the layer before it: maps are shown as the next layer sees them.
+# Layers that belong to the one before: maps are shown as the next layer gets them.
 ENDINGS = (
     keras.layers.Activation,
     keras.layers.BatchNormalization,
@@ -31,8 +31,8 @@ OUTPUT = "predictions"  # the layer that `training.model.with_activation` adds t
 BATCH = 16
 
 
-def looking_layers(model: keras.Model) -> list[Any]:
-    """Convolutions and poolings, in the order of computation; poolings of one pixel only subsample."""
+def convolutions_and_poolings(model: keras.Model) -> list[Any]:
+    """Return convolutions and poolings in the order of computation, without poolings of one pixel."""
     return [
         layer
         for layer in model.layers
@@ -41,14 +41,14 @@ def looking_layers(model: keras.Model) -> list[Any]:
 
 
 def layer_with_maps(model: keras.Model, name: str) -> Any:
-    """The layer of that name.
+    """Return the layer of that name.
 
     Raises:
         CnnbenchError: there is none, or its output is no stack of feature maps.
     """
     known = {layer.name: layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4}
     if name not in known:
-        names = [layer.name for layer in looking_layers(model)] or list(known)
+        names = [layer.name for layer in convolutions_and_poolings(model)] or list(known)
         raise CnnbenchError(f"--layer {name}: no such layer, or it has no feature maps", nearest(name, names))
     return known[name]
 
@@ -62,7 +62,7 @@ def is_convolution(layer: Any) -> bool:
 
 
 def describe_layer(layer: Any) -> str:
-    """What a layer does to its input: kernel, stride, padding, and the sizes before and after."""
+    """Describe a layer: kernel, stride, padding, and the sizes before and after."""
     sizes = " → ".join("×".join(map(str, tensor.shape[1:])) for tensor in (layer.input, layer.output))
     if is_convolution(layer):
         kind = "depthwise convolution" if is_depthwise(layer) else "convolution"
@@ -77,7 +77,7 @@ def describe_layer(layer: Any) -> str:
 
 
 def followed_by(model: keras.Model, layer: Any) -> list[Any]:
-    """The normalisation and activation that come right after a layer, if nothing else uses its output."""
+    """Return the normalisation and activation right after a layer, if nothing else uses its output."""
     chain: list[Any] = []
     tensor = layer.output
     while True:
@@ -89,7 +89,7 @@ def followed_by(model: keras.Model, layer: Any) -> list[Any]:
 
 
 def classifier_sizes(model: keras.Model) -> str:
-    """The widths of what comes after the last feature maps, e.g. `256 → 128 → 10`."""
+    """Return the widths of the layers after the last feature maps, e.g. `256 → 128 → 10`."""
     layers = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 2]
     if not layers:
         return ""
@@ -106,7 +106,7 @@ def _inputs(layer: Any) -> list[Any]:
 
 
 def maps_of(model: keras.Model, layers: Sequence[Any], x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """The outputs of some layers with what `followed_by` finds, and of the model, for a batch."""
+    """Return the outputs of some layers after what `followed_by` finds, and of the model, for a batch."""
     tensors = [(followed_by(model, layer) or [layer])[-1].output for layer in layers]
     part = keras.Model(model.inputs[0], [*tensors, model.outputs[0]])
     *maps, outputs = part(tf.cast(x, tf.float32), training=False)
@@ -116,19 +116,19 @@ def maps_of(model: keras.Model, layers: Sequence[Any], x: np.ndarray) -> tuple[l
 def class_activation(
     model: keras.Model, layer: Any, x: np.ndarray, task: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Grad-CAM (Selvaraju et al. 2017): which places of a layer's maps spoke for the predicted class.
+    """Compute Grad-CAM (Selvaraju et al. 2017): the places of the maps that speak for the predicted class.
 
-    Each map is weighted by the mean gradient of the class's raw output (before softmax, which would flatten
-    the gradient of a sure answer); what speaks against the class is cut off.
+    Each map is weighted by the mean gradient of the class's raw output, before softmax, which would flatten
+    the gradient of a sure answer. Negative sums are cut off.
 
     Args:
         model: a loaded checkpoint.
-        layer: whose maps are taken, after its normalisation and activation.
+        layer: its maps are taken after its normalisation and activation.
         x: ``(n, height, width, channels)`` raw images.
-        task: of a binary one, class 0 is spoken for by a negative output; of a regression, a large value.
+        task: in a binary one a negative output speaks for class 0; in a regression the value itself counts.
 
     Returns:
-        heat ``(n, height, width)`` from 0 to 1, all 0 where nothing spoke for the class; the model's outputs.
+        heat ``(n, height, width)`` from 0 to 1, all 0 where nothing speaks for it; the model's outputs.
     """
     maps = (followed_by(model, layer) or [layer])[-1].output
     raw = next((one.input for one in model.layers if one.name == OUTPUT), model.outputs[0])
@@ -157,13 +157,13 @@ def class_activation(
 
 
 def kernels_of(layer: Any) -> np.ndarray:
-    """Weights ``(height, width, inputs, filters)`` of a convolution."""
+    """Return the weights ``(height, width, inputs, filters)`` of a convolution."""
     weights = layer.depthwise_kernel if isinstance(layer, keras.layers.SeparableConv2D) else layer.kernel
     return np.asarray(weights, np.float32)
 
 
 def first_dense_weights(model: keras.Model, shape: Sequence[int]) -> tuple[str, np.ndarray]:
-    """Name and weights ``(height, width, channels, units)`` of the first dense layer, if it sees all pixels.
+    """Return name and weights ``(height, width, channels, units)`` of a first dense layer on all pixels.
 
     Raises:
         CnnbenchError: the model has no such layer.

@@ -1,4 +1,4 @@
-"""A finished run taken up again: it may come from a stranger, and its config names code."""
+"""Loading of a finished run, which may come from a stranger and whose config names code."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def require_finished(folder: RunFolder) -> None:
 
 
 def load_dataset(spec: RunSpec) -> data.Dataset:
-    """The data set with the splits that the run had, validation included."""
+    """Load the data set with the splits of the run, validation included."""
     training = spec.training
     return data.with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
 
 
 def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> Any:
-    """The best checkpoint, after TensorFlow has been started as the run had it.
+    """Load the best checkpoint, after TensorFlow is set up as for the run.
 
     Args:
         folder: of a finished run.
         spec: made from the folder's config.
-        anywhere: what was trained with `device=gpu` may be used on a machine without one.
+        anywhere: allow a run of `device=gpu` on a machine without a GPU.
 
     Raises:
         CnnbenchError: the file cannot be loaded.
@@ -80,11 +80,11 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
 def measure_split(
     model: Any, dataset: data.Dataset, split: str, training: Training
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Outputs ``(n, outputs)`` for every example of a split, and its loss and final metrics."""
+    """Return outputs ``(n, outputs)`` for every example of a split, and its loss and final metrics."""
     from cnnbench.training import Evaluation, loss_batch
 
-    size, column = loss_batch(model, model.loss, training.batch_size), dataset.outputs == 1
-    return Evaluation(model, dataset.task, training.metrics)(
+    size, column = loss_batch(model, model.loss, training.examples_per_step), dataset.outputs == 1
+    return Evaluation(model, dataset.task, training.metrics or ())(
         data.Feed(dataset.splits[split], size, column=column)
     )
 
@@ -95,14 +95,14 @@ def stored_spec(
     changed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     verb: str = "",
 ) -> RunSpec:
-    """The spec of a run, from what is written down in its folder.
+    """Read the spec of a run from its folder.
 
     Args:
         folder: of the run.
-        trust_plugins: import what it names, and write where it says, though this user has not typed it on
-            this machine.
-        changed: from its config to the one that is meant.
-        verb: one that needs the data, and takes other places for them.
+        trust_plugins: import the plugins and use the cache folder that it names, though this user has never
+            typed them on this machine.
+        changed: returns the config to use for the stored one.
+        verb: name of a verb that needs the data, and takes other places for them.
 
     Raises:
         CnnbenchError: its plugins are not trusted; it holds links to elsewhere; its config is wrong; a place
@@ -127,10 +127,10 @@ def stored_spec(
 
 
 def _with_bits(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
-    """The config, where 16-bit pictures are taken as those that the run was trained on.
+    """Copy the config with the recorded bits of 16-bit pictures.
 
-    Others, or one alone, might have a brightest value from which less would be concluded. A config without
-    the key is of a version that took 16 bits for granted.
+    From other pictures, or one alone, fewer bits might be concluded. A config without the key is of a version
+    that always took 16.
     """
     dataset = config.get("dataset")
     if not isinstance(dataset, dict) or dataset.get("bits") is not None:
@@ -141,14 +141,14 @@ def _with_bits(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     return {**config, "dataset": {**dataset, "bits": recorded if recorded or "bits" in dataset else 16}}
 
 
-# -- Where the data are, and whether they are those of the run --------------------------------------
+# -- Places and identity of the data --------------------------------------
 
 
 def with_places(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
-    """A run's config with other places, absolute.
+    """Copy a run's config with other places, made absolute.
 
     Raises:
-        CnnbenchError: something else than `key=value` of a place in this config was typed.
+        CnnbenchError: anything but `key=value` of a place in this config was typed.
     """
     values = typed_values(typed)
     known = [key for key in flatten(config) if is_place(key, "") and key != "run_dir"]
@@ -163,7 +163,7 @@ def with_places(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, An
 
 
 def _refuse_lost_places(config: Mapping[str, Any], folder: RunFolder, verb: str) -> None:
-    """Say which place has gone, with the line that names another."""
+    """Refuse a place that is gone, with the command that names another."""
     for key, value in places_in(config).items():
         if key == "run_dir" or key.endswith("cache_dir") or (key.startswith("model.") and verb != "resume"):
             continue
@@ -178,33 +178,27 @@ def _refuse_lost_places(config: Mapping[str, Any], folder: RunFolder, verb: str)
 
 
 def differences(folder: RunFolder, dataset: data.Dataset, split: str | None = None) -> list[str]:
-    """One line for each way in which data, or the config, are not those of a finished run.
+    """Return one line for each way in which data or config differ from those of a finished run.
 
     Args:
         folder: of the run.
         dataset: with the splits of the run.
-        split: look at the data of this one alone, and at nothing else.
+        split: compare the data of this split alone.
     """
-    began, lines = folder.identity, list[str]()
+    began, now, edits = folder.identity, dataset.fingerprint, list[str]()
     if began is None:  # version 0.1.0 has written down one fingerprint
         before = folder.environment.get("dataset", {}).get("fingerprint")
-        same = before == dataset.fingerprint
     elif split is not None:
-        before = began.drawn.get(split)
-        same = before == dataset.splits[split].fingerprint
+        before, now = began.drawn.get(split), dataset.splits[split].fingerprint
     else:
         before = began.drawn.get("all")
-        same = before == dataset.fingerprint
-        lines = [
-            f"config.yaml was edited: {change}" for change in config_changes(began.config, folder.config)
-        ]
-    if same:
-        return lines
-    found = dataset.splits[split].fingerprint if began is not None and split else dataset.fingerprint
-    text = f"the data differ: fingerprint {found[:12]}, recorded {str(before)[:12]}"
+        edits = [f"config.yaml was edited: {one}" for one in config_changes(began.config, folder.config)]
+    if before == now:
+        return edits
+    text = f"the data differ: fingerprint {now[:12]}, recorded {str(before)[:12]}"
     if began is not None and began.files != dataset.files:
         text += f"; {'; '.join(file_changes(began.files, dataset.files))}"
     elif began is not None and split is None:
-        now = {name: part.fingerprint for name, part in dataset.splits.items()}
-        text += f"; {'; '.join(split_changes(began.drawn, now))}"
-    return [text, *lines]
+        drawn = {name: part.fingerprint for name, part in dataset.splits.items()}
+        text += f"; {'; '.join(split_changes(began.drawn, drawn))}"
+    return [text, *edits]

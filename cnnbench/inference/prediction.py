@@ -1,4 +1,4 @@
-"""Classes and probabilities, or values, of what a person names: pictures, arrays, tables."""
+"""Predictions for inputs that a user names: pictures, arrays and tables."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from cnnbench.data import (
     pillow_warnings,
     special_file,
 )
+from cnnbench.errors import first_line
 
 BATCH = 64
-CHANNELS = (1, 3)  # that a picture can be made to have: grey, or red, green and blue
+CHANNELS = (1, 3)  # of a picture: grey, or red, green and blue
 ARRAYS, TABLES = (".npy", ".npz"), (".csv",)
 ARRAY_NAMES = ("x", "x_test", "inputs")  # in an .npz with several arrays
 MAX_PIXELS = 89_478_485  # from here on Pillow suspects a decompression bomb
-IDLE_SECONDS = 0.2  # who types or produces paths slowly gets an answer to each
+IDLE_SECONDS = 0.2  # slowly typed paths are answered one by one
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one input; either `error`, or `value`, or the other three.
+    """Prediction for one input: either `error`, or `value`, or the other three.
 
     Attributes:
         path: of the input.
@@ -45,7 +46,7 @@ class Prediction:
         probability: of that class.
         probabilities: of every class, by name, the highest first.
         value: of a regression.
-        error: why there is no answer.
+        error: reason why there is no prediction.
     """
 
     path: str
@@ -59,7 +60,7 @@ class Prediction:
 def predict(
     model: Any, task: str, class_names: Sequence[str], batches: Iterable[list[Item]]
 ) -> Iterator[list[Prediction]]:
-    """Answer for every item, in order, a batch at a time; never more than one in memory.
+    """Predict every item, in order, with one batch at a time in memory.
 
     Args:
         model: a loaded checkpoint.
@@ -90,7 +91,7 @@ def _read(item: Item) -> np.ndarray | str:
 
 
 def answer(path: str, task: str, class_names: Sequence[str], outputs: np.ndarray) -> Prediction:
-    """What a model's outputs ``(outputs,)`` for one example mean."""
+    """Interpret a model's outputs ``(outputs,)`` for one example."""
     if not np.isfinite(outputs).all():
         return Prediction(path, error="the model's output is NaN or infinite")
     if task == "regression":
@@ -118,13 +119,13 @@ def prediction_as_json(prediction: Prediction) -> dict[str, Any]:
 
 
 class Lines:
-    """Predictions as aligned lines of text: path, class, probability, the next most probable classes.
+    """Aligned lines of predictions: path, class, probability, the next most probable classes.
 
-    Batches come one after another, so the column of paths is as wide as the widest so far.
+    The column of paths is as wide as the widest of the batches so far.
 
     Args:
         class_names: by class index; empty for regression.
-        top: how many classes to show, the first included.
+        top: number of classes to show, the first included.
     """
 
     def __init__(self, class_names: Sequence[str], top: int) -> None:
@@ -133,7 +134,7 @@ class Lines:
         self._headed = False
 
     def of(self, predictions: Sequence[Prediction]) -> list[str]:
-        """The lines of one batch, those with an error left out; before the first, a heading."""
+        """Return the lines of one batch without its errors; the first batch gets a heading."""
         answered = [prediction for prediction in predictions if prediction.error is None]
         self._widths[0] = max([self._widths[0], *(_columns(prediction.path) for prediction in answered)])
         heading = [] if self._headed or not answered else [self._line(*self._heading())]
@@ -160,7 +161,7 @@ class Lines:
 
 
 def _columns(text: str) -> int:
-    """The width of a text in a terminal, where a Korean letter takes two columns."""
+    """Return the width of a text in a terminal, where a Korean letter takes two columns."""
     from rich.cells import cell_len
 
     return cell_len(text)
@@ -171,11 +172,11 @@ def _columns(text: str) -> int:
 
 @dataclass(frozen=True)
 class Item:
-    """One input to come.
+    """One input that is read later.
 
     Attributes:
         name: the file's path as given; of an array `path[index]`, of a table `path:line`.
-        read: → one example in the shape of the model's input; raises `UnreadableError`.
+        read: returns one example in the shape of the model's input; raises `UnreadableError`.
     """
 
     name: str
@@ -183,14 +184,14 @@ class Item:
 
 
 def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable[[Path], np.ndarray]:
-    """A function from a picture file to an example, prepared as the training examples were.
+    """Return a function from a picture file to an example, prepared as the training examples were.
 
     Args:
         shape: of the model's input, without the batch.
-        dataset: the run's config of the data set; `resize`, `max_pixels` and `bits` count, if there.
+        dataset: the run's config of the data set; `resize`, `max_pixels` and `bits` are used.
 
     Returns:
-        path → uint8 of that shape; raises `UnreadableError`.
+        a function to uint8 of that shape, which raises `UnreadableError`.
     """
     if len(shape) != 3 or shape[2] not in CHANNELS:
         reason = f"the model takes {_text(shape)}, which no picture has; give .npy, .npz or .csv"
@@ -206,12 +207,12 @@ def items(
     shape: Sequence[int],
     picture: Callable[[Path], np.ndarray],
 ) -> Iterator[Item]:
-    """Every input that the arguments stand for, in order, without reading one.
+    """Yield every input that the arguments name, in order, without reading it.
 
     Args:
         arguments: files; folders, of which all pictures are taken, also from folders inside; and `-`, which
             stands for paths in lines of `stdin`.
-        stdin: read as far as it has been asked for.
+        stdin: read line by line, as items are asked for.
         shape: of the model's input, without the batch.
         picture: from a file to an example of that shape; raises `UnreadableError`.
     """
@@ -230,7 +231,7 @@ def items(
 
 
 def batches(source: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    """Up to `size` items at a time; fewer where the next one does not come at once (a slow pipe)."""
+    """Yield up to `size` items at a time, fewer where the next one does not come at once (a slow pipe)."""
     waiting: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=size)
     threading.Thread(target=_pump, args=(source, waiting), daemon=True).start()
     batch: list[Item] = []
@@ -253,7 +254,7 @@ def batches(source: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _pump(source: Iterator[Item], waiting: queue.Queue[Item | BaseException | None]) -> None:
-    """Hand over every item and at the end None; an exception too, to be raised where it can be handled."""
+    """Put every item and a final None into the queue, or an exception, to be raised by the reader."""
     try:
         for item in source:
             waiting.put(item)
@@ -351,6 +352,4 @@ def _text(shape: Sequence[int]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return getattr(error, "strerror", None) or first_line(error)

@@ -1,4 +1,4 @@
-"""What a trained network sees, as pictures: filters, feature maps and class-activation maps."""
+"""Pictures of a trained network: filters, feature maps and class-activation maps."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SMALLEST_MAP = 4  # pixels: what a class-activation map needs to say where
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs to look at.
+    """Example inputs for the pictures.
 
     Attributes:
         x: ``(n, height, width, channels)``.
         names: the true class, or the file's name.
-        have_truth: whether the names are true classes.
+        have_truth: the names are true classes.
     """
 
     x: np.ndarray
@@ -47,13 +47,13 @@ def visualize(
     count: int = 12,
     output: Path | None = None,
 ) -> Iterator[str]:
-    """Draw into the run's `figures/`, or another folder.
+    """Draw a trained network into the run's `figures/`, or another folder.
 
     Args:
         folder: of a finished run.
         spec: made from the folder's config.
-        files: pictures to look at; none: examples from the test split, evenly over the classes.
-        layer: only this one, which may be any layer with feature maps.
+        files: input pictures; empty for examples of the test split, evenly over the classes.
+        layer: draw this one alone; any layer with feature maps.
         count: examples in the grid of class-activation maps.
         output: where to.
 
@@ -78,51 +78,41 @@ def visualize(
         safe = re.sub(r"[^\w.-]", "_", name)
         return str(folder.write_figure(safe, reporting.to_png(figure), output))
 
-    from cnnbench.inference.layers import (
-        class_activation,
-        classifier_sizes,
-        describe_layer,
-        first_dense_weights,
-        followed_by,
-        is_convolution,
-        kernels_of,
-        layer_with_maps,
-        looking_layers,
-        maps_of,
-    )
+    from cnnbench.inference import layers
 
-    chosen = [layer_with_maps(model, layer)] if layer else looking_layers(model)
+    chosen = [layers.layer_with_maps(model, layer)] if layer else layers.convolutions_and_poolings(model)
     if not chosen:
-        name, weights = first_dense_weights(model, shape)
+        name, weights = layers.first_dense_weights(model, shape)
         title = f"{name}: what each of its {weights.shape[3]} units looks for in an image"
         yield write(
             f"weights_{name}", reporting.filters(weights, title, "the weights of the first dense layer")
         )
         return
-    convolutions = [one for one in chosen if is_convolution(one)]
+    convolutions = [one for one in chosen if layers.is_convolution(one)]
     if len(chosen) > MOST_LAYERS:
         yield f"{MOST_LAYERS} of {len(chosen)} convolutions and poolings; --layer NAME shows any other"
         chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, MOST_LAYERS).round().astype(int)]
-    maps, outputs = maps_of(model, chosen, examples.x[:1])
+    maps, outputs = layers.maps_of(model, chosen, examples.x[:1])
     stages = [
-        reporting.Stage(one.name, describe_layer(one), own[0]) for one, own in zip(chosen, maps, strict=True)
+        reporting.Stage(one.name, layers.describe_layer(one), own[0])
+        for one, own in zip(chosen, maps, strict=True)
     ]
     for one, stage in zip(chosen, stages, strict=True):
-        after = " and ".join(ending.name for ending in followed_by(model, one))
+        after = " and ".join(ending.name for ending in layers.followed_by(model, one))
         where = " of the test split" if examples.have_truth else ""
         note = f"input: {examples.names[0]}{where}{f'; maps after {after}' if after else ''}"
         yield write(f"feature_maps_{one.name}", reporting.feature_maps(examples.x[0], stage, note))
     if layer is None:
         probabilities = list(answer("", task, class_names, outputs[0]).probabilities.items())[:5]
-        sizes = classifier_sizes(model)
+        sizes = layers.classifier_sizes(model)
         yield write("feature_maps", reporting.layer_chain(examples.x[0], stages, sizes, probabilities))
     if convolutions and (layer is None or convolutions[0].input.shape[-1] in (1, 3)):
         first = convolutions[0]
-        kernels = kernels_of(first)
+        kernels = layers.kernels_of(first)
         title = f"{first.name}: its filters, {kernels.shape[0]}×{kernels.shape[1]} pixels"
-        yield write(f"filters_{first.name}", reporting.filters(kernels, title, describe_layer(first)))
+        yield write(f"filters_{first.name}", reporting.filters(kernels, title, layers.describe_layer(first)))
     target = chosen[0] if layer else _last_with_places(convolutions or chosen)
-    heat, outputs = class_activation(model, target, examples.x, task)
+    heat, outputs = layers.class_activation(model, target, examples.x, task)
     captions = [
         _caption(examples, index, answer("", task, class_names, outputs[index]), bool(heat[index].any()))
         for index in range(len(examples.x))
@@ -135,7 +125,7 @@ def visualize(
 
 
 def _last_with_places(layers: Sequence[Any]) -> Any:
-    """The last layer whose maps still tell left from right: deep networks shrink small images to 1×1."""
+    """Return the last layer with maps of 4×4 or more: deep networks shrink small images to 1×1."""
     useful = [one for one in layers if min(one.output.shape[1:3]) >= SMALLEST_MAP]
     return useful[-1] if useful else layers[0]
 

@@ -1,19 +1,18 @@
 from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint
-from .layers import Dirac, PatchWhitening, ReverseChannels, layers_of
+from .layers import Dirac, PatchWhitening, layers_of
 from .losses import MixedAccuracy
-from .test_time import TestTimeViews, with_views
+from .test_time import TestTimeViews, with_test_time_augmentation
 
 __all__ = [
     "Dirac",
     "MixedAccuracy",
     "PatchWhitening",
-    "ReverseChannels",
     "TestTimeViews",
     "check_weights",
     "layers_of",
     "load_checkpoint",
     "losses",
     "schedules",
-    "with_views",
+    "with_test_time_augmentation",
 ]

@@ -49,7 +49,7 @@ def check_model(path: Path) -> None:
 
 
 def check_weights(path: Path) -> None:
-    """Refuse a file of weights that would have others read: by links, by external or virtual arrays.
+    """Refuse a file of weights that refers to other files by links, external or virtual arrays.
 
     Raises:
         CnnbenchError: it does.
@@ -87,7 +87,7 @@ def _belongs(member: ZipInfo) -> bool:
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
-    """Every description of an object, at any depth."""
+    """Yield every description of an object, at any depth."""
     waiting = [config]
     while waiting:
         node = waiting.pop()
@@ -117,7 +117,7 @@ def _check_object(path: Path, node: dict[str, Any]) -> None:
 
 def _check_hdf5(path: Path, file: Path | io.BytesIO) -> None:
     with h5py.File(file, "r") as stored:
-        # Neither walk follows a link to elsewhere.
+        # Neither walk follows links.
         found = stored.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else name)
         found = found or stored.visititems(lambda name, item: name if _lies_elsewhere(item) else None)
     if found:
@@ -129,7 +129,7 @@ def _lies_elsewhere(item: Any) -> bool:
 
 
 def load_checkpoint(path: Path) -> keras.Model:
-    """A stored model, in safe mode and after a look at what it names.
+    """Load a stored model in safe mode, after a check of what it names.
 
     Raises:
         CnnbenchError: the file is damaged, or names code that is not registered, or other files.

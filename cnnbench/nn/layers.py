@@ -1,7 +1,4 @@
-"""Layers, activations, initializers and regularizers that Keras lacks.
-
-All are registered, so that checkpoints load without custom objects.
-"""
+"""Layers, activations, initializers and regularizers that Keras lacks, registered with it."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ def layers_of(model: Any) -> Iterator[Any]:
 
 @keras.saving.register_keras_serializable("cnnbench")
 class ReverseChannels(keras.layers.Layer):
-    """RGB to BGR, and back: the last axis in reverse. The shape stays."""
+    """Layer that reverses the last axis (RGB to BGR), for models of earlier versions; the shape stays."""
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.flip(inputs, axis=-1)
@@ -35,22 +32,22 @@ class ReverseChannels(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("cnnbench")
 def soft_relu(z: Any) -> Any:
-    """``log(1 + exp(z))``, in the form that neither overflows nor loses its gradient."""
+    """Return ``log(1 + exp(z))`` in the form that neither overflows nor loses its gradient."""
     return ops.softplus(z)
 
 
 @keras.saving.register_keras_serializable("cnnbench")
 def soft_relu_naive(z: Any) -> Any:
-    """``log(1 + exp(z))`` as it is written down: infinite from ``z`` = 89 on in float32, then NaN.
+    """Return ``log(1 + exp(z))`` as it is written: infinite from ``z`` = 89 on in float32, then NaN.
 
-    Kept to show how that looks (`experiment=notes/california_soft_relu_naive`); use `soft_relu`.
+    For `experiment=notes/california_soft_relu_naive`, which shows the failure; use `soft_relu`.
     """
     return ops.log(1.0 + ops.exp(z))
 
 
 @keras.saving.register_keras_serializable("cnnbench")
 class L1(keras.regularizers.Regularizer):
-    """``strength`` times the sum of absolute values: an own regularizer, as the study note writes one.
+    """Regularizer of ``strength`` times the sum of absolute values, as the study note writes one.
 
     Args:
         strength: per unit of weight.
@@ -68,10 +65,10 @@ class L1(keras.regularizers.Regularizer):
 
 @keras.saving.register_keras_serializable("cnnbench")
 class PeriodicEmbedding(keras.layers.Layer):
-    """Each column of a table to a vector of its own: sines and cosines, a linear map, ReLU.
+    """Embedding of each column of a table as a vector: sines and cosines, a linear map, ReLU.
 
     The "PLR" embedding of Gorishniy et al. 2022, *On Embeddings for Numerical Features in Tabular Deep
-    Learning*. Lets a small network bend a column where trees would cut it.
+    Learning*.
 
     ``(batch, columns)`` becomes ``(batch, columns * units)``.
 
@@ -125,14 +122,14 @@ class PeriodicEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("cnnbench")
 class Dirac(keras.initializers.Initializer):
-    """Convolution kernels whose first filters pass the channels of the input on as they are.
+    """Initializer of convolution kernels whose first filters are the identity of the input's channels.
 
-    The identity initialisation of Zagoruyko & Komodakis 2017, *DiracNets*, as Jordan 2024, *94 % on CIFAR-10
-    in 3.29 Seconds*, takes it: the filters left are drawn uniformly, of deviation ``1 / sqrt(3 fan_in)``.
+    Zagoruyko & Komodakis 2017, *DiracNets*, as used by Jordan 2024, *94 % on CIFAR-10 in 3.29 Seconds*: the
+    other filters are drawn uniformly, with deviation ``1 / sqrt(3 fan_in)``.
     Kernels are ``(height, width, channels, filters)`` with odd sides.
 
     Args:
-        seed: of what is drawn.
+        seed: of the other filters.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -157,7 +154,7 @@ class Dirac(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("cnnbench")
 class PatchWhitening(keras.layers.Conv2D):
-    """A convolution whose outputs are uncorrelated on the training images, and of variance 1.
+    """Convolution whose outputs are uncorrelated and of variance 1 on the training images.
 
     Its kernels are the eigenvectors of the covariance of all patches, each over the root of its eigenvalue,
     and the same with the opposite sign (Page 2019, *How to Train Your ResNet*; Jordan 2024). `adapt` measures
@@ -166,7 +163,7 @@ class PatchWhitening(keras.layers.Conv2D):
 
     Args:
         kernel_size: side of the patches, pixels.
-        regularization: added to the eigenvalues, so that the rarest patterns are not blown up.
+        regularization: added to the eigenvalues, so that rare patterns are not amplified.
     """
 
     def __init__(
@@ -189,7 +186,7 @@ class PatchWhitening(keras.layers.Conv2D):
         return super().compute_output_shape(input_shape)
 
     def adapt(self, batches: Iterable[Any]) -> None:
-        """Set the kernels.
+        """Set the kernels from images.
 
         Args:
             batches: of training images as this layer sees them, ``(any, height, width, channels)``.

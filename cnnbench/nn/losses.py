@@ -1,4 +1,4 @@
-"""Losses that Keras lacks, registered so that checkpoints load without custom objects."""
+"""Losses and a metric that Keras lacks, registered with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 
 def for_task(task: str, soft_labels: bool = False) -> keras.losses.Loss:
-    """The standard loss of a task; with `soft_labels` targets may be probabilities of the classes."""
+    """Return the standard loss of a task; with `soft_labels` targets may be probabilities of the classes."""
     if task == "multiclass" and soft_labels:
         return SmoothedCrossentropy(0.0)
     return {
@@ -21,14 +21,14 @@ def for_task(task: str, soft_labels: bool = False) -> keras.losses.Loss:
 
 
 def huber(threshold: Annotated[float, Field(gt=0)] = 1.0) -> keras.losses.Loss:
-    """Half the squared error up to `threshold` (units of the target), linear beyond (Huber 1964)."""
-    # Not keras.losses.Huber: stored in a model it forgets its delta, and comes back with 1.
+    """Return half the squared error up to `threshold` (units of the target), linear beyond (Huber 1964)."""
+    # Not keras.losses.Huber, which forgets its delta in a stored model.
     return ThresholdHuber(threshold, name="huber")
 
 
 @keras.saving.register_keras_serializable("cnnbench")
 class ThresholdHuber(keras.losses.Loss):
-    """The study note's own Huber loss: half the squared error up to `threshold`, linear beyond.
+    """Huber loss of the study note: half the squared error up to `threshold`, linear beyond.
 
     Args:
         threshold: units of the target.
@@ -41,7 +41,7 @@ class ThresholdHuber(keras.losses.Loss):
         self.threshold = threshold
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        # Targets may come as (batch,): broadcast they would make (batch, batch).
+        # Targets of (batch,) would be broadcast to (batch, batch).
         y_true = ops.reshape(ops.cast(y_true, y_pred.dtype), ops.shape(y_pred))
         error = ops.absolute(y_true - y_pred)
         quadratic = ops.square(error) / 2
@@ -53,7 +53,7 @@ class ThresholdHuber(keras.losses.Loss):
 
 
 def create_huber(threshold: Annotated[float, Field(gt=0)] = 1.0) -> keras.losses.Loss:
-    """A Huber loss for a threshold; unlike the note's closure it reloads without being told of it."""
+    """Return a Huber loss for a threshold, which unlike the note's closure reloads by itself."""
     return ThresholdHuber(threshold)
 
 
@@ -87,7 +87,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("cnnbench")
 class MixedAccuracy(keras.metrics.MeanMetricWrapper):
-    """How often the largest share of a label is the largest output.
+    """Share of examples whose largest label share is the largest output.
 
     The same as Keras's accuracies where labels are not mixed. ``y_true`` is ``(batch,)`` class indices or
     ``(batch, classes)`` shares, ``y_pred`` ``(batch, classes)``; with one output both are ``(batch,)`` or
@@ -102,7 +102,7 @@ class MixedAccuracy(keras.metrics.MeanMetricWrapper):
 
 
 def _agreement(y_true: Any, y_pred: Any) -> Any:
-    """``(batch,)`` 1 or 0."""
+    """Return ``(batch,)`` 1 where label and output agree, else 0."""
     if len(y_pred.shape) == 1 or y_pred.shape[-1] == 1:
         labels = ops.cast(ops.reshape(y_true, (-1,)), "float32")
         agree = ops.equal(labels > 0.5, ops.reshape(y_pred, (-1,)) > 0.5)
@@ -113,7 +113,7 @@ def _agreement(y_true: Any, y_pred: Any) -> Any:
 
 
 def _is_mixed(y_true: Any) -> bool:
-    """Whether labels are shares of classes; ``(batch, 1)`` is a column of indices."""
+    """Tell whether labels are shares of classes; ``(batch, 1)`` is a column of indices."""
     return len(y_true.shape) == 2 and y_true.shape[-1] != 1
 
 

@@ -1,4 +1,4 @@
-"""Optimizers that Keras lacks; registered, so that checkpoints load without custom objects."""
+"""Optimizer that Keras lacks, registered with it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pydantic import Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# Of Keras's Muon, which promises nothing of them: where one is missing, ours is Keras's own.
+# Private methods of Keras's Muon; where one is missing, ours computes as Keras's.
 HOOKS = ("_should_use_adamw", "_muon_update_step", "_apply_weight_decay")
 log = logging.getLogger("cnnbench")
 
 
 @keras.saving.register_keras_serializable("cnnbench")
 class Muon(keras.optimizers.Muon):
-    """Muon (Jordan et al. 2024) for kernels of convolutions too, which Keras's own leaves to Adam.
+    """Muon (Jordan et al. 2024), for kernels of convolutions too, which Keras's own leaves to Adam.
 
     Each kernel of a convolution, read as a matrix of ``filters`` rows, is moved along the nearest orthogonal
     matrix to its momentum, and held at the length of ``sqrt(filters)``, as in Jordan's *airbench*. All else
     is trained by Adam with ``adam_lr_ratio`` times the learning rate: biases, normalisation, dense layers,
     depthwise kernels, and every variable whose path holds a word of `exclude_layers`. Not for pretrained
-    kernels: their length would change.
+    kernels, whose length would change.
 
     Args:
         learning_rate: of the kernels.
@@ -34,7 +34,7 @@ class Muon(keras.optimizers.Muon):
         adam_lr_ratio: Adam's learning rate over `learning_rate`.
         adam_beta_1: Adam's first decay.
         adam_beta_2: Adam's second decay.
-        adam_weight_decay: decoupled, of what Adam trains.
+        adam_weight_decay: decoupled, of the variables that Adam trains.
         exclude_layers: regular expressions; convolutions whose path has one are left to Adam.
         **kwargs: of every Keras optimizer.
     """
@@ -102,7 +102,7 @@ class Muon(keras.optimizers.Muon):
 
 
 class _Flat:
-    """What Keras asks a variable of two axes for."""
+    """Stand-in for a variable of two axes, with what Keras asks of it."""
 
     def __init__(self, variable: Any) -> None:
         self.path, self.shape = variable.path, (1, 1)

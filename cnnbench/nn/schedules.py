@@ -1,4 +1,4 @@
-"""Learning-rate schedules in epochs, for which the run supplies the number of steps."""
+"""Learning-rate schedules in epochs; the run supplies the number of steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @keras.saving.register_keras_serializable("cnnbench")
 class OfUpdates(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule whose steps are updates of the weights, where only every so many steps make one.
+    """Schedule by updates of the weights, where several steps make one update.
 
     Args:
         schedule: of the learning rate, by updates.
@@ -35,7 +35,7 @@ class OfUpdates(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def constant(initial_learning_rate: Positive) -> float:
-    """The same learning rate throughout."""
+    """Return the same learning rate throughout."""
     return float(initial_learning_rate)  # Keras takes no whole number
 
 
@@ -45,7 +45,7 @@ def exponential_decay(
     decay_rate: Positive,
     staircase: bool = False,
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """``initial_learning_rate * decay_rate ** (step / decay_steps)``; `staircase` floors the exponent."""
+    """Return ``initial_learning_rate * decay_rate ** (step / decay_steps)``; `staircase` floors that."""
     return keras.optimizers.schedules.ExponentialDecay(
         initial_learning_rate, decay_steps, decay_rate, staircase
     )
@@ -58,7 +58,7 @@ def cosine(
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0,
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0,
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up from 0, then half a cosine down to the last step (Loshchilov & Hutter 2017, one cycle).
+    """Return a linear warm-up from 0, then half a cosine to the last step (Loshchilov & Hutter 2017).
 
     Args:
         steps_per_epoch: given by the run.
@@ -84,7 +84,7 @@ def triangular(
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0,
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0,
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up from 0, then a straight line down to the last step.
+    """Return a linear warm-up from 0, then a straight line down to the last step.
 
     Args:
         steps_per_epoch: given by the run.
@@ -98,21 +98,21 @@ def triangular(
 
 
 def _steps(steps_per_epoch: int, epochs: int, warmup_epochs: float) -> tuple[int, int]:
-    """Of the whole training, and of its warm-up, which leaves one at least."""
+    """Return the steps of the whole training, and of its warm-up, which leaves at least one."""
     total = steps_per_epoch * epochs
     return total, min(round(warmup_epochs * steps_per_epoch), total - 1)
 
 
 @keras.saving.register_keras_serializable("cnnbench")
 class Triangular(keras.optimizers.schedules.LearningRateSchedule):
-    """See `triangular`; in steps."""
+    """Schedule of `triangular`, in steps."""
 
     def __init__(self, highest: float, warmup: int, total: int, final_fraction: float) -> None:
         self.highest, self.warmup, self.total, self.final_fraction = highest, warmup, total, final_fraction
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32")
-        # Half a step in, so that neither the first nor the last step is wasted on a rate of 0.
+        # Half a step later, so that neither the first nor the last step has a rate of 0.
         past = ops.clip((step + 0.5 - self.warmup) / (self.total - self.warmup), 0.0, 1.0)
         rate = 1.0 - (1.0 - self.final_fraction) * past
         return self.highest * (ops.minimum((step + 0.5) / self.warmup, rate) if self.warmup else rate)

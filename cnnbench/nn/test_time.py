@@ -1,4 +1,4 @@
-"""Test-time augmentation inside a model: it predicts the mean over several views of an image."""
+"""Test-time augmentation inside a model, which predicts the mean over several views of an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEIGHTS = {"mirror": (1 / 2,) * 2, "mirror_translate": (1 / 4,) * 2 + (1 / 8,) *
 
 
 class _OfViews(keras.layers.Layer):
-    """What knows its views, and keeps the shape: how many come along the batch is nobody's business."""
+    """Layer with views; the shape of an example stays, the batch axis is not told."""
 
     def __init__(self, views: Views = "mirror", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -30,7 +30,7 @@ class _OfViews(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("cnnbench")
 class TestTimeViews(_OfViews):
-    """Shows a network each image in several views when it predicts, and as it is when it trains.
+    """Layer that gives a network several views of each image in prediction, and the image alone in training.
 
     `mirror`: the image and its mirror image. `mirror_translate`: these, and both shifted by a pixel up and
     left, down and right, the edge mirrored (Jordan 2024). The views come one after the other along the batch:
@@ -55,7 +55,7 @@ class TestTimeViews(_OfViews):
 
 @keras.saving.register_keras_serializable("cnnbench")
 class MeanOfViews(_OfViews):
-    """The mean of a network's outputs over the views of `TestTimeViews`: the image as it lies counts half.
+    """Layer that averages outputs over the views of `TestTimeViews`; the unshifted image counts half.
 
     ``(views * batch, outputs)`` becomes ``(batch, outputs)``; nothing happens in training.
 
@@ -71,8 +71,8 @@ class MeanOfViews(_OfViews):
         return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
 
 
-def with_views(model: keras.Model, views: Views | None) -> keras.Model:
-    """The same model, which shows every image in several views when it predicts; see `TestTimeViews`."""
+def with_test_time_augmentation(model: keras.Model, views: Views | None) -> keras.Model:
+    """Return a copy of a model that predicts the mean over views of each image; without views, the model."""
     if views is None:
         return model
     if len(model.inputs[0].shape) != 4:

@@ -33,7 +33,8 @@ class Terminal(Observer):
             "model": f"{summary.model}  ({summary.parameters:,} parameters, "
             f"{count(summary.flops, 'FLOP')} per example)",
             "device": f"{summary.device}, {summary.precision}",
-            "training": f"up to {summary.epochs} epochs of {summary.steps:,} steps",
+            "training": f"up to {summary.epochs} epochs of {summary.steps:,} steps "
+            f"of {summary.batch_size:,} examples",
             "folder": str(summary.folder),
         }
         if not self.console.is_terminal:

@@ -21,8 +21,8 @@ FINAL = {
     "regression": ("mae", "rmse", "r2"),
 }
 TOP = re.compile(r"top_([1-9]\d*)_accuracy")
-MACRO = {"average": "macro", "zero_division": 0}
-# By name: a function of scikit-learn, and its keywords. Of true and predicted classes: …
+MACRO, ONE = {"average": "macro", "zero_division": 0}, {"zero_division": 0}
+# By name: a function of scikit-learn of targets and predictions, and its keywords. Of classes: …
 CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "accuracy": ("accuracy_score", {}),
     "balanced_accuracy": ("recall_score", MACRO),  # over the true classes alone
@@ -34,28 +34,26 @@ CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohen_kappa": ("cohen_kappa_score", {}),
 }
 # … of two classes, where class 1 is what is looked for: …
-BINARY: dict[str, tuple[str, dict[str, Any]]] = {
-    "precision": ("precision_score", {"zero_division": 0}),
-    "recall": ("recall_score", {"zero_division": 0}),
-    "f1": ("f1_score", {"zero_division": 0}),
-}
+BINARY = {"precision": ("precision_score", ONE), "recall": ("recall_score", ONE), "f1": ("f1_score", ONE)}
 # … and of values. `mape` is a share of the true value, as in scikit-learn.
-VALUES = {
-    "mae": "mean_absolute_error",
-    "rmse": "root_mean_squared_error",
-    "mse": "mean_squared_error",
-    "mape": "mean_absolute_percentage_error",
-    "r2": "r2_score",
-    "explained_variance": "explained_variance_score",
-    "median_absolute_error": "median_absolute_error",
-    "max_error": "max_error",
+VALUES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mae": ("mean_absolute_error", {}),
+    "rmse": ("root_mean_squared_error", {}),
+    "mse": ("mean_squared_error", {}),
+    "mape": ("mean_absolute_percentage_error", {}),
+    "r2": ("r2_score", {}),
+    "explained_variance": ("explained_variance_score", {}),
+    "median_absolute_error": ("median_absolute_error", {}),
+    "max_error": ("max_error", {}),
 }
+OF_PREDICTIONS = {**CLASSES, **BINARY, **VALUES}
 # Those that can be chosen for a task; of `top_K_accuracy` every number K.
 CHOICES = {
     "multiclass": (*CLASSES, "roc_auc", "top_5_accuracy"),
     "binary": (*CLASSES, *BINARY, "roc_auc", "average_precision"),
     "regression": tuple(VALUES),
 }
+NEED_TWO_EXAMPLES = ("r2", "explained_variance")
 NEED_TWO_CLASSES = ("roc_auc", "average_precision", "cohen_kappa", "matthews_correlation")
 LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2", "correlation", "kappa", "explained")
 
@@ -132,55 +130,35 @@ def compute_named(
     task: str, y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str]
 ) -> dict[str, float]:
     """Compute some metrics of one split; see `compute`."""
-    if task == "regression":
-        return _of_values(y_true, outputs.reshape(-1), names)
-    probabilities = outputs.reshape(-1) if task == "binary" else outputs
-    predicted = (probabilities > 0.5).astype(int) if task == "binary" else outputs.argmax(axis=1)
-    has_two = len(np.unique(y_true)) > 1
-    figures = {}
-    for name in names:
-        top = TOP.fullmatch(name)
-        if (name in NEED_TWO_CLASSES and not has_two) or (top and int(top[1]) >= outputs.shape[1]):
-            continue
-        if name in CLASSES or name in BINARY:
-            figures[name] = _of_classes(name, y_true, predicted)
-        else:
-            figures[name] = _of_probabilities(name, y_true, probabilities)
-    return figures
-
-
-def _of_values(y_true: np.ndarray, values: np.ndarray, names: Iterable[str]) -> dict[str, float]:
     from sklearn import metrics as sk  # half a second, which `--help` need not pay
 
-    return {
-        name: float(getattr(sk, VALUES[name])(y_true, values))
-        for name in names
-        if name not in ("r2", "explained_variance") or len(y_true) > 1
-    }
-
-
-def _of_classes(name: str, y_true: np.ndarray, predicted: np.ndarray) -> float:
-    from sklearn import metrics as sk
-
-    function, keywords = {**CLASSES, **BINARY}[name]
-    if name == "balanced_accuracy":  # scikit-learn's own warns where a class is predicted that is not there
-        keywords = {**keywords, "labels": np.unique(y_true)}
-    return float(getattr(sk, function)(y_true, predicted, **keywords))
-
-
-def _of_probabilities(name: str, y_true: np.ndarray, probabilities: np.ndarray) -> float:
-    from sklearn import metrics as sk
-
-    if top := TOP.fullmatch(name):
-        labels = np.arange(probabilities.shape[1])
-        return float(sk.top_k_accuracy_score(y_true, probabilities, k=int(top[1]), labels=labels))
-    if name == "average_precision":
-        return float(sk.average_precision_score(y_true, probabilities))
-    if probabilities.ndim == 1:
-        return float(sk.roc_auc_score(y_true, probabilities))
-    # Each class against the rest, over those that there are: scikit-learn's own insists on all of them.
-    aucs = [sk.roc_auc_score(y_true == label, probabilities[:, label]) for label in np.unique(y_true)]
-    return float(np.mean(aucs))
+    given = outputs if task == "multiclass" else outputs.reshape(-1)
+    predicted = given if task == "regression" else given > 0.5 if task == "binary" else given.argmax(axis=1)
+    present, figures = np.unique(y_true), {}
+    for name in names:
+        top = TOP.fullmatch(name)
+        if (
+            (name in NEED_TWO_CLASSES and len(present) < 2)
+            or (name in NEED_TWO_EXAMPLES and len(y_true) < 2)
+            or (top and int(top[1]) >= outputs.shape[1])
+        ):
+            continue
+        if name in OF_PREDICTIONS:
+            function, keywords = OF_PREDICTIONS[name]
+            if name == "balanced_accuracy":  # scikit-learn's own warns of classes without an example
+                keywords = {**keywords, "labels": present}
+            value = getattr(sk, function)(y_true, predicted, **keywords)
+        elif top:
+            labels = np.arange(outputs.shape[1])
+            value = sk.top_k_accuracy_score(y_true, given, k=int(top[1]), labels=labels)
+        elif name == "average_precision":
+            value = sk.average_precision_score(y_true, given)
+        elif task == "binary":
+            value = sk.roc_auc_score(y_true, given)
+        else:  # each class against the rest, over those present: scikit-learn's own insists on all of them
+            value = np.mean([sk.roc_auc_score(y_true == label, given[:, label]) for label in present])
+        figures[name] = float(value)
+    return figures
 
 
 def objective_value(figures: Mapping[str, Mapping[str, float]], objective: str) -> float:

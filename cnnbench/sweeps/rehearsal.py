@@ -53,7 +53,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
     ).metrics["cost"]
     once = time.perf_counter() - began - result["seconds"]["import"]
 
-    forward = _forward_seconds(RunFolder(folder).best_model, small.test, training.batch_size)
+    forward = _forward_seconds(RunFolder(folder).best_model, small.test, training.examples_per_step)
     sizes = {name: len(split) for name, split in whole.splits.items()}
     left_out = {name: size - len(small.splits[name]) for name, size in sizes.items()}
     once += forward * (left_out.get("val", 0) + left_out["test"])
@@ -147,7 +147,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 def _steps(dataset: Dataset, training: Training) -> int:
-    return -(-len(dataset.train) // training.batch_size)
+    return -(-len(dataset.train) // training.examples_per_step)
 
 
 def _with_enough_epochs(training: Training) -> Training:
@@ -156,7 +156,8 @@ def _with_enough_epochs(training: Training) -> Training:
         epochs = max(fine_tuning.epochs, FEWEST_EPOCHS)
         fine_tuning = fine_tuning.model_copy(update={"epochs": epochs})
     epochs = max(training.epochs, FEWEST_EPOCHS)
-    return training.model_copy(update={"epochs": epochs, "fine_tuning": fine_tuning})
+    settled = {"epochs": epochs, "fine_tuning": fine_tuning, "batch_size": training.examples_per_step}
+    return training.model_copy(update=settled)
 
 
 def _may_cache(spec: RunSpec) -> bool:

@@ -28,8 +28,10 @@ from .files import (
 )
 from .hardware import (
     THREADS,
+    OutOfMemoryError,
     PeakMemory,
     advice_on_memory,
+    available_memory,
     cpu_name,
     gpus,
     has_bfloat16,
@@ -48,10 +50,12 @@ __all__ = [
     "THREADS",
     "InterruptedRunError",
     "Interruption",
+    "OutOfMemoryError",
     "PeakMemory",
     "advice_on_memory",
     "append_row",
     "atomic",
+    "available_memory",
     "cache_folder",
     "cpu_name",
     "damaged_file",

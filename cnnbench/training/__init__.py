@@ -1,4 +1,4 @@
-"""The program: one run trained and measured, by Keras's `fit`."""
+"""Training and measurement of one run, by Keras's `fit`."""
 
 import lazy_loader
 

@@ -1,10 +1,10 @@
-"""What a run is trained with: the compiled model, the feeds of its splits, the callbacks."""
+"""Assembly of a run's training: the compiled model, the feeds of its splits and the callbacks."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,18 +31,18 @@ EXACT_SUMS = 256  # squares of bytes that float32 adds up without rounding: 256 
 
 @dataclass(frozen=True)
 class Built:
-    """All that stands before the first step.
+    """Everything that a training needs before its first step.
 
     Attributes:
-        model: the whole one, compiled.
-        machine: where and how it computes, with the precision that was chosen for it.
+        model: the whole model, compiled.
+        machine: device and precision.
         train: the feed of the training split.
         held_out: the feeds of the other splits, by name.
         callbacks: the configured ones, by name.
         compile: compiles the model, or a part of it, as the config says.
         size: `parameters`, and `flops_per_example` of the forward pass.
-        memory: watched since before the model was made.
-        remarks: one line for each thing about the data that showed while it was built.
+        memory: peak since before the model was made.
+        remarks: one line for each finding about the data.
     """
 
     model: keras.Model
@@ -58,17 +58,17 @@ class Built:
 
 @dataclass(frozen=True)
 class Compilation:
-    """How a model is compiled, or the head of it that is trained alone.
+    """Settings by which a model, or its head alone, is compiled.
 
     Attributes:
-        spec: names optimizer, loss, learning rate and steps between two looks.
+        spec: of the run.
         task: of the data set.
-        augment: what changes the training images; None for nothing.
+        augment: augmentation of the training images, or None.
         steps: of an epoch.
-        machine: where it computes.
-        replicas: how many devices share a batch.
-        model: the whole one.
-        flops: of its training on one example, forward.
+        machine: device and precision.
+        replicas: number of devices that share a batch.
+        model: the whole model.
+        flops: of its forward pass in training, for one example.
     """
 
     spec: RunSpec
@@ -95,7 +95,7 @@ class Compilation:
                 if alone
                 else 1,  # Keras chains none that several devices share
                 self.flops if part is self.model else count_flops(part),
-                spec.training.batch_size,
+                spec.training.examples_per_step,
                 self.steps,
                 on_gpu,
             ),
@@ -111,23 +111,22 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     Args:
         spec: of the run.
         dataset: split as the run needs it.
-        settled: the precision that is wanted, or that a run taken up has had.
+        settled: precision from the config, or of the run that is resumed.
         machine: prepared for it.
-        replicas: how many devices share a batch.
+        replicas: number of devices that share a batch.
 
     Raises:
         CnnbenchError: a value of the config does not fit the data, or the model does not fit into memory.
     """
-    training, memory = spec.training, PeakMemory()
+    training, batch_size, memory = spec.training, spec.training.examples_per_step, PeakMemory()
     forget_gpu_peak()
-    network = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
     with weights_that_fit():
-        built, machine = built_in_best(
-            partial(parts.build, "model", network), spec, settled, dataset, machine
-        )
+        built, machine = built_in_best(network(spec, dataset), spec, settled, dataset, machine)
     views = training.test_time_augmentation
     model = parts.with_activation(
-        nn.with_views(built, views), dataset.task, dataset.train.y if training.scale_targets else None
+        nn.with_test_time_augmentation(built, views),
+        dataset.task,
+        dataset.train.y if training.scale_targets else None,
     )
     if training.fine_tuning is not None:
         models.check_layer(model, training.fine_tuning.from_layer)
@@ -137,8 +136,8 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
     augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
     loss = parts.build("loss", partial(parts.make_loss, spec, dataset.task, augment))
-    column, most = dataset.outputs == 1, loss_batch(model, loss, training.batch_size)
-    train = Feed(dataset.train, training.batch_size, spec.seed, augment, column, parts=replicas)
+    column, most = dataset.outputs == 1, loss_batch(model, loss, batch_size)
+    train = Feed(dataset.train, batch_size, spec.seed, augment, column, parts=replicas)
     held_out = {
         # The test split is for the stored model, which is on one device.
         name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
@@ -153,17 +152,23 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     return Built(model, machine, train, held_out, callbacks, compilation, size, memory, tuple(remarks))
 
 
-# -- What layers measure on the training split -----------------------------------------------------
+def network(spec: RunSpec, dataset: Dataset) -> Callable[[], keras.Model]:
+    """Return what builds the network of a run for its data, without activation at the end."""
+    make = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
+    return partial(parts.build, "model", make)
+
+
+# -- Adaptation of layers to the training split -----------------------------------------------------
 
 
 def adapt(model: keras.Model, split: Split) -> list[str]:
-    """Measure on (training) examples what `Normalization` and `PatchWhitening` layers need to know.
+    """Measure the statistics of `Normalization` and `PatchWhitening` layers on training examples.
 
-    A layer that is never adapted does nothing, silently. Its input may be any tensor of the model.
+    A layer that is not adapted silently does nothing. Its input may be any tensor of the model.
 
     Returns:
-        one line for each `Normalization` some of whose inputs never change: they are only centred. Divided by
-        their deviation, which is nothing, any other value would become millions.
+        one line for each `Normalization` with inputs that never change. These are centred only: divided by a
+        deviation of 0, any other value would become millions.
     """
     remarks = []
     for layer in model.layers:
@@ -204,7 +209,7 @@ def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> boo
 
 
 def _adapt_to_bytes(layer: Any, split: Split) -> np.ndarray:
-    """Mean and variance of each channel of raw pixels, exact, in an eighth of Keras's time.
+    """Set exact mean and variance of each channel of raw pixels, in an eighth of Keras's time.
 
     Returns:
         which channels never change.
@@ -225,10 +230,10 @@ def _adapt_to_bytes(layer: Any, split: Split) -> np.ndarray:
 
 
 def _adapt_to_batches(layer: Any, batches: Iterable[tf.Tensor], rounding: float) -> np.ndarray:
-    """As Keras does it, except for what never changes by more than `rounding` times its value.
+    """Adapt as Keras does, except for inputs that never change by more than `rounding` times their value.
 
     Returns:
-        which of the values that the layer keeps apart that are.
+        which of the layer's values never change.
     """
     low, high = np.float32(np.inf), np.float32(-np.inf)
 

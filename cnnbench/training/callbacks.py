@@ -1,4 +1,4 @@
-"""Callbacks that Keras lacks."""
+"""Callbacks that Keras lacks: best checkpoint, whole-split metrics and the record of a run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pydantic import Field
 from cnnbench.data import Feed
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.runs import metrics
-from cnnbench.training.diagnose import snapshot
+from cnnbench.training.diagnose import has_finite_weights, snapshot
 from cnnbench.training.measure import forward_graph, predict_outputs
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss turned NaN or infinite: going on would only cost time.
+    """A loss that turned NaN or infinite, so that going on would only cost time.
 
     Attributes:
-        diagnosis: as plain values, once it is known why.
+        diagnosis: the cause as plain values, once it is known.
     """
 
     diagnosis: Mapping[str, Any] | None = None
@@ -75,10 +75,6 @@ class BestCheckpoint(keras.callbacks.Callback):
             self.write((self.whole or self.model).save, info)
 
 
-def has_finite_weights(model: keras.Model) -> bool:
-    return all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f")
-
-
 class ValidationMetrics(keras.callbacks.Callback):
     """Add chosen metrics to the logs of each epoch, computed over the whole validation split at once.
 
@@ -108,7 +104,7 @@ class ValidationMetrics(keras.callbacks.Callback):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Tell the run what happens: one entry per epoch, and every look at the metrics in between.
+    """Report progress to the run: one entry per epoch, and running metrics in between.
 
     It comes first, so that every other callback sees its additions to the logs: `learning_rate`,
     `seconds` (of the whole epoch) and `examples_per_second` (of its training part).
@@ -121,9 +117,9 @@ class Recorder(keras.callbacks.Callback):
         on_epoch_end: called with the epoch's entry.
 
     Attributes:
-        feed: is told which epoch's order to draw.
-        seconds_before: that another process has spent on the epoch under way.
-        before_epoch: the model's state at the beginning of the epoch, to find out what went wrong in it.
+        feed: of the training split; its epoch is set here.
+        seconds_before: that another process has spent on the current epoch.
+        before_epoch: the model's state at the beginning of the epoch, for a diagnosis.
 
     Raises:
         TrainingDivergedError: the loss is NaN or infinite.
@@ -164,12 +160,12 @@ class Recorder(keras.callbacks.Callback):
         self._on_step(self.done(batch), running)
 
     def done(self, batch: int) -> int:
-        """Steps of the epoch, with those that another process has made."""
+        """Return the finished steps of the epoch, including those of another process."""
         return min((self.feed.first if self.feed else 0) + batch + 1, self.steps)
 
     @property
     def epoch_seconds(self) -> float:
-        """Of the epoch under way so far."""
+        """Seconds of the epoch so far, including those of another process."""
         return self.seconds_before + time.perf_counter() - self._started
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A run taken up again is the run that was begun, or somebody has said that it need not be."""
+"""Check that a resumed run has the config, data and code it began with, or that changes are accepted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ log = logging.getLogger("cnnbench")
 
 
 class Continuation:
-    """What a run in a folder was begun with, beside what it is to go on with.
+    """Comparison of a run's beginning with what it is to go on with.
 
     Args:
         folder: of the run, held.
         config: of the run as it is to be made now.
-        resumed: whether it was begun before.
-        accepted: go on with whatever has changed, and write that down.
+        resumed: the run was begun before.
+        accepted: go on with changes, and record them.
 
     Attributes:
-        changes: what has changed, one text each.
+        changes: one text for each accepted change.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Continuation:
         self.changes: list[str] = []
 
     def check_config(self) -> None:
-        """Compare config, plugins and files of weights, and keep places that have been given anew.
+        """Compare config, plugins and files of weights; other places are no change.
 
         Raises:
             ChangedError: they are others.
@@ -49,7 +49,7 @@ class Continuation:
         self._refuse("the code", runs.code_changes(self.began, self.config))
 
     def check_data(self, source: Dataset, dataset: Dataset) -> runs.Identity:
-        """Compare the data, and return what the run is made of now.
+        """Compare the data, and return the run's identity as it is now.
 
         Args:
             source: the data set as it came.
@@ -62,13 +62,13 @@ class Continuation:
         if self.began is not None:
             self._refuse("the data", runs.data_changes(self.began, now))
         else:  # version 0.1.0 has written down one fingerprint
-            before = _environment(self.folder).get("dataset", {}).get("fingerprint")
+            before = recorded_environment(self.folder).get("dataset", {}).get("fingerprint")
             if before not in (None, dataset.fingerprint):
                 self._refuse("the data", runs.split_changes({}, {}))
         return now
 
     def write(self, now: runs.Identity) -> None:
-        """Let the folder say what the run is made of from here on."""
+        """Write the config and identity with which the run goes on, and log what has changed."""
         if self.resumed and with_current_targets(self.folder.config) != plain(self.config):
             self.folder.write_config(self.config, self.folder.overrides)  # with the places of now
         if self.began is None or self.changes:
@@ -85,7 +85,7 @@ class Continuation:
 
 
 def _recorded(folder: runs.RunFolder) -> runs.Identity | None:
-    """What is known of the beginning; a file cut short by a power failure is no reason to give up."""
+    """Read what the run began with; None, with a warning, where it is not known."""
     try:
         began = folder.identity
     except CnnbenchError as error:
@@ -99,9 +99,10 @@ def _recorded(folder: runs.RunFolder) -> runs.Identity | None:
     return began
 
 
-def _environment(folder: runs.RunFolder) -> dict[str, Any]:
+def recorded_environment(folder: runs.RunFolder) -> dict[str, Any]:
+    """Read `environment.json`; a damaged one counts as none, since a run that goes on makes it anew."""
     try:
         return folder.environment
-    except CnnbenchError:  # cut short: it is made anew
+    except CnnbenchError:
         log.warning("environment.json is damaged and made anew")
         return {}

@@ -1,4 +1,4 @@
-"""Where and how a run computes: seeds, device, precision, one training over several devices."""
+"""Device of a run: seeds, CPU or GPU, precision, and one training over several devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("cnnbench")
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a run computes."""
+    """Device and precision of a run."""
 
     device: str  # for people: "GPU: NVIDIA H100", "CPU: AMD EPYC, 2 cores"
     on_gpu: bool
@@ -42,7 +42,7 @@ def prepare_machine(seed: int, deterministic: bool, device: str, precision: str)
 
 
 def _set_determinism(wanted: bool) -> None:
-    """Compute the same bits each time, or no longer: what an earlier run of this process wanted is over."""
+    """Turn deterministic operations on or off, whatever an earlier run of this process wanted."""
     if wanted:
         tf.config.experimental.enable_op_determinism()
         return
@@ -56,7 +56,7 @@ def _set_determinism(wanted: bool) -> None:
 
 
 def _share_threads() -> None:
-    """Take only this process's share of the cores, where several runs are made at once."""
+    """Limit TensorFlow to this process's share of the cores where several runs are made at once."""
     share = int(os.environ.get(THREADS, "0"))
     if share and tf.config.threading.get_intra_op_parallelism_threads() != share:
         # TensorFlow takes this before its first operation only, which is the first run of a process.
@@ -108,7 +108,7 @@ def _precision(wanted: str, gpus: list[Any]) -> str:
 
 
 def forget_gpu_peak() -> None:
-    """Let `gpu_peak_bytes` count from now on."""
+    """Reset the peak that `gpu_peak_bytes` returns."""
     for device in tf.config.list_logical_devices("GPU"):
         tf.config.experimental.reset_memory_stats(device.name.removeprefix("/device:"))
 
@@ -123,7 +123,7 @@ def gpu_peak_bytes() -> int | None:
 
 
 def strategy(wanted: str | None, batch_size: int) -> tf.distribute.Strategy:
-    """Where variables lie and steps are computed; models are made, compiled and trained in its scope.
+    """Return the strategy in whose scope models are built, compiled and trained.
 
     Args:
         wanted: `mirrored` takes every visible GPU, without any every (logical) CPU; None the default device.
@@ -151,9 +151,9 @@ def strategy(wanted: str | None, batch_size: int) -> tf.distribute.Strategy:
 
 
 def synchronize(model: keras.Model, replicas: int) -> None:
-    """Let batch normalisation see the whole batch, and not each device's part alone.
+    """Let batch normalisation use the statistics of the whole batch on all devices.
 
-    Else every copy of the model moves averages of its own, of which the stored model gets one.
+    Otherwise each device keeps averages of its own part, and the stored model gets those of one device.
     """
     for layer in model.layers:
         if replicas > 1 and isinstance(layer, keras.layers.BatchNormalization):
@@ -161,10 +161,10 @@ def synchronize(model: keras.Model, replicas: int) -> None:
 
 
 def shared_batch(most: int, examples: int, replicas: int) -> int:
-    """The largest batch of an evaluation, up to `most`, of which every device has a part each time.
+    """Return the largest evaluation batch, up to `most`, of which every device always gets a part.
 
-    Of the first one in equal parts, from which Keras builds its functions; of the last one any, but a device
-    without an example would give the mean of nothing, which is NaN.
+    All batches but the last are cut into equal parts. A device without an example in the last one would
+    return the mean of nothing, which is NaN.
 
     Raises:
         CnnbenchError: there are too few examples for that.

@@ -1,4 +1,4 @@
-"""Why a loss turned NaN or infinite: which step, and which tensor first."""
+"""Diagnosis of a loss that turned NaN or infinite: the step, and the first tensor that broke."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LARGE = 80.0
 
 @dataclass(frozen=True)
 class TensorRange:
-    """What a tensor holds.
+    """Range of the values of a tensor.
 
     Attributes:
         kind: `input`, `target`, `layer`, `loss` or `gradient`.
         name: of the layer or variable.
         low, high: of its finite values; NaN where it has none.
-        bad: how many values are NaN or infinite.
-        size: how many there are.
+        bad: number of values that are NaN or infinite.
+        size: number of values.
     """
 
     kind: str
@@ -42,12 +42,12 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The tensors of one step in the order in which they are computed.
+    """Tensors of one training step in the order of computation.
 
     Attributes:
         tensors: input, target, each layer's output, loss, gradients from the last layer to the first.
         first: the first with a value that is not finite; None where all are finite.
-        advice: what to do about it.
+        advice: a remedy.
     """
 
     tensors: Sequence[TensorRange]
@@ -75,7 +75,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class BadStep:
-    """The first step after which the loss or a weight was not finite; the model is as it was before it."""
+    """First step after which the loss or a weight was not finite; the model has its state before it."""
 
     epoch: int
     step: int
@@ -84,7 +84,7 @@ class BadStep:
 
 
 def snapshot(model: keras.Model) -> list[np.ndarray]:
-    """Weights, the optimizer's variables and the random states of dropout."""
+    """Copy the weights, the optimizer's variables and the random states of dropout."""
     return [np.array(variable) for variable in _state(model)]
 
 
@@ -97,13 +97,17 @@ def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
+def has_finite_weights(model: keras.Model) -> bool:
+    return all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f")
+
+
 def find_bad_step(
     model: keras.Model,
     feed: Feed,
     before_epoch: Sequence[np.ndarray],
     class_weight: Mapping[int, float] | None = None,
 ) -> BadStep | None:
-    """Repeat an epoch step by step up to the one that broke it.
+    """Repeat an epoch step by step up to the one that breaks it.
 
     Args:
         model: compiled; it ends in the state before the bad step.
@@ -112,7 +116,7 @@ def find_bad_step(
         class_weight: as in the training.
 
     Returns:
-        None where the epoch does not break again (a GPU does not add in the same order twice).
+        None where the epoch does not break again, as a GPU adds in another order each time.
     """
     restore(model, before_epoch)
     model.steps_per_execution = 1
@@ -145,16 +149,14 @@ class _Watch(keras.callbacks.Callback):
             self.before = snapshot(self.model)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        finite = np.isfinite(float((logs or {})["loss"])) and all(
-            np.isfinite(weight).all() for weight in self.model.get_weights() if weight.dtype.kind == "f"
-        )
+        finite = np.isfinite(float((logs or {})["loss"])) and has_finite_weights(self.model)
         if self.bad_step is None and not finite:
             self.bad_step = batch
             self.model.stop_training = True
 
 
 def examine(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Diagnosis:
-    """Compute one training step, keeping every tensor on the way; the weights stay as they are.
+    """Compute one training step and keep every tensor on the way; the weights stay as they are.
 
     Args:
         model: compiled.
@@ -176,7 +178,7 @@ def examine(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Diagnosis:
     pairs = zip(reversed(model.trainable_variables), reversed(gradients), strict=True)
     tensors += [_range("gradient", variable.path, g) for variable, g in pairs if g is not None]
     first = next((tensor for tensor in tensors if tensor.bad), None)
-    return Diagnosis(tensors, first, _advice(tensors, first))
+    return Diagnosis(tensors, first, "; ".join(_advices(tensors, first)))
 
 
 def _range(kind: str, name: str, tensor: Any) -> TensorRange:
@@ -184,10 +186,6 @@ def _range(kind: str, name: str, tensor: Any) -> TensorRange:
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (float("nan"), float("nan"))
     return TensorRange(kind, name, low, high, int(values.size - finite.size), int(values.size))
-
-
-def _advice(tensors: Sequence[TensorRange], first: TensorRange | None) -> str:
-    return "; ".join(_advices(tensors, first))
 
 
 def _advices(tensors: Sequence[TensorRange], first: TensorRange | None) -> Iterator[str]:

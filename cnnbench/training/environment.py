@@ -1,4 +1,4 @@
-"""What a run ran on: enough to tell later why two runs differ. No environment variables."""
+"""Environment of a run: versions, device, code and data, to tell later why two runs differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnbench.system import plain, usable_cores
 from cnnbench.training.device import Machine
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
-# Where and how often a run happens does not change what it is; see also `runs.places`.
+# Keys that do not change the result; so are the places of `runs.places`.
 NOT_IDENTITY = ("name", "expected")
 
 
@@ -61,13 +61,14 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def git_commit(directory: Path) -> str | None:
-    """The commit of the working folder; None outside of git.
+    """Return the commit of the working folder; None outside of git.
 
-    With `+changes` where files differ, `+unknown` where only a program named in the folder could tell.
+    It ends in `+changes` where files differ, and in `+unknown` where only a program that the repository's
+    own settings name could tell.
     """
     try:
         commit = _git("rev-parse", "HEAD", directory=directory)
-        # Of these, git runs what a folder's own settings say, whoever has made the folder.
+        # Git would run filters that the settings of the folder name, whoever made it.
         settings = _git("config", "--list", "--name-only", "--show-scope", directory=directory)
         if re.search(r"(?m)^(local|worktree)\s+filter\.", settings):
             return f"{commit}+unknown"

@@ -1,4 +1,4 @@
-"""All of a run's training, each phase of it by Keras's `fit`."""
+"""Training of a run, each phase of it by Keras's `fit`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from cnnbench.training.callbacks import (
     Recorder,
     TrainingDivergedError,
     ValidationMetrics,
-    has_finite_weights,
 )
 from cnnbench.training.measure import evaluation_batch
 from cnnbench.training.resume import State, StateSaver, restore
@@ -32,10 +31,10 @@ FIRST, FINE_TUNING = "training", "fine_tuning"  # the phases, each with a compil
 
 @dataclass(frozen=True)
 class Fitting:
-    """What stays the same from phase to phase.
+    """Training of one run: the parts that stay the same from phase to phase.
 
     Attributes:
-        model: the whole one, compiled.
+        model: the whole model, compiled.
         train, val: its feeds; `val` is None without a validation split.
         task: of the data set.
         training: epochs, metrics, caching, fine-tuning.
@@ -43,7 +42,7 @@ class Fitting:
         recorder: comes before every other callback.
         callbacks: the configured ones.
         saver: comes after every other callback.
-        interruption: somebody may ask to stop.
+        interruption: notices a wish to stop.
         class_weight: by class index, or None.
         folder: keeps the best checkpoint, and the step that broke a training.
     """
@@ -69,7 +68,7 @@ class Fitting:
         """Train; the folder then holds the best checkpoint.
 
         Args:
-            state: go on from there.
+            state: to continue from, or None.
 
         Raises:
             TrainingDivergedError: the loss turned NaN or infinite; it says why.
@@ -93,7 +92,7 @@ class Fitting:
             raise RuntimeError(f"no epoch had a finite {monitor} and finite weights: there is no best model")
 
     def _fit_head(self, state: State | None) -> None:
-        """Train what stands on a frozen backbone, whose features are computed once."""
+        """Train the head on a frozen backbone, whose features are computed once."""
         extractor, head = split_at_features(self.model)
         feeds = [feed and cached_features(extractor, feed) for feed in (self.train, self.val)]
         log.info("features computed once: %s values per example", extractor.output_shape[-1])
@@ -105,7 +104,7 @@ class Fitting:
             checkpoint.whole = None
 
     def _fine_tune(self, settings: FineTuning, state: State | None) -> None:
-        """Go on from the best epoch with a part of the backbone unfrozen."""
+        """Continue from the best epoch with a part of the backbone unfrozen."""
         if state is not None and state.position.phase != FINE_TUNING:
             state = None
         self.model.set_weights(load_checkpoint(self.folder.best_model).get_weights())
@@ -124,7 +123,7 @@ class Fitting:
         last: int,
         state: State | None,
     ) -> None:
-        """Train from epoch `first` to `last`, or the rest of that which `state` leaves.
+        """Train from epoch `first` to `last`, or from `state` to `last`.
 
         What is left of an epoch takes a `fit` of its own, since Keras counts a data set's steps once.
         """
@@ -134,7 +133,7 @@ class Fitting:
             at = state.position
             if phase != FIRST:  # counted from where the phase began, which only the state knows
                 last = at.until
-            last = max(last, at.epoch)  # somebody may have asked for fewer, and gone on with that
+            last = max(last, at.epoch)  # fewer epochs may have been accepted as a change
             parts = [(train, at.epoch, at.epoch if at.stopped else last)]
             if at.step and at.epoch < last:
                 # Keras makes the metrics' variables with the first batch that it sees; they go on too.
@@ -158,7 +157,7 @@ class Fitting:
         callbacks.end()
 
     def _chosen_metrics(self, val: Feed | None) -> list[keras.callbacks.Callback]:
-        names = [name for name in self.training.metrics if name not in metrics.TRAINED[self.task]]
+        names = [name for name in self.training.metrics or () if name not in metrics.TRAINED[self.task]]
         return [ValidationMetrics(val, self.task, names)] if names and val is not None else []
 
     def _fit_part(
@@ -181,9 +180,9 @@ class Fitting:
             raise self._explained(error, model, train) from error
 
     def _keep_last(self) -> None:
-        """Without a checkpoint callback the last weights are the result."""
+        """Store the last weights as the result where there is no checkpoint callback."""
         if not self.checkpoints:
-            if not has_finite_weights(self.model):
+            if not diagnose.has_finite_weights(self.model):
                 raise TrainingDivergedError("the last step left weights that are NaN or infinite")
             epoch, history = self._kept_epoch(), self.folder.history
             averaged = epoch is None and bool(getattr(self.model.optimizer, "use_ema", False))
@@ -197,7 +196,7 @@ class Fitting:
             self.folder.write_best(self.model.save, {**info, "averaged": averaged})
 
     def _kept_epoch(self) -> int | None:
-        """The epoch whose weights a callback has put back, as `EarlyStopping` may; None for none."""
+        """Return the epoch whose weights a callback, as `EarlyStopping`, has restored; None for none."""
         for callback in reversed(self.callbacks):
             kept = getattr(callback, "best_weights", None)
             if kept is None or not getattr(callback, "restore_best_weights", False):
@@ -227,7 +226,7 @@ class Fitting:
 
 
 class _Callbacks(keras.callbacks.CallbackList):
-    """Callbacks whose training begins and ends once, however many calls of `fit` it takes."""
+    """List of callbacks for which a training begins and ends once, however many calls of `fit` it takes."""
 
     def begin(self) -> None:
         super().on_train_begin()
@@ -236,14 +235,14 @@ class _Callbacks(keras.callbacks.CallbackList):
         super().on_train_end()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """`fit` calls this; see `begin`."""
+        """Ignore the call by `fit`; see `begin`."""
 
     def on_train_end(self, logs: Any = None) -> None:
-        """`fit` calls this; see `end`."""
+        """Ignore the call by `fit`; see `end`."""
 
 
 def can_cache(model: keras.Model) -> bool:
-    """Whether everything below the features is frozen, so that they never change."""
+    """Tell whether everything below the features is frozen, so that they never change."""
     names = [layer.name for layer in model.layers]
     if FEATURES not in names or any(isinstance(layer, TestTimeViews) for layer in model.layers):
         return False
@@ -251,7 +250,7 @@ def can_cache(model: keras.Model) -> bool:
 
 
 def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
-    """A feed of features in the place of a feed of images, with the same targets and the same order."""
+    """Return a feed of features for a feed of images, with the same targets in the same order."""
     in_order = Feed(feed.split, evaluation_batch(feed.batch_size))
     features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
     return Feed(Split(features, feed.split.y), feed.batch_size, feed.seed, column=feed.column)

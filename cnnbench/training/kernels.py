@@ -1,17 +1,17 @@
-"""Faster kernels of TensorFlow behind Keras's own layers, for training on a CPU.
+"""Fast TensorFlow kernels behind Keras's own layers, for training on a CPU.
 
 Measured on two cores (`python benchmarks/engine.py`, `benchmarks/NOTES.md`):
 
-- Keras computes batch normalisation by a dozen small operations, which walk through memory a dozen times,
-  in float32 even where the network computes in bfloat16. TensorFlow has one kernel each for both directions.
+- Keras computes batch normalisation by a dozen small operations in float32, even where the network computes
+  in bfloat16. TensorFlow has one kernel for each direction.
 - The gradient for the kernels of a 3×3 convolution with many channels and a small image takes two to four
   times as long in oneDNN, in bfloat16, as nine products of matrices.
 - TensorFlow is slower at subtracting three means from the channels of each pixel than at subtracting a row of
   them from each image.
 - Keras's Adam takes a dozen small operations a variable, its SGD five; TensorFlow has a kernel for each.
 
-Layers and optimizers stay Keras's own, and so does what is stored of them: only their `call` is another, in
-training, or their `update_step`. What another Keras lacks is computed by Keras, with one warning.
+Layers, optimizers and what is stored of them stay Keras's own: only their `call` in training, or their
+`update_step`, is replaced. Where another Keras lacks an attribute, its own code computes, with one warning.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ log = logging.getLogger("cnnbench")
 SMALLEST_EPSILON = 1.001e-5  # of the kernels of batch normalisation
 MANY_CHANNELS, SMALL_SIDE = 128, 8
 Call = Callable[..., Any]
-_told: set[str] = set()  # what this Keras lacks, and a warning has said so
+_told: set[str] = set()  # warnings given: each once
 
 
 def use_fast_kernels(model: keras.Model) -> int:
-    """Let layers, and the optimizer of a compiled model, train by faster kernels.
+    """Let the layers and the optimizer of a model train by faster kernels.
 
-    What they compute differs by rounding only.
+    Results differ by rounding only.
 
     Returns:
-        how many layers.
+        the number of layers that do.
     """
     if getattr(model, "optimizer", None) is not None:
         use_fast_update(model.optimizer)
@@ -63,15 +63,15 @@ def _tell(error: AttributeError) -> None:
 
 
 def _private(owner: Any, name: str) -> Any:
-    """Give an attribute of which Keras promises nothing: the only place that asks for one."""
+    """Return a private attribute of Keras; nothing else in the package asks for one."""
     return getattr(owner, name)
 
 
 def use_fast_update(optimizer: Any) -> bool:
-    """Let an optimizer update each variable by one kernel; what it computes differs by rounding only.
+    """Let an optimizer update each variable by one kernel; results differ by rounding only.
 
     Returns:
-        whether there is one for it.
+        False where there is no kernel for it.
     """
     kind = type(optimizer)
     fast: Callable[..., None]
@@ -98,7 +98,7 @@ def use_fast_update(optimizer: Any) -> bool:
 
 
 def _handles(optimizer: Any, variable: Any, slots: tuple[str, ...]) -> list[Any] | None:
-    """Of a variable, and of what the optimizer remembers for it; None where this Keras has it elsewhere."""
+    """Return the handles of a variable and of its slots; None where this Keras keeps them elsewhere."""
     try:
         index = _private(optimizer, "_get_variable_index")(variable)
         remembered = [_private(optimizer, slot)[index].value.handle for slot in slots]
@@ -146,7 +146,7 @@ def _normalization(layer: Any) -> Call | None:
         return None
 
     def call(inputs: Any) -> Any:
-        """Bit by bit what Keras gives."""
+        """Normalize to the same bits as Keras."""
         places, dtype = shape[1] * shape[2], layer.compute_dtype
         deviation = tf.maximum(tf.sqrt(layer.variance), keras.backend.epsilon())
         mean, deviation = (
@@ -214,7 +214,7 @@ def _is_small(images: Any) -> bool:
 
 @tf.custom_gradient
 def _convolve(x: Any, kernel: Any) -> Any:
-    """A 3×3 convolution whose gradient for the kernel is nine products, one a place in the kernel."""
+    """Convolve by a 3×3 kernel, whose gradient is computed as nine matrix products, one for each place."""
 
     def gradients(upstream: Any) -> tuple[Any, Any]:
         to_input = tf.raw_ops.Conv2DBackpropInput(

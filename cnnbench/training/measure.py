@@ -1,4 +1,4 @@
-"""The figures that count, of the stored best checkpoint, and what a model costs."""
+"""Measurement of the stored best checkpoint: final figures and cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KERAS_BATCH = 32  # of `evaluate`, where none is given
 
 @dataclass(frozen=True)
 class Measured:
-    """What the best checkpoint is worth.
+    """Quality and cost of the best checkpoint.
 
     Attributes:
         figures: final metrics by split; those of `train` are means over the best epoch.
@@ -43,13 +43,13 @@ def measure_best(
     memory: PeakMemory,
     chosen: Sequence[str] = (),
 ) -> Measured:
-    """Load `best.keras`, evaluate it on each split that is held out, keep what it says of the test split.
+    """Load `best.keras`, evaluate it on each held-out split, and store its predictions on the test split.
 
     Args:
         folder: of the run, trained.
         dataset: as it was trained with.
         held_out: the feeds of its validation and test split.
-        memory: watched since the training began.
+        memory: peak since the training began.
         chosen: further metrics, by name.
     """
     model = load_checkpoint(folder.best_model)
@@ -73,11 +73,10 @@ def measure_best(
 
 
 class Evaluation:
-    """Outputs of a compiled model, its loss and the final metrics, by one forward pass.
+    """Evaluation of a compiled model: outputs, loss and final metrics by one forward pass.
 
-    The loss is the model's own of each batch, in the graph that computes its outputs, as in Keras's
-    `evaluate`: a cross-entropy then looks through softmax or sigmoid at what these were given. From outputs
-    alone, which round to 0 and 1, it would be cut off at 16.1.
+    As in Keras's `evaluate`, the loss is computed in the graph of the outputs, where a cross-entropy takes
+    the values before softmax or sigmoid. From outputs alone, which round to 0 and 1, it would end at 16.1.
 
     Args:
         model: compiled.
@@ -90,14 +89,14 @@ class Evaluation:
         dtype = model.inputs[0].dtype
 
         def step(x: Any, y: Any) -> tuple[Any, Any]:
-            x = tf.cast(x, dtype)  # splits of somebody's own data may differ in their numbers
+            x = tf.cast(x, dtype)  # splits of a user's own data may differ in dtype
             outputs = model(x, training=False)
             return outputs, model.compute_loss(x, y, outputs, None, training=False)
 
         self._graph = tf.function(step)
 
     def __call__(self, feed: Feed) -> tuple[np.ndarray, dict[str, float]]:
-        """Outputs ``(n, outputs)`` for every example of a feed, in order, and the figures."""
+        """Return outputs ``(n, outputs)`` float32 for every example of a feed, in order, and the figures."""
         outputs, losses, sizes = [], [], []
         step = self._graph.get_concrete_function(*feed.dataset.element_spec)  # for batches of any size
         for x, y in feed.dataset:
@@ -111,9 +110,9 @@ class Evaluation:
 
 
 def forward_graph(model: keras.Model) -> Callable[[Any], Any]:
-    """A model as one graph, from batches to outputs; `Model.predict` would trace one for each size.
+    """Return a model as one graph for batches of any size; `Model.predict` traces one for each size.
 
-    Splits of somebody's own data may differ in their numbers, so batches of any dtype are taken.
+    Batches may have any dtype, since the splits of a user's own data may differ in it.
     """
     inputs = model.inputs[0]
     batches = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
@@ -122,20 +121,20 @@ def forward_graph(model: keras.Model) -> Callable[[Any], Any]:
 
 
 def predict_outputs(forward: Callable[[Any], Any], feed: Feed) -> np.ndarray:
-    """Outputs ``(n, outputs)`` float32 of a `forward_graph` for every example of a feed, in order."""
+    """Return outputs ``(n, outputs)`` float32 of a `forward_graph` for every example of a feed, in order."""
     return np.concatenate([forward(x).numpy() for x, _ in feed.dataset]).astype(np.float32, copy=False)
 
 
 def evaluation_batch(batch_size: int) -> int:
-    """Nothing is kept for a backward pass, so a larger batch costs no memory and saves time."""
+    """Return a batch size for a forward pass, which saves time when larger and keeps nothing in memory."""
     return max(batch_size, 256)
 
 
 def loss_batch(model: keras.Model, loss: Any, batch_size: int) -> int:
-    """The batch in which a loss is measured.
+    """Return the batch size by which a loss is measured.
 
-    Where it is a mean over examples any size gives the same, and a large one saves time. A loss of somebody's
-    own, a sum, or what layers add to it may depend on the batch: then it is that of Keras's `evaluate`.
+    A mean over examples is the same for any size, and a large one saves time. A user's own loss, a sum or an
+    addend of a layer may depend on the batch, and is measured in that of Keras's `evaluate`.
     """
     means = getattr(loss, "reduction", None) in ("sum_over_batch_size", "mean")
     known = [loss, *layers_of(model)]
@@ -153,14 +152,14 @@ def _is_ours_or_kerass(part: Any) -> bool:
 
 
 def count_flops(model: keras.Model) -> int:
-    """Floating-point operations of one example's forward pass; a multiply-add counts as two."""
+    """Count the floating-point operations of one example's forward pass; a multiply-add counts as two."""
     specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.inputs]
     graph = tf.function(lambda *inputs: model(inputs[0], training=False)).get_concrete_function(*specs).graph
     builder = tf.compat.v1.profiler.ProfileOptionBuilder
     options = builder(builder.float_operation()).with_empty_output().build()
     log = logging.getLogger("tensorflow")
     level = log.level
-    log.setLevel(logging.ERROR)  # that this API is old is no news to the user
+    log.setLevel(logging.ERROR)  # it says that this API is old
     try:
         return int(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
     finally:
@@ -168,7 +167,7 @@ def count_flops(model: keras.Model) -> int:
 
 
 def measure_latency(forward: Callable[[Any], Any], example: np.ndarray, repeats: int = 30) -> float:
-    """Median seconds from one example in memory to its output by a graph, after a warm-up."""
+    """Measure the median seconds from one example in memory to its output, after a warm-up."""
     batch = tf.constant(example[None])
     times = []
     for _ in range(repeats + 3):

@@ -1,4 +1,4 @@
-"""From a spec's factories to a compiled model, with what only the data can tell."""
+"""Construction of a model, its loss and its optimizer from the factories of a spec."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import keras
 import numpy as np
 
 from cnnbench import nn
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.runs import RunSpec
 from cnnbench.system import usable_cores
 
 
 def make_optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | None) -> Any:
-    """An optimizer with its schedule; one that accumulates gradients is to it a larger batch."""
+    """Build an optimizer with its schedule, which counts updates where gradients are accumulated."""
     rate = learning_rate if learning_rate is not None else spec.learning_rate
     epochs = spec.training.epochs
     made = spec.optimizer(learning_rate=rate(steps_per_epoch, epochs) if callable(rate) else rate)
@@ -40,26 +40,24 @@ def mixes(augment: Any) -> bool:
 
 
 def build(what: str, make: Callable[[], Any]) -> Any:
-    """Call a factory; what Keras says against its values is the user's to mend, not a crash."""
+    """Call a factory; an error of Keras about its values becomes wrong input of the user."""
     try:
         return make()
     except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CnnbenchError(
-            f"cannot build the {what}: {reason}", f"check the keys of {what} (--cfg job)"
-        ) from error
+        text, hint = f"cannot build the {what}: {first_line(error)}", f"check the keys of {what} (--cfg job)"
+        raise CnnbenchError(text, hint) from error
 
 
 def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: int, on_gpu: bool) -> int:
-    """How many steps to chain between two looks at metrics and keyboard.
+    """Return the number of steps to chain between two looks at metrics and keyboard.
 
     Args:
-        wanted: a number, or `auto`: about 0.4 s by the floating-point operations of a step (forward and
-            backward are three times the forward pass) and what such a device reaches with small networks.
+        wanted: a number, or `auto`: about 0.4 s, by the floating-point operations of a step (three times the
+            forward pass) and the rate that such a device reaches with small networks.
         flops: of the forward pass for one example.
         batch_size: examples per step.
-        steps: per epoch, the most there can be.
-        on_gpu: whether the model runs there.
+        steps: per epoch, the upper limit.
+        on_gpu: the model runs on a GPU.
     """
     if wanted != "auto":
         return int(wanted)
@@ -69,13 +67,13 @@ def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: i
 
 
 def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = None) -> keras.Model:
-    """Add to raw outputs the activation that the task asks for, in float32 under every precision.
+    """Add the activation of the task to raw outputs, in float32 under every precision.
 
     Args:
         model: ends in raw outputs.
         task: `multiclass`, `binary` or `regression`.
-        targets: of the training split; the network then predicts them standardised, and a last layer brings
-            its outputs back to their unit.
+        targets: of the training split, for a network that predicts them standardised; a last layer brings its
+            outputs back to their unit.
     """
     activation = {"multiclass": "softmax", "binary": "sigmoid", "regression": "linear"}[task]
     outputs = keras.layers.Activation(activation, dtype="float32", name="predictions")(model.outputs[0])
@@ -107,11 +105,11 @@ def compile_with(
 
 
 def training_metrics(task: str, soft_labels: bool = False) -> list[keras.metrics.Metric]:
-    """What is followed during the training; the names are those of `cnnbench.runs.metrics.TRAINED`.
+    """Return the metrics followed during training, with the names of `cnnbench.runs.metrics.TRAINED`.
 
     Args:
         task: of the data set.
-        soft_labels: targets of the training may be probabilities of the classes (MixUp, CutMix).
+        soft_labels: targets may be probabilities of the classes (MixUp, CutMix).
     """
     if soft_labels:
         return [nn.MixedAccuracy(name="accuracy")]

@@ -1,4 +1,4 @@
-"""Precision `auto` on a CPU: bfloat16 where the processor has it and a short probe of this network gains."""
+"""Precision `auto` on a CPU: bfloat16 where the processor has it and a probe of the network is faster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ import tensorflow as tf
 from cnnbench import system
 from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError, first_line
-from cnnbench.nn import layers_of, losses
+from cnnbench.nn import layers_of
 from cnnbench.runs import RunSpec
 from cnnbench.system import has_bfloat16
 from cnnbench.training.device import Machine, prepare_machine
-from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops
-from cnnbench.training.model import compile_with, with_activation
+from cnnbench.training.probe import first_examples, training_step
 
 log = logging.getLogger("cnnbench")
 WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
@@ -36,17 +36,17 @@ PROBE_SECONDS, MOST_STEPS = 1.0, 20
 def built_in_best(
     build: Callable[[], keras.Model], spec: RunSpec, wanted: str, dataset: Dataset, machine: Machine
 ) -> tuple[keras.Model, Machine]:
-    """Build a run's network, with `auto` in the precision that trains it faster on this processor.
+    """Build a run's network; `auto` takes the precision that trains it faster on this processor.
 
     Args:
         build: makes the network, under the global dtype policy.
         spec: of the run.
-        wanted: `auto`, or what is settled.
+        wanted: `auto`, or a settled precision.
         dataset: split.
         machine: prepared for `wanted`.
 
     Returns:
-        the network, and the machine as it is prepared now.
+        the network, and the machine prepared for it.
     """
     model = build()
     can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
@@ -57,21 +57,21 @@ def built_in_best(
     at_most = 2 * model.count_params() * int(np.prod(dataset.input_shape[:-1]))
     if passes * at_most < WORTH or passes * (flops := count_flops(model)) < WORTH:
         return model, machine
-    policy = _faster(build, dataset, spec.training.batch_size, [_outline(model), flops])
+    policy = _faster(build, dataset, spec.training.examples_per_step, [_outline(model), flops])
     # Anew in any case: a probe draws random numbers, one that is remembered does not.
     machine = prepare_machine(spec.seed, spec.deterministic, spec.device, policy)
     return build(), machine
 
 
 def _outline(model: keras.Model) -> list[str]:
-    """What tells networks apart that take different times: the kinds and sizes of their layers."""
+    """Return the kinds and sizes of the layers, which tell apart networks that take different times."""
     return [f"{type(layer).__name__} {layer.count_params()}" for layer in layers_of(model) if layer.built]
 
 
 def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Any) -> str:
-    """The dtype policy of float32 and mixed bfloat16 that takes less time for some training steps.
+    """Return the dtype policy, float32 or mixed bfloat16, that takes less time for a training step.
 
-    Measured once for each network and machine; runs that start at once wait for the first one's answer, so
+    It is measured once for each network and machine; runs that start at once wait for the first answer, so
     that all of a sweep have the same. Leaves the global policy on float32.
     """
     threads = os.environ.get(system.THREADS) or system.usable_cores()
@@ -96,7 +96,7 @@ def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int,
 
 
 def _times(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int) -> dict[str, float]:
-    """Seconds of the fastest of some steps in each precision, in turn: other programs may be at work."""
+    """Measure the fastest of some steps in each precision, in turn, since other programs may be at work."""
     times = dict.fromkeys(POLICIES, float("inf"))
     steps = {}
     for policy in POLICIES:
@@ -132,15 +132,5 @@ def _read(path: Path) -> dict[str, Any]:
 def _step(
     build: Callable[[], keras.Model], policy: str, dataset: Dataset, batch_size: int
 ) -> Callable[[], Any]:
-    """A compiled training step on the first batch."""
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = with_activation(build(), dataset.task)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    loss = losses.for_task(dataset.task, False)
-    compile_with(model, keras.optimizers.Adam(1e-4), loss, [], 1, False)
-    use_fast_kernels(model)
-    x, y = tf.constant(dataset.train.x[:batch_size]), tf.constant(dataset.train.y[:batch_size])
-    targets = y[:, None] if dataset.outputs == 1 else y
-    return tf.function(lambda: model.train_step((x, targets)))  # type: ignore[no-any-return]
+    """Return a training step on the first batch."""
+    return partial(training_step(build, policy, dataset), *first_examples(dataset, batch_size))

@@ -1,4 +1,4 @@
-"""Everything that decides how a training goes on, captured, saved and given back."""
+"""State of a training: all that decides how it goes on, captured, saved and restored."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cnnbench.system import Interruption
 from cnnbench.training.callbacks import Recorder
 from cnnbench.training.diagnose import snapshot
 
-# What Keras sets on every callback, and no memory of its own.
+# Attributes that Keras sets on every callback.
 GIVEN = ("_model", "params", "validation_data")
-SHARE = 0.02  # of the time that saving states may take
+SHARE = 0.02  # of the time, which saving states may take
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has come.
+    """Position of a training.
 
     Attributes:
-        phase: which `fit` it is.
-        until: the epoch with which the phase ends at the latest.
+        phase: name of the phase.
+        until: last epoch of the phase.
         epoch: finished epochs, of all phases.
         step: finished steps of the epoch under way; 0 between two epochs.
         stopped: a callback has ended the phase.
@@ -45,10 +45,10 @@ class Position:
 
 @dataclass(frozen=True)
 class State:
-    """A position, and what the model, its optimizer and the callbacks remember there.
+    """Position of a training, with the memory of the model, its optimizer and the callbacks.
 
     Attributes:
-        position: where it is.
+        position: of the training.
         arrays: variables by ``model/0``, ``optimizer/0``, ``metrics/0`` and so on, and the callbacks' arrays.
         callbacks: for each callback its attributes as JSON; arrays in them are `{"array": name}`.
     """
@@ -58,7 +58,7 @@ class State:
     callbacks: Sequence[Mapping[str, Any]] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the arrays."""
+        """Return everything but the arrays."""
         return {"position": asdict(self.position), "callbacks": list(self.callbacks)}
 
     @classmethod
@@ -67,7 +67,7 @@ class State:
 
 
 def capture(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], position: Position) -> State:
-    """Copy the state of a compiled model and of the callbacks that watch it."""
+    """Copy the state of a compiled model and its callbacks."""
     arrays = {
         f"{group}/{number}": np.array(variable)
         for group, variables in _variables(model).items()
@@ -82,28 +82,28 @@ def capture(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], p
                 if name not in GIVEN and not (name == "min_delta" and hasattr(callback, "monitor_op")):
                     attributes[name] = _encode(value, f"callbacks/{number}/{name}", arrays)
             except TypeError:
-                continue  # a function, a model: made again, not remembered
+                continue  # a function or a model, which is built anew
         remembered.append(attributes)
     return State(position, arrays, remembered)
 
 
 def restore(model: keras.Model, state: State) -> None:
-    """Give the model and its optimizer the values that they had.
+    """Restore the values of the model and its optimizer.
 
     Raises:
-        CnnbenchError: the variables are others than those of the state.
+        CnnbenchError: the model has other variables than the state.
     """
     for group in ("model", "optimizer"):
         _assign(group, _variables(model)[group], state)
 
 
 def restore_metrics(model: keras.Model, state: State) -> None:
-    """Let the running means go on in the middle of an epoch; `fit` has reset them at its beginning."""
+    """Restore the running means in the middle of an epoch, after `fit` has reset them."""
     _assign("metrics", _variables(model)["metrics"], state)
 
 
 def restore_callbacks(callbacks: Sequence[keras.callbacks.Callback], state: State) -> None:
-    """Give each callback its memory back, after its `on_train_begin`, which would clear it."""
+    """Restore the attributes of each callback, after its `on_train_begin`, which would clear them."""
     for callback, attributes in zip(callbacks, state.callbacks, strict=True):
         for name, value in attributes.items():
             setattr(callback, name, _decode(value, state.arrays))
@@ -130,7 +130,7 @@ def _assign(group: str, variables: Sequence[Any], state: State) -> None:
 
 
 def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """JSON, with arrays and numpy's numbers put aside, so that they come back in their own type."""
+    """Encode as JSON, with arrays and numpy's numbers in `arrays`, so that they keep their type."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.ndarray | np.generic):
@@ -163,25 +163,25 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 class StateSaver(keras.callbacks.Callback):
-    """Keep the state of the training on disk, and give it back where another process has stopped.
+    """Save the state of the training, and restore that of another process.
 
-    It comes last, so that what every other callback remembers of an epoch is in the state. Between two
-    epochs it saves whenever that costs less than 2 % of the time since it last did; with `minutes` it saves
-    that often, within epochs too.
+    It comes last, so that the state holds what the other callbacks remember of an epoch. Between epochs it
+    saves where that takes less than 2 % of the time since the last state; with `minutes`, that often, within
+    epochs too.
 
     Args:
         write: stores a state.
-        interruption: is looked at after every look at the metrics.
-        recorder: knows the step and the seconds.
-        remembering: the callbacks with a memory.
+        interruption: checked after every look at the metrics.
+        recorder: counts steps and seconds.
+        remembering: callbacks to save.
         minutes: between two states; None for between epochs.
 
     Attributes:
         latest: the model's state at the end of an epoch of which only the rest was trained here.
-        seconds_before: of training, in earlier phases and processes.
+        seconds_before: of training in earlier processes.
 
     Raises:
-        InterruptedRunError: somebody asked to stop; the state is saved.
+        InterruptedRunError: the run was asked to stop; the state is saved.
     """
 
     def __init__(
@@ -205,16 +205,16 @@ class StateSaver(keras.callbacks.Callback):
 
     @property
     def seconds(self) -> float:
-        """Of training so far."""
+        """Seconds of training so far."""
         return self.seconds_before + time.perf_counter() - self._began
 
     def begin(self, phase: str, until: int, state: State | None) -> None:
-        """A phase begins.
+        """Begin a phase.
 
         Args:
             phase: its name.
-            until: the epoch with which it ends at the latest.
-            state: to go on from.
+            until: its last epoch.
+            state: to continue from, or None.
         """
         self._phase, self._until, self._state = phase, until, state
 

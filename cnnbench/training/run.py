@@ -7,13 +7,13 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnbench import data, runs, system
 from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
 from cnnbench.reporting import Tracked, figures_of_run, run_page, trackings
-from cnnbench.training.changes import Continuation
+from cnnbench.training.changes import Continuation, recorded_environment
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     from cnnbench.training.build import Built
@@ -22,18 +22,18 @@ if TYPE_CHECKING:  # TensorFlow is imported after the data are there
 log = logging.getLogger("cnnbench")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
     """One run under way.
 
     Attributes:
-        spec: what to do.
+        spec: what to do; its batch size is settled while the run is prepared.
         folder: of the run, held.
         observer: is told how it goes.
-        interruption: somebody may ask to stop.
-        phases: how far it has come.
-        started: when.
-        continuation: what it was begun with, where it is taken up again.
+        interruption: notices a wish to stop.
+        phases: how far the run has come.
+        started: time of its beginning.
+        continuation: what the run was begun with.
     """
 
     spec: runs.RunSpec
@@ -44,16 +44,22 @@ class Job:
     started: str
     continuation: Continuation
 
+    def settle_batch_size(self, size: int) -> None:
+        """Replace `training.batch_size=auto` by a number, in the folder's config too."""
+        self.spec = with_batch_size(self.spec, size)
+        self.continuation.config = self.spec.config or self.spec.as_config()
+        self.folder.write_config(self.continuation.config, self.spec.overrides)
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the training needs: the data, and all that is built for them.
+    """Data of a run, and what is built for them.
 
     Attributes:
-        dataset: with the splits that the run uses.
-        devices: in whose scope the model is trained.
+        dataset: with the splits of the run.
+        devices: strategy in whose scope the model is trained.
         built: model, feeds, callbacks.
-        identity: config, data and code.
+        identity: of config, data and code.
     """
 
     dataset: data.Dataset
@@ -68,21 +74,23 @@ def run(
     resume: bool = False,
     with_changes: bool = False,
 ) -> runs.RunResult:
-    """Train and measure one model; everything that is known of it lands in `spec.folder`.
+    """Train and measure one model, and write everything about it to `spec.folder`.
 
     Args:
-        spec: what to do.
-        observer: is told how it goes.
-        resume: go on in a folder whose run was interrupted, failed or was killed.
-        with_changes: go on although config, data or the user's own code are others than when it began.
+        spec: of the run.
+        observer: is told of the progress.
+        resume: continue a run that was interrupted, failed or was killed.
+        with_changes: continue although config, data or the user's own code have changed.
 
     Raises:
-        ChangedError: they are others; the folder is left as it was.
+        ChangedError: they have changed; the folder is left as it was.
         CnnbenchError: wrong input. Any other exception is a failure of the run. Both, and an interruption,
             are recorded in the folder first.
         InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
     """
     folder = runs.RunFolder.open(spec.folder) if resume else runs.RunFolder.create(spec.folder)
+    if spec.training.batch_size == "auto" and (chosen := recorded_environment(folder).get("batch_size")):
+        spec = with_batch_size(spec, chosen)
     interruption, config = system.Interruption(), spec.config or spec.as_config()
     tracked = Tracked(spec.name, folder, runs.flatten(config))
     everyone = runs.Observers([observer or runs.Observer(), *trackings(spec.trackers, tracked)])
@@ -96,7 +104,7 @@ def run(
         try:
             prepared = prepare(job)
             fit(job, prepared)
-            with interruption.patient(system.FINISHING):  # what is trained is also measured and written
+            with interruption.patient(system.FINISHING):  # what is trained is measured and written first
                 measured = measure(job, prepared)
                 result = write(job, prepared, measured)
                 folder.clear_states()
@@ -104,32 +112,43 @@ def run(
         except runs.ChangedError:
             raise
         except (Exception, KeyboardInterrupt) as error:
-            if folder.status == runs.DONE:  # who is told of it has failed, not the run
+            if folder.status == runs.DONE:  # an observer has failed, not the run
                 raise
             record_failure(job, data.unwrapped(error))
     return result
 
 
 def prepare(job: Job) -> Prepared:
-    """Read the data, build and compile the model, and tell the folder and the person before the wait."""
+    """Read the data, build and compile the model, and announce the run."""
     spec, training, phases = job.spec, job.spec.training, job.phases
-    with phases("data"):  # first: where they are missing, nobody waits for TensorFlow
+    with phases("data"):  # first, so that nobody waits for TensorFlow where they are missing
         source = spec.dataset()
         dataset = data.with_validation(source, training.validation_fraction, training.examples, spec.seed)
         check_task(spec, dataset)
         identity = job.continuation.check_data(source, dataset)
         job.folder.reopen()
-        notes = [*dataset.notes, *data.remarks(dataset, training.batch_size), *data.leaks(dataset)]
+        wanted = training.batch_size
+        notes = [
+            *dataset.notes,
+            *data.remarks(dataset, 1 if wanted == "auto" else wanted),
+            *data.leaks(dataset),
+        ]
     with phases("import"):
         system.import_tensorflow(spec.plugins)
-        from cnnbench.training.build import build_run
+        from cnnbench.training.build import build_run, network
         from cnnbench.training.device import prepare_machine, strategy
+        from cnnbench.training.probe import choose_batch_size
 
-        # A run taken up goes on in the precision that it had.
+        # A resumed run keeps its precision.
         settled = job.folder.environment.get("precision", training.precision)
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)
-        devices = strategy(training.distribute, training.batch_size)
-    with phases("build"), devices.scope(), system.shortage_explained(training.batch_size):
+        devices = strategy(training.distribute, training.examples_per_step)
+    if wanted == "auto":
+        with phases("batch size"), system.weights_that_fit():
+            job.settle_batch_size(choose_batch_size(network(spec, dataset), dataset, machine))
+        spec, identity = job.spec, replace(identity, config=system.plain(job.continuation.config))
+        machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)  # a probe draws
+    with phases("build"), devices.scope(), system.shortage_explained(spec.training.examples_per_step):
         built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
     announce(job, dataset, built, [*notes, *built.remarks], identity)
     return Prepared(dataset, devices, built, identity)
@@ -138,7 +157,7 @@ def prepare(job: Job) -> Prepared:
 def announce(
     job: Job, dataset: data.Dataset, built: Built, notes: list[str], identity: runs.Identity
 ) -> None:
-    """Write down where and of what the run is made, and show its summary."""
+    """Write the environment and identity of the run, and show its summary."""
     from cnnbench.training.environment import describe_environment
 
     spec, training, folder = job.spec, job.spec.training, job.folder
@@ -146,6 +165,7 @@ def announce(
     described = describe_environment(spec.config, spec.overrides, built.machine, dataset, notes)
     changes = [*before.get("changes", []), *job.continuation.changes]
     job.continuation.write(identity)
+    described["batch_size"] = training.examples_per_step
     folder.write_environment({**described, "changes": changes} if changes else described)
     for note in notes:
         log.warning(note)
@@ -163,6 +183,7 @@ def announce(
             precision=built.machine.precision,
             epochs=training.epochs + (training.fine_tuning.epochs if training.fine_tuning else 0),
             steps=built.train.steps,
+            batch_size=training.examples_per_step,
             folder=folder.path,
         )
     )
@@ -173,7 +194,7 @@ def announce(
 
 
 def fit(job: Job, prepared: Prepared) -> None:
-    """Train, or go on from the last state that is in the folder; the best checkpoint is there afterwards."""
+    """Train, or continue from the last state in the folder, until the best checkpoint is stored."""
     from cnnbench.training.callbacks import Recorder
     from cnnbench.training.fit import Fitting
     from cnnbench.training.resume import State, StateSaver
@@ -205,7 +226,7 @@ def fit(job: Job, prepared: Prepared) -> None:
         callbacks,
         training.save_minutes,
     )
-    with job.phases("fit"), prepared.devices.scope(), system.shortage_explained(training.batch_size):
+    with job.phases("fit"), prepared.devices.scope(), fitting_batch_named(built):
         Fitting(
             model=built.model,
             train=train,
@@ -222,16 +243,18 @@ def fit(job: Job, prepared: Prepared) -> None:
             else None,
             folder=folder,
         ).run(state)
-    job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # in the processes before this one
+    job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
-    """Measure the stored checkpoint, not the model in memory: its figures count. Draw what it does."""
+    """Measure the stored checkpoint, not the model in memory, and draw the figures."""
     from cnnbench.training.measure import measure_best
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
-    with job.phases("evaluate"), system.shortage_explained(job.spec.training.batch_size):
-        measured = measure_best(folder, dataset, built.held_out, built.memory, job.spec.training.metrics)
+    with job.phases("evaluate"), system.shortage_explained(job.spec.training.examples_per_step):
+        measured = measure_best(
+            folder, dataset, built.held_out, built.memory, job.spec.training.metrics or ()
+        )
     epoch, outputs = folder.best["epoch"], measured.outputs["test"]
     with job.phases("figures"):
         for name, png in figures_of_run(dataset, folder.history, epoch, outputs, built.train.augmented):
@@ -240,9 +263,9 @@ def measure(job: Job, prepared: Prepared) -> Measured:
 
 
 def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
-    """Write the page and, last of all files, `metrics.json`: where it says `done`, all else is there."""
+    """Write the page, and `metrics.json` last: where it says `done`, all other files are there."""
     spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
-    # Never the test split: ranking by it would be fitting to it.
+    # Not the test split: ranking by it would be fitting to it.
     split = "val_" if "val" in prepared.built.held_out else ""
     objective = spec.objective or split + runs.metrics.OBJECTIVE[dataset.task]
     result = {
@@ -270,11 +293,11 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     return runs.RunResult(folder.path, runs.DONE, objective, result["value"], result)
 
 
-# -- What ends a run without a result ------------------------------------------------------------------
+# -- Failures ------------------------------------------------------------------
 
 
 class Phases:
-    """Seconds per phase, and which one is under way."""
+    """Seconds of each phase of a run, and the current one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -291,12 +314,12 @@ class Phases:
 
 
 def record_failure(job: Job, error: BaseException) -> NoReturn:
-    """Write down what ended a run, and raise it again."""
+    """Record what ended a run, and raise it again."""
     spec, folder, phases = job.spec, job.folder, job.phases
     status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
     if isinstance(error, PrunedRunError):
         status = runs.PRUNED
-        folder.clear_states()  # nobody goes on with it
+        folder.clear_states()  # it is never resumed
     log.error("%s during %s: %s", status, phases.current, error, exc_info=error)
     failure = {
         "status": status,
@@ -310,15 +333,40 @@ def record_failure(job: Job, error: BaseException) -> NoReturn:
         last = folder.history[-1] if folder.history else {}
         command = " ".join(["cnnbench", *spec.overrides])
         folder.write_end(spec.name, spec.seed, {**failure, "last_metrics": last, "command": command})
-    except (OSError, CnnbenchError):  # the disk may be what has failed; the first error is the news
+    except (OSError, CnnbenchError):  # the disk may have failed; the first error counts
         log.exception("and the failure could not be recorded")
     job.observer.failed(status)
     raise error
 
 
+@contextmanager
+def fitting_batch_named(built: Built) -> Iterator[None]:
+    """Let an out-of-memory error name the largest batch size with which a training step fits."""
+    from cnnbench.training.probe import largest_batch
+
+    try:
+        with system.shortage_explained(built.train.batch_size):
+            yield
+    except system.OutOfMemoryError as error:
+        if built.model.distribute_strategy.num_replicas_in_sync > 1:  # a step alone is computed on one device
+            raise
+        size = largest_batch(built.model, built.train)
+        if not size and built.machine.on_gpu:  # it may be unusable after the failed step
+            raise
+        said = f"training.batch_size={size} fits" if size else "not even a single example fits"
+        raise system.OutOfMemoryError(f"{error}; {said}") from error
+
+
+def with_batch_size(spec: runs.RunSpec, size: int) -> runs.RunSpec:
+    """Copy a spec, and its config, with this batch size."""
+    training = spec.training.model_copy(update={"batch_size": size})
+    config = {**spec.config, "training": {**spec.config.get("training", {}), "batch_size": size}}
+    return replace(spec, training=training, config=config if spec.config else {})
+
+
 def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
     """Refuse what could not be checked before the data set said its task."""
-    chosen = spec.training.metrics
+    chosen = spec.training.metrics or ()
     runs.metrics.check_chosen(chosen, dataset.task)
     val = dataset.splits.get("val")
     runs.metrics.check_computable(chosen, val.y if val else None, dataset.outputs)

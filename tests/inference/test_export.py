@@ -205,10 +205,10 @@ def test_wrong_input(run: RunFolder, run_cli: Any, arguments: list[str], message
 
 def test_missing_packages_are_named_with_the_command(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(run)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CnnbenchError, match="needs tf2onnx and onnxruntime") as caught:
+    monkeypatch.setattr("cnnbench.system.startup.find_spec", lambda name: None)
+    with pytest.raises(CnnbenchError, match="--format onnx needs tf2onnx") as caught:
         export_run(run, spec, "onnx")
-    assert caught.value.hint == "python -m pip install 'cnnbench[onnx]'"
+    assert caught.value.hint == "pip install 'cnnbench[onnx]'"
 
 
 def test_what_the_converter_refuses_is_one_line(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,7 @@ import pytest
 
 from cnnbench.config.composition import compose, plain_config, spec_from
 from cnnbench.errors import CnnbenchError
-from cnnbench.inference.evaluation import Verdict, verify
-from cnnbench.inference.recomputation import recompute
+from cnnbench.inference.verification import Verdict, recompute, verify
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.spec import RunSpec
 from cnnbench.system.files import sha256

@@ -191,7 +191,7 @@ def test_descriptions_say_kernel_stride_padding_and_sizes() -> None:
     x = layers.MaxPooling2D(1, name="subsample")(x)
     x = layers.AveragePooling2D(2, name="pool")(x)
     model = keras.Model(inputs, x)
-    conv, depthwise, pool = layers_module.looking_layers(model)
+    conv, depthwise, pool = layers_module.convolutions_and_poolings(model)
     assert layers_module.describe_layer(conv) == "convolution 3×5, stride 2, padding same, 9×9×3 → 5×5×4"
     assert (
         layers_module.describe_layer(depthwise)

@@ -32,7 +32,7 @@ from cnnbench.models.vgg import vgg
 from cnnbench.nn import checkpoints, optimizers, schedules
 from cnnbench.nn.layers import Dirac, PatchWhitening
 from cnnbench.nn.optimizers import HOOKS, Muon
-from cnnbench.nn.test_time import MeanOfViews, TestTimeViews, with_views
+from cnnbench.nn.test_time import MeanOfViews, TestTimeViews, with_test_time_augmentation
 from cnnbench.training import kernels
 from cnnbench.training import model as model_module
 from cnnbench.training.build import adapt
@@ -303,7 +303,7 @@ def test_muon_survives_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("views", ["mirror", "mirror_translate"])
 def test_a_prediction_is_the_mean_over_views(views: Any, tmp_path: Path) -> None:
     built = fast_cnn(SHAPE, 3, stem_filters=8, filters=(8,))
-    model = with_views(built, views)
+    model = with_test_time_augmentation(built, views)
     x = images(5).astype(np.float32)
 
     def mirrored(batch: np.ndarray) -> np.ndarray:
@@ -323,15 +323,15 @@ def test_a_prediction_is_the_mean_over_views(views: Any, tmp_path: Path) -> None
 
 def test_views_are_not_shown_in_training_and_no_layer_stands_in_two_graphs() -> None:
     built = resnet(SHAPE, 3, depth=8)
-    model = with_views(built, "mirror")
+    model = with_test_time_augmentation(built, "mirror")
     keras.utils.set_random_seed(1)
     expected = built(images(4).astype(np.float32), training=True)
     outputs = model(images(4).astype(np.float32), training=True)
     np.testing.assert_allclose(outputs, expected, atol=1e-4)
     assert all(len(layer._inbound_nodes) == 1 for layer in model.layers)
-    assert with_views(built, None) is built
+    assert with_test_time_augmentation(built, None) is built
     with pytest.raises(CnnbenchError, match="images"):
-        with_views(mlp((5,), 3), "mirror")
+        with_test_time_augmentation(mlp((5,), 3), "mirror")
 
 
 def arithmetic() -> keras.Model:
@@ -349,7 +349,9 @@ def test_views_are_for_models_of_any_make(make: Callable[[], keras.Model]) -> No
     built = make()
     x = images(3).astype(np.float32)
     expected = (built.predict(x, verbose=0) + built.predict(x[:, :, ::-1], verbose=0)) / 2
-    np.testing.assert_allclose(with_views(built, "mirror").predict(x, verbose=0), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        with_test_time_augmentation(built, "mirror").predict(x, verbose=0), expected, rtol=1e-4
+    )
 
 
 def test_views_keep_features_from_being_computed_once(run_cli: Cli, folder: Path) -> None:
@@ -364,7 +366,7 @@ def test_views_keep_features_from_being_computed_once(run_cli: Cli, folder: Path
 def test_grad_cam_of_a_model_with_views_looks_at_the_image_as_it_lies() -> None:
     built = model_module.with_activation(fast_cnn(SHAPE, 3, stem_filters=8, filters=(8,)), "multiclass")
     x = images(20).astype(np.float32)
-    model = with_views(built, "mirror")
+    model = with_test_time_augmentation(built, "mirror")
     heat, outputs = class_activation(model, model.get_layer("stage_1"), x, "multiclass")
     assert heat.shape == (20, *SHAPE[:2])
     assert outputs.shape == (20, 3)

@@ -18,7 +18,7 @@ from cnnbench.models.mlp import mlp
 from cnnbench.models.resnet import resnet
 from cnnbench.models.transfer import transfer
 from cnnbench.models.vgg import vgg
-from cnnbench.nn import losses, with_views
+from cnnbench.nn import losses, with_test_time_augmentation
 from cnnbench.training import model as build
 
 SMALL = partial(transfer, weights=None)
@@ -77,7 +77,7 @@ def test_standard_models_load_with_keras_alone(tmp_path: Path) -> None:
 
 
 def test_models_with_parts_of_ours_need_one_import(tmp_path: Path) -> None:
-    own = with_views(cnn(input_shape=(8, 8, 1), outputs=3), "mirror")
+    own = with_test_time_augmentation(cnn(input_shape=(8, 8, 1), outputs=3), "mirror")
     store(own, tmp_path / "own.keras", losses.SmoothedCrossentropy(0.1))
     done = load(tmp_path / "own.keras", first=WITHOUT)
     assert done.returncode == 0, done.stderr
@@ -100,6 +100,6 @@ def test_the_reversed_channels_of_a_backbone_survive_every_copy() -> None:
     expected = model(x, training=False).numpy().astype(np.float32)
     exported, _ = export.ready_for_export(model)
     assert exported(x, training=False).numpy() == pytest.approx(expected, rel=0.1, abs=0.1)
-    views = with_views(model, "mirror")(x, training=False).numpy()
+    views = with_test_time_augmentation(model, "mirror")(x, training=False).numpy()
     mirrored = model(x[:, :, ::-1], training=False).numpy().astype(np.float32)
     assert views == pytest.approx((expected + mirrored) / 2, rel=0.1, abs=0.1)

@@ -29,6 +29,7 @@ SUMMARY = Summary(
     precision="float32",
     epochs=3,
     steps=21,
+    batch_size=64,
     folder=Path("outputs/[red]run"),
 )
 ENTRY = {
@@ -91,7 +92,7 @@ def test_the_summary_says_what_will_be_done(is_terminal: bool) -> None:
         "digits  (1,293 train, 144 val, 360 test; 8×8×1 → 10)",
         "cnn  (52,490 parameters, 1.23 MFLOP per example)",
         "CPU: AMD EPYC [2], 2 cores, float32",
-        "up to 3 epochs of 21 steps",
+        "up to 3 epochs of 21 steps of 64 examples",
         "outputs/[red]run",
     ):
         assert text in out.getvalue()

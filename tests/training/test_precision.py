@@ -15,6 +15,7 @@ from conftest import TINY, Outcome
 
 from cnnbench.data.dataset import Dataset, Split
 from cnnbench.models.cnn import cnn
+from cnnbench.runs import Training
 from cnnbench.system import files, hardware
 from cnnbench.training import device, precision
 
@@ -52,7 +53,7 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def choose(wanted: str = "auto", **spec: Any) -> tuple[keras.Model, str]:
     split = Split(np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 3)
     dataset = Dataset("mine", "multiclass", split, split, class_names=("a", "b", "c"))
-    training = SimpleNamespace(epochs=1, batch_size=4, distribute=None)
+    training = Training(epochs=1, batch_size=4)
     given = SimpleNamespace(
         **{"seed": 0, "deterministic": False, "device": "cpu", "training": training, **spec}
     )
