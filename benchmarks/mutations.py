@@ -4,10 +4,10 @@
     python benchmarks/mutations.py --coverage .coverage     # 40 mutations, always the same ones
 
 A mutation is drawn from the lines that a test executes: another comparison, constant, operator or boolean, a
-condition the other way round, a statement or a result left out. For each only the tests that execute its line
-are run, those of its own room first, until one fails. `--commit` takes the lines from an earlier commit, as far
-as they are unchanged here, so that two suites can be compared on the same mutations; `--tree` is where the
-tests lie.
+condition the other way round, a statement or a result left out. For each only the tests that execute its
+line are run, those of its own room first, until one fails. `--commit` takes the lines from an earlier
+commit, as far as they are unchanged here, so that two suites can be compared on the same mutations;
+`--tree` is where the tests lie.
 """
 
 from __future__ import annotations
