@@ -115,7 +115,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def slow_work_skipped(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With `--quick`, skip a test where it begins what takes seconds: no list of slow tests has to be kept."""
+    """With `--quick`, skip a test where it begins what takes seconds: no list of slow tests is kept."""
     if not request.config.getoption("--quick"):
         yield
         return
