@@ -108,9 +108,20 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--quick", action="store_true", help="skip a test where it begins what takes seconds"
-    )
+    parser.addoption("--quick", action="store_true", help="one case of each test, without what takes seconds")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--quick`, keep the first case of each test; no browser, cluster or search for counterexamples."""
+    if not config.getoption("--quick"):
+        return
+    kept: dict[str, pytest.Item] = {}
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("browser", "hypothesis", "ray")):
+            kept.setdefault(item.nodeid.partition("[")[0], item)
+    chosen = set(kept.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = kept.values()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -222,6 +233,12 @@ def run_python(folder: Path) -> Callable[..., Outcome]:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of a run, which are a third of a tiny one's time and have tests of their own."""
+    monkeypatch.setattr("cnnbench.training.run.figures_of_run", lambda *_: iter(()))
 
 
 @pytest.fixture(scope="session")
