@@ -237,7 +237,7 @@ class Suite:
         try:
             done = self._pytest("-x", "-q", "--tb=no", f"@{chosen}")
         except subprocess.TimeoutExpired:
-            return "killed by the limit of time"
+            return "the time was up"
         finally:
             path.write_text(before, encoding="utf-8")
         if done.returncode == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
@@ -239,6 +241,23 @@ def run_python(folder: Path) -> Callable[..., Outcome]:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures of a run, which are a third of a tiny one's time and have tests of their own."""
     monkeypatch.setattr("cnnbench.training.run.figures_of_run", lambda *_: iter(()))
+
+
+@pytest.fixture
+def verified_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `verify` measure in this process: the start of its own takes longer than all the rest."""
+    import keras
+
+    from cnnbench.inference import recomputation
+
+    def answer(command: list[str], input: str, **_: Any) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(input))
+            recomputation.answer_task()
+        keras.config.set_dtype_policy("float32")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(recomputation, "subprocess", SimpleNamespace(run=answer))
 
 
 @pytest.fixture(scope="session")

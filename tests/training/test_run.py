@@ -515,6 +515,12 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
 
 
+def test_scaled_targets_are_for_regression_which_only_the_data_may_say(tmp_path: Path) -> None:
+    spec = spec_for(tmp_path / "run", training=Training(scale_targets=True))
+    with pytest.raises(CnnbenchError, match=r"scale_targets is for regression, not for multiclass"):
+        run.check_task(spec, spec.dataset())
+
+
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(CnnbenchError, match="not empty"):
