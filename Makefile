@@ -11,7 +11,7 @@ run: $(VENV)/ready  ## set up, then the main job on the embedded default
 # Two processes share the tests: each begins with its half, and who is done early takes from the other's end.
 PYTEST := $(BIN)/python -m pytest -n $(or $(J),auto) --dist worksteal
 
-quick: $(VENV)/ready  ## after each edit: all tests but those that train or start a process; under a minute
+quick: $(VENV)/ready  ## after each edit: one case of each test, but for those that train or start a process
 	$(PYTEST) -q -r fE --quick $(ARGS)
 
 test: $(VENV)/ready  ## set up, then the tests, in as many processes as there are cores (J=2: in two)

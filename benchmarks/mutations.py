@@ -4,9 +4,10 @@
     python benchmarks/mutations.py --coverage .coverage     # 40 mutations, always the same ones
 
 A mutation is drawn from the lines that a test executes: another comparison, constant, operator or boolean, a
-condition the other way round, a statement or a result left out. For each only the tests that execute its line are
-run, those of its own room first, until one fails. `--commit` takes the lines from an earlier commit, as far as they
-are unchanged here, so that two suites can be compared on the same mutations; `--tree` is where the tests lie.
+condition the other way round, a statement or a result left out. For each only the tests that execute its
+line are run, those of its own room first, until one fails. `--commit` takes the lines from an earlier
+commit, as far as they are unchanged here, so that two suites can be compared on the same mutations;
+`--tree` is where the tests lie.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import difflib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,13 +27,15 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from coverage import CoverageData
 
 ROOMS = ("training", "runs", "data", "sweeps", "config")
 COPIED = ("cnnbench", "conf", "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
+SURVIVED = "SURVIVED"
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     **{
         ast.Lt: ast.LtE,
@@ -100,7 +104,7 @@ def _unread(node: ast.AST) -> Iterator[ast.AST]:
         yield node
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str, str]]:
+def _changes(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str, str]]:  # noqa: C901  a table
     """Yield what stands instead of a node: the place, the new text, and what kind of change it is."""
     match node:
         case ast.Compare(ops=[operator]) if type(operator) in COMPARISONS:
@@ -148,7 +152,7 @@ class Executed:
         return {
             line: ids
             for line, contexts in found.items()
-            if (ids := {_test(context) for context in contexts if "::" in context})
+            if (ids := {test for context in contexts if (test := _test(context))})
         }
 
 
@@ -159,8 +163,9 @@ def _inside(name: str) -> str:
 
 
 def _test(context: str) -> str:
-    """Return the id in `tests/a.py::test|run`, and in `tests/a.py::test (call)` of a process that it starts."""
-    return context.rpartition("|")[0] or context.rpartition(" (")[0]
+    """Return the id in `tests/a.py::test|run`; of a process that it starts, in `tests/a.py::test (call)`."""
+    found = re.match(r"(.+?)(\|(setup|run|teardown)| \((setup|call|teardown)\))$", context)
+    return found[1] if found else ""
 
 
 def drawn(arguments: argparse.Namespace, executed: Executed) -> list[tuple[Mutation, set[str]]]:
@@ -209,7 +214,7 @@ class Suite:
         self._ids = {line for line in listed.stdout.splitlines() if "::" in line}
 
     def _pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(self._place)}
         return subprocess.run(
             command, cwd=self._place, env=environment, capture_output=True, text=True, timeout=self._seconds,
@@ -220,27 +225,45 @@ class Suite:
         path = self._place / file
         return path.read_text(encoding="utf-8") if path.exists() else None
 
-    def killed_by(self, file: str, text: str, tests: set[str]) -> str:
-        """Return the test that fails with this text of a file, or "" where all tests pass."""
+    def result(self, file: str, text: str, tests: set[str]) -> str:
+        """Run tests until one fails with this text of a file, and return which, or that it survived."""
         path, room = self._place / file, f"tests/{file.split('/')[1]}/"
-        before = path.read_text(encoding="utf-8")
         ids = sorted(tests & self._ids, key=lambda test: (not test.startswith(room), test))
-        chosen = self._place / "chosen.txt"
+        if not ids:
+            return "no test here executes the line"
+        chosen, before = self._place / "chosen.txt", path.read_text(encoding="utf-8")
         chosen.write_text("\n".join(ids), encoding="utf-8")
         path.write_text(text, encoding="utf-8")
         try:
             done = self._pytest("-x", "-q", "--tb=no", f"@{chosen}")
         except subprocess.TimeoutExpired:
-            return "(time)"
+            return "the time was up"
         finally:
             path.write_text(before, encoding="utf-8")
+        if done.returncode == 0:
+            return SURVIVED
         failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return failed[0].split()[1] if failed else ("" if done.returncode == 0 else "(cannot start)")
+        return f"killed by {failed[0].split()[1]}" if failed else f"killed at once: {done.stdout[-300:]!r}"
+
+
+def report(suite: Suite, number: int, mutation: Mutation, tests: set[str], old: str) -> dict[str, Any]:
+    """Run the tests of a mutation of the `old` file, and print and return its row of the table."""
+    began, new = time.monotonic(), suite.read(mutation.file)
+    down = shift(old, new, mutation) if new is not None else None
+    if new is None or down is None:
+        result = "the line has changed"
+    else:
+        result = suite.result(mutation.file, mutation.apply(new, down), tests)
+    row = {**asdict(mutation), "line": old.splitlines()[mutation.first[0] - 1].strip(), "result": result}
+    change = f"{mutation.kind}: {row['line'][:60]}  →  {mutation.new[:60]}"
+    seconds = f"{len(tests)} tests, {time.monotonic() - began:.0f} s"
+    print(f"{number:2d}  {mutation.file}:{mutation.first[0]}  {change}  [{seconds}]  {result}", flush=True)
+    return {"number": number, "tests": len(tests), **row}
 
 
 def main() -> int:
-    """Print the table; the exit code is the number of mutations that no test notices."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    """Print the table; the exit code is 1 where a mutation goes unnoticed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--coverage", type=Path, required=True, help="data with one context for each test")
     parser.add_argument("--commit", default="HEAD", help="of the lines that are changed")
     parser.add_argument("--tree", type=Path, default=Path(), help="a checkout: its code and its tests")
@@ -251,37 +274,19 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the table is written as JSON, too")
     arguments = parser.parse_args()
     wanted = {int(number) for number in arguments.only.split(",") if number}
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="mutations") as place:
         suite = Suite(arguments.tree, Path(place), arguments.seconds)
-        chosen = drawn(arguments, Executed(arguments.coverage))
-        for number, (mutation, tests) in enumerate(chosen):
-            if wanted and number not in wanted:
-                continue
-            old, new = _git("show", f"{arguments.commit}:{mutation.file}"), suite.read(mutation.file)
-            down = shift(old, new, mutation) if new is not None else None
-            began = time.monotonic()
-            if new is None or down is None:
-                result = "the line has changed"
-            else:
-                killer = suite.killed_by(mutation.file, mutation.apply(new, down), tests)
-                result = f"killed by {killer}" if killer else "SURVIVED"
-            line = old.splitlines()[mutation.first[0] - 1].strip()
-            rows.append(
-                {"number": number, **mutation.__dict__, "line": line, "tests": len(tests), "result": result}
-            )
-            print(
-                f"{number:2d}  {mutation.file}:{mutation.first[0]}  {mutation.kind}: {line[:60]}  →  {mutation.new[:60]}"
-                f"  [{len(tests)} tests, {time.monotonic() - began:.0f} s]  {result}",
-                flush=True,
-            )  # fmt: skip
-            if arguments.json:
-                arguments.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    survived = sum(row["result"] == "SURVIVED" for row in rows)
-    print(
-        f"{len(rows)} mutations: {sum(row['result'].startswith('killed') for row in rows)} killed, {survived} survived"
-    )
-    return survived
+        for number, (mutation, tests) in enumerate(drawn(arguments, Executed(arguments.coverage))):
+            if not wanted or number in wanted:
+                old = _git("show", f"{arguments.commit}:{mutation.file}")
+                rows.append(report(suite, number, mutation, tests, old))
+                if arguments.json:
+                    arguments.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    results = [row["result"] for row in rows]
+    killed, survived = sum(result.startswith("killed") for result in results), results.count(SURVIVED)
+    print(f"{len(rows)} mutations: {killed} killed, {survived} survived")
+    return int(survived > 0)
 
 
 if __name__ == "__main__":

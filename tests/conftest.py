@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
@@ -108,12 +110,25 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="skip a test where it begins what takes seconds")
+    parser.addoption("--quick", action="store_true", help="one case of each test, without what takes seconds")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--quick`, keep the first case of each test; no browser, cluster or search for counterexamples."""
+    if not config.getoption("--quick"):
+        return
+    kept: dict[str, pytest.Item] = {}
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("browser", "hypothesis", "ray")):
+            kept.setdefault(item.nodeid.partition("[")[0], item)
+    chosen = set(kept.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = kept.values()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def slow_work_skipped(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With `--quick`, skip a test where it begins what takes seconds: no list of slow tests has to be kept."""
+    """With `--quick`, skip a test where it begins what takes seconds: no list of slow tests is kept."""
     if not request.config.getoption("--quick"):
         yield
         return
@@ -220,6 +235,29 @@ def run_python(folder: Path) -> Callable[..., Outcome]:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of a run, which are a third of a tiny one's time and have tests of their own."""
+    monkeypatch.setattr("cnnbench.training.run.figures_of_run", lambda *_: iter(()))
+
+
+@pytest.fixture
+def verified_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `verify` measure in this process: the start of its own takes longer than all the rest."""
+    import keras
+
+    from cnnbench.inference import recomputation
+
+    def answer(command: list[str], input: str, **_: Any) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(input))
+            recomputation.answer_task()
+        keras.config.set_dtype_policy("float32")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(recomputation, "subprocess", SimpleNamespace(run=answer))
 
 
 @pytest.fixture(scope="session")

@@ -309,7 +309,7 @@ def test_a_sweep_of_a_stranger_does_not_import_plugins(folder: Path, run_cli: Cl
     assert not (folder / "marker").exists()
 
 
-def test_ones_own_plugins_need_no_flag(folder: Path, run_cli: Cli) -> None:
+def test_ones_own_plugins_need_no_flag(folder: Path, run_cli: Cli, verified_here: None) -> None:
     (folder / "my_own.py").write_text("")
     assert run_cli(*TINY, "plugins=[my_own.py]", "run_dir=mine").exit_code == 0
     assert run_cli("verify", "mine").exit_code == 0
@@ -674,7 +674,9 @@ def test_a_strangers_run_writes_only_below_itself_and_into_the_users_cache(
     assert ("its cache_dir is not used" in outcome.err) == (verb not in ("report", "compare"))
 
 
-def test_where_this_user_says_is_written(folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_this_user_says_is_written(
+    folder: Path, run_cli: Cli, verified_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CNNBENCH_CACHE", str(folder / "cache"))
     data = pictures(folder / "data")
     own = ("dataset=image_folder", f"dataset.root={data}", "dataset.size=8", "dataset.cache_dir=kept")

@@ -64,6 +64,13 @@ WRONG = [
     ("+optimizer.lr=0.1", "takes no lr", "did you mean learning_rate?"),
     ("callbacks.erly_stopping=null", "no key callbacks.erly_stopping", "did you mean early_stopping?"),
     ("dataset.size=16", "there is no key dataset.size", ""),
+    ("a.b.c=1", "there is no key a.b.c", "augmentation, callbacks"),
+    ("~model._target_", "model has no _target_", "cnnbench list model"),
+    (
+        "optimizer/learning_rate=exponential_decay ~optimizer.learning_rate.decay_rate",
+        "optimizer.learning_rate lacks decay_rate",
+        "add +optimizer.learning_rate.decay_rate=…",
+    ),
     # types and ranges
     ("training.epochs=-1", "training.epochs=-1", ""),
     ("training.epochs=1.5", "training.epochs=1.5", ""),

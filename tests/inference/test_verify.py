@@ -31,9 +31,14 @@ SMALL = (
 
 
 @pytest.fixture
-def run(finished_run: Path, tmp_path: Path) -> RunFolder:
+def copied(finished_run: Path, tmp_path: Path) -> RunFolder:
     """A copy, to be changed."""
     return RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+
+
+@pytest.fixture
+def run(copied: RunFolder, verified_here: None) -> RunFolder:
+    return copied
 
 
 def spec_of(run: RunFolder) -> RunSpec:
@@ -55,7 +60,8 @@ def differing(verdict: Verdict) -> set[str]:
     return {name for name, *_, agrees in verdict.rows if not agrees}
 
 
-def test_an_untouched_run_passes_with_every_figure_of_val_and_test(run: RunFolder) -> None:
+def test_an_untouched_run_passes_with_every_figure_of_val_and_test(copied: RunFolder) -> None:
+    run = copied
     verdict = verdict_on(run)
     assert verdict.passed
     assert verdict.complaints == []
@@ -157,8 +163,9 @@ def test_a_run_in_half_precision_passes(precision: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "message"), [("data", "data_dir=no is not a"), ("process", "failed: ")])
 def test_what_goes_wrong_in_the_process_is_one_line(
-    kind: str, message: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    kind: str, message: str, copied: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = copied
     spec = spec_of(run)
     if kind == "data":
         config = run.config

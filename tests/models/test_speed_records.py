@@ -66,7 +66,7 @@ def images(count: int = 48) -> np.ndarray:
 
 
 def test_a_run_with_all_of_it_gives_its_figures_in_plain_keras(
-    run_cli: Cli, folder: Path, tmp_path: Path
+    run_cli: Cli, folder: Path, tmp_path: Path, verified_here: None
 ) -> None:
     line = (
         *(

@@ -30,6 +30,13 @@ def test_smoothed_crossentropy_of_indices_is_keras_of_one_hot(
     assert own == pytest.approx(expected, rel=1e-6)
 
 
+def test_mixed_labels_get_a_loss_of_shares() -> None:
+    shares, outputs = np.array([[0.25, 0.75], [1, 0]]), np.array([[0.5, 0.5], [0.2, 0.8]])
+    loss = losses.for_task("multiclass", soft_labels=True)
+    expected = -np.mean(np.sum(shares * np.log(outputs), axis=1))
+    assert float(loss(shares, outputs)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_smoothed_crossentropy_without_smoothing_is_the_sparse_crossentropy() -> None:
     y_true, y_pred = np.array([3, 2, 1, 0, 0, 1]), probabilities()
     expected = float(keras.losses.SparseCategoricalCrossentropy()(y_true, y_pred))

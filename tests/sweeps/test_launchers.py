@@ -163,7 +163,7 @@ def test_a_sweep_on_a_cluster_that_runs_outlives_a_worker(
     cluster: str, folder: Path, run_process: Cli
 ) -> None:
     small = [text for text in TINY if text != "training=smoke"]
-    long = ("training.epochs=300", "callbacks.early_stopping=null")
+    long = ("training.epochs=150", "callbacks.early_stopping=null")
     launcher = ("hydra/launcher=ray", f"+hydra.launcher.init.address={cluster}")
     command = [sys.executable, "-P", "-m", "cnnbench", "-m", *small, *long, *launcher]
     sweep = subprocess.Popen(

@@ -18,6 +18,7 @@ from PIL import Image
 
 from cnnbench.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 Cli = Callable[..., Outcome]
 SMALL = ("training=smoke", "model.filters=[4]", "model.dense_units=[8]", "device=cpu", "run_dir=run")
 PLUGIN = """
@@ -203,7 +204,7 @@ def test_another_working_folder_does_not_change_what_is_measured(
 
 
 def test_own_data_that_changed_are_not_measured_as_such(
-    finished: RunFolder, pictures: Path, run_cli: Cli
+    finished: RunFolder, pictures: Path, run_cli: Cli, verified_here: None
 ) -> None:
     draw(pictures, ["new"], seed=1)
     outcome = run_cli("evaluate", "run")
@@ -214,7 +215,9 @@ def test_own_data_that_changed_are_not_measured_as_such(
     assert "2 files added (a/new.png, b/new.png)" in " ".join(verified.out.split())
 
 
-def test_verify_finds_a_config_edited_after_the_run(finished: RunFolder, run_cli: Cli) -> None:
+def test_verify_finds_a_config_edited_after_the_run(
+    finished: RunFolder, run_cli: Cli, verified_here: None
+) -> None:
     edit(finished, training__epochs=77)
     outcome = run_cli("verify", "run")
     assert outcome.exit_code == 1

@@ -288,6 +288,13 @@ def test_what_is_followed_has_the_names_that_may_be_monitored(task: str) -> None
     assert tuple(metric.name for metric in model_module.training_metrics(task)) == TRAINED[task]
 
 
+def test_mixed_labels_are_right_where_their_largest_share_is() -> None:
+    (accuracy,) = model_module.training_metrics("multiclass", soft_labels=True)
+    accuracy.update_state(np.array([[0.3, 0.7], [0.6, 0.4]]), np.array([[0.1, 0.9], [0.1, 0.9]]))
+    assert accuracy.name == "accuracy"
+    assert float(accuracy.result()) == 0.5
+
+
 # ---------------------------------------------------------------- chained steps
 
 

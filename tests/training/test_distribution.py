@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +37,7 @@ from cnnbench.training.callbacks import BestCheckpoint, TrainingDivergedError
 from cnnbench.data.sources.synthetic import synthetic
 from cnnbench.models.cnn import cnn
 from cnnbench.runs.folder import RunFolder
-from cnnbench.training.run import run
+from cnnbench.training import run as program
 from cnnbench.system.signals import InterruptedRunError
 from cnnbench.runs.spec import RunSpec, Training
 
@@ -59,39 +62,20 @@ def train(name, stops=False, resume=False, **changes):
     )
     if stops:
         spec.callbacks["stops"] = StopsInTheSecondEpoch
-    return run(replace(spec, **changes), resume=resume)
+    return program.run(replace(spec, **changes), resume=resume)
+
+program.figures_of_run = lambda *_: iter(())  # which have tests of their own
 
 def rows(name):
     keep = ("accuracy", "loss", "val_accuracy", "val_loss", "val_f1_macro")
     return [[row[key] for key in keep] for row in RunFolder(Path(name)).history]
 
 found = {}
-"""
-
-
-def test_two_devices_train_to_the_result_of_one(run_python: Cli) -> None:
-    """With batch normalisation, and a validation split of an odd size."""
-    outcome = run_python(
-        TWO_CPUS
-        + """
 for name in ("alone", "mirrored"):
     changes = {"training": {"distribute": "mirrored"}} if name == "mirrored" else {}
     result = train(name, **changes).metrics
     found[name] = {"rows": rows(name), "metrics": result["metrics"]}
-print(json.dumps(found))
-"""
-    )
-    assert outcome.exit_code == 0, outcome.err
-    found = json.loads(outcome.out)
-    np.testing.assert_allclose(found["mirrored"]["rows"], found["alone"]["rows"], rtol=1e-4)
-    for split, figures in found["alone"]["metrics"].items():
-        assert found["mirrored"]["metrics"][split] == pytest.approx(figures, rel=1e-4)
 
-
-def test_a_shared_training_goes_on_after_a_signal_and_says_when_it_diverges(run_python: Cli) -> None:
-    outcome = run_python(
-        TWO_CPUS
-        + """
 everything = {
     "training": {"distribute": "mirrored", "class_weight": "balanced", "precision": "mixed_bfloat16"},
     "augmentation": partial(augmentation, horizontal_flip=True, crop_padding=1),
@@ -110,11 +94,26 @@ try:
     train("nan", training={"distribute": "mirrored"}, learning_rate=1e30)
 except TrainingDivergedError as error:
     found["diverged"] = str(error)
-print(json.dumps(found))
+Path("found.json").write_text(json.dumps(found))
 """
-    )
-    assert outcome.exit_code == 0, outcome.err
-    found = json.loads(outcome.out)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What trainings on two devices came to, all in one process."""
+    place = tmp_path_factory.mktemp("devices")
+    subprocess.run([sys.executable, "-c", TWO_CPUS], cwd=place, check=True)
+    return dict(json.loads((place / "found.json").read_text()))
+
+
+def test_two_devices_train_to_the_result_of_one(found: dict[str, Any]) -> None:
+    """With batch normalisation, and a validation split of an odd size."""
+    np.testing.assert_allclose(found["mirrored"]["rows"], found["alone"]["rows"], rtol=1e-4)
+    for split, figures in found["alone"]["metrics"].items():
+        assert found["mirrored"]["metrics"][split] == pytest.approx(figures, rel=1e-4)
+
+
+def test_a_shared_training_goes_on_after_a_signal_and_says_when_it_diverges(found: dict[str, Any]) -> None:
     assert len(found["before"]) == 1
     # Of the epoch that was broken off, the running means are put together anew from both devices.
     np.testing.assert_allclose(found["resumed"], found["whole"], rtol=1e-6)
