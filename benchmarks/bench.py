@@ -175,7 +175,7 @@ def _run(command: list[str], told: str = "") -> tuple[str, float, int]:
 
 
 def table(content: Measured) -> str:
-    """Return a table of medians with their range, and in brackets the ratio to ours."""
+    """Return a table of medians with their range, and in brackets how many times better ours is."""
     peaks = ", ".join(f"{name} {rate / 1e12:.2f}e12" for name, rate in content["peak"].items())
     lines = [
         f"Peak of this machine, floating-point operations a second: {peaks}.", "",

@@ -167,18 +167,24 @@ def _pruner(search: Search, epochs: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _distribution(values: Parameter) -> optuna.distributions.BaseDistribution:
+def distribution(values: Parameter) -> optuna.distributions.BaseDistribution:
+    """Return what Optuna chooses from.
+
+    Raises:
+        ValueError: the limits or the step make no sense, as Optuna says it.
+    """
     if values.choices is not None:  # Optuna keeps numbers and texts only: it chooses the place in the list
         return CategoricalDistribution(list(range(len(values.choices))))
     assert values.low is not None
     assert values.high is not None
     if isinstance(values.low, int) and isinstance(values.high, int):
-        return IntDistribution(values.low, values.high, values.log, int(values.step) if values.step else 1)
+        step = 1 if values.step is None else values.step
+        return IntDistribution(values.low, values.high, values.log, step)
     return FloatDistribution(values.low, values.high, values.log, values.step)
 
 
 def _suggest(trial: optuna.Trial, values: Parameter) -> Any:
-    kept = _distribution(values)
+    kept = distribution(values)
     if isinstance(kept, CategoricalDistribution):
         assert values.choices is not None
         return values.choices[trial.suggest_categorical(values.key, kept.choices)]
@@ -256,7 +262,7 @@ def _trial_of(sweep: Sweep, job: Job) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=params,
-        distributions={one.key: _distribution(one) for one in stored.settings.space if one.key in params},
+        distributions={one.key: distribution(one) for one in stored.settings.space if one.key in params},
         intermediate_values={
             int(row["epoch"]): row[stored.objective] for row in rows if row.get(stored.objective) is not None
         },
