@@ -1,9 +1,9 @@
-"""What augmentation costs: training throughput of the note's CIFAR-10 network (N3) with and without it.
+"""The cost of augmentation: training throughput of the note's CIFAR-10 network (N3) with and without it.
 
     python benchmarks/augmentation.py [--dataset synthetic|cifar10] [--repeats 7] [--steps 100] [OPTION…]
 
-Every repeat trains without and with an option in turn, so that what else the machine does falls on both:
-read the ratios, not the images per second. On a busy machine only the ratio of processor time says much;
+Every repeat trains without and with an option in turn, so that other work of the machine falls on both:
+read the ratios, not the images per second. On a busy machine only the ratio of processor time means much;
 it bounds the throughput where training keeps every core busy, as it does on a CPU.
 """
 
@@ -86,7 +86,7 @@ def load(option: str, dataset: Dataset) -> Augmentation:
 
 
 def trainer(dataset: Dataset, split: Split, augment: Augmentation) -> Callable[[], Seconds]:
-    """A function that trains once over the split and returns the seconds; compiled and warm."""
+    """Return a function that trains once over the split and gives the seconds; it is compiled and warm."""
     keras.utils.set_random_seed(0)
     built = cnn(
         dataset.input_shape,

@@ -1,13 +1,13 @@
-"""cnnbench against the ways people train small networks today: same data, network, recipe and steps.
+"""A comparison of cnnbench with other ways to train small networks: same data, network, recipe and steps.
 
     make bench                         # three networks, three epochs each, five repeats: two to three hours
     make bench ARGS="--networks N3 --repeats 1 --examples 10000"
     make bench ARGS=--full             # whole recipes, once: time to the others' final accuracy; hours
 
-Networks, data, steps and recipes are the same; pixels are standardised by us and divided by 255 by the
-others, initial weights are each library's own, and each keeps its best epoch. Contenders take turns within
-each repeat. Every figure is of a whole process; ratios are of medians. Writes `outputs/bench/table.md`,
-`bench.png` and `measurements.json`. Needs Fashion-MNIST and CIFAR-10 in $CNNBENCH_DATA or below
+Networks, data, steps and recipes are the same. cnnbench standardises pixels, the others divide them by 255;
+initial weights are each library's own, and each keeps its best epoch. Contenders take turns within each
+repeat. Every figure is of a whole process; ratios are of medians. The results are `outputs/bench/table.md`,
+`bench.png` and `measurements.json`. Fashion-MNIST and CIFAR-10 must lie in $CNNBENCH_DATA or below
 /usr/share/datasets.
 """
 
@@ -39,7 +39,7 @@ SCRIPTS = {
     LIGHTNING: "lightning_trainer.py",
     LOOP: "tf_loop.py",
 }
-# Our own way to what others reach with their whole recipe: epochs are added until it is reached.
+# Our own recipes for what others reach with theirs: epochs are added until the same score is reached.
 QUICK = {
     "fashion_mnist": ("experiment=best/fashion_seconds",),
     "cifar10": ("experiment=best/cifar10_seconds",),
@@ -73,7 +73,7 @@ def main() -> None:
                 print(json.dumps(found), flush=True)
         if given.full:
             content["runs"] += quick(network, content["runs"], given)
-        # After each network, so that what is measured is never lost.
+        # After each network, so that no measurement is lost.
         (given.output / "measurements.json").write_text(json.dumps(content, indent=1))
     text = table(content)
     (given.output / "table.md").write_text(text)
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def measure(name: str, network: str, epochs: int, given: argparse.Namespace, seed: int) -> Measured:
-    """One whole process of one contender."""
+    """Measure one whole process of one contender."""
     told = {"contender": name, "network": network, "epochs": epochs, "repeat": seed}
     if name == OURS:
         line = [*RECIPES[network].line, f"training.epochs={epochs}"]
@@ -120,12 +120,12 @@ _PRECISIONS: dict[str, str] = {}
 
 
 def _precision(network: str) -> str:
-    """That of our last run of it: the loop by hand computes in the same one."""
+    """Return the precision of our last run of the network: the loop by hand computes in the same one."""
     return _PRECISIONS.get(network, "float32")
 
 
 def quick(network: str, runs: list[Measured], given: argparse.Namespace) -> list[Measured]:
-    """Our own recipe with as few epochs as reach what the best of the others ends with."""
+    """Measure our own recipe with the fewest epochs that reach the final score of the best of the others."""
     others = [run for run in runs if run["network"] == network and run["contender"] not in (OURS, LOOP)]
     wanted = max(run["accuracy"] for run in others)
     found: list[Measured] = []
@@ -141,7 +141,7 @@ def quick(network: str, runs: list[Measured], given: argparse.Namespace) -> list
 
 
 def data(network: str) -> Path:
-    """The folder with a network's data set."""
+    """Return the folder with a network's data set."""
     known = [Path(place) for place in (os.environ.get("CNNBENCH_DATA"), "/usr/share/datasets") if place]
     name = {"fashion_mnist": "train-images-idx3-ubyte.gz", "cifar10": "data_batch_1"}[RECIPES[network].data]
     for folder in known:
@@ -151,7 +151,7 @@ def data(network: str) -> Path:
 
 
 def _run(command: list[str], told: str = "") -> tuple[str, float, int]:
-    """Output, seconds, and most bytes in memory of the process itself."""
+    """Run a command; return its output, its seconds, and the most bytes of memory that it took."""
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as output:
         given.write(told)
@@ -175,7 +175,7 @@ def _run(command: list[str], told: str = "") -> tuple[str, float, int]:
 
 
 def table(content: Measured) -> str:
-    """Medians with their range, and in brackets how many times better we are."""
+    """Return a table of medians with their range, and in brackets how many times better ours is."""
     peaks = ", ".join(f"{name} {rate / 1e12:.2f}e12" for name, rate in content["peak"].items())
     lines = [
         f"Peak of this machine, floating-point operations a second: {peaks}.", "",
@@ -207,7 +207,7 @@ def _cell(
 
 
 def groups(content: Measured) -> list[tuple[str, str, list[Measured]]]:
-    """Network, contender, and its runs of one length; in the order of the measurements."""
+    """Return network, contender and the contender's runs of one length, in the order of the measurements."""
     found: dict[tuple[str, str, int], list[Measured]] = {}
     for run in content["runs"]:
         found.setdefault((run["network"], run["contender"], run["epochs"]), []).append(run)
@@ -215,7 +215,7 @@ def groups(content: Measured) -> list[tuple[str, str, list[Measured]]]:
 
 
 def draw(content: Measured, path: Path) -> None:
-    """Examples per second and whole command of each contender, one row a network."""
+    """Draw examples per second and whole seconds of each contender, one row for each network."""
     from matplotlib.figure import Figure
 
     networks = list(dict.fromkeys(network for network, _, _ in groups(content)))

@@ -1,8 +1,8 @@
-"""How long `cnnbench compare` takes over many runs, start-up included.
+"""The seconds of `cnnbench compare` over many runs, start-up included.
 
     python benchmarks/compare.py [--runs 1000] [--seeds 3] [--repeats 5] [--keep FOLDER]
 
-The folders hold what a finished run of the default config leaves, with figures drawn at random; every group
+The folders hold the files of a finished run of the default config, with figures drawn at random; every group
 has a learning rate of its own, as after a random search.
 """
 

@@ -1,8 +1,8 @@
-"""What single parts of a training step cost, contenders in turn: batch normalisation, precision, activation.
+"""The cost of single parts of a training step: batch normalisation, precision, activation.
 
     python benchmarks/engine.py [--repeats 5] [--networks cnn resnet airbench]
 
-One line a contender: median examples per second with the range, and the ratio to the first of its kind.
+Contenders take turns. Each has one line: median examples per second, range, ratio to the first of its kind.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CONTENDERS: dict[str, tuple[str, bool, str]] = {  # precision, fused, activation
 
 
 def step_of(network: str, contender: str) -> Callable[[], Any]:
-    """A compiled training step of a network."""
+    """Return a compiled training step of a network."""
     make, batch = NETWORKS[network]
     policy, fused, activation = CONTENDERS[contender]
     keras.config.set_dtype_policy(policy)

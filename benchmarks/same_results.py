@@ -1,12 +1,12 @@
-"""Whether two versions of the code train the same: five deterministic runs of each, compared bit by bit.
+"""A comparison of two versions of the code, bit by bit, over five deterministic runs of each.
 
     python benchmarks/same_results.py OLD [NEW]         # commits; without NEW the working tree
     python benchmarks/same_results.py 6ea84ba --keep /tmp/same
 
-Weights of `best.keras`, `history.jsonl` and the numbers of `metrics.json` must be equal, but for what a
-clock, the memory or a file's size says. Pictures are compared pixel by pixel; those that differ are put side
-by side in the folder of `--keep`, to be looked at. The run of N3 needs CIFAR-10 (`CNNBENCH_DATA`); without it
-that run is left out and named. Exit code 0 where all is equal, else 1.
+Weights of `best.keras`, `history.jsonl` and the numbers of `metrics.json` must be equal, except times, memory
+and file sizes. Pictures are compared pixel by pixel; those that differ are put side by side in the folder of
+`--keep`. The run of N3 needs CIFAR-10 (`CNNBENCH_DATA`); without it that run is left out and named. The exit
+code is 0 where all is equal, else 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ RUNS = {
         "optimizer.ema_overwrite_frequency=5", "training.epochs=3",
     ),
 }  # fmt: skip
-# What no two runs of one version have in common, and the size of a file that names classes by their modules.
+# Figures that differ between any two runs, and the size of a file that names classes by their modules.
 NOT_COMPARED = {
     "started", "finished", "seconds", "examples_per_second", "latency_seconds", "peak_memory_bytes",
     "checkpoint_bytes",
@@ -83,7 +83,7 @@ def compare(name: str, old: str, new: str | None, place: Path) -> bool:
 
 
 def run(name: str, commit: str | None, folder: Path) -> Path | None:
-    """The folder of the run made by the code of a commit; one that `--keep` has already is not made again."""
+    """Return the folder of the run of a commit's code; one that `--keep` has already is not made again."""
     if (folder / "metrics.json").exists() and commit:
         return folder
     code = ROOT if commit is None else unpacked(commit, folder.parent / "code")
@@ -113,7 +113,7 @@ def unpacked(commit: str, folder: Path) -> Path:
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    """Every array of the best checkpoint, by its place in the file."""
+    """Return every array of the best checkpoint, by its place in the file."""
     found: dict[str, bytes] = {}
 
     def keep(name: str, item: Any) -> None:
@@ -143,7 +143,7 @@ def without_clock(value: Any) -> Any:
 
 
 def differing_pictures(first: Path, second: Path, place: Path) -> str:
-    """How many there are and differ; each of these beside its twin in `place`."""
+    """Return how many pictures there are and how many differ; write these beside their twins into `place`."""
     names = sorted({path.name for folder in (first, second) for path in (folder / "figures").glob("*.png")})
     differing = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Cost grows as the work: time per epoch against examples, memory against the size of a folder of images.
+"""The growth of cost: time per epoch with the examples, memory with the size of a folder of images.
 
     python benchmarks/scaling.py [--repeats 3] [--files 10000 100000]
 

@@ -1,12 +1,12 @@
-r"""What stopping poor runs early saves, and what it costs: the same search with and without.
+r"""The epochs that stopping poor runs early saves, and the score that it costs: a search with and without it.
 
     python benchmarks/search.py model=mlp dataset=fashion_mnist training.examples=6000 \
         training.validation_fraction=0.5 device=cpu
 
-The validation split must be large: of 144 digits two more or less are 1.4 points.
+The validation split must be large: 2 of 144 digits are 1.4 points already.
 
-For each sweep seed both searches draw from the same random sequence: the values of the trials are the same as
-long as the sampler is random, as here, so that only the stopping differs.
+For each seed both searches draw from the same random sequence. As the sampler is random, both have the same
+values, and differ only in the stopping.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def search(given: argparse.Namespace, pruner: str, seed: int) -> Outcome:
-    """One search; every run goes through all of its epochs unless the search stops it."""
+    """Run one search; every run goes through all of its epochs unless the search stops it."""
     settings = (f"trials={given.trials}", f"sampler={given.sampler}", f"pruner={pruner}", f"seed={seed}")
     with tempfile.TemporaryDirectory() as temporary:
         line = ["sweep=search", *(f"sweep.search.{setting}" for setting in settings), *SPACE]

@@ -1,4 +1,4 @@
-"""Seconds from the first import to the end of the first training step, in parts.
+"""The seconds from the first import to the end of the first training step, in parts.
 
     python benchmarks/startup.py [--repeats 5] [OVERRIDE…]
 
@@ -28,7 +28,7 @@ PARTS = {
 
 
 def inside(line: list[str]) -> None:
-    """One run up to its first step; prints the parts."""
+    """Make one run up to its first step, and print the parts."""
     began = time.perf_counter()
     from cnnbench.config.composition import compose, named_config, spec_from
     from cnnbench.runs.spec import Observer

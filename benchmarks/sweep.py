@@ -1,9 +1,10 @@
-"""A sweep in one command against the same runs in a process each, and what a run costs besides training.
+"""The seconds of a sweep and of the same runs in a process each, and of a run besides its training.
 
     python benchmarks/sweep.py [--seeds 3] [--epochs 5] [--separate 6] [hydra/launcher=joblib]
 
-The sweep: 2 models × 4 learning rates × the seeds on digits. Of the separate processes only some are made, of
-both models in turn, half before the sweep and half after it; their median stands for all.
+The sweep: 2 models × 4 learning rates × the seeds on digits. Only some of the
+separate processes are made, of both models in turn, half before the sweep and half after it; their median
+stands for all.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def _spent(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """Seconds from the end of one run to that of the next, without its training."""
+    """Return the seconds from the end of one run to that of the next, without its training."""
     ends = [datetime.fromisoformat(entry["finished"]) for entry in (before, after)]
     return (ends[1] - ends[0]).total_seconds() - after["cost"]["seconds"]["fit"]
 

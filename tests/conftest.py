@@ -1,4 +1,4 @@
-"""Shared by all tests: a working folder without data or network, the command line in process, a tiny run."""
+"""The fixtures of all tests: a working folder without data or network, the command line, a tiny run."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from hydra.core.hydra_config import HydraConfig
 from cnnbench.data import fetch
 from cnnbench.system import gpus
 
-# Tests compute on the processor, here and in the processes that they start: what they compare to the last bit
-# is not exact on a GPU, and a process that has used one cannot go back. `run_on_gpu` is for those of a GPU.
-# The workers of xdist start after this has been hidden, and ask whoever started them.
+# Tests, and the processes that they start, compute on the processor: results on a GPU are not equal to the
+# last bit, and a process that has used one cannot go back. Tests of a GPU ask for `run_on_gpu`. Workers of
+# xdist start when the GPUs are hidden already, so they read the variable.
 VISIBLE_GPUS = os.environ.setdefault("CNNBENCH_TEST_GPUS", ",".join(gpus()))
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -40,7 +40,7 @@ TINY = (
     "model.dense_units=[8]",
     "device=cpu",
 )
-# What on the machine of the person who tests would change what is printed, or where data are found.
+# Variables of the tester's own that would change what is printed, or where data are found.
 ENVIRONMENT = ("HYDRA_FULL_ERROR", "CNNBENCH_DATA", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE")
 LOGGERS = ("cnnbench", "py.warnings", "absl", "tensorflow")
 
@@ -52,13 +52,13 @@ class Outcome(NamedTuple):
 
 
 def without_remarks(err: str) -> str:
-    """What was printed to standard error beside warnings: tiny runs have too few examples for comfort."""
+    """Return standard error without warnings: tiny runs cause some."""
     return "".join(line for line in err.splitlines(keepends=True) if not line.startswith("warning: "))
 
 
 @contextmanager
 def process_state_kept() -> Iterator[None]:
-    """Put back what `main()` changes for the rest of a process: it expects to own it."""
+    """Put back what `main()` changes in its process, which it expects to own."""
     environment, argv, meta_path = dict(os.environ), sys.argv, list(sys.path)
     handlers = {name: list(logging.getLogger(name).handlers) for name in LOGGERS}
     try:
@@ -75,10 +75,10 @@ def process_state_kept() -> Iterator[None]:
 
 
 def call_main(*arguments: str) -> int:
-    """`cnnbench ARGUMENTS…` in this process.
+    """Run `cnnbench ARGUMENTS…` in this process.
 
     Returns:
-        The exit code, also where Hydra or argparse leave by `SystemExit`.
+        the exit code, also where Hydra or argparse leave by `SystemExit`.
     """
     from cnnbench.cli.main import main
 
@@ -92,7 +92,7 @@ def call_main(*arguments: str) -> int:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Fail what hangs; only where a process has such a timer, and in its main thread."""
+    """Fail after so many seconds; only in the main thread, and where the system has such a timer."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield  # Windows
         return
@@ -158,7 +158,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Where `CNNBENCH_REQUIRED` names a mark, its tests must run: skipped is failed."""
+    """Fail skipped tests of the marks that `CNNBENCH_REQUIRED` names."""
     report = yield
     required = [
         name for name in os.environ.get("CNNBENCH_REQUIRED", "").split() if item.get_closest_marker(name)
@@ -171,7 +171,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, on a machine without data sets and without network."""
+    """Return an empty working folder, as on a machine without data sets and network."""
     path = tmp_path / "work"
     path.mkdir()
     monkeypatch.chdir(path)
@@ -187,7 +187,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run_cli(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """`run_cli("list", "model")` → `Outcome(exit_code, out, err)`, in process, in `folder`."""
+    """Return the command line in this process: `run_cli("list", "model")` gives an `Outcome`."""
 
     def run(*arguments: str) -> Outcome:
         capsys.readouterr()
@@ -199,7 +199,7 @@ def run_cli(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., O
 
 @pytest.fixture
 def run_process(folder: Path) -> Callable[..., Outcome]:
-    """As `run_cli`, in a process of its own: what its children print is captured too."""
+    """Return `run_cli` in a process of its own, which also captures what its children print."""
 
     def run(*arguments: str) -> Outcome:
         command = [sys.executable, "-P", "-m", "cnnbench", *arguments]
@@ -213,7 +213,7 @@ def run_process(folder: Path) -> Callable[..., Outcome]:
 def run_on_gpu(
     run_process: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
-    """As `run_process`, with the GPUs of this machine; skipped where it has none."""
+    """Return `run_process` with the GPUs of this machine; skip the test where it has none."""
     if not VISIBLE_GPUS:
         pytest.skip("there is no GPU here")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE_GPUS)
@@ -222,7 +222,7 @@ def run_on_gpu(
 
 @pytest.fixture
 def run_python(folder: Path) -> Callable[..., Outcome]:
-    """`run_python("code", "argument")` → `Outcome`, in a new process in `folder`: each import costs again."""
+    """Return a new Python in `folder`: `run_python("code", "argument")` gives an `Outcome`."""
 
     def run(code: str, *arguments: str, **environment: str) -> Outcome:
         done = subprocess.run(
@@ -262,7 +262,7 @@ def verified_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one finished tiny run, made once. Copy it before changing anything in it."""
+    """Return the folder of a finished tiny run, made once; copy it before you change anything in it."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
     environment = {name: os.environ.pop(name) for name in ENVIRONMENT if name in os.environ}
     try:

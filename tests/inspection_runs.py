@@ -1,4 +1,4 @@
-"""One small trained run per kind of task, made when first asked for and shared by several test files."""
+"""Small trained runs, one per kind of task, made when first asked for and shared by several test files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = {
 
 @cache
 def trained(kind: str) -> RunFolder:
-    """The folder of a finished run; copy it before changing anything in it."""
+    """Return the folder of a finished run; copy it before you change anything in it."""
     place = Path(tempfile.mkdtemp(prefix="cnnbench_tests_"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     overrides = KINDS[kind]

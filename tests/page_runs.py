@@ -1,4 +1,4 @@
-"""Run folders as finished runs leave them, written by hand, for the tests of pages."""
+"""Run folders as runs leave them, written by hand for the tests of pages."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def write_run(
     name: str = "cnn_pets",
     epochs: int = 4,
 ) -> RunFolder:
-    """A finished run."""
+    """Write the folder of a finished run."""
     run = RunFolder.create(path)
     run.write_config({**CONFIG, "seed": seed, "model": {**CONFIG["model"], "dropout": dropout}}, overrides)
     run.write_environment(
@@ -106,7 +106,7 @@ def write_failed(path: Path, cause: str, overrides: Sequence[str] = ()) -> RunFo
 
 
 def write_sweep(folder: Path) -> None:
-    """Three configurations of two seeds: the best, the cheapest, one that is neither; and a failure."""
+    """Write three configs of two seeds (the best, the cheapest, one that is neither), and a failure."""
     for number, (value, parameters, dropout) in enumerate(
         [(0.9, 3000, 0.0), (0.8, 1000, 0.25), (0.7, 2000, 0.5)]
     ):

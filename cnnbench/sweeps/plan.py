@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,10 @@ class Line:
         plan: Plan = config.validated(Plan, config.as_values(first.sweep), "sweep")
         launcher = launcher_settings(config.as_values(first.hydra.launcher)).model_dump(mode="json")
         kept = {key: values for key, values in typed.items() if not _is_of_the_sweep(key)}
+        if len(kept.get("run_dir", ())) > 1:
+            raise CnnbenchError(
+                "run_dir has several values; all runs of a sweep lie in one", "run_dir=FOLDER"
+            )
         intervals = config.intervals(line)
         if plan.search is None and intervals:
             raise CnnbenchError(f"{intervals[0]['key']} has an interval, for a search", "add sweep=search")
@@ -182,13 +187,23 @@ def _check_search(search: Search, bases: Sequence[Base]) -> None:
 
     Raises:
         CnnbenchError: Optuna or the sampler is not installed, no config has a key of the space, a value is
-            refused, or the sampler would have nothing to vary.
+            refused, its limits make no sense, or the sampler would have nothing to vary.
     """
     require_package("a search", "optuna", "search")
     sampler = f"sweep.search.sampler={search.sampler}"
     if needed := NEEDED.get(search.sampler):
         require_package(sampler, needed, "search", needed)
+    from cnnbench.sweeps.search import distribution
+
+    if twice := [key for key, count in Counter(one.key for one in search.space).items() if count > 1]:
+        raise CnnbenchError(f"sweep.search.space names {twice[0]} twice", "leave one out")
     for values in search.space:
+        try:
+            distribution(values)
+        except ValueError as error:
+            raise CnnbenchError(
+                f"sweep.search.space: {values.key}: {error}", "change low, high or step"
+            ) from error
         having = [base for base in bases if base.varies(values.key)]
         if not having:
             nodes = {group: node for group, node in bases[0].config.items() if isinstance(node, dict)}

@@ -1,4 +1,4 @@
-"""All that a run does with a few steps for its epochs: what of it fails, and what the whole would take."""
+"""The rehearsal of a run: all that it does with a few steps for its epochs, and what the whole would take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnnbench.sweeps.schema import Rehearsal
 from cnnbench.system import PeakMemory
 from cnnbench.training import evaluation_batch, forward_graph, predict_outputs, run
 
-MEASURED_SECONDS = 2.0  # of each phase, after what is traced and compiled
+MEASURED_SECONDS = 2.0  # of each phase, after tracing and compilation
 MOST_EXAMPLES = 512  # of a split that is only evaluated, or whose features are computed once
 FEWEST_EPOCHS = 4  # the first is no measure: functions are traced in it
 
@@ -28,7 +28,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
     """Do all of a run in `folder`, from the data to the figures, but only a few steps of the training.
 
     Args:
-        spec: its `run_dir` stays untouched.
+        spec: what to do; its `run_dir` stays untouched.
         folder: empty or missing; what is in it afterwards means nothing.
 
     Raises:
@@ -76,12 +76,12 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
 
 @dataclass
 class Phase:
-    """When things happened in one phase of a training, in seconds of `time.perf_counter`.
+    """One phase of a training as a stopwatch saw it, in seconds of `time.perf_counter`.
 
     Attributes:
-        input_shape: of one example, as the trained model takes it.
-        epochs: where each whole epoch began and ended.
-        chunks: the steps that each call of the training function made, and its seconds.
+        input_shape: the shape of one example, as the trained model takes it.
+        epochs: begin and end of each whole epoch.
+        chunks: the number of steps and the seconds of each call of the training function.
     """
 
     input_shape: tuple[int, ...]
@@ -89,14 +89,14 @@ class Phase:
     chunks: list[tuple[int, float]] = field(default_factory=list)
 
     def epoch_seconds(self, steps: int) -> float:
-        """Of an epoch of so many steps."""
+        """Return the seconds of an epoch of so many steps."""
         if self._later_epochs:
             return median(self._later_epochs)
         return steps * median(seconds / count for count, seconds in self.chunks[1:] or self.chunks)
 
     @property
     def measured_seconds(self) -> float:
-        """Of the time that the phase took, what belongs to its epochs and not to what happens once."""
+        """The part of the time that belongs to epochs, and not to what happens once."""
         if self._later_epochs:
             return sum(self._later_epochs) + median(self._later_epochs)  # the first epoch's share too
         return sum(seconds for _, seconds in self.chunks[1:])
@@ -107,10 +107,10 @@ class Phase:
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Measure chunks of steps and epochs, and end the phase after `MEASURED_SECONDS`.
+    """Measures chunks of steps and epochs, and ends the phase after `MEASURED_SECONDS`.
 
     Args:
-        steps: of one epoch.
+        steps: the number of steps of one epoch.
 
     Attributes:
         phases: in their order; a training with fine-tuning has two.
@@ -161,13 +161,13 @@ def _with_enough_epochs(training: Training) -> Training:
 
 
 def _may_cache(spec: RunSpec) -> bool:
-    """Whether the features of all training examples may be computed before the first step."""
+    """Tell whether the features of all training examples may be computed before the first step."""
     target = str(spec.config.get("model", {}).get("_target_", ""))
     return spec.training.cache_features and spec.augmentation is None and target.endswith(".transfer")
 
 
 def _shortened(dataset: Dataset, with_train: bool) -> Dataset:
-    """With a sample of every split on which no step is made."""
+    """Return the data with a sample of every split on which no step is made."""
     val = dataset.val and _sample(dataset.val)
     train = _sample(dataset.train) if with_train else dataset.train
     return replace(dataset, train=train, val=val, test=_sample(dataset.test))
@@ -180,7 +180,7 @@ def _sample(split: Split) -> Split:
 
 
 def _forward_seconds(path: Path, split: Split, batch_size: int) -> float:
-    """Of the stored model, for one example in a batch of an evaluation."""
+    """Measure the stored model: seconds of one example in a batch of an evaluation."""
     model, feed = load_checkpoint(path), Feed(split, evaluation_batch(batch_size))
     forward = forward_graph(model)
     predict_outputs(forward, feed)  # traced
@@ -190,6 +190,6 @@ def _forward_seconds(path: Path, split: Split, batch_size: int) -> float:
 
 
 def _bytes(dataset: Dataset) -> int:
-    """What the batches of a data set hold in memory; a file that is mapped is none of it."""
+    """Return the bytes that a data set holds in memory; a mapped file holds none."""
     arrays = [split.x for split in dataset.splits.values() if isinstance(split.x, np.ndarray)]
     return sum(array.nbytes for array in arrays)

@@ -142,7 +142,7 @@ def _check(made: Mapping[str, Any]) -> None:
 
 def _settings(sweep: Sweep) -> dict[str, Any]:
     """Return what a cluster is asked to run: maybe commands, so named and treated like plugins."""
-    is_elsewhere = sweep.launcher["name"] not in ("basic", "joblib")
+    is_elsewhere = sweep.launcher.get("name") not in ("basic", "joblib")
     made = sweep.search["bases"] if sweep.search else [job.config for job in sweep.jobs]
     return {"plugins": sweep.launcher if is_elsewhere else {}, "made": made}
 
@@ -153,7 +153,7 @@ def _configs(jobs: Sequence[Job], search: Mapping[str, Any] | None) -> list[dict
 
 
 def _plugins(jobs: Sequence[Job], search: Mapping[str, Any] | None) -> list[str]:
-    return sorted({plugin for one in _configs(jobs, search) for plugin in one["plugins"]})
+    return sorted({plugin for one in _configs(jobs, search) for plugin in one.get("plugins", [])})
 
 
 # -- Until no run is left --------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnbench import analysis
-from cnnbench.config import override, validated, with_values
+from cnnbench.config import override, with_values
 from cnnbench.errors import CnnbenchError, PrunedRunError
 from cnnbench.runs import DONE, FAILED, PRUNED, Observer, Summary, metrics
-from cnnbench.sweeps.schema import Parameter, Search, StoredSearch
+from cnnbench.sweeps.schema import Parameter, Search
 from cnnbench.sweeps.store import Job, Sweep
 
 log = logging.getLogger("cnnbench")
@@ -43,7 +43,7 @@ class Study:
 
     def __init__(self, sweep: Sweep, check: Callable[[Mapping[str, Any]], object]) -> None:
         self.sweep, self.check = sweep, check
-        self.stored = _stored(sweep)
+        self.stored = sweep.stored_search
         self.study = _open_whole(sweep)
 
     def numbers(self) -> Iterator[int]:
@@ -103,7 +103,7 @@ class Reporter(Observer):
     """Tells the study how a run goes, and ends the run where the study says so."""
 
     def __init__(self, sweep: Sweep, job: Job) -> None:
-        self.objective = _stored(sweep).objective
+        self.objective = sweep.stored_search.objective
         self.epochs = 0
         study = _open(sweep)
         found = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == job.trial)
@@ -120,16 +120,6 @@ class Reporter(Observer):
         self.trial.report(value, epoch)
         if epoch < self.epochs and self.trial.should_prune():
             raise PrunedRunError(f"{self.objective} {value:.4g} after epoch {epoch} of {self.epochs}")
-
-
-def _stored(sweep: Sweep) -> StoredSearch:
-    """Return what is stored of the search.
-
-    Raises:
-        CnnbenchError: it is damaged.
-    """
-    stored: StoredSearch = validated(StoredSearch, sweep.search, f"{sweep.path}: search")
-    return stored
 
 
 def _figure(value: Any) -> float | None:
@@ -177,18 +167,24 @@ def _pruner(search: Search, epochs: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _distribution(values: Parameter) -> optuna.distributions.BaseDistribution:
+def distribution(values: Parameter) -> optuna.distributions.BaseDistribution:
+    """Return what Optuna chooses from.
+
+    Raises:
+        ValueError: the limits or the step make no sense, as Optuna says it.
+    """
     if values.choices is not None:  # Optuna keeps numbers and texts only: it chooses the place in the list
         return CategoricalDistribution(list(range(len(values.choices))))
     assert values.low is not None
     assert values.high is not None
     if isinstance(values.low, int) and isinstance(values.high, int):
-        return IntDistribution(values.low, values.high, values.log, int(values.step) if values.step else 1)
+        step = 1 if values.step is None else values.step
+        return IntDistribution(values.low, values.high, values.log, step)
     return FloatDistribution(values.low, values.high, values.log, values.step)
 
 
 def _suggest(trial: optuna.Trial, values: Parameter) -> Any:
-    kept = _distribution(values)
+    kept = distribution(values)
     if isinstance(kept, CategoricalDistribution):
         assert values.choices is not None
         return values.choices[trial.suggest_categorical(values.key, kept.choices)]
@@ -203,7 +199,7 @@ def _suggest(trial: optuna.Trial, values: Parameter) -> Any:
 
 def _open(sweep: Sweep) -> optuna.Study:
     """Open the study that is kept in the sweep's folder, new where there is none."""
-    stored = _stored(sweep)
+    stored = sweep.stored_search
     larger = metrics.larger_is_better(stored.objective)
     return optuna.create_study(
         storage=JournalStorage(_Journal(sweep.path / JOURNAL)),
@@ -258,7 +254,7 @@ def _made_anew(sweep: Sweep, reason: str) -> optuna.Study:
 
 def _trial_of(sweep: Sweep, job: Job) -> FrozenTrial:
     """Return the job's trial as one that is under way; `Study.ended` says what became of it."""
-    stored, params = _stored(sweep), sweep.params.get(job.folder, {})
+    stored, params = sweep.stored_search, sweep.params.get(job.folder, {})
     try:
         rows = sweep.run_folder(job.number).history
     except CnnbenchError:  # lost, too: the pruner knows less, and the run itself says it
@@ -266,7 +262,7 @@ def _trial_of(sweep: Sweep, job: Job) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=params,
-        distributions={one.key: _distribution(one) for one in stored.settings.space if one.key in params},
+        distributions={one.key: distribution(one) for one in stored.settings.space if one.key in params},
         intermediate_values={
             int(row["epoch"]): row[stored.objective] for row in rows if row.get(stored.objective) is not None
         },

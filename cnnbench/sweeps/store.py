@@ -13,6 +13,7 @@ from cnnbench.config import validated, with_keywords
 from cnnbench.errors import EXIT_DONE, EXIT_FAILED, CnnbenchError
 from cnnbench.renamed import stored_config, with_current_targets
 from cnnbench.runs import DONE, PRUNED, RunFolder, differing, with_absolute_places
+from cnnbench.sweeps.schema import StoredSearch
 from cnnbench.system import damaged_file, now, read_json, write_json
 
 WAITING = "waiting"
@@ -113,7 +114,17 @@ class Sweep:
     @property
     def total(self) -> int:
         """The number of runs, those that a search has not proposed yet included."""
-        return self.search["settings"]["trials"] if self.search else len(self.jobs)
+        return self.stored_search.settings.trials if self.search is not None else len(self.jobs)
+
+    @property
+    def stored_search(self) -> StoredSearch:
+        """What is stored of a search.
+
+        Raises:
+            CnnbenchError: it is damaged.
+        """
+        stored: StoredSearch = validated(StoredSearch, self.search, f"{self.path / FILE}: search")
+        return stored
 
     def status(self, number: int) -> str:
         """Return the status of a run; `waiting` where it has not begun."""

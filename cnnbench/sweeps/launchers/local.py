@@ -99,15 +99,14 @@ class Worker:
 
 
 class LocalLauncher:
-    """Some workers, each with a share of the cores and, where there are GPUs, one of them.
+    """Workers, each with a share of the cores and, where there are GPUs, one of them.
 
     Args:
         sweep: the folder.
         code: gives the copy of the code for each run.
         width: the number of runs at once.
         runs_per_process: a worker makes room for a new one after so many.
-        quiet: keep what the runs print from standard output.
-        verb: the command that makes the runs.
+        quiet, verb: as of `Worker`.
     """
 
     def __init__(

@@ -122,10 +122,8 @@ class Submitit(_Settings):
         from cnnbench.sweeps.launchers.slurm import SubmititLauncher
 
         cluster = self.name.removeprefix("submitit_")
-        wanted = {name: getattr(self, name) for name in ("timeout_min", "cpus_per_task", "gpus_per_node")}
-        if self.mem_gb is not None:
-            wanted["mem_gb"] = self.mem_gb
-        return SubmititLauncher(sweep.path, code, cluster, self.n_jobs, {**wanted, **self.parameters})
+        asked = self.model_dump(exclude={"name", "n_jobs", "parameters"}, exclude_none=True)
+        return SubmititLauncher(sweep.path, code, cluster, self.n_jobs, {**asked, **self.parameters})
 
 
 Settings = Basic | Joblib | Ray | Submitit
