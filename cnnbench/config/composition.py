@@ -178,31 +178,38 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
             raise CnnbenchError(
                 f"{shown(text)}: {key} exists already", f"change it: {shown(text.lstrip('+'))}"
             )
-    elif not override.is_force_add():
-        if not isinstance(node, Container):
-            first, *inner = key.split(".")
-            top = [str(one) for one in composed if one != "hydra"]
-            if first in top and len(inner) > 1:  # model.embedding.units, of an embedding that is null
-                raise CnnbenchError(f"there is no key {key}", f"{parent} is {shown(node)}")
-            raise CnnbenchError(f"there is no key {key}", nearest(first, top))
-        if isinstance(node, DictConfig) and name not in there | known:
-            groups = [] if parent else [one for one in options() if "/" not in one]
-            raise CnnbenchError(
-                f"there is no key {key}", nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
-            )
-    if override.is_delete():
-        if value is not None and value != node[name]:
-            raise CnnbenchError(f"{shown(text)}: {key} is {shown(node[name])}", f"to remove it: ~{key}")
-        with open_dict(composed):
-            del node[name]
-    else:
-        may_be_new = override.is_add() or override.is_force_add() or name in known
-        OmegaConf.update(composed, key, value, merge=True, force_add=may_be_new)
+    elif not override.is_force_add() and not isinstance(node, Container):
+        first, *inner = key.split(".")
+        top = [str(one) for one in composed if one != "hydra"]
+        is_null = first in top and len(inner) > 1  # model.embedding.units, without an embedding
+        raise CnnbenchError(f"there is no key {key}", f"{parent} is null" if is_null else nearest(first, top))
+    elif not override.is_force_add() and isinstance(node, DictConfig) and name not in there | known:
+        groups = [] if parent else [one for one in options() if "/" not in one]
+        raise CnnbenchError(
+            f"there is no key {key}", nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
+        )
+    _set_value(composed, override, name in known)
     keywords.targets.pop(key, None)
     if key == "plugins":
-        find_plugins(with_home(OmegaConf.to_container(composed, resolve=False)["plugins"]))
+        find_plugins(with_home(unresolved(composed)["plugins"]))
     if key == "plugins" or "_target_" in text:
         keywords.fill_in()
+
+
+def _set_value(composed: DictConfig, override: Override, is_keyword: bool) -> None:
+    key, value = override.key_or_group, override.value()
+    if not override.is_delete():
+        may_be_new = override.is_add() or override.is_force_add() or is_keyword
+        OmegaConf.update(composed, key, value, merge=True, force_add=may_be_new)
+        return
+    parent, _, name = key.rpartition(".")
+    node: Any = OmegaConf.select(composed, parent) if parent else composed
+    if name not in node:
+        raise CnnbenchError(f"there is no key {key}", f"{shown(override.input_line)} would remove it")
+    if value is not None and value != node[name]:
+        raise CnnbenchError(f"{key} is {shown(node[name])}, not {shown(value)}", f"to remove it: ~{key}")
+    with open_dict(composed):
+        del node[name]
 
 
 def _refuse_several(override: Override) -> None:

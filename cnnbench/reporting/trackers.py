@@ -7,14 +7,17 @@ a run sent anywhere. TensorBoard's event files lie in the run's folder, for `ten
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from cnnbench.runs import DONE, INTERRUPTED, Observer, RunFolder, RunResult
+from cnnbench.system import read_json, write_json
 
 log = logging.getLogger("cnnbench")
 WAITING = 1000  # messages at most that a slow tracker may be behind
@@ -133,3 +136,139 @@ def trackings(trackers: Mapping[str, Callable[[], Tracker]], run: Tracked) -> li
 
 class _LeaveError(Exception):
     """The last message."""
+
+
+def milliseconds() -> int:
+    return int(time.time() * 1000)
+
+
+# -- MLflow ----------------------------------------------------------------------------------------
+
+
+class MLflow(Tracker):
+    """The config as parameters, every epoch's row as metrics, and the final metrics.
+
+    A run that is resumed goes on in the same MLflow run; epochs that are there already stay as they are.
+
+    Args:
+        experiment: of MLflow, in which the run is listed; made if there is none.
+    """
+
+    def __init__(self, experiment: str = "cnnbench") -> None:
+        self.experiment = experiment
+        self._client: Any = None
+        self._run_id = ""
+        self._epoch = 0
+
+    def begin(self, run: Tracked) -> None:
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self._client = MlflowClient()
+        self._run_id = self._known(run) or self._new(run)
+        texts = [Param(key, str(value)[:LONGEST]) for key, value in run.config.items()]
+        for start in range(0, len(texts), BATCH):
+            self._client.log_batch(self._run_id, params=texts[start : start + BATCH])
+        steps = [metric.step for metric in self._client.get_metric_history(self._run_id, "loss")]
+        self._epoch = max(steps, default=0)
+        for entry in run.folder.history:  # what a process that was killed had still to send
+            self.epoch(entry)
+
+    def epoch(self, entry: Mapping[str, float | None]) -> None:
+        if int(entry["epoch"] or 0) <= self._epoch:
+            return
+        self._epoch = int(entry["epoch"] or 0)
+        self._log({name: value for name, value in entry.items() if name != "epoch" and value is not None})
+
+    def end(self, status: str, figures: Mapping[str, float]) -> None:
+        self._log({f"final/{name}": value for name, value in figures.items()})
+        self._client.set_terminated(self._run_id, STATUS.get(status, "FAILED"))
+
+    def _log(self, metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = milliseconds()
+        rows: Sequence[Any] = [Metric(name, value, now, self._epoch) for name, value in metrics.items()]
+        self._client.log_batch(self._run_id, metrics=rows)
+
+    def _known(self, run: Tracked) -> str | None:
+        """The MLflow run of the same run before it was interrupted, set going again."""
+        from mlflow.exceptions import MlflowException
+
+        run_id = read_json(run.folder.tracked).get("run_id")
+        if run_id is None:
+            return None
+        try:
+            self._client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # removed, or another store by now
+                return None
+            raise
+        return str(run_id)
+
+    def _new(self, run: Tracked) -> str:
+        made = self._client.create_run(
+            self._experiment_id(), run_name=run.folder.path.name, tags={"cnnbench.name": run.name}
+        )
+        run_id = str(made.info.run_id)
+        write_json(run.folder.tracked, {"run_id": run_id})
+        return run_id
+
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(self.experiment)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(self.experiment))
+            except MlflowException:  # another run was faster
+                found = self._client.get_experiment_by_name(self.experiment)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+
+# -- TensorBoard -----------------------------------------------------------------------------------
+
+
+class TensorBoard(Tracker):
+    """Scalars of every epoch, the config as text, and the final metrics at the last epoch.
+
+    TensorFlow writes the files itself: the package `tensorboard` is needed to look at them only.
+    """
+
+    def __init__(self) -> None:
+        self._writer: Any = None
+        self._epoch = 0
+
+    def begin(self, run: Tracked) -> None:
+        import tensorflow as tf
+
+        self._writer = tf.summary.create_file_writer(str(run.folder.events))
+        rows = "\n".join(f"    {key}: {value}" for key, value in run.config.items())  # as code, in Markdown
+        self._write("config", rows, 0, "text")
+
+    def epoch(self, entry: Mapping[str, float]) -> None:
+        self._epoch = int(entry["epoch"])
+        for name, value in entry.items():
+            if name != "epoch":
+                self._write(name, value, self._epoch, "scalars")
+        self._writer.flush()
+
+    def end(self, status: str, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self._write(f"final/{name}", value, self._epoch, "scalars")
+        self._writer.close()
+
+    def _write(self, name: str, value: float | str, step: int, plugin: str) -> None:
+        """As `tf.summary.scalar` and `.text` do, which need the package `tensorboard`."""
+        import tensorflow as tf
+
+        metadata = tf.compat.v1.SummaryMetadata(
+            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin)
+        )
+        kind = tf.string if isinstance(value, str) else tf.float32
+        with self._writer.as_default(step=step):
+            tf.summary.write(name, tf.constant(value, kind), metadata=metadata)
