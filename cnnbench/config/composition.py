@@ -19,7 +19,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
@@ -459,6 +458,8 @@ def _factory(node: Mapping[str, Any], without: Sequence[str] = ()) -> Any:
     `_convert_="all"`: a ListConfig inside a Keras layer cannot be saved. What the data decide is passed
     when the factory is called, since `instantiate` would convert it.
     """
+    from hydra.utils import instantiate  # imports much, which `--cfg job` goes without
+
     kept = {key: value for key, value in node.items() if key not in without}
 
     def make(**given_by_run: Any) -> Any:
