@@ -1,4 +1,4 @@
-"""From what was typed to a checked `RunSpec`: the only room that knows Hydra."""
+"""Configs: composed, checked, explained and turned into a `RunSpec`; only here is Hydra known."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Everything about a config that can be checked before TensorFlow is imported. No Hydra in here."""
+"""Checks of a resolved config, all that needs neither data nor TensorFlow nor Hydra."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from cnnbench.config.components import ALLOWED, UNKNOWN, allowed_signature, check_node
+from cnnbench.config.components import ALLOWED, allowed_signature, check_node
 from cnnbench.config.messages import validated
+from cnnbench.config.signatures import UNKNOWN
 from cnnbench.data import Task
 from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.runs import Device, Expected, Training, metrics
@@ -93,7 +94,7 @@ def _check_learning_rate(config: Mapping[str, Any]) -> None:
 
 
 def _check_averages(config: RunConfig) -> None:
-    """Keras puts averaged weights into their place at the end, when the best epoch is stored already."""
+    """Refuse averages that Keras puts in place at the end, when the best epoch is stored already."""
     if not config.optimizer.get("use_ema") or config.optimizer.get("ema_overwrite_frequency"):
         return
     for name, node in config.callbacks.items():

@@ -1,4 +1,4 @@
-"""Which code a run is made with, and a copy of it that later edits do not reach."""
+"""The code of a sweep: its fingerprint, and a copy that later edits do not reach."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CODE = (".py", ".pyi", ".j2", ".css", ".js")
 
 
 def fingerprint(plugins: Sequence[str] = ()) -> str:
-    """One text for the package, its configs and the user's own files."""
+    """Return one digest of the package, its YAML files and the user's own modules."""
     return _digest(_sources(plugins))
 
 
@@ -35,7 +35,7 @@ def _digest(sources: Iterable[tuple[str, Path]]) -> str:
 
 
 def is_whole(copy: Path) -> bool:
-    """Whether a copy is there with all its files and no others, each as it was when the copy was made."""
+    """Tell whether a copy has the files that it was made with, unchanged, and no others."""
     try:
         return copy.is_dir() and _digest(_copied(copy)) == copy.name
     except OSError:  # gone while we looked, or unreadable
@@ -43,17 +43,17 @@ def is_whole(copy: Path) -> bool:
 
 
 def _copied(copy: Path) -> list[tuple[str, Path]]:
-    """What is in a copy, but for what Python itself adds."""
+    """Return the files of a copy, without the bytecode that Python adds."""
     files = [path for path in copy.rglob("*") if path.is_symlink() or not path.is_dir()]
     return sorted((str(path.relative_to(copy)), path) for path in files if BYTECODE not in path.parts)
 
 
 def stored(code: str, cache: Path) -> Path | None:
-    """The copy of that code; None where this user has none that is whole.
+    """Return the copy of the code with a fingerprint; None where this user has none that is whole.
 
     Args:
-        code: a fingerprint, maybe from somebody else's sweep: anything but a name could lead elsewhere.
-        cache: may be shared; a copy that somebody else could change is not run.
+        code: the fingerprint. It may come from a stranger's sweep, so a path, say, is refused.
+        cache: the folder of caches. It may be shared, so a copy that somebody else could change is not used.
     """
     copy = cache / "code" / code
     if not re.fullmatch(r"[0-9a-f]{16}", code) or not copy.is_dir():
@@ -69,8 +69,7 @@ def _is_mine(folder: Path) -> bool:
 def store(plugins: Sequence[str], cache: Path) -> Path:
     """Copy the code once, to be put first on PYTHONPATH; a copy that is damaged is made anew.
 
-    It lies in the user's own cache and not in the sweep's folder: what comes with a folder from somebody
-    else must not be run.
+    The copy lies in the user's own cache. One in the sweep's folder could come from a stranger.
 
     Raises:
         CnnbenchError: there is a copy that somebody else could change.
@@ -105,11 +104,11 @@ def store(plugins: Sequence[str], cache: Path) -> Path:
 
 @dataclass(frozen=True)
 class Copy:
-    """The code that a sweep began with, wherever it is now.
+    """The code with which a sweep began.
 
     Attributes:
         code: its fingerprint.
-        plugins: the user's own files, a part of it.
+        plugins: the user's own modules.
     """
 
     code: str
@@ -119,7 +118,7 @@ class Copy:
         """Return the copy, made anew where it is gone or damaged and the code here is still the same.
 
         Returns:
-            None where the installed code is to be run, for there is no cache, or nothing else is left.
+            None where the installed code is to be used: there is no cache, or no copy can be made.
         """
         folder = cache_folder()
         if folder is None:
@@ -132,7 +131,7 @@ class Copy:
             return None
 
     def has_changed(self) -> bool:
-        """Whether the installed code is another now."""
+        """Tell whether the installed code is another now."""
         try:
             return self.code != fingerprint(self.plugins)
         except OSError:  # a plugin is gone

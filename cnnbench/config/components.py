@@ -32,19 +32,19 @@ ALLOWED = (
 )  # fmt: skip
 # Extras that a target needs: the module, and which extra brings it.
 NEEDS = {"cnnbench.reporting.trackers.MLflow": ("mlflow", "mlflow")}
-# In an allowed room, but they read, write, delete or send where the config says; the run folder has the same.
+# These classes of allowed packages read, write or send where the config says. The run folder holds the same.
 REFUSED = (
     "BackupAndRestore", "CSVLogger", "IndexLookup", "IntegerLookup", "ModelCheckpoint", "OrbaxCheckpoint",
     "RemoteMonitor", "StringLookup", "TensorBoard", "TextVectorization",
 )  # fmt: skip
-# In these rooms other functions lock files or look for a network; one that a config may name returns this.
+# A config may name functions of these packages only if they return this: others lock files or use a network.
 RETURNS = {
     "cnnbench.data.augmentation": "Augmentation",
     "cnnbench.data.images": "Dataset",
     "cnnbench.data.sources": "Dataset",
     "cnnbench.models": "keras.Model",
 }
-# What the data decide is passed by the run; a config cannot set it.
+# The run passes these keywords; a config cannot set them.
 GIVEN_BY_RUN = {
     "model": ("input_shape", "outputs"),
     "optimizer": ("learning_rate",),
@@ -167,7 +167,7 @@ def _lies_in(place: str, found: Signature) -> bool:
 
 
 def _is_a_part(found: Signature) -> bool:
-    """Of Keras the public classes: its functions make objects out of anything, or are meant for tensors."""
+    """Accept of Keras only public classes: its functions build anything by name, or work on tensors."""
     if found.path.startswith("keras."):
         return found.returns is None and not found.path.rpartition(".")[2].startswith("_")
     return all(found.returns == made for place, made in RETURNS.items() if _lies_in(place, found))

@@ -1,4 +1,4 @@
-"""Where Hydra stops: from overrides to a composed config, and from that to a `RunSpec`."""
+"""Composition: from overrides to a config by Hydra, and from that to a `RunSpec` that knows no Hydra."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
@@ -179,31 +178,38 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
             raise CnnbenchError(
                 f"{shown(text)}: {key} exists already", f"change it: {shown(text.lstrip('+'))}"
             )
-    elif not override.is_force_add():
-        if not isinstance(node, Container):
-            first, *inner = key.split(".")
-            top = [str(one) for one in composed if one != "hydra"]
-            if first in top and len(inner) > 1:  # model.embedding.units, of an embedding that is null
-                raise CnnbenchError(f"there is no key {key}", f"{parent} is {shown(node)}")
-            raise CnnbenchError(f"there is no key {key}", nearest(first, top))
-        if isinstance(node, DictConfig) and name not in there | known:
-            groups = [] if parent else [one for one in options() if "/" not in one]
-            raise CnnbenchError(
-                f"there is no key {key}", nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
-            )
-    if override.is_delete():
-        if value is not None and value != node[name]:
-            raise CnnbenchError(f"{shown(text)}: {key} is {shown(node[name])}", f"to remove it: ~{key}")
-        with open_dict(composed):
-            del node[name]
-    else:
-        may_be_new = override.is_add() or override.is_force_add() or name in known
-        OmegaConf.update(composed, key, value, merge=True, force_add=may_be_new)
+    elif not override.is_force_add() and not isinstance(node, Container):
+        first, *inner = key.split(".")
+        top = [str(one) for one in composed if one != "hydra"]
+        is_null = first in top and len(inner) > 1  # model.embedding.units, without an embedding
+        raise CnnbenchError(f"there is no key {key}", f"{parent} is null" if is_null else nearest(first, top))
+    elif not override.is_force_add() and isinstance(node, DictConfig) and name not in there | known:
+        groups = [] if parent else [one for one in options() if "/" not in one]
+        raise CnnbenchError(
+            f"there is no key {key}", nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
+        )
+    _set_value(composed, override, name in known)
     keywords.targets.pop(key, None)
     if key == "plugins":
-        find_plugins(with_home(OmegaConf.to_container(composed, resolve=False)["plugins"]))
+        find_plugins(with_home(unresolved(composed)["plugins"]))
     if key == "plugins" or "_target_" in text:
         keywords.fill_in()
+
+
+def _set_value(composed: DictConfig, override: Override, is_keyword: bool) -> None:
+    key, value = override.key_or_group, override.value()
+    if not override.is_delete():
+        may_be_new = override.is_add() or override.is_force_add() or is_keyword
+        OmegaConf.update(composed, key, value, merge=True, force_add=may_be_new)
+        return
+    parent, _, name = key.rpartition(".")
+    node: Any = OmegaConf.select(composed, parent) if parent else composed
+    if name not in node:
+        raise CnnbenchError(f"there is no key {key}", f"{shown(override.input_line)} would remove it")
+    if value is not None and value != node[name]:
+        raise CnnbenchError(f"{key} is {shown(node[name])}, not {shown(value)}", f"to remove it: ~{key}")
+    with open_dict(composed):
+        del node[name]
 
 
 def _refuse_several(override: Override) -> None:
@@ -259,7 +265,7 @@ def _settings_of_line(typed: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _guarded_settings(cfg: DictConfig) -> dict[str, Any]:
-    """What only the line may set, without what every composition has of its own."""
+    """Return the settings that only the line may change, without those that differ between compositions."""
     settings: dict[str, Any] = OmegaConf.to_container(cfg.hydra, resolve=False)  # type: ignore[assignment]
     for key in ("runtime", "overrides", "searchpath"):
         settings.pop(key, None)
@@ -286,7 +292,7 @@ def _refuse_settings_of_files(composed: DictConfig, allowed: Mapping[str, Any], 
 
 
 def as_yaml(composed: DictConfig, kind: str, package: str | None = None, resolve: bool = False) -> str:
-    """A composed config as `--cfg` shows it.
+    """Return a composed config as `--cfg` shows it.
 
     Args:
         composed: with Hydra's node.
@@ -315,7 +321,7 @@ def as_yaml(composed: DictConfig, kind: str, package: str | None = None, resolve
 
 
 def select_keys(composed: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
-    """Of groups their options, of other keys their values.
+    """Return the options of groups and the values of other keys.
 
     Raises:
         CnnbenchError: there is no such key.
@@ -347,13 +353,13 @@ def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[st
 
 
 def from_here(path: str) -> Path:
-    """A path as a person reads it: relative where it lies below the working folder."""
+    """Return a path relative to the working folder where it lies below, else as it is."""
     here = Path.cwd()
     return Path(path).relative_to(here) if Path(path).is_relative_to(here) else Path(path)
 
 
 def named_config(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as a run writes it down: plain, checked, with a name and absolute places.
+    """Return the config as a run writes it down: plain, checked, with a name and absolute places.
 
     Raises:
         CnnbenchError: anything in it is wrong.
@@ -385,11 +391,11 @@ def as_values(node: DictConfig) -> dict[str, Any]:
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config without Hydra's node and the sweep's, as Python values.
+    """Return the resolved config as Python values, without Hydra's node and the sweep's.
 
-    A run without a name gets one, before anything that refers to it is resolved. A `~` at the beginning of
-    a path is the home, a number that YAML takes for text (1e-3) is one, no callbacks at all are an empty
-    mapping, and a `_target_` by its name of an earlier version is replaced, with one line of warning.
+    A run without a name gets one, before anything that refers to it is resolved. `~` at the beginning of a
+    path becomes the home, text that is written like a number (1e-3) a number, missing callbacks an empty
+    mapping, and a `_target_` of an earlier version its name of today, with one line of warning.
     """
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "sweep")])
     if "hydra" in cfg and "name" in kept and kept.name is None:
@@ -403,7 +409,7 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_config(config: Mapping[str, Any]) -> RunConfig:
-    """Everything that can be checked without data and TensorFlow; see `checks.check_everything`."""
+    """Check a config as far as that needs neither data nor TensorFlow; see `checks.check_everything`."""
     from cnnbench.config.checks import check_everything  # pydantic and numpy: `--cfg job` needs neither
 
     find_plugins(config.get("plugins", []))
@@ -411,7 +417,7 @@ def check_config(config: Mapping[str, Any]) -> RunConfig:
 
 
 def spec_from(config: Mapping[str, Any], run_dir: Path | None, overrides: Sequence[str] = ()) -> runs.RunSpec:
-    """The `RunSpec` of a plain config, e.g. of one that a run has left in its folder."""
+    """Return the `RunSpec` of a plain config, such as the one in a run folder."""
     if config.get("made_in") == "python":
         raise CnnbenchError(
             f"{run_dir} was made in Python, so its data set and model are not written down",
@@ -461,6 +467,8 @@ class Factory:
     def __call__(self, **given_by_run: Any) -> Any:
         # `_convert_="all"`: a ListConfig inside a Keras layer cannot be saved. What the data decide is passed
         # when the factory is called, since `instantiate` would convert it.
+        from hydra.utils import instantiate  # imports much, which `--cfg job` goes without
+
         kept = {key: value for key, value in self.node.items() if key not in self.without}
         try:
             make = instantiate(kept, _partial_=True, _convert_="all")
@@ -480,7 +488,6 @@ class Schedule:
     node: Mapping[str, Any]
 
     def __call__(self, steps_per_epoch: int, epochs: int) -> Any:
-
         wanted = signature(self.node["_target_"]).parameters
         given = {"steps_per_epoch": steps_per_epoch, "epochs": epochs}
         return Factory(self.node)(**{name: value for name, value in given.items() if name in wanted})
@@ -516,7 +523,7 @@ def _forget_other_launchers() -> None:
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:
-    """Each override, as plain text where Hydra's grammar cannot read it and it can mean nothing else."""
+    """Read overrides; a value that Hydra's grammar cannot read is text where it can mean nothing else."""
     return [_parse_one(text) for text in overrides]
 
 
@@ -547,7 +554,7 @@ def _lines(parsed: Iterable[Override]) -> list[str]:
 
 
 def axes(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, list[str]]:
-    """The values of each key in a line, as overrides, in their order; of an interval its lower end.
+    """Return the values of each key of a line as overrides, in their order; of an interval its lower end.
 
     Raises:
         CnnbenchError: an override that cannot be read.
@@ -557,7 +564,7 @@ def axes(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, l
 
 
 def _key(override: Override) -> str:
-    """With its package: one group may be put at several places."""
+    """Return the key with its package, since one group may be put at several places."""
     return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
 
 
@@ -577,7 +584,7 @@ def _values(override: Override, config_dir: str | None) -> list[str]:
 
 
 def intervals(overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """Each `key=interval(low, high)`, in a `tag(log, …)` or not, as a search takes it."""
+    """Return each `key=interval(low, high)`, within `tag(log, …)` or not, as a parameter of a search."""
     found = []
     with friendly(overrides):
         for one in _parse(overrides):
@@ -589,7 +596,7 @@ def intervals(overrides: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def typed_values(overrides: Sequence[str], resolve: bool = True) -> dict[str, Any]:
-    """What `key=value …` says, by key.
+    """Return the values of `key=value …` by key.
 
     Args:
         overrides: as typed.
@@ -607,7 +614,7 @@ def typed_values(overrides: Sequence[str], resolve: bool = True) -> dict[str, An
 
 @contextmanager
 def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf say into one line that names the override and what was meant."""
+    """Turn errors of Hydra and OmegaConf into one line that names the override and the nearest name."""
     refuse_paths(overrides, config_dir)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where the YAML files are, and what options they offer."""
+"""Groups: the folders of YAML files, and the options in them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def yaml_text(path: Path) -> str:
 def readable_by_hydra(folder: Path) -> Iterator[Path]:
     """Give a folder in which no YAML file has a byte-order mark: a copy where one has.
 
-    Hydra would not see a `# @package` line behind such a mark.
+    Hydra does not see a `# @package` line behind such a mark.
     """
     paths = list(folder.rglob("*.yaml"))
     if not any(_is_marked(path) for path in paths):
@@ -104,7 +104,7 @@ def group_and_option(relative: Path) -> tuple[str, str]:
 
 
 def refuse_paths(overrides: Sequence[str], config_dir: str | None = None) -> None:
-    """Refuse `experiment=../somewhere/file`: such a file may name plugins, and what Hydra runs.
+    """Refuse `experiment=../somewhere/file`: such a file may name plugins and set what Hydra runs.
 
     Raises:
         CnnbenchError: an option is not a name.

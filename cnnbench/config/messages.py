@@ -1,4 +1,4 @@
-"""What pydantic says of a value, in one line with the key as a person would type it."""
+"""Messages: pydantic's first complaint about a value, in one line with the key as typed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ PYTHON = re.compile(r"(a valid dictionary)( or instance of \w+)?|(an instance) o
 
 
 def validated(kind: Any, value: Any, path: str) -> Any:
-    """Let pydantic judge; its first complaint, with the key as the user would type it."""
+    """Validate a value by a model or a `TypeAdapter`.
+
+    Raises:
+        CnnbenchError: the first complaint, with the key as the user would type it.
+    """
     try:
         return kind.validate_python(value) if isinstance(kind, TypeAdapter) else kind.model_validate(value)
     except ValidationError as error:
@@ -37,7 +41,7 @@ def validated(kind: Any, value: Any, path: str) -> Any:
 
 
 def _keys(value: Any) -> set[Any]:
-    """Every mapping key at any depth."""
+    """Return the keys of a mapping at any depth."""
     if isinstance(value, Mapping):
         return set(value) | {key for item in value.values() for key in _keys(item)}
     return set()
@@ -55,7 +59,7 @@ def _fields(model: type[BaseModel], location: Sequence[Any]) -> set[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in `Model`, `Model | None` or `list[Model]`."""
+    """Return the model in `Model`, `Model | None` or `list[Model]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -86,8 +86,8 @@ def keywords(choice: str, config_dir: str | None = None) -> list[str]:
         CnnbenchError: there is no such option, or it is a preset.
     """
     group, _, option = choice.partition("=")
-    if group == "experiment":
-        raise CnnbenchError(f"{choice} is a preset, no option with keys", f"cnnbench --cfg job {choice}")
+    if group == "experiment" or group.startswith("hydra/"):
+        raise CnnbenchError(f"{choice} has no keys of its own", f"see cnnbench --cfg all {choice}")
     line = [f"{group}=[{option}]" if group == "callbacks" else choice]
     config, layers = unresolved(compose(line, config_dir)), _layers(line, config_dir)
     key = group.replace("/", ".")
@@ -96,6 +96,7 @@ def keywords(choice: str, config_dir: str | None = None) -> list[str]:
         for name, value in flatten(_value(config, key, {}), f"{key}.").items()
     }
     width = max((len(f"{name} = {text}") for name, (text, _) in found.items()), default=0)
+    width = min(width, 60)
     return [
         f"{f'{name} = {text}':<{width}}  {origins[-1].place if origins else ''}".rstrip()
         for name, (text, origins) in found.items()

@@ -1,4 +1,4 @@
-"""Overrides as text and values: grids of them, quoting, dotted keys."""
+"""Overrides: grids of them, the text that a shell hands over, and values by dotted keys."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from cnnbench.errors import CnnbenchError, nearest
 
-# `key=value` with whatever a shell hands over as the value.
+# `key=value`, whatever the value.
 ASSIGNMENT = re.compile(r"((?:\+\+?|~)?[A-Za-z_][\w./@:$-]*)=(.*)", re.DOTALL)
-# Keys of names and places, whose value is never anything but text or a list of texts.
+# Keys of names and places: their values are texts or lists of texts.
 TEXT = re.compile(
     r"name|run_dir|data_dir|plugins|dataset\.(root|test_root|labels|data_dir|cache_dir)|model\.weights"
     r"|callbacks\.\w+\.experiment|sweep\.resume"
@@ -28,14 +28,14 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 def combinations(
     axes: Mapping[str, Sequence[str]], zipped: Sequence[Sequence[str]] = ()
 ) -> list[tuple[str, ...]]:
-    """Each with each, the last key fastest; zipped keys step together.
+    """Combine all values of all keys, the last key fastest; zipped keys step together.
 
     Args:
         axes: the values of each key, as overrides.
         zipped: groups of keys.
 
     Raises:
-        CnnbenchError: a zipped key has no values, or not as many as its partners, or two partners too many.
+        CnnbenchError: a zipped key has no values, another number than its partners, or two groups.
     """
     partners: dict[str, Sequence[str]] = {}
     for group in zipped:
@@ -65,7 +65,7 @@ def combinations(
 
 
 def is_excluded(excluded: Mapping[str, Any], value_of: Mapping[str, Any]) -> bool:
-    """Whether a run has one of the wanted values for every key of one exclusion."""
+    """Tell whether a run has one of the excluded values for every key of an exclusion."""
     return all(
         value_of[key] in wanted if isinstance(wanted, list) else value_of[key] == wanted
         for key, wanted in excluded.items()
@@ -76,19 +76,19 @@ def is_excluded(excluded: Mapping[str, Any], value_of: Mapping[str, Any]) -> boo
 
 
 def as_text(typed: str, value: Any, is_readable: bool) -> str | None:
-    """The override with its value quoted, where that is meant and Hydra's grammar would not take it so.
+    """Quote the value of an override that is meant as text, but which Hydra's grammar takes otherwise.
 
-    That is a value which the grammar refuses and which does not begin like a list, a mapping, a quotation
-    or a function: `dataset.root=my pics (2024)`. Of a name or a place it is also what begins so, and what the
-    grammar takes for a number: `run_dir=2024_01`.
+    Such a value is one that the grammar cannot read and that does not begin like a list, a mapping, a
+    quotation or a function: `dataset.root=my pics (2024)`. A name or a place may also begin so, or look like
+    a number: `run_dir=2024_01`.
 
     Args:
         typed: one argument.
-        value: what the grammar reads.
-        is_readable: whether it reads anything.
+        value: as the grammar reads it.
+        is_readable: the grammar can read it.
 
     Returns:
-        None where it is to be left as it is.
+        the quoted override; None where it is to stay as it is.
     """
     match = ASSIGNMENT.fullmatch(typed)
     if match is None:
@@ -113,7 +113,7 @@ def _text_of_piece(piece: str) -> str:
 
 
 def with_home(node: Any) -> Any:
-    """The same with the home for a `~` at the beginning of a text, at any depth."""
+    """Copy a node with the home for `~` at the beginning of a text, at any depth."""
     if isinstance(node, Mapping):
         return {key: with_home(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -123,7 +123,7 @@ def with_home(node: Any) -> Any:
 
 
 def numbers_as_numbers(config: Mapping[str, Any], key: str = "") -> Any:
-    """The same with numbers for texts that are written like one, except of names, places and data."""
+    """Copy a config with numbers for texts that are written like one, except in names, places and data."""
     if isinstance(config, Mapping):
         return {
             name: numbers_as_numbers(node, f"{key}.{name}" if key else name) for name, node in config.items()
@@ -137,7 +137,7 @@ def numbers_as_numbers(config: Mapping[str, Any], key: str = "") -> Any:
 
 
 def override(key: str, value: Any) -> str:
-    """`key=value` as Hydra reads it back."""
+    """Return `key=value` as Hydra reads it back."""
     return f"{key}={_text(value)}"
 
 
@@ -152,7 +152,7 @@ def _text(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """A value that Hydra's override grammar reads back as this text."""
+    """Quote a text for Hydra's override grammar."""
     # Backslashes mean themselves there, except before a quote.
     escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")
     return f"'{escaped}'"
@@ -162,19 +162,19 @@ def quoted(text: str) -> str:
 
 
 def has_key(config: Mapping[str, Any], key: str) -> bool:
-    """Whether `optimizer.learning_rate` or the like is in it."""
+    """Tell whether a config has a dotted key such as `optimizer.learning_rate`."""
     *parents, name = key.split(".")
     return name in _node(config, parents)
 
 
 def value_of(config: Mapping[str, Any], key: str) -> Any:
-    """Return the value of `optimizer.learning_rate` or the like, which the config has."""
+    """Return the value of a dotted key that the config has."""
     *parents, name = key.split(".")
     return _node(config, parents)[name]
 
 
 def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with other values.
+    """Copy a config with other values of dotted keys.
 
     Raises:
         CnnbenchError: there is no such key.
@@ -190,7 +190,7 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 
 
 def _node(config: Any, parents: list[str]) -> dict[str, Any]:
-    """The mapping that they lead to; an empty one where they lead nowhere."""
+    """Return the mapping to which the parents lead; an empty one where they lead nowhere."""
     for parent in parents:
         config = config.get(parent) if isinstance(config, Mapping) else None
     return config if isinstance(config, dict) else {}

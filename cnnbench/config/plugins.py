@@ -1,8 +1,7 @@
-"""The user's own modules: found, and refused where nobody has typed them here.
+"""Plugins: the user's own modules, and the trust in configs from elsewhere.
 
-`config.yaml` names code, and a folder that is written to. Code is run without asking only where this user has
-typed the same config on this machine, and the folder is used only where this user has named it here: each
-leaves its hash in a file of the user's own, outside of every run folder.
+A config may name code to run and a folder to write to. Both are used without asking only where this user has
+typed them on this machine before: their hashes are kept in a file of the user's own, outside of run folders.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ def find_plugins(plugins: Any) -> Any:
     """Make the user's modules importable: by name from the working folder, or a path to a .py file.
 
     Returns:
-        those found as files as absolute paths, so that a run can be read from another folder; anything but
-        a list of texts as it came.
+        the same list with absolute paths for files, so that a run can be read from another folder; anything
+        but a list of texts as it came.
 
     Raises:
         CnnbenchError: there is no such file or module.
     """
     if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):
-        return plugins  # the check of the config says what is wrong with it
+        return plugins  # refused by the check of the config
     found = []
     for plugin in plugins:
         top = module_name(plugin).partition(".")[0]
@@ -59,7 +58,7 @@ WRITTEN = "cache_dir"  # of data sets: the only key of a config that names a fol
 
 
 def remember(config: Mapping[str, Any]) -> None:
-    """Note that this user has typed this config here, if it names plugins, and the cache that it names."""
+    """Note that this user has typed the plugins and the cache of this config here."""
     typed = [config] if config.get("plugins") else []
     typed += [{WRITTEN: place} for place in _caches(config)]
     new = [_hash(one) for one in typed if not _is_own(one)]
@@ -90,7 +89,7 @@ def require_own(config: Mapping[str, Any], place: Path) -> None:
 
 
 def require_own_cache(config: Mapping[str, Any], place: Path) -> None:
-    """Refuse a config that would have something written where this user has never said so.
+    """Refuse a config that names a folder to write to which this user has never named here.
 
     Raises:
         CnnbenchError: it names such a folder.
@@ -104,7 +103,7 @@ def require_own_cache(config: Mapping[str, Any], place: Path) -> None:
 
 
 def without_strange_cache(node: Any) -> Any:
-    """A config that keeps decoded images in this user's cache, unless this user has named another here."""
+    """Copy a config without the caches that this user has not named here: its own cache is used."""
     if isinstance(node, Mapping):
         return {
             key: None
@@ -127,7 +126,7 @@ def _caches(node: Any) -> Iterator[Any]:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse symbolic links, through which a verb could write elsewhere; one to a model is only read.
+    """Refuse symbolic links, except to models: through others a verb could write elsewhere.
 
     Raises:
         CnnbenchError: there is one.
@@ -140,7 +139,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_interpolations(config: Mapping[str, Any], place: Path) -> None:
-    """Refuse `${…}`: a run writes down values, and `${oc.env:SECRET}` would read this user's environment.
+    """Refuse `${…}` in a stored config: `${oc.env:SECRET}` would read this user's environment.
 
     Raises:
         CnnbenchError: there is one.
@@ -167,7 +166,7 @@ def _texts(node: Any) -> Iterator[str]:
 def _is_own(config: Mapping[str, Any]) -> bool:
     try:
         return _hash(config) in _store().read_text(encoding="utf-8").split()
-    except (OSError, ValueError, CnnbenchError):  # nothing is known, of what cannot be read either
+    except (OSError, ValueError, CnnbenchError):  # no file, or one that cannot be read
         return False
 
 

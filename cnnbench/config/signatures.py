@@ -49,14 +49,14 @@ class Parameter:
     Attributes:
         default: UNKNOWN where it is no literal, or where there is none.
         required: it has no default.
-        is_inherited: a base class takes it, behind `**kwargs` of the class itself.
+        may_differ: a base class takes it, and the class may give it another value than this default.
     """
 
     module: Module
     argument: ast.arg
     default: Any
     required: bool
-    is_inherited: bool = False
+    may_differ: bool = False
 
     @property
     def place(self) -> str:
@@ -91,12 +91,12 @@ class Signature:
     def defaults(self) -> dict[str, Any]:
         """Return the defaults that are literals, by keyword, tuples as lists.
 
-        What only a base class takes is left out: the class itself may pass it another value.
+        Those to which the class may give its base another value are left out.
         """
         return {
             name: _as_yaml(one.default)
             for name, one in self.parameters.items()
-            if one.default is not UNKNOWN and not one.is_inherited
+            if one.default is not UNKNOWN and not one.may_differ
         }
 
 
@@ -232,10 +232,27 @@ def _parameters(module: Module, definition: Definition) -> tuple[dict[str, Param
             is_open = True
             continue
         inherited, base_open = _parameters(base_module, base_definition)
+        own = _values_for_bases(init) if init else set()
         for name, one in inherited.items():
-            parameters.setdefault(name, replace(one, is_inherited=True) if init else one)
+            parameters.setdefault(name, replace(one, may_differ=own is None or name in own))
         is_open |= base_open
     return parameters, is_open
+
+
+def _values_for_bases(init: ast.FunctionDef) -> set[str] | None:
+    """Return the names for which a constructor may give its base classes a value; None for any.
+
+    Those are all names in a call or in a text: `super().__init__(name="mine", **kwargs)`, `kwargs["name"]`.
+    """
+    names = set()
+    for node in ast.walk(init):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".__init__") and node.args:
+            return None
+        if isinstance(node, ast.keyword) and node.arg:
+            names.add(node.arg)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)
+    return names
 
 
 def _of_function(module: Module, function: ast.FunctionDef, skip: int) -> tuple[dict[str, Parameter], bool]:

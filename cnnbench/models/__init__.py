@@ -1,4 +1,4 @@
-"""One module per family of networks; a builder goes from an input shape to raw outputs."""
+"""Builders of networks, one module a family: from an input shape to a model with raw outputs."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Jordan's network for CIFAR-10 at record speed."""
+"""Airbench: Jordan's network for CIFAR-10 at record speed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def airbench(
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.6,
     normalization: ImageNormalization = "whitening",
 ) -> keras.Model:
-    """The network of Jordan 2024, *94 % on CIFAR-10 in 3.29 Seconds on a Single GPU*.
+    """Build the network of Jordan 2024, *94 % on CIFAR-10 in 3.29 Seconds on a Single GPU*.
 
     Whitened patches, then one group per entry of `filters`: convolution, pooling, batch normalisation,
-    activation, and convolutions at the smaller size. The largest of what is left feeds the outputs, scaled.
+    activation, and convolutions at the smaller size. Global max pooling, scaled, feeds the outputs.
 
     Args:
         input_shape: ``(height, width, channels)``.

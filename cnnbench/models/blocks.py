@@ -1,4 +1,4 @@
-"""Pieces that several families share."""
+"""Blocks that several families share: inputs, dense layers, activations, initializers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cnnbench.nn import Dirac, PatchWhitening
 Normalization = bool | Literal["after_flatten", "whitening"]
 ImageNormalization = bool | Literal["whitening"]
 BatchNormalization = bool | Literal["after_activation"]
-# Of batch normalisation's averages, per step. Keras's 0.99 needs hundreds of steps to forget its start, and a
-# small data set has twenty an epoch: until then validation would measure another network. So 0.9 everywhere.
+# Of batch normalisation's averages, per step. Keras's 0.99 needs hundreds of steps to forget its start, but a
+# small data set has twenty an epoch, and until then validation measures another network. So 0.9 everywhere.
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -30,7 +30,7 @@ def require_images(model: str, input_shape: Sequence[int]) -> None:
 
 
 def require_kind(key: str, value: Any, kind: type) -> None:
-    """Refuse an object of another kind than `key` takes, before Keras fails in the middle of a training.
+    """Refuse an object of a wrong class, before Keras fails in the middle of a training.
 
     Raises:
         CnnbenchError: `value` is neither None nor of this kind.
@@ -42,7 +42,7 @@ def require_kind(key: str, value: Any, kind: type) -> None:
 
 
 def inputs_and_scaling(input_shape: Sequence[int], normalization: Normalization) -> tuple[Any, Any]:
-    """The input tensor, and the same scaled.
+    """Return the input tensor, and the same scaled.
 
     Args:
         input_shape: ``(height, width, channels)`` of pixels 0…255, or ``(columns,)``.
@@ -68,7 +68,7 @@ def inputs_and_scaling(input_shape: Sequence[int], normalization: Normalization)
 
 
 def flatten(x: Any, normalization: Normalization) -> Any:
-    """All values of an example in a row, with `after_flatten` each to mean 0 and deviation 1."""
+    """Put the values of an example in a row, with `after_flatten` each scaled to mean 0 and deviation 1."""
     x = layers.Flatten(name="flatten")(x)
     if normalization == "after_flatten":
         x = layers.Normalization(axis=-1, dtype="float32", name="normalization")(x)
@@ -84,7 +84,7 @@ def dense_stack(
     momentum: float,
     **dense: Any,
 ) -> Any:
-    """Dense layers, each with optional dropout before it and batch normalisation after it."""
+    """Add dense layers, each with optional dropout before it and batch normalisation after it."""
     for index, width in enumerate(units, start=1):
         name = f"dense_{index}"
         if dropout:
@@ -95,12 +95,12 @@ def dense_stack(
 
 
 def needs_bias(batch_normalization: BatchNormalization) -> bool:
-    """Whether a layer keeps its bias: normalisation right after it would subtract it again."""
+    """Tell whether a layer keeps its bias: normalisation right after it would subtract it again."""
     return batch_normalization in (False, "after_activation")
 
 
 def initializer(name: str) -> Any:
-    """A Keras initializer by its name, or `dirac`.
+    """Return a Keras initializer by its name, or `dirac`.
 
     Raises:
         ValueError: there is none of that name.
@@ -111,7 +111,7 @@ def initializer(name: str) -> Any:
 def normalize_and_activate(
     x: Any, name: str, activation: str, batch_normalization: BatchNormalization, momentum: float
 ) -> Any:
-    """Activation and batch normalisation in the order asked for (True: normalise first)."""
+    """Add activation and batch normalisation in the order asked for (True: normalise first)."""
     if batch_normalization == "after_activation":
         x = activate(x, name, activation)
         return layers.BatchNormalization(momentum=momentum, name=f"{name}_bn")(x)
@@ -121,7 +121,7 @@ def normalize_and_activate(
 
 
 def activate(x: Any, name: str, activation: str) -> Any:
-    """An activation by its Keras name, or one that is registered, ours before others.
+    """Add an activation by the name of a registered one, ours first, or of Keras.
 
     Raises:
         ValueError: there is none of that name.

@@ -1,4 +1,4 @@
-"""The plain convolutional network: feature extractor of stages, then a dense classifier."""
+"""CNN: the plain convolutional network, stages of convolutions and pooling, then dense layers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cnn(
     kernel_regularizer: Any = None,
     normalization: Normalization = True,
 ) -> keras.Model:
-    """Stages of convolutions and pooling, flattened into dense layers, then `outputs` raw outputs.
+    """Build stages of convolutions and pooling, flattened into dense layers, then `outputs` raw outputs.
 
     Args:
         input_shape: ``(height, width, channels)``.

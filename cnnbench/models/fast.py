@@ -1,4 +1,4 @@
-"""A small residual network that learns much per second of a CPU."""
+"""Fast CNN: a small residual network that learns much per second of a CPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fast_cnn(
     momentum: Momentum = 0.9,
     normalization: ImageNormalization = True,
 ) -> keras.Model:
-    """A slim cousin of Page's ResNet-9 (2018) and Jordan's airbench (2024).
+    """Build a slim cousin of Page's ResNet-9 (2018) and Jordan's airbench (2024).
 
     A stem and one stage per entry of `filters`. Each begins with convolution, max pooling, batch
     normalisation and activation in that order: after the pooling the last two cost a quarter. A stage goes

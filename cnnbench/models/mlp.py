@@ -32,7 +32,7 @@ def mlp(
     embedding: Any = None,
     normalization: Normalization = True,
 ) -> keras.Model:
-    """Flatten, then one dense layer per entry of `units`, then `outputs` raw outputs.
+    """Build a multilayer perceptron: one dense layer per entry of `units`, then `outputs` raw outputs.
 
     Args:
         input_shape: of one example, without the batch.

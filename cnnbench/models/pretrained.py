@@ -1,4 +1,4 @@
-"""What `keras.applications` leaves to the caller: scaling inside the model, and weights without a network."""
+"""Pretrained backbones of `keras.applications`: scaling inside the model, weights without a network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GIVEN = (
 
 
 def application(backbone: str) -> Callable[..., keras.Model]:
-    """The function of `keras.applications` with that name.
+    """Return the function of `keras.applications` with that name.
 
     Raises:
         CnnbenchError: there is none.
@@ -51,14 +51,14 @@ def application(backbone: str) -> Callable[..., keras.Model]:
 
 
 def minimum_size(backbone: str) -> int:
-    """The smallest height and width that the backbone takes, in pixels."""
+    """Return the smallest height and width that the backbone takes, in pixels."""
     return MINIMUM_SIZE.get(backbone, 32)
 
 
 def preprocess(x: Any, backbone: str) -> Any:
-    """Pixels 0…255, RGB, as the backbone wants them: its `preprocess_input` in layers that can be saved."""
+    """Scale RGB pixels 0…255 by layers that can be saved and do the same as its `preprocess_input`."""
     function = sys.modules[application(backbone).__module__].preprocess_input
-    # Each of them is affine and keeps the channels apart, so four pixels tell all of it.
+    # It is affine and keeps the channels apart, so four pixels determine it.
     offset = function(np.zeros((1, 1, 1, 3)))[0, 0, 0]
     factors = (function(255 * np.eye(3).reshape(3, 1, 1, 3)).reshape(3, 3) - offset) / 255
     if np.array_equal(factors, np.eye(3)) and not offset.any():
@@ -73,7 +73,7 @@ def preprocess(x: Any, backbone: str) -> Any:
 
 
 def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, Any]) -> keras.Model:
-    """The backbone without its top on a preprocessed tensor: one flat model from the tensor's inputs on.
+    """Build the backbone without its top on a preprocessed tensor: one flat model from its inputs on.
 
     Args:
         backbone: name of the application.
@@ -96,7 +96,7 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
         raise CnnbenchError(f"model.weights={weights} is no file", "imagenet, null or the path of a file")
     try:
         with warnings.catch_warnings(), _get_file_that_explains():
-            # Any other size than the published ones takes the weights of 224×224, as it should.
+            # Sizes other than the published ones rightly take the weights of 224×224.
             warnings.filterwarnings("ignore", message=".*Weights for input shape")
             model = make(
                 include_top=False,
@@ -120,7 +120,7 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
 
 def _load(model: keras.Model, path: Path) -> None:
     check_weights(path)
-    # Where a file lacks a layer, Keras keeps the random weights and at most warns. Zeros tell.
+    # Where a file lacks a layer, Keras keeps its weights and at most warns: zeros show that.
     kernels = [variable for variable in model.weights if len(variable.shape) > 1]
     for kernel in kernels:
         kernel.assign(keras.ops.zeros_like(kernel))
@@ -133,7 +133,7 @@ def _load(model: keras.Model, path: Path) -> None:
 
 
 def _with_fixed_normalization(model: keras.Model) -> keras.Model:
-    """The same model, its loaded `Normalization` layers made constant.
+    """Return the same model, its loaded `Normalization` layers made constant.
 
     EfficientNet keeps ImageNet's mean and variance among its weights; as constants they cannot be mistaken
     for a layer that still has to be adapted to the training split.
@@ -161,9 +161,9 @@ def _with_fixed_normalization(model: keras.Model) -> keras.Model:
 
 @contextmanager
 def _get_file_that_explains() -> Iterator[None]:
-    """Within, the applications' `get_file` says what is missing, at once where there is no network.
+    """Replace the applications' `get_file` by one that says at once what is missing without a network.
 
-    Keras's own would try to download for minutes, and delete a file whose hash is wrong.
+    Keras's own tries to download for minutes, and deletes a file whose hash is wrong.
     """
     utilities = sys.modules[keras.applications.MobileNet.__module__].file_utils
     download = utilities.get_file

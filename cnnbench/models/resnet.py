@@ -36,7 +36,7 @@ def resnet(
     momentum: Momentum = 0.9,
     normalization: ImageNormalization = True,
 ) -> keras.Model:
-    """The CIFAR ResNet of He et al. 2016, "Deep Residual Learning", section 4.2.
+    """Build the CIFAR ResNet of He et al. 2016, "Deep Residual Learning", section 4.2.
 
     Three stages of ``(depth - 2) / 6`` blocks of two 3×3 convolutions, each stage half the size and twice
     the width of the one before, then global average pooling and one dense layer.
@@ -95,7 +95,7 @@ def wide_resnet(
     momentum: Momentum = 0.9,
     normalization: ImageNormalization = True,
 ) -> keras.Model:
-    """The wide ResNet of Zagoruyko & Komodakis 2016, WRN-`depth`-`width`; activations precede convolutions.
+    """Build the wide ResNet of Zagoruyko & Komodakis 2016, WRN-`depth`-`width`, pre-activated.
 
     Args:
         input_shape: ``(height, width, channels)``.
@@ -130,7 +130,7 @@ def wide_resnet(
 
 
 def _blocks(model: str, depth: int, outside: int) -> int:
-    """How many blocks a stage has, if `outside` layers lie outside the blocks of two."""
+    """Return the blocks of a stage, where `outside` layers lie outside the blocks of two."""
     blocks, rest = divmod(depth - outside, 2 * STAGES)
     if rest or blocks < 1:
         known = ", ".join(str(2 * STAGES * n + outside) for n in (1, 2, 3, 4, 5, 6, 9, 18))
@@ -175,10 +175,10 @@ def _preactivated_block(
 
 
 def _subsample_and_widen(x: Any, filters: int, strides: int, name: str) -> Any:
-    """Every `strides`-th pixel, and zero channels on either side."""
+    """Keep every `strides`-th pixel, and add zero channels on either side."""
     x = layers.MaxPooling2D(1, strides=strides, padding="same", name=f"{name}_subsample")(x)
     new = filters - x.shape[-1]
-    # Keras pads only rows and columns. Called channels_first, the layer takes width and channels for these.
+    # Keras pads only rows and columns; as channels_first the layer takes width and channels for these.
     padding = ((0, 0), (new // 2, new - new // 2))
     return layers.ZeroPadding2D(padding, data_format="channels_first", name=f"{name}_widen")(x)
 

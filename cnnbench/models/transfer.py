@@ -39,7 +39,7 @@ def transfer(
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> keras.Model:
-    """A backbone without its top, frozen or partly so, then pooling and a new head.
+    """Build a backbone without its top, frozen or partly so, then pooling and a new head.
 
     Images are resized and preprocessed inside the model, grey ones repeated to three channels. Dropout and
     stochastic depth that a backbone has (EfficientNet, ConvNeXt) stay active in training, frozen or not.
@@ -99,7 +99,7 @@ def transfer(
 
 
 def backbone_end(model: keras.Model) -> str:
-    """The name of the layer that ends the backbone: its output are the pooled features ``(batch, channels)``.
+    """Return the name of the layer that ends the backbone: its output is the features ``(batch, channels)``.
 
     Raises:
         CnnbenchError: it is no transfer model.
@@ -110,7 +110,7 @@ def backbone_end(model: keras.Model) -> str:
 
 
 def unfreeze(model: keras.Model, from_layer: str | None) -> None:
-    """Say which part of the backbone is trained. Compile the model afterwards.
+    """Set which part of the backbone is trained. Compile the model afterwards.
 
     Batch normalisation keeps its ImageNet statistics: above `from_layer` too it stays in inference mode.
 
@@ -145,7 +145,7 @@ def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def _backbone(model: keras.Model) -> list[Any]:
-    """Layers before the features, in the order in which data flow through them."""
+    """Return the layers before the features, in the order in which data flow through them."""
     names = [layer.name for layer in model.layers]
     return [
         n for n in model.layers[: names.index(backbone_end(model))] if not isinstance(n, layers.InputLayer)
@@ -153,7 +153,7 @@ def _backbone(model: keras.Model) -> list[Any]:
 
 
 def check_layer(model: keras.Model, from_layer: str) -> None:
-    """Find out now, not after hours, whether `unfreeze` will know a layer.
+    """Refuse a layer that `unfreeze` would not find, before hours of training.
 
     Raises:
         CnnbenchError: the model has no such layer, or no backbone.
@@ -166,7 +166,7 @@ def _position(wanted: str, backbone: Sequence[Any], key: str = "model.trainable_
     names = [layer.name for layer in backbone]
     if wanted in names:
         return names.index(wanted)
-    # `block_1` begins the names of block_1_expand, but not those of block_16_expand.
+    # `block_1` stands for block_1_expand, but not for block_16_expand.
     found = [i for i, name in enumerate(names) if name.startswith(wanted) and not name[len(wanted)].isdigit()]
     if not found:
         known = [n.name for n in backbone if n.weights and not isinstance(n, layers.BatchNormalization)]

@@ -107,10 +107,10 @@ def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One text for each key with another value, places and names of targets apart."""
-    pair = (without_places(with_current_targets(plain(one))) for one in (before, now))
+    old_config, new_config = (without_places(with_current_targets(plain(one))) for one in (before, now))
     return [
         f"{key}: {shown(new)}, was {shown(old)}"
-        for key, (old, new) in differing(*pair, missing=MISSING).items()
+        for key, (old, new) in differing(old_config, new_config, MISSING).items()
         if not is_place(key, new if old == MISSING else old)
     ]
 

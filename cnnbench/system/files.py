@@ -18,14 +18,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
 import platformdirs
-import psutil
 import yaml
 
 from cnnbench.errors import CnnbenchError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger("cnnbench")
 TEMPORARY = re.compile(r"\..*\.(\d{1,9})(?:-([0-9a-f]{8}))?\.tmp(\..*)?")
@@ -126,6 +127,8 @@ def temporary_files(folder: Path) -> list[Path]:
 
 def remove_abandoned(folder: Path) -> None:
     """Remove temporary files of processes of this machine that live no more; keep what may not be removed."""
+    import psutil  # `--cfg job` removes nothing
+
     for path in temporary_files(folder):
         found = TEMPORARY.fullmatch(path.name)
         if found and found[2] in (None, _host()) and not psutil.pid_exists(int(found[1])):
@@ -204,6 +207,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         CnnbenchError: it is damaged, or holds Python objects.
     """
+    import numpy as np  # `--cfg job` reads no arrays
+
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -251,10 +256,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):
         return plain(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

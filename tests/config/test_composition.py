@@ -389,3 +389,14 @@ def test_an_unknown_key_is_named_beside_one_whose_value_has_to_be_given() -> Non
     for line in (["dataset.root=flat", "dataset.labels=x"], ["dataset.labels=x", "dataset.root=flat"]):
         with pytest.raises(CnnbenchError, match=r"there is no key dataset\.labels"):
             composition.compose(["dataset=image_folder", *line])
+
+
+def test_a_config_is_shown_without_numpy_and_types(run_python: Callable[[str], Outcome]) -> None:
+    code = """
+import sys
+from cnnbench.config.composition import as_yaml, compose
+assert "amsgrad: false" in as_yaml(compose(["optimizer=adam"]), "job")
+print(*({"numpy", "pydantic", "keras", "tensorflow"} & set(sys.modules)))
+"""
+    outcome = run_python(code)
+    assert (outcome.exit_code, outcome.out.strip()) == (0, "")

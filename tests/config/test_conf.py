@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from cnnbench.config import composition
+from cnnbench.config.components import GIVEN_BY_RUN, objects_in, with_keywords
 from cnnbench.config.groups import CONF_DIR, group_and_option, options
 from cnnbench.config.messages import validated
+from cnnbench.config.signatures import signature
 from cnnbench.data.dataset import Dataset, Task
 from cnnbench.errors import CnnbenchError
 from cnnbench.reporting.trackers import Tracker
@@ -252,3 +254,57 @@ def test_monitors_and_modes_are_always_said() -> None:
 
 def test_conf_holds_nothing_but_yaml() -> None:
     assert [path for path in CONF_DIR.rglob("*") if path.is_file() and path.suffix != ".yaml"] == []
+
+
+# ---------------------------------------------------------------- one truth
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_value_differs_from_the_signature_on_purpose(path: Path) -> None:
+    """An option says so on the line, or is one of several of its group with the same `_target_`."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for key, node in objects_in(yaml.safe_load("\n".join(lines))):
+        others = [
+            one for one in path.parent.glob("*.yaml") if f"_target_: {node['_target_']}\n" in one.read_text()
+        ]
+        if path.is_relative_to(CONF_DIR / "experiment") or len(others) > 1:
+            continue
+        given = GIVEN_BY_RUN.get(path.parent.relative_to(CONF_DIR).as_posix().replace("/", "."), ())
+        for name, default in signature(node["_target_"]).defaults().items():
+            value = node.get(name, default)
+            if name in given or value == default or "${" in str(value):
+                continue
+            (line,) = [line for line in lines if line.strip().startswith(f"{name}:")]
+            assert "#" in line, f"{key}.{name} is {value}, and {default} in the signature"
+
+
+def test_no_keyword_of_an_option_needs_a_plus() -> None:
+    """What a file leaves out is shown, and may be changed."""
+    composed = composition.compose(["callbacks=[default,reduce_on_plateau]", "optimizer=muon"])
+    assert composed.optimizer.use_ema is False
+    assert composed.callbacks.reduce_on_plateau.cooldown == 0
+    changed = composition.compose(["optimizer=sgd", "optimizer.clipvalue=0.5", "dataset=cats_and_dogs"])
+    assert changed.optimizer.clipvalue == 0.5
+    assert changed.dataset.test_fraction == 0.2
+    with pytest.raises(CnnbenchError, match=r"there is no key optimizer\.clipvalu") as raised:
+        composition.compose(["optimizer.clipvalu=0.5"])
+    assert raised.value.hint.startswith("did you mean clipvalue?")
+    assert (
+        composition.compose(["+optimizer.amsgrad=true"]).optimizer.amsgrad is True
+    )  # as it was typed before
+
+
+def test_another_target_has_its_own_keywords() -> None:
+    nadam = composition.compose(["optimizer._target_=keras.optimizers.Nadam"]).optimizer
+    assert "amsgrad" not in nadam  # of Adam alone
+    assert nadam.loss_scale_factor is None
+    spec_of("run_dir=x", "optimizer._target_=keras.optimizers.Nadam")
+    typed = "model.embedding={_target_: cnnbench.nn.layers.PeriodicEmbedding, frequencies: 4}"
+    embedding = composition.compose(["model=mlp", typed, "model.embedding.sigma=2"]).model.embedding
+    assert (embedding.frequencies, embedding.sigma, embedding.trainable) == (4, 2, True)
+
+
+def test_a_config_of_an_earlier_version_compares_with_one_of_today() -> None:
+    today = composition.plain_config(composition.compose([]))
+    earlier = {**today, "optimizer": {k: v for k, v in today["optimizer"].items() if k != "amsgrad"}}
+    assert with_keywords(earlier) == today

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cnnbench.config.groups import CONF_DIR
-from cnnbench.config.origins import explain
+from cnnbench.config.origins import explain, keywords
 from cnnbench.errors import CnnbenchError
 
 Cli = Callable[..., Any]
@@ -90,11 +90,32 @@ def test_a_key_in_what_was_typed_as_a_whole_is_found() -> None:
     assert lines[1].startswith("  set by the override training.fine_tuning=")
 
 
+def test_a_keyword_that_no_file_names_comes_from_its_signature() -> None:
+    lines = explain("optimizer.amsgrad", ["optimizer.amsgrad=true"])
+    assert lines[:2] == ["optimizer.amsgrad = true", "  set by the override optimizer.amsgrad=true"]
+    assert lines[2].startswith("  before: false by keras/src/optimizers/adam.py:")
+    assert explain("dataset.bits", ["dataset=cats_and_dogs"])[1].startswith(
+        "  set by cnnbench/data/images/folder.py:"
+    )
+
+
+def test_an_option_lists_its_keys_with_their_places(run_cli: Cli) -> None:
+    lines = keywords("callbacks=early_stopping")
+    assert any(line.startswith("callbacks.early_stopping.verbose = 0 ") for line in lines)
+    assert lines[-1].rpartition(":")[0].endswith("keras/src/callbacks/early_stopping.py")
+    assert run_cli("list", "model=cnn").out.splitlines()[1].startswith("model.filters = [32, 64] ")
+    assert run_cli("list", "model=cnm").exit_code == 2
+    assert run_cli("list", "experiment=notes/fashion_cnn").exit_code == 2
+
+
 def test_options_of_the_users_own_are_found(tmp_path: Path) -> None:
     own = tmp_path / "model" / "mine.yaml"
     own.parent.mkdir()
     own.write_text("# mine\n_target_: cnnbench.models.mlp.mlp\nunits: [3]\n")
     lines = explain("model.units", ["model=mine"], str(tmp_path))
+    assert explain("model.dropout", ["model=mine"], str(tmp_path))[1].startswith(
+        "  set by cnnbench/models/mlp"
+    )
     assert lines == ["model.units = [3]", f"  set by {own}:3"]
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from cnnbench import sweeps
 from cnnbench.config import composition, plugins
+from cnnbench.config.groups import CONF_DIR, own_options
 from cnnbench.errors import CnnbenchError
 from cnnbench.sweeps import plan
 
@@ -158,6 +159,47 @@ def test_what_is_typed_is_done(theirs: Path, folder: Path) -> None:
     planned = plan.plan(line, str(theirs))
     assert [job.config["plugins"] for job in planned.jobs] == [[str(theirs / "evil.py")]] * 2
     assert planned.launcher["n_jobs"] == 2
+
+
+def test_a_folder_conf_here_is_found_and_named(
+    folder: Path, run_cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder / "conf", "model/mine", {"_target_": "cnnbench.models.mlp.mlp", "units": [3]})
+    write(folder / "conf", "model/cnn", {"_target_": "evil.build"})
+    used = run_cli("--cfg", "job", "-p", "model.units", "model=mine")
+    assert (used.exit_code, used.out.split()[-1]) == (0, "3")
+    assert caplog.messages == [f"model=mine is {folder / 'conf' / 'model' / 'mine.yaml'}"]
+    assert "mine" in run_cli("list", "model").out
+    unused = run_cli("--cfg", "job", "-p", "model._target_")
+    assert unused.out.split()[-1] == "cnnbench.models.cnn.cnn"
+    (folder / "elsewhere").mkdir()
+    shutil.move(folder / "conf", folder / "elsewhere" / "conf")
+    named = run_cli("--cfg", "job", "model=mine", "--config-dir", "elsewhere/conf")
+    assert named.exit_code == 0
+    assert len(caplog.messages) == 1  # of what was named nothing is said
+    (folder / "other").mkdir()
+    assert run_cli("--cfg", "job", "model=mine", "--config-dir", "other").exit_code == 2
+
+
+def test_a_folder_conf_here_brings_no_code(folder: Path, run_cli: Cli) -> None:
+    write(folder / "conf", "experiment/e", {"plugins": ["evil.py"]}, GLOBAL)
+    write(folder / "conf", "model/mine", {"_target_": "evil.build"})
+    (folder / "evil.py").write_text(f"open({str(folder / 'marker')!r}, 'w').close()\n")
+    for line in ("experiment=e", "model=mine"):
+        outcome = run_cli(line)
+        assert outcome.exit_code == 2, outcome
+    assert not (folder / "marker").exists()
+    assert not (folder / "outputs").exists()
+
+
+def test_the_conf_of_a_checkout_and_any_other_are_not_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "conf").mkdir()
+    (folder / "conf" / "nginx.yaml").write_bytes(b"\xff")
+    assert own_options() is None
+    monkeypatch.chdir(CONF_DIR.parent)
+    assert own_options() is None
 
 
 # -- Any folder -------------------------------------------------------------------------------------

@@ -524,7 +524,7 @@ def test_in_tf_data_with_several_threads_and_a_smaller_last_batch() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_option_lists_every_keyword_and_builds(name: str) -> None:
+def test_every_option_says_what_it_is_and_builds(name: str) -> None:
     text = (CONF_DIR / "augmentation" / f"{name}.yaml").read_text()
     first = text.splitlines()[0]
     assert first.startswith("# ")
@@ -535,7 +535,9 @@ def test_every_option_lists_every_keyword_and_builds(name: str) -> None:
         return
     assert node.pop("_target_") == "cnnbench.data.augmentation.operations.augmentation"
     known = signature("cnnbench.data.augmentation.operations.augmentation").parameters
-    assert list(node) == list(known)
+    assert set(node) <= set(known)
+    if name == "standard":  # the one to which the others refer
+        assert list(node) == list(known)
     made = augmentation(**node).for_data((32, 32, 3), 10, "multiclass")
     assert made.describe() != "none"
     assert "\n" not in made.describe()

@@ -687,7 +687,7 @@ def test_california_split_equals_keras(
 
 def test_california_target_unit_divides_the_dollars(tmp_path: Path) -> None:
     write_california(tmp_path)
-    dollars = california_housing(data_dir=str(tmp_path)).test.y
+    dollars = california_housing(data_dir=str(tmp_path), target_unit=1.0).test.y
     units = california_housing(data_dir=str(tmp_path), target_unit=100_000.0).test.y
     np.testing.assert_allclose(units, dollars / 1e5, rtol=1e-6)
 

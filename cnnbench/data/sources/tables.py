@@ -23,7 +23,7 @@ COLUMNS = 8
 def california_housing(
     data_dir: str | None = None,
     version: Literal["large", "small"] = "large",
-    target_unit: Annotated[float, Field(gt=0)] = 1.0,
+    target_unit: Annotated[float, Field(gt=0)] = 100_000.0,
     ratios: bool = False,
 ) -> Dataset:
     """Load California housing with the split of `keras.datasets.california_housing.load_data`.
