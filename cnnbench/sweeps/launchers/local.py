@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cnnbench import config
-from cnnbench.system import THREADS, gpus, usable_cores
+from cnnbench.system import THREADS, gpus, require_posix, usable_cores
 
 Code = Callable[[], Path | None]
 POLL_SECONDS = 1.0
@@ -97,6 +97,7 @@ class LocalLauncher:
     """
 
     def __init__(self, sweep: Path, code: Code, width: int, runs_per_process: int) -> None:
+        require_posix("a sweep")
         self.sweep, self.code, self.width, self.runs_per_process = sweep, code, width, runs_per_process
         self._workers: dict[int, Worker] = {}
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
