@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeGuard
-
-import yaml
 
 from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import stored_config
 from cnnbench.runs import DONE, UNREADABLE, RunFolder, flatten, places_in, text_of, without_places
-from cnnbench.system import load_yaml, parsed_yaml
 
 # The columns of cost, and where `metrics.json` has them.
 COSTS = {
@@ -130,14 +125,12 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 def read_records(runs: Sequence[RunFolder]) -> list[Record]:
     """Read one record for each run."""
-    files = AlikeFiles()
-    return [_read(run, files) for run in runs]
+    return [_read(run) for run in runs]
 
 
-def _read(run: RunFolder, files: AlikeFiles) -> Record:
+def _read(run: RunFolder) -> Record:
     try:
-        config = with_keywords(stored_config(run.config_by(files.read)))
-        metrics = run.metrics
+        config, metrics = with_keywords(stored_config(run.quick_config)), run.metrics
         text_of(flatten(config))
         status = str(metrics["status"]) if "status" in metrics else run.status
         if status != DONE:
@@ -224,51 +217,3 @@ def dataset_names(configs: Sequence[Any]) -> list[str]:
         pairs = ", ".join(f"{key}={config[key]}" for key in keys)
         shown.append(f"{name} ({pairs})" if pairs else name)
     return shown
-
-
-class AlikeFiles:
-    """A reader of YAML that parses equal parts of files once.
-
-    It cuts a block mapping into its entries and a list into its items, again and again. Each part must be
-    one entry by itself; else the whole is parsed as it stands. Files share values, so nobody may change them.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[str, Any] = {}
-
-    def read(self, path: Path) -> Any:
-        """Return the content of a file.
-
-        Raises:
-            CnnbenchError: it is damaged, or names Python objects.
-        """
-        return parsed_yaml(path, self._parse)
-
-    def _parse(self, text: str) -> Any:
-        if text not in self._known:
-            self._known[text] = self._in_parts(text)
-        return self._known[text]
-
-    def _in_parts(self, text: str) -> Any:
-        nested = re.fullmatch(r"(\w+):\n((?:  .*\n)+)", text)
-        if nested:
-            inside = self._parse(re.sub(r"(?m)^  ", "", nested[2]))
-            # Anything else could be a text of several lines, which cutting has changed.
-            return {self._parse(nested[1]): inside} if isinstance(inside, dict) else load_yaml(text)
-        if text.startswith("- "):
-            items = self._parts(re.split(r"(?m)^(?=- )", text)[1:], list)
-            return [item for part in items for item in part] or load_yaml(text)
-        entries = self._parts(re.split(r"(?m)^(?=\w)", text), dict)
-        return {key: value for part in entries for key, value in part.items()} or load_yaml(text)
-
-    def _parts(self, parts: list[str], kind: type[list[Any]] | type[dict[str, Any]]) -> list[Any]:
-        """Return the values of the parts; none where a part is not one entry of that kind."""
-        if parts and not parts[0]:
-            parts = parts[1:]
-        if len(parts) < 2:
-            return []
-        try:
-            values = [self._parse(part) for part in parts]
-        except yaml.YAMLError:
-            return []
-        return values if all(isinstance(value, kind) and len(value) == 1 for value in values) else []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cnnbench.config.groups import CONF_DIR
 from cnnbench.errors import CnnbenchError
-from cnnbench.system import cache_folder, go_without_cache, locked, temporary_beside
+from cnnbench.system import cache_folder, go_without_cache, locked, make_room, mark_used, temporary_beside
 
 log = logging.getLogger("cnnbench")
 BYTECODE = "__pycache__"
@@ -87,6 +87,7 @@ def store(plugins: Sequence[str], cache: Path) -> Path:
                 f"cannot keep the code in {target}: somebody else could change it",
                 "set CNNBENCH_CACHE to a folder that only you can write",
             )
+        make_room(target.parent, 0)
         temporary = temporary_beside(target)
         try:
             for name, path in _sources(plugins):
@@ -125,10 +126,14 @@ class Copy:
             return None
         try:
             found = stored(self.code, folder)
-            return store(self.plugins, folder) if found is None and not self.has_changed() else found
+            if found is None and not self.has_changed():
+                found = store(self.plugins, folder)
+            if found is not None:
+                mark_used(found)
         except (OSError, CnnbenchError) as error:  # the installed code is the same, or the user is told
             go_without_cache(error)
             return None
+        return found
 
     def has_changed(self) -> bool:
         """Tell whether the installed code is another now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import shutil
@@ -24,12 +26,15 @@ from cnnbench.runs.history import History
 from cnnbench.runs.identity import Identity
 from cnnbench.runs.states import LastStates, Stored
 
+log = logging.getLogger("cnnbench")
 DONE, FAILED, INTERRUPTED, PRUNED = "done", "failed", "interrupted", "pruned"
 CONFIG = "config.yaml"  # a folder with this file holds a run
+QUICK_CONFIG = "config.json"
+LONGEST = 72  # characters that the longest name in a run folder adds to its path
 LOG = "cnnbench.log"
 REPORT = "report.html"
 UNTRAINED = (
-    *("overrides.yaml", "environment.json", "identity.json"),
+    *(QUICK_CONFIG, "overrides.yaml", "environment.json", "identity.json"),
     *("failure.json", "metrics.json", LOG, f"{LOG}.holder"),
 )
 RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
@@ -57,6 +62,7 @@ class RunFolder:
             CnnbenchError: it holds something already, or cannot be written.
         """
         try:
+            system.require_short_path(path, LONGEST)
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise FolderRefusedError(
@@ -142,6 +148,7 @@ class RunFolder:
         for name, content in ((CONFIG, system.plain(config)), ("overrides.yaml", list(overrides))):
             with system.atomic(self.path / name) as file:
                 yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+        _ = self.quick_config
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         system.write_json(self.path / "environment.json", environment)
@@ -285,15 +292,42 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.config_by(system.read_yaml)
+        """The config as the record, `config.yaml`, has it.
 
-    def config_by(self, read: Callable[[Path], Any]) -> dict[str, Any]:
-        """The config, by a reader of YAML, e.g. of `AlikeFiles`."""
+        Raises:
+            CnnbenchError: the file is damaged.
+        """
         path = self.path / CONFIG
-        loaded = read(path)
+        loaded = system.read_yaml(path)
         if not isinstance(loaded, dict):
             raise system.damaged_file(path, "it holds no mapping")
         return loaded
+
+    @property
+    def quick_config(self) -> dict[str, Any]:
+        """The same from `config.json`, which is read faster and made anew where its hash differs.
+
+        The hash tells a stale file, not a forged one. So this is for tables of many runs alone: whatever
+        imports, builds or measures what a config names reads `config`.
+        """
+        path = self.path / QUICK_CONFIG
+        try:
+            digest = system.sha256(self.path / CONFIG)
+        except OSError as error:
+            raise system.unreadable_file(self.path / CONFIG, error) from error
+        with suppress(CnnbenchError):  # damaged, as by a power failure
+            known = system.read_json(path)
+            if known.get("sha256") == digest and isinstance(known.get("config"), dict):
+                return dict(known["config"])
+        config = self.config
+        try:
+            text = json.dumps({"schema": 1, "sha256": digest, "config": config}, ensure_ascii=False)
+            if json.loads(text)["config"] == config:  # not with NaN, dates or numbers as keys
+                with system.atomic(path, lasting=False) as file:
+                    file.write(text)
+        except (OSError, TypeError, ValueError, RecursionError) as error:  # read-only, or beyond JSON
+            log.debug("%s is not written: %s", path, error)
+        return config
 
     @property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -425,7 +459,7 @@ class BadStepFiles:
 
 def new_folder(parent: Path, name: str) -> Path:
     """Make `<parent>/<date>_<time>_<name>[_n]`; no two processes ever get the same one."""
-    stamped = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    stamped = system.portable_name(f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}")
     suffix = 0
     while True:
         path = parent / (f"{stamped}_{suffix}" if suffix else stamped)

@@ -1,3 +1,4 @@
+from .caches import Cache, caches, clear_caches, make_room, mark_used
 from .files import (
     append_row,
     atomic,
@@ -7,14 +8,16 @@ from .files import (
     go_without_cache,
     load_yaml,
     now,
-    parsed_yaml,
     plain,
+    portable_name,
     read_arrays,
     read_json,
     read_rows,
     read_yaml,
     remove,
     remove_abandoned,
+    require_posix,
+    require_short_path,
     save_whole,
     sha256,
     state_dir,
@@ -40,7 +43,7 @@ from .hardware import (
     usable_cores,
     weights_that_fit,
 )
-from .locks import hold, is_held, locked
+from .locks import hold, is_held, locked, share
 from .signals import FINISHING, SIGNALS, InterruptedRunError, Interruption
 from .startup import import_tensorflow, logging_to, module_name, neutral, require_package, stderr_to_log
 
@@ -48,6 +51,7 @@ __all__ = [
     "FINISHING",
     "SIGNALS",
     "THREADS",
+    "Cache",
     "InterruptedRunError",
     "Interruption",
     "OutOfMemoryError",
@@ -57,6 +61,8 @@ __all__ = [
     "atomic",
     "available_memory",
     "cache_folder",
+    "caches",
+    "clear_caches",
     "cpu_name",
     "damaged_file",
     "default_cache_dir",
@@ -69,11 +75,13 @@ __all__ = [
     "load_yaml",
     "locked",
     "logging_to",
+    "make_room",
+    "mark_used",
     "module_name",
     "neutral",
     "now",
-    "parsed_yaml",
     "plain",
+    "portable_name",
     "read_arrays",
     "read_json",
     "read_rows",
@@ -82,8 +90,11 @@ __all__ = [
     "remove_abandoned",
     "require_memory",
     "require_package",
+    "require_posix",
+    "require_short_path",
     "save_whole",
     "sha256",
+    "share",
     "shortage_explained",
     "state_dir",
     "stderr_to_log",

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("cnnbench")
 TEMPORARY = re.compile(r"\..*\.(\d{1,9})(?:-([0-9a-f]{8}))?\.tmp(\..*)?")
 DEVICES = ("/dev", "/proc")
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster, where PyYAML was built with it
+WINDOWS = os.name == "nt"
+WINDOWS_LENGTH = 259  # characters of a path
+# What some system refuses in a name, and the names that Windows keeps for devices, whatever the ending.
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+DEVICE_NAMES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9¹²³]|LPT[0-9¹²³])(\..*)?", re.IGNORECASE)
+NAME_LENGTH = 120
 _warned: set[str] = set()  # once a process
 
 
@@ -54,14 +61,21 @@ def unreadable_file(path: Path, error: OSError) -> CnnbenchError:
 
 
 @contextmanager
-def atomic(path: Path, mode: str = "w") -> Iterator[Any]:
-    """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails."""
+def atomic(path: Path, mode: str = "w", lasting: bool = True) -> Iterator[Any]:
+    """Open a temporary file beside `path` that takes its place at the end, or goes if anything fails.
+
+    Args:
+        path: of the whole file.
+        mode: `w` or `wb`.
+        lasting: wait for the disk, which what can be made again need not.
+    """
     temporary = temporary_beside(path)
     try:
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
             yield file
-            sync(file)
+            if lasting:
+                sync(file)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -110,6 +124,41 @@ def _is_written_through(path: Path) -> bool:
         return not stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         return False
+
+
+def portable_name(text: str) -> str:
+    """Return a text as the name of a file or folder that every system accepts."""
+    name = FORBIDDEN.sub("-", text)[:NAME_LENGTH].rstrip(" .") or "_"
+    return f"_{name}" if DEVICE_NAMES.fullmatch(name) else name
+
+
+def require_short_path(folder: Path, room: int) -> None:
+    """Refuse a folder whose files would have paths that Windows does not open.
+
+    Args:
+        folder: of the files.
+        room: characters that the longest path adds to it.
+
+    Raises:
+        CnnbenchError: this is Windows, and the path is too long.
+    """
+    length = len(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links
+    if WINDOWS and length > WINDOWS_LENGTH - room:
+        raise CnnbenchError(
+            f"{folder} has {length} characters with the folders above it; Windows leaves room for "
+            f"{WINDOWS_LENGTH - room}",
+            "choose a shorter run_dir, such as run_dir=C:/runs/1",
+        )
+
+
+def require_posix(what: str) -> None:
+    """Refuse what needs signals, pipes and processes that Windows has not.
+
+    Raises:
+        CnnbenchError: this is Windows.
+    """
+    if WINDOWS:
+        raise CnnbenchError(f"{what} is not offered on Windows", "use it in WSL, on Linux or on macOS")
 
 
 # -- Temporary files -------------------------------------------------------------------------------
@@ -218,32 +267,26 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise damaged_file(path, error) from error
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """No references: nothing here writes them, and ten lines of them make a billion values."""
+def load_yaml(text: str) -> Any:
+    """Return what a text of YAML says.
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it refers to parts of itself")
-        return super().compose_node(parent, index)
+    Raises:
+        yaml.YAMLError: it is no YAML, names Python objects, or refers to parts of itself: no file of ours
+            does, and ten lines of references make a billion values.
+    """
+    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, YAML)):
+        raise yaml.YAMLError("it refers to parts of itself")
+    return yaml.load(text, YAML)
 
 
 def read_yaml(path: Path) -> Any:
-    """The file's content.
+    """Return the file's content.
 
     Raises:
         CnnbenchError: it is damaged, or names Python objects.
     """
-    return parsed_yaml(path, load_yaml)
-
-
-def load_yaml(text: str) -> Any:
-    return yaml.load(text, _PlainLoader)
-
-
-def parsed_yaml(path: Path, load: Callable[[str], Any]) -> Any:
-    """What `load` makes of the file; errors as of `read_yaml`."""
     try:
-        return load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise unreadable_file(path, error) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,9 +25,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 def usable_cores() -> int:
     """That this process may use, which in a container or under taskset is fewer than there are."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:
@@ -241,5 +239,10 @@ class PeakMemory:
             for line in status.read_text().splitlines():
                 if line.startswith("VmHWM"):
                     return int(line.split()[1]) * 1024
+        memory = psutil.Process().memory_info()
+        if hasattr(memory, "peak_wset"):  # Windows
+            return int(memory.peak_wset)
+        import resource  # everywhere else
+
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -29,6 +29,7 @@ from cnnbench.training.probe import first_examples, training_step
 log = logging.getLogger("cnnbench")
 WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
 POLICIES = ("float32", "mixed_bfloat16")
+KEPT = 5000  # networks whose times are remembered
 GAIN = 0.9  # of the time of float32, at most
 PROBE_SECONDS, MOST_STEPS = 1.0, 20
 
@@ -86,7 +87,7 @@ def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int,
                 times = _read(path).get(key)
                 if times is None:
                     times = _times(build, dataset, batch_size)
-                    system.write_json(path, {**_read(path), key: times})
+                    system.write_json(path, dict([*_read(path).items(), (key, times)][-KEPT:]))
     except OSError as error:  # no reason not to train
         system.go_without_cache(error)
     times = times or _times(build, dataset, batch_size)

@@ -171,21 +171,13 @@ def test_bits_may_be_given(tmp_path: Path) -> None:
     assert "has values up to 500, but with bits=8 white is 255" in "\n".join(dark.notes)
 
 
-def test_only_pictures_of_16_bits_are_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names: list[str] = []
-    real = decoding.decode
-
-    def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
-        names.append(path.name)
-        return real(path, recipe)
-
-    monkeypatch.setattr(decoding, "decode", decode)
+def test_only_pictures_of_16_bits_are_decoded_twice(tmp_path: Path, decoded: list[str]) -> None:
     write_classes(tmp_path / "data", 900)
     Image.fromarray(np.full((4, 4), 9, np.uint8)).save(tmp_path / "data" / "a" / "plain.png")
     load(tmp_path / "data")
     load(tmp_path / "data")
     load(tmp_path / "data", bits=10)
-    assert (len(names), names.count("plain.png")) == (25, 1)
+    assert (len(decoded), decoded.count("plain.png")) == (25, 1)
     assert len(list((tmp_path / "cache" / "images").glob("*.npy"))) == 1
 
 

@@ -45,20 +45,6 @@ def own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were decoded, in no particular order."""
-    names: list[str] = []
-    real = decoding.decode
-
-    def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
-        names.append(path.name)
-        return real(path, recipe)
-
-    monkeypatch.setattr(decoding, "decode", decode)
-    return names
-
-
 # ---------------------------------------------------------------- builders
 
 

@@ -402,3 +402,37 @@ def test_a_run_is_what_its_failure_says_before_its_metrics_are_written(tmp_path:
     folder = RunFolder.create(tmp_path / "run")
     folder.write_failure({"status": "interrupted", "cause": "stopped by SIGTERM"})
     assert folder.status == "interrupted"
+
+
+# -- config.json -----------------------------------------------------------------------------------
+
+
+def test_the_quick_config_is_that_of_config_yaml_whatever_lies_beside_it(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"seed": 1, "model": {"filters": [4], "rate": 1e-3}, "name": "é"}, [])
+    quick = tmp_path / "run" / "config.json"
+    assert run.quick_config == run.config == json.loads(quick.read_text(encoding="utf-8"))["config"]
+    (tmp_path / "run" / "config.yaml").write_text("seed: 2\n")  # edited by hand
+    assert run.quick_config == {"seed": 2}
+    for spoilt in ("", "{", "[]", '{"sha256": 1}', quick.read_text().replace('{"seed": 2}', "3")):
+        quick.write_text(spoilt)
+        assert run.quick_config == {"seed": 2}
+    quick.unlink()
+    quick.mkdir()  # it can be neither read nor written
+    assert run.quick_config == {"seed": 2}
+
+
+def test_what_only_yaml_can_say_is_read_from_it_each_time(tmp_path: Path) -> None:
+    for text in ("a: .nan\n", "a: 2026-01-01\n", "1: a\n"):
+        (tmp_path / "config.yaml").write_text(text)
+        assert str(RunFolder(tmp_path).quick_config) == str(RunFolder(tmp_path).config)
+        assert not (tmp_path / "config.json").exists()
+
+
+def test_what_a_config_names_is_never_taken_from_the_quick_one(tmp_path: Path) -> None:
+    """A pair that was forged shows another table, and changes nothing about what is built."""
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"seed": 1}, [])
+    quick = tmp_path / "run" / "config.json"
+    quick.write_text(quick.read_text().replace('{"seed": 1}', '{"plugins": ["stranger.py"]}'))
+    assert run.config == {"seed": 1}

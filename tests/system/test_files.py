@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.errors import CnnbenchError
-from cnnbench.runs.folder import RunFolder
+from cnnbench.errors import CnnbenchError, FolderRefusedError
+from cnnbench.runs.folder import RunFolder, new_folder
 from cnnbench.system import files
 
 
@@ -131,3 +131,45 @@ def test_a_user_without_a_home_has_no_cache(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CnnbenchError, match="no home"):
         files.state_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("2026-01-01_10-00-00_cnn_digits", "2026-01-01_10-00-00_cnn_digits"),
+        ("CON", "_CON"),
+        ("nul.txt", "_nul.txt"),
+        ("Com1", "_Com1"),
+        ("console", "console"),
+        ("C:\\runs", "C--runs"),
+        ("a/b*?", "a-b--"),
+        ("ends. .", "ends"),
+        ("...", "_"),
+        ("", "_"),
+        ("고양이", "고양이"),
+        ("x" * 300, "x" * 120),
+    ],
+)
+def test_a_name_is_one_that_every_system_accepts(text: str, name: str) -> None:
+    assert files.portable_name(text) == name
+
+
+def test_a_run_folder_has_a_name_that_every_system_accepts(tmp_path: Path) -> None:
+    path = new_folder(tmp_path, 'my:model_"data"...')
+    assert path.name.endswith("_my-model_-data-")
+    assert path.is_dir()
+
+
+def test_a_path_that_windows_would_not_open_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 200)
+    RunFolder.create(deep / "there")
+    monkeypatch.setattr(files, "WINDOWS", True)
+    with pytest.raises(CnnbenchError, match="Windows leaves room for 187") as caught:
+        RunFolder.create(deep / "run")
+    assert "run_dir=" in caught.value.hint
+    assert not isinstance(caught.value, FolderRefusedError)
+    assert not (deep / "run").exists()
+    with pytest.raises(CnnbenchError, match="a sweep is not offered on Windows"):
+        files.require_posix("a sweep")

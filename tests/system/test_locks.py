@@ -22,7 +22,10 @@ WITHOUT = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 HOLDER = """
 import sys
 from pathlib import Path
-if len(sys.argv) > 2:
+if sys.argv[2:] == ["-1"]:
+    from cnnbench.system import locks
+    locks.fcntl = None
+elif len(sys.argv) > 2:
     import errno, fcntl
     def flock(file, how): raise OSError(int(sys.argv[2]), "no locks available")
     fcntl.flock = flock
@@ -33,16 +36,18 @@ with locks.hold(Path(sys.argv[1])) as mine:
 """
 
 
-@pytest.fixture(params=[0, *WITHOUT], ids=["flock", "ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+@pytest.fixture(params=[0, -1, *WITHOUT], ids=["flock", "Windows", "ENOLCK", "ENOSYS", "EOPNOTSUPP"])
 def number(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Of the error that `flock` gives; 0 where it works."""
+    """The number of the error that `flock` gives; 0 where it works, -1 where there is no such module."""
     monkeypatch.setattr(locks, "_warned", set())
     monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
 
     def flock(file: Any, how: int) -> None:
         raise OSError(request.param, os.strerror(request.param))
 
-    if request.param:
+    if request.param < 0:
+        monkeypatch.setattr(locks, "fcntl", None)
+    elif request.param:
         monkeypatch.setattr(fcntl, "flock", flock)
     return int(request.param)
 
@@ -121,7 +126,7 @@ def test_what_is_missing_is_said_once(tmp_path: Path, number: int, caplog: pytes
         with locks.locked(tmp_path / name), locks.hold(tmp_path / f"{name}.log"):
             locks.is_held(tmp_path / f"{name}.log")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == (1 if number else 0)
+    assert len(warnings) == (1 if number > 0 else 0)
     assert all("has no locks" in text for text in warnings)
 
 

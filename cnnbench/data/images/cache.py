@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
@@ -31,7 +31,7 @@ from cnnbench.data.images import decoding
 from cnnbench.data.images.decoding import Bits, Recipe, TooLargeError, UnreadableError, pillow_warnings
 from cnnbench.data.images.layout import ImageFile
 from cnnbench.errors import CnnbenchError
-from cnnbench.system import cache_folder, go_without_cache, locked, usable_cores
+from cnnbench.system import cache_folder, go_without_cache, locked, make_room, share, usable_cores
 
 log = logging.getLogger("cnnbench")
 HIDDEN = "hidden file"
@@ -68,6 +68,7 @@ def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, titl
             with locked(beside(stem, ".lock")):
                 found = read(stem, files, recipe)  # made while we waited
                 if found is None:
+                    make_room(folder, _bytes(files, recipe))
                     _make(stem, files, recipe)
                     found = read(stem, files, recipe, just_made=True)
         except OSError as error:
@@ -85,7 +86,7 @@ def load(files: Sequence[ImageFile], recipe: Recipe, cache_dir: str | None, titl
 def _not_kept(folder: Path, files: Sequence[ImageFile], recipe: Recipe, error: OSError) -> CnnbenchError:
     return CnnbenchError(
         f"the decoded images cannot be kept in {folder}: {error.strerror or error}",
-        f"they take {_gibibytes(files, recipe):.2g} GiB there; elsewhere: CNNBENCH_CACHE=FOLDER "
+        f"they take {_bytes(files, recipe) / 2**30:.2g} GiB there; elsewhere: CNNBENCH_CACHE=FOLDER "
         f"or dataset.cache_dir=FOLDER",
     )
 
@@ -118,8 +119,8 @@ def _fingerprint(files: Sequence[ImageFile], recipe: Recipe) -> str:
     return digest.hexdigest()
 
 
-def _gibibytes(files: Sequence[ImageFile], recipe: Recipe) -> float:
-    return len(files) * recipe.height * recipe.width * recipe.channels / 2**30
+def _bytes(files: Sequence[ImageFile], recipe: Recipe) -> int:
+    return len(files) * recipe.height * recipe.width * recipe.channels
 
 
 def _make(stem: Path, files: Sequence[ImageFile], recipe: Recipe) -> None:
@@ -287,6 +288,8 @@ def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: b
         return None
     if {*used, *skipped} != {file.name for file in files}:
         return None
+    with suppress(OSError):  # of somebody else, or on a disk that is read-only
+        os.utime(record)  # what was used least recently goes first when the cache is full
     if not just_made and any(file.name in retry and os.access(file.path, os.R_OK) for file in files):
         return None
     return Images(pixels, used, skipped, deep, record)
@@ -295,12 +298,13 @@ def read(stem: Path, files: Sequence[ImageFile], recipe: Recipe, *, just_made: b
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     beginning = header(shape)
     expected = len(beginning) + int(np.prod(shape, dtype=np.int64))
-    with path.open("rb") as file:
+    with open(str(path), "rb") as file:  # noqa: PTH123  numpy keeps the name only where it is a text
+        share(file)  # as long as it is mapped
         if path.stat().st_size != expected or file.read(len(beginning)) != beginning:
             raise ValueError(f"not the {expected} bytes of {shape}")
-    if shape[0] == 0:
-        return np.empty(shape, np.uint8)
-    return np.memmap(path, np.uint8, "r", len(beginning), shape)
+        return (
+            np.memmap(file, np.uint8, "r", len(beginning), shape) if shape[0] else np.empty(shape, np.uint8)
+        )
 
 
 def header(shape: tuple[int, ...]) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cnnbench import config
 from cnnbench.sweeps.store import Sweep
-from cnnbench.system import THREADS, gpus, usable_cores
+from cnnbench.system import THREADS, gpus, require_posix, usable_cores
 
 Code = Callable[[], Path | None]  # returns the copy of the code for a run that starts now; None: installed
 POLL_SECONDS = 1.0
@@ -118,6 +118,7 @@ class LocalLauncher:
         quiet: bool = False,
         verb: str = "launch",
     ) -> None:
+        require_posix("a sweep")
         self.sweep, self.code, self.width, self.runs_per_process = sweep, code, width, runs_per_process
         self.quiet, self.verb = quiet, verb
         self._workers: dict[int, Worker] = {}
