@@ -20,10 +20,7 @@ from cnnbench.data.images import decoding
 from cnnbench.data.images.decoding import Recipe, UnreadableError
 from cnnbench.data.images.folder import image_folder
 
-
-@pytest.fixture(autouse=True)
-def own_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def save_png(path: Path, values: np.ndarray) -> None:
@@ -171,21 +168,13 @@ def test_bits_may_be_given(tmp_path: Path) -> None:
     assert "has values up to 500, but with bits=8 white is 255" in "\n".join(dark.notes)
 
 
-def test_only_pictures_of_16_bits_are_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names: list[str] = []
-    real = decoding.decode
-
-    def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
-        names.append(path.name)
-        return real(path, recipe)
-
-    monkeypatch.setattr(decoding, "decode", decode)
+def test_only_pictures_of_16_bits_are_decoded_twice(tmp_path: Path, decoded: list[str]) -> None:
     write_classes(tmp_path / "data", 900)
     Image.fromarray(np.full((4, 4), 9, np.uint8)).save(tmp_path / "data" / "a" / "plain.png")
     load(tmp_path / "data")
     load(tmp_path / "data")
     load(tmp_path / "data", bits=10)
-    assert (len(names), names.count("plain.png")) == (25, 1)
+    assert (len(decoded), decoded.count("plain.png")) == (25, 1)
     assert len(list((tmp_path / "cache" / "images").glob("*.npy"))) == 1
 
 

@@ -34,29 +34,8 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.system import files as files_module
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
+pytestmark = pytest.mark.usefixtures("own_cache")
 DATASET_YAML = Path(__file__).parents[2] / "conf" / "dataset"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own cache, and no data of this machine except where a test is about them."""
-    if "real_data" not in request.keywords:
-        request.getfixturevalue("folder")
-    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were decoded, in no particular order."""
-    names: list[str] = []
-    real = decoding.decode
-
-    def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
-        names.append(path.name)
-        return real(path, recipe)
-
-    monkeypatch.setattr(decoding, "decode", decode)
-    return names
 
 
 # ---------------------------------------------------------------- builders
