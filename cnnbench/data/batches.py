@@ -1,4 +1,4 @@
-"""The batches of one split."""
+"""The feed: batches of one split as a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _as_it_is = tf.autograph.experimental.do_not_convert  # translating a function t
 class Feed:
     """The batches of one split, for `fit`, `evaluate` and `predict`.
 
-    The examples stay in memory once, as they are (uint8 pixels); what travels is indices. With a seed the
-    order of an epoch depends on that seed and the epoch's number alone, so that a run that goes on in
-    epoch 7 meets the batches that it would have met.
+    The examples stay in memory once, as they are (uint8 pixels), and batches are drawn by indices. With a
+    seed the order of an epoch depends on the seed and the epoch's number alone, so that a resumed run draws
+    the same batches.
 
     Args:
         split: examples and targets.
         batch_size: the last batch of an epoch may be smaller.
-        seed: shuffle by it; None keeps the order.
-        augment: from images, labels, a seed ``(2,)`` and turns ``(batch,)`` to both, augmented. The seed
-            depends on the run's seed, the epoch and the batch alone; the turn of an example is 0 and 1 in one
-            epoch after the other, and begins with either.
-        column: targets as ``(batch, 1)``, the shape of a single output: a loss that subtracts ``(batch,)``
-            from it would compare everything with everything, and say nothing.
-        parts: every batch can be cut into so many equal ones: an epoch leaves out fewer examples than
-            that, with a seed others each time.
+        seed: of the shuffling; None keeps the order.
+        augment: maps images, labels, a seed ``(2,)`` and turns ``(batch,)`` to augmented images and labels.
+            The seed depends on the run's seed, the epoch and the batch alone. The turn of an example
+            alternates between 0 and 1 from epoch to epoch, and begins with either.
+        column: give targets as ``(batch, 1)``, the shape of a single output; a loss would broadcast
+            ``(batch,)`` against it.
+        parts: each batch can be cut into this many equal ones. An epoch leaves out fewer examples than that,
+            with a seed others each time.
 
     Attributes:
         split, batch_size, seed, augment, column: as given.
         examples, steps: of one epoch.
-        epoch: the next one to be drawn, from 0; whoever drives the training sets it.
-        first: the step with which its epochs begin.
+        epoch: the next one to be drawn, from 0; set by the training.
+        first: the step at which each epoch begins.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Feed:
         column: bool = False,
         parts: int = 1,
     ) -> None:
-        self.column = column
-        self.split, self.batch_size, self.seed, self.augment = split, batch_size, seed, augment
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.augment, self.column = augment, column
         self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
         self.first = 0
@@ -61,7 +61,7 @@ class Feed:
             self.dataset = self._batches()
 
     def rest(self, first: int) -> Feed:
-        """The same examples in the same order, from step `first` of each epoch on."""
+        """Return a feed of the same batches from step `first` of each epoch on."""
         shorter = copy(self)
         shorter.first = first
         with tf.device("CPU:0"):
@@ -78,7 +78,7 @@ class Feed:
 
     @property
     def augmented(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
-        """From images and labels to images as a training step may see them; None without augmentation."""
+        """A function from images and labels to augmented images; None without augmentation."""
         augment = self.augment
         if augment is None:
             return None
@@ -87,19 +87,19 @@ class Feed:
         )
 
     def _batches(self) -> tf.data.Dataset:
-        # Local names: `self` in what TensorFlow traces would live as long as the process.
+        # Local names, because TensorFlow keeps what it traces, `self` too, as long as the process.
         examples, batch_size, first, steps = self.examples, self.batch_size, self.first, self.steps
         order, take, targets = self._order, self._take, self._targets
         augment, column = self.augment, self.column
         seed = (self.seed or 0) % 2**31
 
         def draw(_: Any) -> Any:
-            # Asked for when an epoch begins. (A `from_generator` complains when the program ends in one.)
+            # Called when an epoch begins. (`from_generator` complains if the program ends within one.)
             indices, epoch = tf.numpy_function(order, [], (tf.int32, tf.int32), stateful=True)
             return tf.ensure_shape(indices, (examples,)), tf.ensure_shape(epoch, ())
 
         def cut(indices: Any, epoch: Any) -> tf.data.Dataset:
-            # Not by a `map` in here: TensorFlow would make its function anew in every epoch, for 20 ms.
+            # Without `map`, whose function TensorFlow would trace again in every epoch, for 20 ms.
             numbers = tf.data.Dataset.range(first, steps, output_type=tf.int32)
             return tf.data.Dataset.zip(numbers, tf.data.Dataset.from_tensors((indices, epoch)).repeat())
 
@@ -115,24 +115,23 @@ class Feed:
 
         options = tf.data.Options()
         options.deterministic = True
-        # Nothing here is left to it, and an epoch would end only when it next wakes up: after 10, 30, 70 ms
-        # and so on, which doubles the time of an epoch at worst.
+        # There is nothing to tune, and an epoch would end only when the tuner next wakes up, which doubles
+        # the time of a short epoch at worst.
         options.autotune.enabled = False
-        if self.seed is None and augment is None:  # every epoch alike: nothing to ask for
+        if self.seed is None and augment is None:  # all epochs are alike
             cuts = cut(tf.range(examples), tf.constant(0))
         else:
             cuts = tf.data.Dataset.range(1).map(_as_it_is(draw)).flat_map(_as_it_is(cut))
-        # What augments may be somebody's own, with an `if` for AutoGraph.
+        # An augmentation of the user's own may need AutoGraph.
         batches = cuts.map(gather if augment else _as_it_is(gather), num_parallel_calls=2)
-        known = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
-        return known.prefetch(2).with_options(options)
+        counted = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
+        return counted.prefetch(2).with_options(options)
 
 
 class _Order:
-    """The order of one epoch.
+    """The order of examples, epoch by epoch.
 
-    TensorFlow keeps what a `numpy_function` calls for as long as the process lives: this, not the feed
-    with its examples.
+    It holds no examples, because TensorFlow keeps what a `numpy_function` calls as long as the process.
     """
 
     def __init__(self, size: int, taken: int, seed: int | None) -> None:
@@ -140,7 +139,7 @@ class _Order:
 
     @property
     def first_turns(self) -> np.ndarray:
-        """0 or 1 for each example, by the seed; see `Feed`."""
+        """0 or 1 for each example, drawn by the seed: its turn in the first epoch."""
         drawn = np.random.default_rng([self.seed or 0, self.size]).integers(0, 2, self.size)
         return drawn.astype(np.int32)
 
@@ -152,7 +151,7 @@ class _Order:
 
 
 def _reader(x: Examples) -> Callable[[Any], Any]:
-    """A function from indices to examples: from memory, or from a mapped file through numpy."""
+    """Return a function from indices to examples, in memory or, by numpy, in a mapped file."""
     if isinstance(x, np.ndarray):
         resident = tf.constant(x)
         return lambda indices: tf.gather(resident, indices)

@@ -1,4 +1,4 @@
-"""A data set and its splits, and what they must be for a figure on them to mean anything."""
+"""Data sets and their splits, and the refusal of what cannot be trained on or measured."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import hashlib
 import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from itertools import chain
+from typing import Literal, get_args
 
 import numpy as np
 
 from cnnbench.errors import CnnbenchError, nearest
 
 Task = Literal["multiclass", "binary", "regression"]
+TASKS = get_args(Task)
 PIECE_VALUES = 2**24  # 64 MB as float32
-TASKS = ("multiclass", "binary", "regression")
-BLOCK_VALUES = 2**18  # looked at together: what stays in the processor's cache is several times faster
+BLOCK_VALUES = 2**18  # checked together; blocks that fit the processor's cache are several times faster
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a memory-mapped array, read when they are asked for and not before.
-
-    Indexing an array copies; of a folder of images that would be all of it.
+    """Some rows of a memory-mapped array, read only when asked for; indexing an array would copy them all.
 
     Attributes:
         base: the whole array.
         indices: of the rows.
-        digests: of the content behind every row of `base`, where somebody knows them: equal rows are then
-            found without reading one.
+        digests: of the content behind every row of `base`, if known: equal rows are then found without
+            reading one.
     """
 
     base: np.ndarray
@@ -64,7 +63,7 @@ class Rows:
 
 
 def _refuse_cut(base: np.ndarray) -> None:
-    """Look whether a mapped file is still whole: reading beyond its end kills the process without a word."""
+    """Refuse a mapped file that was cut: reading beyond its end kills the process without a word."""
     if not isinstance(base, np.memmap) or base.filename is None:
         return
     try:
@@ -79,7 +78,7 @@ def _refuse_cut(base: np.ndarray) -> None:
 
 
 def _unmap_pages(base: np.ndarray) -> None:
-    """Leave what was read to the system's cache: mapped pages count as this process's memory, to the last."""
+    """Return the pages that were read to the system, which counts them as this process's memory."""
     mapped = getattr(base, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
@@ -93,8 +92,8 @@ class Split:
     """Examples and their targets, in the same order.
 
     Attributes:
-        x: images ``(n, height, width, channels)`` uint8, or features ``(n, columns)`` float32. Images that
-            lie in a file are `Rows` of a memory-mapped array; both know `len`, `shape`, `dtype` and indexing.
+        x: images ``(n, height, width, channels)`` uint8, or features ``(n, columns)`` float32. Images in
+            files are `Rows` of a memory-mapped array; both have `len`, `shape`, `dtype` and indexing.
         y: ``(n,)``; class indices (any integer type) or, for regression, float32 values.
     """
 
@@ -106,26 +105,28 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of examples and targets; where digests of the content are known, no example is read."""
+        """SHA-256 of examples and targets; if digests of the content are known, no example is read."""
         digest = hashlib.sha256(f"{self.x.shape} {self.x.dtype} {self.y.dtype}".encode())
-        known = self.x.digests if isinstance(self.x, Rows) else None
-        if known is not None and isinstance(self.x, Rows):
-            digest.update(np.ascontiguousarray(known[self.x.indices]).data)
+        if isinstance(self.x, Rows) and self.x.digests is not None:
+            digest.update(np.ascontiguousarray(self.x.digests[self.x.indices]).data)
+            digest.update(np.ascontiguousarray(self.y).data)
         else:
-            for piece in self.pieces():
-                digest.update(np.ascontiguousarray(piece).data)
-        digest.update(np.ascontiguousarray(self.y).data)
+            self.add_bytes(digest)
         return digest.hexdigest()
 
+    def add_bytes(self, digest: hashlib._Hash) -> None:
+        """Update `digest` with the bytes of all examples, then of the targets."""
+        for values in chain(self.pieces(), [self.y]):
+            digest.update(np.ascontiguousarray(values).data)
+
     def take(self, indices: np.ndarray) -> Split:
-        if isinstance(self.x, Rows):
-            return Split(self.x.take(indices), self.y[indices])
-        return Split(self.x[indices], self.y[indices])
+        x = self.x.take(indices) if isinstance(self.x, Rows) else self.x[indices]
+        return Split(x, self.y[indices])
 
     def pieces(self, size: int = 2048, most: int | None = None) -> Iterator[np.ndarray]:
-        """The examples, `size` at a time or fewer if they are large: never more of a mapped file in memory.
+        """Yield the examples, at most `size` at a time and fewer if they are large, to bound the memory.
 
-        With `most` so many pieces at most, evenly spread.
+        With `most`, yield at most so many pieces, evenly spread.
         """
         size = max(1, min(size, PIECE_VALUES // math.prod(self.x.shape[1:])))
         starts = range(0, len(self), size)
@@ -141,16 +142,16 @@ class Dataset:
         name: for summaries and figures.
         task: ``multiclass`` (class indices, one output per class), ``binary`` (0 or 1, one output)
             or ``regression`` (one output).
-        train: what may be learnt from.
-        test: used once, after the training.
+        train: for learning.
+        test: for the final figures, after the training.
         val: for choosing the best epoch; None lets the run draw it from ``train``.
         class_names: in the order of the class indices; empty for regression.
-        notes: one line for each thing the user should know (a file that could not be read, …).
-        bits: as which the pictures with 16 bits a value were taken; None where there are none.
-        files: where every example is a file, a digest of the content of each by its name.
+        notes: one line for each thing the user should know, such as an unreadable file.
+        bits: depth at which pictures with 16 bits a value were read; None without such pictures.
+        files: a digest of each file's content by its name, if every example is a file.
 
     Raises:
-        CnnbenchError: when it is made of what cannot be trained or measured (see `refuse`).
+        CnnbenchError: it cannot be trained on or measured (see `refuse`).
     """
 
     name: str
@@ -159,7 +160,7 @@ class Dataset:
     test: Split
     val: Split | None = None
     class_names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     bits: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -171,7 +172,7 @@ class Dataset:
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits there are, by name, in the order train, val, test."""
+        """The existing splits by name, in the order train, val, test."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
@@ -186,23 +187,27 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every split's shapes, types and bytes: two equal data sets have equal ones."""
+        """SHA-256 of every split's shapes, types and bytes."""
         digest = hashlib.sha256()
         for name, split in self.splits.items():
             digest.update(f"{name} {split.x.shape} {split.x.dtype} {split.y.dtype}".encode())
-            for piece in split.pieces():
-                digest.update(np.ascontiguousarray(piece).data)
-            digest.update(np.ascontiguousarray(split.y).data)
+            split.add_bytes(digest)
         return digest.hexdigest()
 
 
-# -- Refusals, for every source alike --------------------------------------------------------------
+def listed(items: Sequence[str], most: int = 3, separator: str = ", ") -> str:
+    """Return the first `most` items, and how many more there are."""
+    shown = separator.join(items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
+
+
+# -- Refusals --------------------------------------------------------------------------------------
 
 
 def refuse(dataset: Dataset) -> None:
-    """Refuse what cannot be trained or measured.
+    """Refuse a data set that cannot be trained on or measured.
 
-    Images in bytes are not looked at: each of their values is one. So a mapped folder is not read.
+    Images in bytes are not read: each of their values is valid.
 
     Raises:
         CnnbenchError: for the first thing that is wrong, with the split and the example.
@@ -306,15 +311,10 @@ def _refuse_targets(where: str, y: np.ndarray) -> None:
 def _refuse_inputs(where: str, split: Split) -> None:
     if split.x.dtype.kind != "f":
         return
-    bad: list[int] = []
-    first = 0
-    for piece in split.pieces(max(1, BLOCK_VALUES // math.prod(split.x.shape[1:]))):
-        finite = _finite(piece)
-        if not finite.all():
-            rows = np.flatnonzero(~finite.reshape(len(piece), -1).all(axis=1))
-            bad += (rows + first).tolist()
-        first += len(piece)
-    if bad:
+    size = max(1, BLOCK_VALUES // math.prod(split.x.shape[1:]))
+    finite = [_finite(piece).reshape(len(piece), -1).all(axis=1) for piece in split.pieces(size)]
+    bad = np.flatnonzero(~np.concatenate(finite))
+    if len(bad):
         example = np.asarray(split.x[bad[0]])
         at = tuple(int(axis[0]) for axis in np.nonzero(~_finite(example)))
         place = f"column {at[0]}" if len(at) == 1 else f"at {at}"
@@ -326,6 +326,6 @@ def _refuse_inputs(where: str, split: Split) -> None:
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """Where values are finite as float32, in which they are trained with."""
+    """Tell which values are finite as float32, the type they are trained with."""
     with np.errstate(over="ignore"):
         return np.asarray(np.isfinite(values.astype(np.float32, copy=False)))

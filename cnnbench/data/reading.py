@@ -1,4 +1,4 @@
-"""Files that may be damaged or hostile, pickles among them: every failure names the file."""
+"""Readers of files that may be damaged or hostile, pickles among them; each error names the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnbench.errors import CnnbenchError
 
-# What pickled numpy arrays consist of. `_codecs.encode` is how Python 3 writes bytes in protocol 2.
+# The parts of pickled numpy arrays. Python 3 writes bytes in protocol 2 as `_codecs.encode`.
 _ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -37,7 +37,7 @@ SPECIAL = {
 
 
 def special_file(path: Path) -> str | None:
-    """Say what `path` leads to where that is no file: to open a pipe can take for ever.
+    """Return what `path` leads to if that is no ordinary file; to open a pipe can take for ever.
 
     Raises:
         OSError: nothing is there.
@@ -48,7 +48,7 @@ def special_file(path: Path) -> str | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong inside into one `CnnbenchError` that names `path`."""
+    """Turn any error inside into one `CnnbenchError` that names `path`."""
     try:
         yield
     except CnnbenchError:
@@ -64,28 +64,29 @@ def _refused_by_system(path: Path, error: OSError) -> CnnbenchError:
         return damaged(path, str(error))
     if isinstance(error, PermissionError):
         return CnnbenchError(f"{path} may not be read: {error.strerror}", "check its permissions")
+    reason, hint = str(error.strerror), "check the disk that it lies on"
     if isinstance(error, FileNotFoundError):
-        return CnnbenchError(f"{path} cannot be read: it is not there (any more)", "was it moved or deleted?")
-    if isinstance(error, IsADirectoryError):
-        return CnnbenchError(f"{path} cannot be read: it is a folder", "a file of that name is expected")
-    return CnnbenchError(f"{path} cannot be read: {error.strerror}", "check the disk that it lies on")
+        reason, hint = "it is not there (any more)", "was it moved or deleted?"
+    elif isinstance(error, IsADirectoryError):
+        reason, hint = "it is a folder", "a file of that name is expected"
+    return CnnbenchError(f"{path} cannot be read: {reason}", hint)
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """The `CnnbenchError` that a data set raised inside TensorFlow, which makes pages of text of it.
+    """Return the `CnnbenchError` that a data set raised inside TensorFlow, which wraps it in pages of text.
 
-    Any other error is returned as it is.
+    Any other error is returned unchanged.
     """
     found = re.search(r"\bCnnbenchError: (.*?)(?:  Hint: (.*))?$", str(error), re.MULTILINE)
     if found is None or isinstance(error, CnnbenchError):
         return error
-    unwrapped_error = CnnbenchError(found[1], found[2] or "")
-    unwrapped_error.__cause__ = error
-    return unwrapped_error
+    inner = CnnbenchError(found[1], found[2] or "")
+    inner.__cause__ = error
+    return inner
 
 
 def damaged(path: Path, reason: str) -> CnnbenchError:
-    """Return the error for a file that is there but is not what it should be."""
+    """Return the error for a damaged file."""
     return CnnbenchError(
         f"{path} cannot be read: {' '.join(reason.split())}",
         hint="it is damaged or only partly downloaded: delete it and fetch it again",
@@ -93,19 +94,19 @@ def damaged(path: Path, reason: str) -> CnnbenchError:
 
 
 def read_npz(path: Path, *names: str) -> list[np.ndarray]:
-    """Return the named arrays of an ``.npz`` file; pickled objects in it are refused.
+    """Return the named arrays of an ``.npz`` file; refuse pickled objects in it.
 
     Raises:
         CnnbenchError: the file is damaged or lacks one of the arrays.
     """
-    # Opened here because np.load leaves the file open when the archive is damaged.
+    # np.load would leave a damaged archive open.
     with reading(path), path.open("rb") as file:
-        if not zipfile.is_zipfile(file):  # numpy would advise to unpickle it
+        if not zipfile.is_zipfile(file):  # numpy's error would advise to unpickle it
             raise damaged(path, "it is no whole .npz archive")
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
             found = [arrays[name] for name in names]
-        # numpy gives the bare bytes of what does not begin like an array.
+        # numpy returns a member that does not begin like an array as bytes.
         if bare := [name for name, array in zip(names, found, strict=True) if isinstance(array, bytes)]:
             raise damaged(path, f"{bare[0]} is no array")
         return found
@@ -119,7 +120,7 @@ class ForeignGlobalError(pickle.UnpicklingError):
 
 
 class Bytes(io.BytesIO):
-    """Says where it ends, which the unpickler does not look at."""
+    """Bytes that raise an error when read beyond their end, which the unpickler does not notice."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
@@ -135,14 +136,14 @@ class Bytes(io.BytesIO):
 
 
 class ArrayUnpickler(pickle._Unpickler):
-    """Loads containers, numbers, strings and numpy arrays; refuses everything else.
+    """An unpickler of containers, numbers, strings and numpy arrays that refuses everything else.
 
-    The one in Python, 0.03 s slower for 10,000 images: that in C fills as much memory as five bytes of a
-    damaged file happen to ask for (LONG_BINPUT), up to 64 GB, and the system kills the process.
+    It is Python's own, 0.03 s slower for 10,000 images than the one in C, which takes as much memory as five
+    damaged bytes ask for (LONG_BINPUT, up to 64 GB), so that the system kills the process.
     """
 
     def find_class(self, module: str, name: str, /) -> Any:
-        # Files from before numpy 2 use the old name, which numpy 2 warns about.
+        # Files from before numpy 2 have the old name, about which numpy 2 warns.
         module = module.replace("numpy.core.", "numpy._core.")
         if (module, name) not in _ALLOWED:
             raise ForeignGlobalError(f"{module}.{name}")
@@ -152,11 +153,11 @@ class ArrayUnpickler(pickle._Unpickler):
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Return the dictionary in a pickle file; keys are str, whichever Python wrote it.
+    """Return the dictionary in a pickle file; its keys are str, also from a file of Python 2.
 
     Raises:
-        CnnbenchError: the file is not there, damaged, holds no dictionary, or names a class or function
-            that has no place in a file of arrays.
+        CnnbenchError: the file is missing or damaged, holds no dictionary, or names a class or function that
+            has no place in a file of arrays.
     """
     with reading(path):
         data = path.read_bytes()
@@ -175,7 +176,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _number_type(code: str | bytes, align: Any = False, copy: Any = False) -> Any:
-    """Stand in for `numpy.dtype`: numbers only, and 0 or 1 as flags, which numpy 2.4 warns about."""
+    """Stand in for `numpy.dtype`: allow numbers only, and flags of 0 or 1, about which numpy 2.4 warns."""
     dtype = np.dtype(code.decode() if isinstance(code, bytes) else code, bool(align), bool(copy))
     if dtype.kind not in "biuf":
         raise pickle.UnpicklingError(f"an array of {dtype}, not of numbers")

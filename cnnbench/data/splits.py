@@ -1,48 +1,53 @@
-"""From the splits that a data set has to those that a run needs, and what to know of them."""
+"""The splits of a run, drawn from those of a data set, and remarks about them."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
 
-from cnnbench.data.dataset import Dataset, Split
+from cnnbench.data.dataset import Dataset, Split, listed
 from cnnbench.errors import CnnbenchError
 
-FEW = 50  # validation examples: below, one of them is worth more than two per cent of accuracy
+FEW = 50  # validation examples; with fewer, each is worth more than two per cent of accuracy
 NAMED = 5  # classes or columns that one line names
-AT_ONCE = 256  # examples compared with the first; usually the first of these differ
+AT_ONCE = 256  # examples compared with the first at a time; usually one of the first 256 differs
 
 
 def with_validation(dataset: Dataset, fraction: float, examples: int | None, seed: int) -> Dataset:
-    """Shorten the training split to `examples`, and hold a part of it out unless the data set did.
+    """Shorten the training split to `examples`, and draw a validation split from it unless there is one.
+
+    Both draws are stratified by class where every class has two examples or more.
 
     Raises:
-        CnnbenchError: `dataset` is none, or nothing is left on one side.
+        CnnbenchError: `dataset` is no `Dataset`, or nothing is left on one side.
     """
     from sklearn.model_selection import train_test_split
 
-    if not isinstance(dataset, Dataset):  # somebody's own function
+    if not isinstance(dataset, Dataset):  # of a user's own function
         raise CnnbenchError(
             f"the function of the data set gave a {type(dataset).__name__}",
             "it must return a cnnbench.data.dataset.Dataset",
         )
     train = dataset.train
 
-    def classes(y: np.ndarray, second: int) -> np.ndarray | None:
-        # In proportion to the classes, where each has an example for either side.
-        counts = np.unique(y, return_counts=True)[1]
-        smaller = min(second, len(y) - second)
-        return y if dataset.task != "regression" and counts.min() > 1 and len(counts) <= smaller else None
+    def drawn(second: int) -> list[np.ndarray]:
+        """Return the rows of both parts, the second of that size."""
+        counts = np.unique(train.y, return_counts=True)[1]
+        is_stratified = (
+            dataset.task != "regression"
+            and counts.min() > 1
+            and len(counts) <= min(second, len(train) - second)
+        )
+        rows = np.arange(len(train))
+        stratify = train.y if is_stratified else None
+        return list(train_test_split(rows, test_size=second, random_state=seed, stratify=stratify))
 
     if examples is not None and examples < len(train):
-        rest = len(train) - examples
-        keep, _ = train_test_split(
-            np.arange(len(train)), test_size=rest, random_state=seed, stratify=classes(train.y, rest)
-        )
-        train = train.take(keep)
+        train = train.take(drawn(len(train) - examples)[0])
     if dataset.val is not None or fraction == 0:
         return replace(dataset, train=train)
     held = math.ceil(fraction * len(train))
@@ -52,16 +57,14 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
             f"training.validation_fraction={fraction} of {len(train)} examples leaves none for {side}",
             f"use a {change} fraction",
         )
-    fit, held_out = train_test_split(
-        np.arange(len(train)), test_size=held, random_state=seed, stratify=classes(train.y, held)
-    )
+    fit, held_out = drawn(held)
     return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
 
 
 def leaks(dataset: Dataset) -> list[str]:
-    """One line for each pair of splits that share equal examples, and one for equal examples of two labels.
+    """Return a line for each pair of splits that share examples, and one for equal examples of two labels.
 
-    By content. Images in a mapped file are not read for this: their files' digests are known.
+    Examples are compared by content; images in a mapped file by the digests of their files, without reading.
     """
     digests = {
         name: found for name, split in dataset.splits.items() if (found := _digests(split)) is not None
@@ -85,15 +88,15 @@ def _digests(split: Split) -> list[bytes] | None:
 
 
 def _contradictions(dataset: Dataset, digests: dict[str, list[bytes]]) -> list[str]:
-    """Equal inputs with different labels, over all splits; for values that is nothing strange."""
+    """Return a line about equal inputs with different labels, over all splits; none for regression."""
     if dataset.task == "regression":
         return []
-    labels: dict[bytes, set[int]] = {}
+    labels: dict[bytes, set[int]] = defaultdict(set)
     for name, values in digests.items():
         split = dataset.splits[name]
-        if isinstance(split.x, np.ndarray):  # of image files the data set itself has told, with their names
+        if isinstance(split.x, np.ndarray):  # an image folder names such files itself
             for digest, label in zip(values, split.y.tolist(), strict=True):
-                labels.setdefault(digest, set()).add(int(label))
+                labels[digest].add(int(label))
     torn = [sorted(several) for several in labels.values() if len(several) > 1]
     if not torn:
         return []
@@ -102,7 +105,11 @@ def _contradictions(dataset: Dataset, digests: dict[str, list[bytes]]) -> list[s
 
 
 def class_weights(dataset: Dataset) -> dict[int, float]:
-    """Each class's weight: the number of examples over the classes' number times the class's own examples."""
+    """Return each class's weight: examples / (classes × examples of the class).
+
+    Raises:
+        CnnbenchError: the task is regression.
+    """
     from sklearn.utils.class_weight import compute_class_weight
 
     if dataset.task == "regression":
@@ -118,17 +125,22 @@ def class_weights(dataset: Dataset) -> dict[int, float]:
 
 
 def remarks(dataset: Dataset, batch_size: int) -> list[str]:
-    """One line for each thing that makes the figures of a run say less than they seem to.
+    """Return one line for each thing that makes the figures of a run say less than they seem to.
 
     Args:
         dataset: with the splits that the run uses.
         batch_size: examples per step.
 
     Raises:
-        CnnbenchError: every training example has the same target, so that there is nothing to learn.
+        CnnbenchError: every training example has the same target.
     """
-    about_targets = _values(dataset) if dataset.task == "regression" else _classes(dataset)
-    return [*about_targets, *_inputs(dataset), *_steps(dataset, batch_size)]
+    found = _values(dataset) if dataset.task == "regression" else _classes(dataset)
+    found += _inputs(dataset)
+    examples = len(dataset.train)
+    if batch_size > examples:
+        size = f"training.batch_size={batch_size}"
+        found.append(f"one step per epoch: {size} is larger than the {examples:,} training examples")
+    return found
 
 
 def _values(dataset: Dataset) -> list[str]:
@@ -157,7 +169,7 @@ def _classes(dataset: Dataset) -> list[str]:
     strange = {name: np.setdiff1d(classes, present["train"]) for name, classes in present.items()}
     if splits := [name for name, classes in strange.items() if len(classes)]:
         classes = np.unique(np.concatenate(list(strange.values())))
-        names = _named([dataset.class_names[index] for index in classes])
+        names = listed([dataset.class_names[index] for index in classes], NAMED)
         found.append(
             f"{dataset.name}: classes of {' and '.join(splits)} without an example in train, so never "
             f"learnt: {names}"
@@ -182,7 +194,7 @@ def _inputs(dataset: Dataset) -> list[str]:
         return [f"{dataset.name}: all inputs of {' and '.join(equal)} are equal"]
     train, axes = dataset.train, dataset.train.x.ndim
     if axes == 2 and len(constant := _constant_columns(train)):
-        columns = _named([str(index) for index in constant])
+        columns = listed([str(index) for index in constant], NAMED)
         return [f"{dataset.name}: columns that never change in train, so without information: {columns}"]
     is_float = train.x.dtype.kind == "f"
     if axes == 4 and is_float and max(float(piece.max()) for piece in train.pieces()) <= 1:
@@ -203,19 +215,6 @@ def _constant_columns(split: Split) -> np.ndarray:
 def _all_equal(split: Split) -> bool:
     first = split.x[0]
     return all((piece == first).all() for piece in split.pieces(AT_ONCE))
-
-
-def _steps(dataset: Dataset, batch_size: int) -> list[str]:
-    examples = len(dataset.train)
-    if batch_size <= examples:
-        return []
-    size = f"training.batch_size={batch_size}"
-    return [f"one step per epoch: {size} is larger than the {examples:,} training examples"]
-
-
-def _named(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown
 
 
 def _check_hint(what: str) -> str:

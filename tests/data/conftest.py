@@ -1,4 +1,4 @@
-"""Shared by the tests of images: which files are decoded."""
+"""Shared by the tests of picture folders: a cache of their own, and which files were decoded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import pytest
 
 from cnnbench.data.images import decoding
 from cnnbench.data.images.decoding import Recipe
+
+
+@pytest.fixture
+def own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's own cache, and no data of this machine except where a test is about them."""
+    if "real_data" not in request.keywords:
+        request.getfixturevalue("folder")
+    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

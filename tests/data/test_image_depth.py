@@ -20,10 +20,7 @@ from cnnbench.data.images import decoding
 from cnnbench.data.images.decoding import Recipe, UnreadableError
 from cnnbench.data.images.folder import image_folder
 
-
-@pytest.fixture(autouse=True)
-def own_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def save_png(path: Path, values: np.ndarray) -> None:

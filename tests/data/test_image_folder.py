@@ -34,15 +34,8 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.system import files as files_module
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
+pytestmark = pytest.mark.usefixtures("own_cache")
 DATASET_YAML = Path(__file__).parents[2] / "conf" / "dataset"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own cache, and no data of this machine except where a test is about them."""
-    if "real_data" not in request.keywords:
-        request.getfixturevalue("folder")
-    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
 
 
 # ---------------------------------------------------------------- builders

@@ -20,10 +20,7 @@ from cnnbench.data.images.folder import image_folder
 from cnnbench.data.images.layout import SYSTEM_FOLDERS
 from cnnbench.errors import CnnbenchError
 
-
-@pytest.fixture(autouse=True)
-def own_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def fill(*folders: Path, count: int = 5) -> None:

@@ -1,1 +1,1 @@
-"""Random changes of training images, in graph operations that cost little beside the training itself."""
+"""Random changes of training images as graph operations, cheap beside the training itself."""

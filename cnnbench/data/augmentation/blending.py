@@ -1,4 +1,4 @@
-"""What makes new values of pixels: interpolation, brightness and contrast, mixup."""
+"""Operations that compute new pixel values: warping, brightness and contrast, mixup."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUANTILES = 1025
 def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip_x: Any, mode: str) -> Any:
     """Rotate and zoom about the centre, then shift, then flip, with bilinear interpolation.
 
-    `ImageProjectiveTransformV3` takes as long on a CPU (1.5 ms for 64 images of 32×32×3), cuts uint8 off
+    `ImageProjectiveTransformV3` takes as long on a CPU (1.5 ms for 64 images of 32×32×3), truncates uint8
     instead of rounding, and cannot be compiled by XLA.
 
     Args:
@@ -25,7 +25,7 @@ def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip
         dx: ``(batch,)`` pixels by which it moves left.
         flip_y: ``(batch,)`` bool, upside down.
         flip_x: ``(batch,)`` bool, left to right.
-        mode: `zero` is black outside, `reflect` mirrors the image at its edge pixels.
+        mode: `zero` for black outside the image, `reflect` to mirror it at its edge pixels.
 
     Returns:
         float32, same shape.
@@ -33,7 +33,7 @@ def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip
     height, width, channels = images.shape[1:]
     batch = tf.shape(images)[0]
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    # Where each pixel comes from, relative to the centre: flip, shift, rotation and zoom undone in turn.
+    # The source of each pixel, relative to the centre: undo flip, shift, rotation and zoom in turn.
     sign_y, sign_x = (tf.where(flip, -1.0, 1.0)[:, None] for flip in (flip_y, flip_x))
     y = sign_y * (tf.range(height, dtype=tf.float32) - centre_y) + dy[:, None]
     x = sign_x * (tf.range(width, dtype=tf.float32) - centre_x) + dx[:, None]
@@ -42,7 +42,7 @@ def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip
     source_x = (centre_x - sine * y)[:, :, None] + (cosine * x)[:, None, :]
     if mode == "reflect":
         source_y, source_x = _reflect(source_y, height), _reflect(source_x, width)
-    # A black border of one pixel, so that the four neighbours of every position exist.
+    # With a black border of one pixel every position has four neighbours.
     padded = tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     source_y = tf.clip_by_value(source_y + 1, 0, height + 1)
     source_x = tf.clip_by_value(source_x + 1, 0, width + 1)
@@ -56,7 +56,7 @@ def warp(images: Any, angle: Any, zoom: Any, dy: Any, dx: Any, flip_y: Any, flip
     def neighbour(offset: int) -> Any:
         return tf.cast(tf.gather(rows, index + offset), tf.float32)
 
-    # Weights repeated over the channels first: broadcasting them in each product takes longer.
+    # Repeating the weights over the channels once is faster than broadcasting them in each product.
     down = tf.repeat(tf.reshape(source_y - top, (-1, 1)), channels, axis=1)
     right = tf.repeat(tf.reshape(source_x - left, (-1, 1)), channels, axis=1)
     upper = _between(neighbour(0), neighbour(1), right)
@@ -70,7 +70,7 @@ def _reflect(position: Any, size: int) -> Any:
     if size == 1:
         return tf.zeros_like(position)
     period = 2 * (size - 1)
-    position -= period * tf.floor(position / period)  # floormod of floats takes ten times as long
+    position -= period * tf.floor(position / period)  # ten times faster than floormod
     return tf.minimum(position, period - position)
 
 
@@ -99,7 +99,7 @@ def adjust(images: Any, brightness: Any, contrast: Any) -> Any:
 def mixup(images: Any, share: Any) -> Any:
     """Blend each image with the one before it, the first with the last (Zhang et al. 2018).
 
-    The order of the examples is random anyway, so the neighbour is as good as a permutation.
+    The order of the examples is random, so the neighbour is as good as a permutation.
 
     Args:
         images: ``(batch, height, width, channels)``, any type.
@@ -109,12 +109,11 @@ def mixup(images: Any, share: Any) -> Any:
         float32, same shape.
     """
     pixels = tf.cast(images, tf.float32)
-    other = tf.roll(pixels, 1, 0)
-    return _between(other, pixels, share[:, None, None, None])
+    return _between(tf.roll(pixels, 1, 0), pixels, share[:, None, None, None])
 
 
 def mix_labels(labels: Any, share: Any, classes: int | None) -> Any:
-    """Labels as shares, mixed as the images were.
+    """Return labels as shares, mixed as the images were.
 
     Args:
         labels: ``(batch,)`` class indices; 0 and 1 where `classes` is None.
@@ -132,16 +131,16 @@ def mix_labels(labels: Any, share: Any, classes: int | None) -> Any:
 
 
 def to_dtype(images: Any, dtype: Any) -> Any:
-    """Round to whole grey levels where the type has no others."""
+    """Cast to `dtype`, rounding to whole grey levels for a type of integers."""
     if images.dtype == dtype:
         return images
     return tf.cast(tf.round(images) if dtype.is_integer else images, dtype)
 
 
 def beta(uniform: Any, alpha: float) -> Any:
-    """Beta(alpha, alpha) from uniform numbers, through a table of quantiles.
+    """Return draws of Beta(alpha, alpha) from uniform numbers in [0, 1), by a table of quantiles.
 
-    TensorFlow's stateless gamma draws until it accepts, which XLA cannot compile.
+    TensorFlow's stateless gamma rejects and draws again, which XLA cannot compile.
     """
     quantiles = tf.constant(_quantiles(alpha))
     position = uniform * (QUANTILES - 1)

@@ -1,11 +1,11 @@
-"""Which operations there are, and what a batch goes through, with everything drawn from one seed.
+"""The augmentation of a batch: its settings, and the operations that draw all from one seed.
 
     changed = augmentation(crop_padding=4, horizontal_flip=True).for_data((32, 32, 3), 10, "multiclass")
     images, labels = changed(images, labels, seed)  # in `tf.data.Dataset.map` or in a compiled step
 
-Everything is index arithmetic over a whole batch: crop, flips, translation, cutout and CutMix only decide
-which pixel of the batch lands where, and a single gather carries them out. Keras's layers take tens of
-milliseconds a batch, this takes less than one (rotation and scale, which interpolate, below two).
+Crop, flips, translation, cutout and CutMix only decide which pixel of the batch lands where, and a single
+gather carries them out, in less than a millisecond a batch (below two with rotation and scale, which
+interpolate). Keras's layers take tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PixelCount = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=100)]
 NOTHING = "none"
-# One row each of one table of uniform numbers. All are drawn whatever is switched on, which costs nothing:
-# so an operation that is added changes nothing about the others.
+# Rows of one table of uniform numbers. All are drawn whatever is switched on, at no cost, so that one
+# operation more changes nothing about the others.
 NAMES = (
     "way_y", "way_x", "angle", "zoom", "cutout_y", "cutout_x", "brightness", "contrast",
     "mixup", "cutmix", "cutmix_y", "cutmix_x", "choice",
@@ -51,27 +51,27 @@ def augmentation(
 ) -> Augmentation:
     """Choose operations; 0 or false leaves one out. Each example of a batch gets draws of its own.
 
-    They apply in this order: brightness and contrast, geometry (with flips), cutout, mixing.
+    The order is brightness and contrast, geometry (with flips), cutout, mixing.
 
     Args:
-        crop_padding: pixels around the image, out of which a crop of the image's size is taken.
-        crop_mode: what lies outside the image, for crop, translation, rotation and scale: black, or the
-            image mirrored at its edge pixels.
+        crop_padding: pixels around the image; a crop of the image's size is taken out of the whole.
+        crop_mode: outside the image, for crop, translation, rotation and scale: black (`zero`), or the image
+            mirrored at its edge pixels (`reflect`).
         horizontal_flip: left to right, with probability 1/2; or `alternating`: half of the images in the
-            first epoch, the other half in the next, and so on (Jordan 2024): each is soon seen both ways.
+            first epoch, the other half in the next, and so on (Jordan 2024).
         vertical_flip: upside down, with probability 1/2.
         rotation: degrees, the most either way, bilinear.
         translation: fraction of the side, the most either way, in whole pixels; with `crop_padding` too the
             image is shifted by up to the sum of both.
         scale: by a factor of 1 - `scale` to 1 + `scale`, bilinear.
-        cutout: side in pixels of a square whose centre is anywhere in the image, so that a part of it may
-            lie outside (DeVries & Taylor 2017).
+        cutout: side in pixels of a covered square whose centre is anywhere in the image (DeVries & Taylor
+            2017).
         cutout_fill: the image's own mean colour, or black.
         brightness: pixels times 1 - `brightness` to 1 + `brightness`.
         contrast: distance from the image's mean times 1 - `contrast` to 1 + `contrast`.
         mixup: alpha of the Beta distribution of the blend with another image (Zhang et al. 2018).
         cutmix: alpha of the Beta distribution of the share of a rectangle that another image fills (Yun et
-            al. 2019). With `mixup` too, each batch takes one of the two by a toss of a coin.
+            al. 2019). With `mixup` too, each batch takes one of the two at random.
     """
     return Augmentation(**locals())
 
@@ -82,7 +82,7 @@ class Augmentation:
 
     Attributes:
         outputs: of the model, set by `for_data`; mixed labels need it.
-        task: likewise.
+        task: of the data set, set by `for_data`.
     """
 
     crop_padding: int
@@ -102,7 +102,7 @@ class Augmentation:
     task: str | None = None
 
     def for_data(self, input_shape: Sequence[int], outputs: int, task: str) -> Augmentation:
-        """Fit it to a data set: the same settings, checked against these images and this task.
+        """Return the same settings for a data set, checked against its images and task.
 
         Args:
             input_shape: ``(height, width, channels)``.
@@ -110,8 +110,8 @@ class Augmentation:
             task: ``multiclass``, ``binary`` or ``regression``.
 
         Raises:
-            CnnbenchError: not images; or the settings would leave nothing of them, or mix labels that
-                cannot be mixed.
+            CnnbenchError: the examples are no images, the settings would leave nothing of them, or mix
+                labels of a regression.
         """
         if not self.changes_pixels:
             return self
@@ -142,7 +142,7 @@ class Augmentation:
 
     @property
     def mixes_labels(self) -> bool:
-        """Whether labels come back as shares: the loss and the metrics must take them."""
+        """True if labels come back as shares, which the loss and the metrics must take."""
         return self.mixup > 0 or self.cutmix > 0
 
     @property
@@ -151,11 +151,11 @@ class Augmentation:
 
     @property
     def changes_pixels(self) -> bool:
-        """Whether it does anything at all."""
+        """True if any operation is switched on."""
         return self.describe() != NOTHING
 
     def describe(self) -> str:
-        """One line for the summary of a run."""
+        """Return one line for the summary of a run."""
         edge = {"zero": "black", "reflect": "mirrored"}[self.crop_mode]
         parts = {
             f"crop with {self.crop_padding} pixels of {edge} padding": self.crop_padding,
@@ -180,26 +180,26 @@ class Augmentation:
         Args:
             images: ``(batch, height, width, channels)`` uint8 or float32; all but the batch static.
             labels: ``(batch,)`` class indices, or 0 and 1.
-            seed: ``(2,)`` int32; decides everything but
-            turned: ``(batch,)`` int32, 1 where an image's turn to be flipped has come, where flips alternate;
-                None leaves that to the seed.
+            seed: ``(2,)`` int32; decides everything but alternating flips.
+            turned: ``(batch,)`` int32, 1 for images to be flipped if flips alternate; None leaves that to
+                the seed.
 
         Returns:
-            Images of the same shape and type, and the labels: as they came, or where `mixes_labels`
-            ``(batch, classes)`` float32 that sum to 1 (multiclass) or ``(batch,)`` float32 (binary).
+            Images of the same shape and type, and the labels: unchanged, or if `mixes_labels` float32 shares
+            ``(batch, classes)`` that sum to 1 (multiclass) or ``(batch,)`` (binary).
         """
         if not self.changes_pixels:
             return images, labels
         if self.mixes_labels and self.task is None:
             raise CnnbenchError("mixed labels need the number of classes", "call for_data(…) first")
-        # There is nothing in here for AutoGraph, whose rewriting of the source takes a second.
+        # AutoGraph would take a second to rewrite this, and find nothing to do.
         change = tf.autograph.experimental.do_not_convert(self._change)
         images, labels = change(images, labels, seed, turned)
         return images, labels
 
     def _change(self, images: Any, labels: Any, seed: Any, turned: Any) -> tuple[Any, Any]:
         dtype, draws = images.dtype, Draws(seed, tf.shape(images)[0])
-        # Colour, interpolation and blending make fractions of a grey level, rounded once, at the end.
+        # Colour, interpolation and blending give fractions of a grey level, rounded once, at the end.
         if self.brightness or self.contrast:
             brightness = 1 + draws.spread("brightness", self.brightness)
             contrast = 1 + draws.spread("contrast", self.contrast)
@@ -215,8 +215,8 @@ class Augmentation:
         images = pixels.gather()
         if self.mixup:
             blend = blending.beta(draws["mixup"], self.mixup)
-            # The larger part to the image itself: which of the two is called itself changes nothing about
-            # the pairs, but left to chance half of the images would be shown nearly twice, half hardly.
+            # The larger part goes to the image itself; otherwise some images of a batch would be shown nearly
+            # twice, and others hardly.
             blend = tf.where(takes_mixup, tf.maximum(blend, 1 - blend), 1.0)
             images, share = blending.mixup(images, blend), share * blend  # one of the two is 1
         labels = blending.mix_labels(labels, share, self.outputs if self.task == "multiclass" else None)
@@ -225,21 +225,20 @@ class Augmentation:
     def _move(self, images: Any, draws: Draws, turned: Any) -> Pixels:
         """Crop, translate, rotate, scale and flip."""
         height, width = images.shape[1:3]
-        # Whole pixels, so that a shift alone blurs nothing.
+        # Shifts are whole pixels, which blur nothing.
         reach_y, reach_x = (self.crop_padding + round(self.translation * side) for side in (height, width))
         turns = 1 + self.vertical_flip, 1 + bool(self.horizontal_flip)
-        # One number for shift and flip, in the order of `ways`.
+        # One number tells shift and flip, in the order of `ways`.
         y = draws.whole("way_y", (2 * reach_y + 1) * turns[0])
         x = draws.whole("way_x", (2 * reach_x + 1) * turns[1])
         if self.horizontal_flip == "alternating" and turned is not None:
             x = x // 2 * 2 + turned
         if self._interpolates:
             angle, zoom = draws.spread("angle", math.radians(self.rotation)), draws.spread("zoom", self.scale)
-            shift_y, shift_x = y // turns[0] - reach_y, x // turns[1] - reach_x
+            dy = tf.cast(y // turns[0] - reach_y, tf.float32)
+            dx = tf.cast(x // turns[1] - reach_x, tf.float32)
             flip_y, flip_x = y % turns[0] == 1, x % turns[1] == 1
-            shift_y, shift_x = tf.cast(shift_y, tf.float32), tf.cast(shift_x, tf.float32)
-            mode = self.crop_mode
-            return Pixels(blending.warp(images, angle, 1 + zoom, shift_y, shift_x, flip_y, flip_x, mode))
+            return Pixels(blending.warp(images, angle, 1 + zoom, dy, dx, flip_y, flip_x, self.crop_mode))
         pixels = Pixels(images)
         if reach_y or reach_x or self.vertical_flip or self.horizontal_flip:
             ways_y = ways(height, reach_y, self.vertical_flip, self.crop_mode)
@@ -249,18 +248,16 @@ class Augmentation:
 
     def _cut_out(self, images: Any, pixels: Pixels, draws: Draws) -> None:
         height, width, channels = images.shape[1:]
+        colours = tf.zeros((draws.batch, channels))
         if self.cutout_fill == "mean":
             colours = tf.reduce_mean(tf.cast(images, tf.float32), (1, 2))
-        else:
-            colours = tf.zeros((draws.batch, channels))
         centre = draws.whole("cutout_y", height), draws.whole("cutout_x", width)
         pixels.cutout(*centre, self.cutout, blending.to_dtype(colours, pixels.dtype))
 
     def _cut_mix(self, pixels: Pixels, draws: Draws, takes_mixup: Any) -> Any:
-        """Give each image a rectangle of its neighbour; the share that remains of itself."""
+        """Give each image a rectangle of its neighbour; return the share that remains of the image itself."""
         height, width = pixels.height, pixels.width
-        wanted = tf.sqrt(1 - blending.beta(draws["cutmix"], self.cutmix))
-        wanted = tf.where(takes_mixup, 0.0, wanted)
+        wanted = tf.where(takes_mixup, 0.0, tf.sqrt(1 - blending.beta(draws["cutmix"], self.cutmix)))
         edges = []
         for name, side in (("cutmix_y", height), ("cutmix_x", width)):
             length, centre = tf.cast(wanted * side, tf.int32), draws.whole(name, side)
@@ -268,7 +265,7 @@ class Augmentation:
             edges.append((tf.maximum(start, 0), tf.minimum(start + length, side)))
         (top, bottom), (left, right) = edges
         pixels.cutmix(top, left, bottom, right)
-        # Of the rectangle as it was cut at the borders, so that labels are the pixels' true shares.
+        # The rectangle may be cut at the borders; labels are the pixels' true shares.
         area = tf.cast((bottom - top) * (right - left), tf.float32)
         return 1 - area / (height * width)
 
@@ -286,8 +283,8 @@ class Draws:
 
     def __init__(self, seed: Any, batch: Any) -> None:
         self.batch = batch
-        # Whole numbers of Philox are the same on every device and under XLA; fractions are not. The seed is
-        # its key as it is: TensorFlow's own functions scramble it first, which costs as much again.
+        # Integers of Philox are the same on every device and under XLA; fractions are not. The seed is the
+        # key unchanged: TensorFlow's own functions scramble it first, which costs as much again.
         bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=(len(NAMES), batch),
             key=tf.reshape(tf.bitcast(seed, tf.uint64), (1,)),
@@ -295,20 +292,20 @@ class Draws:
             alg=tf.random.Algorithm.PHILOX.value,
             dtype=tf.uint32,
         )
-        # 23 of their bits: with 24, the largest times a count might round up to the count.
+        # 23 of their bits: with 24, the largest number times a count might round up to the count.
         table = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) * 2.0**-23
         self._rows = dict(zip(NAMES, tf.unstack(table), strict=True))
 
     def __getitem__(self, name: str) -> Any:
-        """``(batch,)`` in [0, 1)."""
+        """Return uniform numbers in [0, 1), ``(batch,)``."""
         return self._rows[name]
 
     def spread(self, name: str, most: float) -> Any:
-        """Between -most and most."""
+        """Return uniform numbers between -most and most."""
         return (2 * self[name] - 1) * most
 
     def whole(self, name: str, count: int) -> Any:
-        """int32 from 0 to count - 1."""
+        """Return integers from 0 to count - 1, int32."""
         return tf.cast(self[name] * count, tf.int32)
 
     def coin(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""One image file → one uint8 array of the wanted size, or the reason why not."""
+"""The decoder of picture files: a uint8 array of the wanted size, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,21 +21,21 @@ from cnnbench.data.reading import special_file
 
 Resize = Literal["stretch", "crop", "pad"]
 Bits = Literal[8, 10, 12, 14, 16]
-VERSION = 2  # raise it when the same file would give other pixels: caches are made anew
-# Formats that begin with a signature and are only pixels. Pillow knows more: some of those take any file
-# for their own, and EPS starts Ghostscript on it.
+VERSION = 2  # to be raised when the same file gives other pixels, so that caches are made anew
+# Formats that begin with a signature and hold only pixels. Others of Pillow's accept any file, and EPS runs
+# Ghostscript on it.
 FORMATS = (
     "JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "DIB", "PCX", "SGI", "QOI",
     "PSD",
 )  # fmt: skip
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-DEPTHS: tuple[Bits, ...] = (8, 10, 12, 14, 16)  # that cameras and scanners put into files of 16 bits a value
+DEPTHS: tuple[Bits, ...] = get_args(Bits)  # of the values in files with 16 bits a value
 SIXTEEN_BITS = 65535
-BOMB = 2**31  # pixels: more than a person has a picture of
-# In these raw modes Pillow takes the first of the two bytes of a value; of the other order it is the second.
+BOMB = 2**31  # pixels; no real picture has more
+# Of a value in these raw modes Pillow reads the higher byte; in the mode of the other order, the lower one.
 COLOUR_OF_16_BITS = re.compile(r"(RGB|RGBA|RGBX);16[BLN]")
 OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-ORIENTATION = 0x0112  # the EXIF entry that says how the camera was held
+ORIENTATION = 0x0112  # the EXIF entry that tells how the camera was held
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,7 +52,7 @@ class UnreadableError(Exception):
 
     Args:
         reason: for the list of files that are not used.
-        may_pass: it was not the file's content (permissions, a disk error): another try may succeed.
+        may_pass: the cause is not the file's content but permissions or the disk, so another try may succeed.
     """
 
     def __init__(self, reason: str, *, may_pass: bool = False) -> None:
@@ -65,7 +65,7 @@ class TooLargeError(UnreadableError):
 
     Args:
         reason: for the list of files that are not used.
-        pixels: that it would take; None where nobody should allow them.
+        pixels: the `max_pixels` that would allow it; None for a decompression bomb.
     """
 
     def __init__(self, reason: str, pixels: int | None) -> None:
@@ -75,14 +75,14 @@ class TooLargeError(UnreadableError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is made of each file.
+    """The form into which each file is decoded.
 
     Attributes:
         height, width: pixels.
         channels: 3 (red, green, blue) or 1 (grey).
         resize: ``stretch`` to the size; ``crop`` the middle that has its proportions; ``pad`` with black.
-        max_pixels: a file with more is not decoded, or smaller where its format allows that.
-        bits: of a value in files of 16 bits: 2**bits - 1 is white. None: not decided yet; meanwhile 16.
+        max_pixels: a larger file is not decoded, or at a smaller size if its format allows it.
+        bits: of a value in files of 16 bits: 2**bits - 1 is white. None, not yet decided, counts as 16.
     """
 
     height: int
@@ -98,23 +98,22 @@ class Recipe:
 
 
 def depth_of(brightest: int) -> Bits:
-    """The bits that the values of a set of 16-bit files have, by the greatest of them."""
+    """Return the depth of a set of 16-bit files, from the greatest value in them."""
     return next(bits for bits in DEPTHS if brightest < 2**bits)
 
 
 def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
     """Read one file.
 
-    Transparent parts become white (dropping the alpha channel would show colours that nobody has ever
-    seen), 16-bit values are scaled so that the recipe's white is 255, a moving picture gives its first frame,
-    and a photograph is turned as its EXIF entry asks.
+    Transparent parts become white, because dropping the alpha channel would show hidden colours. Values of
+    16 bits are scaled so that the recipe's white is 255. A moving picture gives its first frame, and a
+    photograph is turned as its EXIF entry says.
 
     Returns:
-        the pixels ``(height, width, channels)`` uint8, and the greatest value in a file of 16 bits; None for
-        any other.
+        The pixels ``(height, width, channels)`` uint8; the greatest value in a file of 16 bits, else None.
 
     Raises:
-        UnreadableError: there is no image in it, or only a part of one.
+        UnreadableError: the file holds no image, or only a part of one.
     """
     try:
         if special := special_file(path):
@@ -128,11 +127,11 @@ def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
 
 @contextmanager
 def pillow_warnings() -> Iterator[None]:
-    """Keep Pillow's warnings about odd files to ourselves, and its limit of pixels: `max_pixels` judges.
+    """Silence Pillow's warnings about odd files and its limit of pixels, which `max_pixels` replaces.
 
-    To be entered once around all threads: both belong to the process.
+    Both belong to the process, so this is entered once around all threads.
     """
-    formats()  # not made for several threads at once
+    formats()  # registers plugins, which is not safe in several threads at once
     limit = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -145,7 +144,7 @@ def pillow_warnings() -> Iterator[None]:
 
 @cache
 def formats() -> tuple[str, ...]:
-    """The formats that can be read here: with HEIF where its package is installed."""
+    """Return the readable formats, with HEIF if its package is installed."""
     Image.init()
     try:
         import_module("pillow_heif").register_heif_opener()
@@ -186,11 +185,11 @@ def _pixels(file: BinaryIO, recipe: Recipe) -> tuple[np.ndarray, int | None]:
 def _decode_reduced(image: Image.Image, recipe: Recipe) -> None:
     """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster.
 
-    Only where twice the wanted size is left, so that the last step is still ours to filter; or where it has
-    more than `max_pixels`. A progressive one takes the memory of all its pixels however it is decoded.
+    This is done if at least twice the wanted size is left, so that resizing still filters, or if the picture
+    has more than `max_pixels`. A progressive JPEG always takes the memory of all its pixels.
 
     Raises:
-        TooLargeError: it has more pixels also then.
+        TooLargeError: it has more than `max_pixels` even so.
     """
     width, height = image.size
     needed, most = 2 * max(recipe.height, recipe.width), recipe.max_pixels
@@ -210,10 +209,10 @@ def _decode_reduced(image: Image.Image, recipe: Recipe) -> None:
 
 
 def _sixteen_bits(image: ImageFile, file: BinaryIO) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """The values of an image that has 16 bits for each, and its alpha channel in 8, where it has one.
+    """Return the values of an image with 16 bits a value, and its alpha channel in 8 bits if it has one.
 
-    Pillow has no mode for colours of 16 bits: it gives the higher bytes, and, told that the two have the
-    other order, the lower ones. None where the image has 8 bits, or 16 in a form that is not known here.
+    Pillow has no mode for colours of 16 bits: it gives their higher bytes and, if told the other byte order,
+    their lower ones. Return None for an image of 8 bits, or of 16 in an unknown form.
     """
     if image.mode.startswith("I"):
         return np.asarray(image), None
@@ -221,7 +220,7 @@ def _sixteen_bits(image: ImageFile, file: BinaryIO) -> tuple[np.ndarray, np.ndar
         str(tile.args[0] if isinstance(tile.args, tuple) else tile.args)
         for tile in getattr(image, "tile", [])
     ]
-    if set(raw) == {"LA;16B"}:  # of a PNG: four bytes for each pixel
+    if set(raw) == {"LA;16B"}:  # a PNG, with four bytes a pixel
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]
         pairs = np.asarray(image)
         return pairs[..., 0].astype(np.uint16) << 8 | pairs[..., 1], pairs[..., 2]
@@ -243,7 +242,7 @@ def _sixteen_bits(image: ImageFile, file: BinaryIO) -> tuple[np.ndarray, np.ndar
 def _plain(
     image: Image.Image, values: np.ndarray | None, alpha: np.ndarray | None, recipe: Recipe
 ) -> Image.Image:
-    """Return a copy in 8 bits, grey or colour, that is independent of the open file."""
+    """Return a copy in 8 bits, grey or colour, that does not need the open file."""
     image.load()
     if values is not None:
         image = _eight_bits(values, alpha, recipe.bits or 16, image.info.get("transparency"))
@@ -253,18 +252,21 @@ def _plain(
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode == "P":
-        image = image.convert("RGB")  # to grey by way of its colours
+        image = image.convert("RGB")  # a palette becomes grey by way of its colours
     return image.convert("RGB" if recipe.channels == 3 else "L")
 
 
 def _eight_bits(values: np.ndarray, alpha: np.ndarray | None, bits: Bits, hidden: object) -> Image.Image:
-    """An image of 16-bit values, each to the nearest of 256 from black to the white of so many bits.
+    """Return an image of 8 bits, each value rounded to the nearest of 256 from black to white.
 
     Args:
-        values: grey or colours.
-        alpha: 8 bits, where there is such a channel.
-        bits: of white.
-        hidden: the value that a PNG calls transparent, where it does.
+        values: grey or colours, 16 bits.
+        alpha: 8 bits, or None without such a channel.
+        bits: 2**bits - 1 is white.
+        hidden: the value that a PNG declares transparent, or None.
+
+    Raises:
+        UnreadableError: a value is greater than white.
     """
     brightest, white = int(values.max()), 2**bits - 1
     if values.min() < 0 or brightest > SIXTEEN_BITS:
@@ -282,19 +284,19 @@ def _eight_bits(values: np.ndarray, alpha: np.ndarray | None, bits: Bits, hidden
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a loaded image; 1 where there is none or the entry is damaged.
+    """Return the EXIF orientation of a loaded image; 1 if it has none or a damaged one.
 
-    `ImageOps.exif_transpose` also writes the EXIF block anew, which fails for many that read well.
+    `ImageOps.exif_transpose` also rewrites the EXIF block, which fails for many readable pictures.
     """
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # noqa: BLE001  a damaged note beside sound pixels is no reason to lose them
+    except Exception:  # noqa: BLE001  the pixels are sound even if this entry is not
         return 1
 
 
 def _fit(image: Image.Image, recipe: Recipe) -> Image.Image:
     size = width, height = recipe.width, recipe.height
-    filtering = Image.Resampling.BILINEAR  # Pillow's looks at every source pixel and never overshoots
+    filtering = Image.Resampling.BILINEAR  # in Pillow it weighs every source pixel and never overshoots
     if recipe.resize == "crop":
         return ImageOps.fit(image, size, filtering)
     if recipe.resize == "pad":

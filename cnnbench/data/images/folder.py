@@ -1,9 +1,9 @@
-"""Images in a folder per class: the usual layout of one's own data."""
+"""The data set `image_folder`: pictures in one folder per class."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from cnnbench.data.dataset import Dataset, Rows, Split
+from cnnbench.data.dataset import Dataset, Rows, Split, listed
 from cnnbench.data.images import cache
 from cnnbench.data.images.cache import HIDDEN, Images
 from cnnbench.data.images.decoding import Bits, Recipe, Resize
 from cnnbench.data.images.layout import (
-    SPLIT_NAMES,
     ClassFolders,
     Layout,
     find_folder,
+    has_usual_name,
     inner,
     other_root,
     printable,
@@ -34,7 +34,6 @@ from cnnbench.errors import CnnbenchError
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 LISTED = 20  # files that the notes name
-EXAMPLES = 3  # files that one line names
 
 
 def image_folder(
@@ -54,26 +53,26 @@ def image_folder(
 ) -> Dataset:
     """Load images whose class is the name of their folder; two classes make a binary task.
 
-    Every file that can be read is used, whatever its name and kind; the notes list the others with the
-    reason. Each is decoded once, into a file that later runs map into memory.
+    Every readable image is used, whatever its name and format; the notes list the other files with the
+    reason. Each image is decoded once, into a file that later runs map into memory.
 
     Args:
         root: holds the class folders, or ``train`` and ``test`` (and ``val``) folders that hold them, also
-            named ``training_set``, ``seg_train`` and so on; relative to the working folder, else to a data
-            folder.
-        test_root: a folder of class folders for the test split, where `root` does not have it.
+            named ``training_set``, ``seg_train`` and so on. A relative path is looked for in the working
+            folder, then in the data folders.
+        test_root: a folder of class folders for the test split, if `root` has none.
         size: pixels of height and width; one number for both.
         channels: 3 for colour, 1 for grey.
         resize: ``stretch`` changes the proportions, ``crop`` cuts the sides off, ``pad`` adds black.
-        test_fraction: of the images (duplicates counted once), where there is no test folder: in
-            proportion to the classes.
-        split_seed: the `random_state` of that.
+        test_fraction: of the images (duplicates counted once), stratified by class, if there is no test
+            folder.
+        split_seed: the `random_state` of that split.
         strict: an unreadable file is an error.
-        max_pixels: a file with more is decoded at 1/2, 1/4 or 1/8 of its size where it is a JPEG, else
-            listed. By default what Pillow itself warns of.
-        bits: of a value in pictures of 16 bits, where cameras and scanners often put fewer; None: as many as
-            the brightest of all needs. Pictures of 8 bits stay as they are.
-        layout: ``classes`` takes the folders of `root` as the classes, whatever they are called and hold.
+        max_pixels: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, another larger file is listed as
+            unreadable. The default is the number above which Pillow warns.
+        bits: of a value in pictures of 16 bits, where cameras and scanners often use fewer; None: as many as
+            the brightest picture needs. Pictures of 8 bits stay as they are.
+        layout: ``classes`` takes the folders of `root` as the classes, whatever their names and contents.
         cache_dir: where decoded images are kept; None: CNNBENCH_CACHE, else the user's cache folder.
         data_dir: looked in first for a relative `root` that is not in the working folder.
 
@@ -82,8 +81,9 @@ def image_folder(
         in the order of their names.
 
     Raises:
-        CnnbenchError: a folder is missing, or one above or below it is meant; a class has no images, training
-            and test have other classes or share images (by their pixels), or the cache cannot be written.
+        CnnbenchError: a folder is missing, or one above or below it is meant; a class has no images;
+            training and test have other classes or share images (by their pixels); or the cache cannot be
+            written.
     """
     height, width = (size, size) if isinstance(size, int) else size
     recipe = Recipe(height, width, channels, resize, max_pixels)
@@ -98,10 +98,11 @@ def image_folder(
     for split, part in parts.items():
         refuse_empty_class(split, part)
     refuse_shared(parts)
-    splits = {split: part.rows(np.arange(len(part.y))) for split, part in parts.items()}
+    splits = {split: part.split for split, part in parts.items()}
     if "test" not in parts:
         train, test = _split(parts["train"], test_fraction, split_seed)
-        splits |= {"train": parts["train"].rows(train), "test": parts["train"].rows(test)}
+        splits |= {"train": splits["train"].take(train), "test": splits["train"].take(test)}
+    deep = [part.images.deep for part in parts.values() if part.images.deep]
     return Dataset(
         name=printable(top.resolve().name),
         task="binary" if len(classes) == 2 else "multiclass",
@@ -110,7 +111,7 @@ def image_folder(
         test=splits["test"],
         class_names=tuple(printable(name) for name in classes),
         notes=(*found_notes, *_depth(top, parts), *(note for part in parts.values() for note in notes(part))),
-        bits=next((part.images.deep.bits for part in parts.values() if part.images.deep), None),
+        bits=deep[0].bits if deep else None,
         files={
             name: digest
             for part in parts.values()
@@ -122,7 +123,12 @@ def image_folder(
 def _folders(
     top: Path, root: str, test_root: str | None, data_dir: str | None, layout: Layout
 ) -> tuple[dict[str, ClassFolders], list[str]]:
+    """Return the class folders of each split, and the notes about how they were found."""
     found, others = split_folders(top, layout)
+    told = []
+    if any(not has_usual_name(folder, split) for split, folder in found.items()) and len(found) > 1:
+        pairs = listed([f"{printable(folder.name)} is {split}" for split, folder in found.items()])
+        told.append(f"{top}: {pairs}, by their names and the class folders in them")
     if test_root is not None:
         if "test" in found:
             raise CnnbenchError(
@@ -130,25 +136,22 @@ def _folders(
                 f"remove test_root, or name the training folder: root={found['train']}",
             )
         found["test"] = inner(find_folder("test_root", test_root, data_dir))
-    told = []
-    if (
-        len(found) > 1
-        and test_root is None
-        and any(folder.name.lower() not in SPLIT_NAMES[split] for split, folder in found.items())
-    ):
-        pairs = listed([f"{printable(folder.name)} is {split}" for split, folder in found.items()])
-        told.append(f"{top}: {pairs}, by their names and the class folders in them")
     if others:
         names = listed([printable(path.name) for path in others])
         told.append(f"{top}: not used, for their names are of no split: {names}")
     is_relative = not Path(root).expanduser().is_absolute()
     if data_dir and is_relative and not top.is_relative_to(Path(data_dir).expanduser()):
         told.append(f"{root} was found in {top.parent}, not in data_dir={data_dir}")
-    scanned = {split: scan(folder, _title(folder, top)) for split, folder in found.items()}
+    scanned = {}
+    for split, folder in found.items():
+        is_below = folder.is_relative_to(top)
+        title = "/".join(folder.relative_to(top).parts) if is_below else str(folder)
+        scanned[split] = scan(folder, title)
     return scanned, told + _passed_over(top, scanned)
 
 
 def _passed_over(top: Path, folders: Mapping[str, ClassFolders]) -> list[str]:
+    """Return one line about the hidden and system folders that were left out."""
     names = [name for found in folders.values() for name in found.passed_over]
     places = {found.folder for found in folders.values()}
     names += [name for place in {top, inner(top)} - places for name in system_folders(place)]
@@ -156,21 +159,14 @@ def _passed_over(top: Path, folders: Mapping[str, ClassFolders]) -> list[str]:
         return []
     counted = [
         f"{printable(name)} ({count})" if count > 1 else printable(name)
-        for name, count in sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
+        for name, count in Counter(sorted(names)).most_common()
     ]
-    folders_are = (
-        "1 hidden or system folder is" if len(names) == 1 else f"{len(names)} hidden or system folders are"
-    )
-    return [f"{top}: {folders_are} left out: {listed(counted)}"]
-
-
-def _title(folder: Path, top: Path) -> str:
-    if folder == top:
-        return ""
-    return folder.relative_to(top).as_posix() if folder.is_relative_to(top) else str(folder)
+    are = "1 hidden or system folder is" if len(names) == 1 else f"{len(names)} hidden or system folders are"
+    return [f"{top}: {are} left out: {listed(counted)}"]
 
 
 def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
+    """Return the names of the classes; refuse fewer than two, and splits with different ones."""
     train = folders["train"]
     if len(train.classes) < 2:
         there = f"one class folder, {printable(train.classes[0])}" if train.classes else "no class folders"
@@ -192,31 +188,51 @@ def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
     return train.classes
 
 
+# -- Parts -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """The readable images of the class folders of one split.
+
+    Attributes:
+        folders: hold the files.
+        images: their pixels and digests.
+        y: ``(n,)`` int64, the index of each image's class.
+    """
+
+    folders: ClassFolders
+    images: Images
+    y: np.ndarray
+
+    @property
+    def digests(self) -> list[str]:
+        return list(self.images.used.values())
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [self.folders.shown(name) for name in self.images.used]
+
+    @property
+    def split(self) -> Split:
+        return Split(Rows(self.images.pixels, np.arange(len(self.y)), np.array(self.digests, "S64")), self.y)
+
+    def unreadable(self) -> list[str]:
+        """Return a line, name and reason, for each file that is no readable image."""
+        return [f"{self.folders.shown(name)}: {reason}" for name, reason in self.images.skipped.items()]
+
+
 def _load_all(
     folders: Mapping[str, ClassFolders], recipe: Recipe, cache_dir: str | None, bits: Bits | None
 ) -> dict[str, Part]:
     """Load every split, with one white for the 16-bit pictures of all."""
     parts = {split: _load(found, recipe, cache_dir) for split, found in folders.items()}
-    deep = {split: part.images.deep for split, part in parts.items() if part.images.deep is not None}
-    bits = bits or max((one.bits for one in deep.values()), default=None)
-    for split, one in deep.items():
-        if one.bits != bits:
+    deep = {split: part.images.deep.bits for split, part in parts.items() if part.images.deep}
+    bits = bits or max(deep.values(), default=None)
+    for split, taken in deep.items():
+        if taken != bits:
             parts[split] = _load(folders[split], replace(recipe, bits=bits), cache_dir)
     return parts
-
-
-def _depth(top: Path, parts: Mapping[str, Part]) -> list[str]:
-    """Say what is taken as white in pictures of 16 bits, where there are some."""
-    deep = [part.images.deep for part in parts.values() if part.images.deep is not None]
-    if not deep:
-        return []
-    count, bits = sum(one.files for one in deep), deep[0].bits
-    line = (
-        f"{top}: {count} images have 16 bits a value, {max(one.brightest for one in deep)} at most: "
-        f"taken as {bits} bits, {2**bits - 1} is white"
-    )
-    rest = sum(len(part.images.used) for part in parts.values()) - count
-    return [f"{line}; {rest} have 8 bits, 255 is white" if rest else line]
 
 
 def _load(folders: ClassFolders, recipe: Recipe, cache_dir: str | None) -> Part:
@@ -227,7 +243,7 @@ def _load(folders: ClassFolders, recipe: Recipe, cache_dir: str | None) -> Part:
 
 
 def _split(part: Part, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for training and for testing. Images of one content stay together, on either side."""
+    """Return the rows for training and for testing; equal images stay together, on either side."""
     from sklearn.model_selection import train_test_split
 
     _, first, content = np.unique(part.digests, return_index=True, return_inverse=True)
@@ -253,57 +269,16 @@ def _too_few(part: Part, test_fraction: float) -> CnnbenchError:
     )
 
 
-# -- One split -------------------------------------------------------------------------------------
+# -- Refusals --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Part:
-    """The readable images of one folder of class folders.
-
-    Attributes:
-        folders: where they are.
-        images: their pixels and contents.
-        y: ``(n,)`` int64, the index of each image's class.
-    """
-
-    folders: ClassFolders
-    images: Images
-    y: np.ndarray
-
-    @property
-    def digests(self) -> list[str]:
-        return list(self.images.used.values())
-
-    @cached_property
-    def names(self) -> list[str]:
-        return [self.folders.shown(name) for name in self.images.used]
-
-    def rows(self, indices: np.ndarray) -> Split:
-        return Split(Rows(self.images.pixels, indices, self._digest_array), self.y[indices])
-
-    @cached_property
-    def _digest_array(self) -> np.ndarray:
-        return np.array(self.digests, "S64")
-
-    def unreadable(self) -> list[str]:
-        """One line, name and reason, for each file that is no readable image."""
-        return [f"{self.folders.shown(name)}: {reason}" for name, reason in self.images.skipped.items()]
-
-
-def listed(items: Sequence[str], separator: str = ", ") -> str:
-    """The first few, and how many more there are."""
-    shown = separator.join(items[:EXAMPLES])
-    return f"{shown} and {len(items) - EXAMPLES} more" if len(items) > EXAMPLES else shown
-
-
-# ---------------------------------------------------------------- refusals
 def refuse_unreadable(parts: dict[str, Part]) -> None:
-    """Refuse any file that cannot be read; hidden ones are nobody's images."""
+    """Refuse any file that cannot be read, except hidden ones."""
     lines = [line for part in parts.values() for line in part.unreadable() if not line.endswith(HIDDEN)]
     if lines:
         count = "1 file" if len(lines) == 1 else f"{len(lines)} files"
         raise CnnbenchError(
-            f"strict=true, and {count} cannot be read: {listed(lines, '; ')}",
+            f"strict=true, and {count} cannot be read: {listed(lines, separator='; ')}",
             "mend or remove them, or leave them out with strict=false",
         )
 
@@ -316,20 +291,18 @@ def refuse_empty_class(split: str, part: Part) -> None:
             reasons = [line for line in part.unreadable() if line.startswith(start)]
             raise CnnbenchError(
                 f"class {printable(name)} has no {'readable ' if reasons else ''}images in {split} "
-                f"({part.folders.folder / name})" + (f": {listed(reasons, '; ')}" if reasons else ""),
+                f"({part.folders.folder / name})"
+                + (f": {listed(reasons, separator='; ')}" if reasons else ""),
                 "add some, or move the folder away",
             )
 
 
 def refuse_shared(parts: dict[str, Part]) -> None:
-    """Refuse an image in two splits: what was learnt from says nothing when it is met again."""
-    known: dict[str, tuple[str, str]] = {}  # of each content: its first split and name
+    """Refuse an image in two splits, which would make the figures too good."""
+    known: dict[str, tuple[str, str]] = {}  # the first split and name of each digest
     for split, part in parts.items():
-        shared = [
-            (*known[digest], name)
-            for digest, name in zip(part.digests, part.names, strict=True)
-            if digest in known
-        ]
+        named = list(zip(part.digests, part.names, strict=True))
+        shared = [(*known[digest], name) for digest, name in named if digest in known]
         if shared:
             others = " and ".join(dict.fromkeys(other for other, _, _ in shared))
             pairs = [f"{there} = {here}" for _, there, here in shared]
@@ -338,22 +311,35 @@ def refuse_shared(parts: dict[str, Part]) -> None:
                 f"remove them from one of the two: the figures on {split} would be too good; pictures that "
                 f"differ in more detail do so at a larger dataset.size",
             )
-        for digest, name in zip(part.digests, part.names, strict=True):
-            known[digest] = (split, name)
+        known |= {digest: (split, name) for digest, name in named}
 
 
-# ---------------------------------------------------------------- notes
+# -- Notes -----------------------------------------------------------------------------------------
+
+
+def _depth(top: Path, parts: Mapping[str, Part]) -> list[str]:
+    """Return one line about the white of the pictures with 16 bits a value, if there are any."""
+    deep = [part.images.deep for part in parts.values() if part.images.deep]
+    if not deep:
+        return []
+    count, bits = sum(one.files for one in deep), deep[0].bits
+    line = (
+        f"{top}: {count} images have 16 bits a value, {max(one.brightest for one in deep)} at most: "
+        f"taken as {bits} bits, {2**bits - 1} is white"
+    )
+    rest = sum(len(part.images.used) for part in parts.values()) - count
+    return [f"{line}; {rest} have 8 bits, 255 is white" if rest else line]
+
+
 def notes(part: Part) -> list[str]:
-    """What is not used of a folder, and what is in it twice."""
+    """Return the lines about files that are not used and images that are in a folder twice."""
     found = []
     folder, unreadable = part.folders.folder, part.unreadable()
     if unreadable:
         found.append(f"{folder}: {len(unreadable)} of {len(part.folders.files)} files are not used")
         found += unreadable[:LISTED]
-        if len(unreadable) > LISTED:
-            found.append(
-                f"and {len(unreadable) - LISTED} more, all listed in {part.images.record or 'the log'}"
-            )
+    if len(unreadable) > LISTED:
+        found.append(f"and {len(unreadable) - LISTED} more, all listed in {part.images.record or 'the log'}")
     if part.folders.beside:
         names = [part.folders.shown(name) for name in part.folders.beside]
         found.append(f"{folder}: not used, for they are in no class folder: {listed(names)}")
@@ -361,13 +347,13 @@ def notes(part: Part) -> list[str]:
 
 
 def _copies(part: Part) -> list[str]:
-    rows_of: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(part.digests):
-        rows_of.setdefault(digest, []).append(row)
+        rows_of[digest].append(row)
     copies = [rows for rows in rows_of.values() if len(rows) > 1]
     if not copies:
         return []
-    shown = [" = ".join(part.names[row] for row in rows[:EXAMPLES]) for rows in copies]
+    shown = [" = ".join(part.names[row] for row in rows[:3]) for rows in copies]
     extra = sum(len(rows) - 1 for rows in copies)
     found = [f"{part.folders.folder}: {extra} images are copies of others, pixel for pixel: {listed(shown)}"]
     torn = [names for names, rows in zip(shown, copies, strict=True) if len(set(part.y[rows])) > 1]

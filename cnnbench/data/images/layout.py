@@ -1,4 +1,4 @@
-"""Which folders and files of a tree are images of which class, without opening one."""
+"""The layout of a folder of pictures: its splits, classes and image files, found without opening one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from cnnbench.data.fetch import search_folders
 from cnnbench.data.reading import reading, special_file
 from cnnbench.errors import CnnbenchError
 
-SPLIT_NAMES = {
-    "train": ("train", "training", "train_set", "training_set"),
-    "val": ("val", "valid", "validation", "val_set", "validation_set"),
-    "test": ("test", "testing", "test_set"),
-}
 Layout = Literal["auto", "classes"]
-# In a name of one's own that has them beside other words: seg_train, TestImages, val2017.
-SPLIT_WORDS = {
-    "train": {"train", "training", "trainset"},
-    "val": {"val", "valid", "validation", "valset"},
+# Usual names of split folders, without their underscores. Folders whose names have one of these among other
+# words (seg_train, TestImages, val2017) are splits too where their contents confirm it.
+SPLIT_NAMES = {
+    "train": {"train", "training", "trainset", "trainingset"},
+    "val": {"val", "valid", "validation", "valset", "validationset"},
     "test": {"test", "testing", "testset"},
 }
 IMAGE_SUFFIXES = {
@@ -34,8 +30,7 @@ IMAGE_SUFFIXES = {
 }  # fmt: skip
 SIDECAR_SUFFIXES = {".csv", ".html", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
-# What systems and programs put beside pictures, thumbnails and what was thrown away above all; besides these
-# whatever begins with a full stop (.Trashes, .Trash-1000, .@__thumb, .ipynb_checkpoints).
+# Thumbnails, bins and snapshots of systems and programs, as are all names with a full stop in front.
 SYSTEM_FOLDERS = {
     "@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin", "@sharesnap",  # Synology
     "@recycle", "@recently-snapshot", "@snapshot", "~snapshot",  # QNAP, NetApp
@@ -52,12 +47,10 @@ class ImageFile:
 
     Attributes:
         path: where it is.
-        name: below the folder of the split, with ``/``, as the file system has it; the first part is the
-            class folder.
-        identity: size, time of change, inode and its time of change: another one as soon as the file is
-            another, or has been written to, though its name stays and its time was set back. Empty where the
-            system does not tell (a link to nowhere).
-        is_hidden: listed, not opened.
+        name: below the folder of the split, with ``/``; the first part is the class folder.
+        identity: size, time of change, inode and the inode's time of change; differs once the file is
+            replaced or written to, even if its name and time of change are kept. Empty for a broken link.
+        is_hidden: listed, but not opened.
     """
 
     path: Path
@@ -67,8 +60,8 @@ class ImageFile:
 
     @property
     def label(self) -> str:
-        """The class. NFC: macOS stores accents and Korean syllables in pieces."""
-        return unicodedata.normalize("NFC", self.name.partition("/")[0])
+        """The class."""
+        return _composed(self.name.partition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -76,11 +69,11 @@ class ClassFolders:
     """The class folders of one split.
 
     Attributes:
-        folder: the one that holds them.
-        title: how messages name it.
-        classes: their names, sorted; a folder without a file counts.
+        folder: holds the class folders.
+        title: the name of `folder` in messages.
+        classes: names of the class folders, also of empty ones, sorted.
         files: sorted by name.
-        beside: names of images that lie beside the class folders, and so have no class.
+        beside: names of images beside the class folders, which have no class.
         passed_over: names of hidden and system folders, at any depth.
     """
 
@@ -92,30 +85,34 @@ class ClassFolders:
     passed_over: tuple[str, ...] = ()
 
     def shown(self, name: str) -> str:
-        """A file's name as messages give it."""
+        """Return a file's name for messages."""
         return printable(f"{self.title}/{name}" if self.title else name)
 
 
 def printable(name: str) -> str:
-    """A file name that fits on one line of any terminal and log."""
-    name = unicodedata.normalize("NFC", name)
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    """Return a file name on one line, with escapes for what a terminal cannot show."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _composed(name))
+
+
+def _composed(name: str) -> str:
+    """Return a name in Unicode's NFC; macOS stores accents and Korean syllables in pieces."""
+    return unicodedata.normalize("NFC", name)
 
 
 def find_folder(key: str, value: str, data_dir: str | None) -> Path:
-    """Return the folder `value`: of the working folder, else of the first data folder that has it.
+    """Return the folder `value` in the working folder, else in the first data folder that has it.
 
     Raises:
         CnnbenchError: there is none, or it is a file.
     """
     wanted = Path(value).expanduser()
     places = [Path.cwd()] if wanted.is_absolute() else [Path.cwd(), *search_folders(data_dir)]
-    for place in places:
-        with reading(place / wanted):
-            if (place / wanted).is_dir():
-                return place / wanted
-            if (place / wanted).exists():
-                kind = special_file(place / wanted) or "a file"
+    for folder in (place / wanted for place in places):
+        with reading(folder):
+            if folder.is_dir():
+                return folder
+            if folder.exists():
+                kind = special_file(folder) or "a file"
                 hint = "unpack it and name the folder" if kind == "a file" else "name the folder of pictures"
                 raise CnnbenchError(f"{key}={value} is {kind}, not a folder", hint)
     looked = "" if wanted.is_absolute() else f" in {', '.join(map(str, places))}"
@@ -129,22 +126,21 @@ def find_folder(key: str, value: str, data_dir: str | None) -> Path:
 
 
 def inner(folder: Path) -> Path:
-    """Pass through a folder that holds nothing but one of its own name, as archives often unpack."""
+    """Return the only folder inside if it has the same name, as archives often unpack; else `folder`."""
     inside = _subfolders(folder)
     return inside[0] if len(inside) == 1 and inside[0].name == folder.name else folder
 
 
 def typed(**keys: Path) -> str:
-    """What to type for keys of the data set, on one line of a shell."""
+    """Return keys of the data set as they are typed in a shell."""
     return " ".join(shlex.quote(f"dataset.{key}={path}") for key, path in keys.items())
 
 
 def split_folders(root: Path, layout: Layout = "auto") -> tuple[dict[str, Path], list[Path]]:
-    """Return the folder of each split, and those beside them that are none.
+    """Return the folder of each split, and the folders beside them that are none.
 
-    ``train``, ``val`` and ``test`` are known by their usual names; by a name that has one of these among its
-    words, if the folders hold the same class folders. Where there are none, `root` itself holds the class
-    folders, which are all for ``train``. Folders are passed through as by `inner`.
+    Splits are known by their usual names, or by a name that has one of these among its words if the folders
+    hold the same class folders. Without any, `root` itself holds the class folders, all for ``train``.
 
     Raises:
         CnnbenchError: two folders for one split; or what would be the classes are parts of a set.
@@ -155,7 +151,7 @@ def split_folders(root: Path, layout: Layout = "auto") -> tuple[dict[str, Path],
     found: dict[str, Path] = {}
     others = []
     for folder in _subfolders(root):
-        split = next((split for split, names in SPLIT_NAMES.items() if folder.name.lower() in names), None)
+        split = next((split for split in SPLIT_NAMES if has_usual_name(folder, split)), None)
         if split in found:
             raise CnnbenchError(
                 f"{root} has {found[split].name} and {folder.name}, both for {split}", "move one away"
@@ -164,7 +160,7 @@ def split_folders(root: Path, layout: Layout = "auto") -> tuple[dict[str, Path],
             others.append(folder)
         else:
             found[split] = folder
-    # `train` beside other folders may well be a class: of vehicles.
+    # `train` alone beside other folders may be a class of vehicles.
     if "train" not in found or (len(found) == 1 and others):
         found = _splits_by_words([*found.values(), *others])
         others = [folder for folder in _subfolders(root) if folder not in found.values()]
@@ -174,11 +170,15 @@ def split_folders(root: Path, layout: Layout = "auto") -> tuple[dict[str, Path],
     return {"train": root}, []
 
 
-def _splits_by_words(folders: Sequence[Path]) -> dict[str, Path]:
-    """The folder of each split where their names only hint at it, and what is in them confirms it.
+def has_usual_name(folder: Path, split: str) -> bool:
+    return folder.name.lower().replace("_", "") in SPLIT_NAMES[split]
 
-    That is: they hold the same class folders; or none has a folder inside and there are no others, so that
-    they are no classes either.
+
+def _splits_by_words(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the folder of each split if words in their names tell it and their contents confirm it.
+
+    The contents confirm it if the folders hold the same class folders; or if they hold no folder at all and
+    nothing lies beside them, so that they are no classes either.
     """
     found: dict[str, Path] = {}
     for folder in folders:
@@ -193,24 +193,24 @@ def _splits_by_words(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _split_of(name: str) -> str | None:
-    """The split that one of the words in a name says; None where there is none, or several."""
+    """Return the split that a word in `name` tells; None for no split or several."""
     words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
-    found = [split for split, known in SPLIT_WORDS.items() if words & known]
+    found = [split for split, known in SPLIT_NAMES.items() if words & known]
     return found[0] if len(found) == 1 else None
 
 
 def _folder_names(folder: Path) -> set[str]:
-    return {unicodedata.normalize("NFC", path.name) for path in _subfolders(inner(folder))}
+    return {_composed(path.name) for path in _subfolders(inner(folder))}
 
 
 def _common(names: Sequence[set[str]]) -> set[str]:
-    """The names that all have: two at least, and half of what each has; else none."""
+    """Return the names that all sets share if they are two or more, and half of each set; else none."""
     common = set.intersection(*names) if names else set()
     return common if len(common) > 1 and all(2 * len(common) >= len(each) for each in names) else set()
 
 
 def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
-    """Refuse folders that all hold the same folders: those are the classes, `root` is a level too high."""
+    """Refuse folders that hold the same folders: these are the classes, and `root` is a level too high."""
     names = [_folder_names(folder) for folder in folders]
     nested = [folder for folder, inside in zip(folders, names, strict=True) if len(inside) > 1]
     if not nested or any(_images_in(inner(folder)) for folder in nested):
@@ -241,10 +241,10 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
 
 
 def refuse_split_alone(root: Path) -> None:
-    """Refuse a root that is one split of a set, while the others lie beside it: it is a level too low.
+    """Refuse a root that is one split of a set, with the others beside it: it is a level too low.
 
     Raises:
-        CnnbenchError: they have the same class folders.
+        CnnbenchError: the splits have the same class folders.
     """
     if whole := _whole_set(root):
         raise CnnbenchError(
@@ -254,23 +254,23 @@ def refuse_split_alone(root: Path) -> None:
 
 
 def _whole_set(root: Path) -> Path | None:
-    """The folder above in which `root` is one split of several; None where it is none."""
-    root = Path(os.path.abspath(root))  # noqa: PTH100  as it was written: links are not resolved
+    """Return the folder above, if `root` is one of several splits in it."""
+    root = Path(os.path.abspath(root))  # noqa: PTH100  links are not resolved
     above = root.parent.parent if root.parent.name == root.name else root.parent
     if _split_of(root.name) is None:
         return None
     try:
         found, _ = split_folders(above)
         classes = [_folder_names(folder) for folder in found.values()]
-    except CnnbenchError:  # what lies there may not be read, or is no set of its own
+    except CnnbenchError:  # it may not be read, or is no set of its own
         return None
     return above if len(found) > 1 and inner(root) in found.values() and _common(classes) else None
 
 
 def other_root(folder: Path) -> Path | None:
-    """The folder that was probably meant where `folder` has not the folders of two classes.
+    """Return the folder probably meant by `folder`, which has fewer than two class folders.
 
-    It holds them further down, below folders that are alone; or beside `folder`, which is that of a class.
+    It is below, at the end of folders that are alone; or above, if `folder` is that of a class.
     """
     below = folder
     while len(inside := _subfolders(below)) == 1:
@@ -278,23 +278,11 @@ def other_root(folder: Path) -> Path | None:
     if len(inside) > 1:
         return below
     above = Path(os.path.abspath(folder)).parent  # noqa: PTH100
-    with suppress(CnnbenchError):  # where that may not be read, nobody can tell
+    with suppress(CnnbenchError):  # it may not be read
         beside = _subfolders(above)
         if len(beside) > 1 and all(_images_in(one) for one in beside):
             return _whole_set(above) or above
     return None
-
-
-def _images_in(folder: Path) -> list[str]:
-    """The names of what lies in a folder itself and has an image's ending, hidden files left out."""
-    with reading(folder):
-        return sorted(
-            entry.name
-            for entry in os.scandir(folder)
-            if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
-            and not entry.name.startswith(".")
-            and entry.is_file()
-        )
 
 
 def scan(folder: Path, title: str = "") -> ClassFolders:
@@ -305,14 +293,15 @@ def scan(folder: Path, title: str = "") -> ClassFolders:
     """
     files: list[ImageFile] = []
     passed_over = system_folders(folder)
-    classes = set()
-    for subfolder in _subfolders(folder):
-        classes.add(unicodedata.normalize("NFC", subfolder.name))
+    subfolders = _subfolders(folder)
+    for subfolder in subfolders:
         files.extend(_files(subfolder, subfolder.name, (), passed_over))
     # The same order, and so the same split, whichever way the file system writes its names.
-    files.sort(key=lambda file: (unicodedata.normalize("NFC", file.name), file.name))
-    beside = tuple(_images_in(folder))
-    return ClassFolders(folder, title, tuple(sorted(classes)), tuple(files), beside, tuple(passed_over))
+    files.sort(key=lambda file: (_composed(file.name), file.name))
+    classes = sorted({_composed(subfolder.name) for subfolder in subfolders})
+    return ClassFolders(
+        folder, title, tuple(classes), tuple(files), tuple(_images_in(folder)), tuple(passed_over)
+    )
 
 
 def _files(
@@ -320,56 +309,67 @@ def _files(
 ) -> Iterator[ImageFile]:
     with reading(folder):
         status = folder.stat()
-        identity = (status.st_dev, status.st_ino)
-        entries = list(os.scandir(folder))
+    identity = (status.st_dev, status.st_ino)
     if identity in above:  # a link back to a folder on the way here
         return
-    for entry in entries:
-        path = Path(entry.path)
-        entry_name = f"{name}/{entry.name}"
-        with reading(path):
-            is_folder = entry.is_dir()
-        if is_folder and is_system_folder(entry.name):
+    folders, others = _entries(folder)
+    for entry in folders:
+        if is_system_folder(entry.name):
             passed_over.append(entry.name)
-        elif is_folder:
-            yield from _files(path, entry_name, (*above, identity), passed_over)
-        elif _may_be_image(path):
-            yield _image_file(entry, entry_name)
+        else:
+            yield from _files(Path(entry.path), f"{name}/{entry.name}", (*above, identity), passed_over)
+    for entry in others:
+        if _may_be_image(entry.name):
+            is_hidden = entry.name.startswith(".")
+            yield ImageFile(Path(entry.path), f"{name}/{entry.name}", _identity(entry), is_hidden)
 
 
-def _image_file(entry: os.DirEntry[str], name: str) -> ImageFile:
-    identity: tuple[int, ...] = ()
-    with suppress(OSError):  # a link to nowhere: opening it will say so
+def _identity(entry: os.DirEntry[str]) -> tuple[int, ...]:
+    with suppress(OSError):  # a broken link: opening it will say so
         status = entry.stat()
-        identity = (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
-    return ImageFile(Path(entry.path), name, identity, entry.name.startswith("."))
+        return (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+    return ()
 
 
-def _may_be_image(path: Path) -> bool:
-    """Any file may be one, whatever its ending, except what usually lies beside pictures."""
-    suffix = path.suffix.lower()
-    if path.name.startswith("."):
+def _may_be_image(name: str) -> bool:
+    """Tell whether a file may be an image: any may, except what usually lies beside pictures."""
+    suffix = Path(name).suffix.lower()
+    if name.startswith("."):
         return suffix in IMAGE_SUFFIXES
-    return path.name.lower() not in SYSTEM_FILES and suffix not in SIDECAR_SUFFIXES
+    return name.lower() not in SYSTEM_FILES and suffix not in SIDECAR_SUFFIXES
+
+
+def _images_in(folder: Path) -> list[str]:
+    """Return the names of the files in `folder` itself that have an image's ending and are not hidden."""
+    return [
+        entry.name
+        for entry in _entries(folder)[1]
+        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+        and not entry.name.startswith(".")
+        and entry.is_file()
+    ]
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    with reading(folder):
-        return sorted(
-            folder / entry.name
-            for entry in os.scandir(folder)
-            if not is_system_folder(entry.name) and entry.is_dir()
-        )
+    return [folder / entry.name for entry in _entries(folder)[0] if not is_system_folder(entry.name)]
 
 
 def system_folders(folder: Path) -> list[str]:
-    """The names of the folders inside that are passed over."""
+    """Return the names of the folders inside that are passed over."""
+    return [entry.name for entry in _entries(folder)[0] if is_system_folder(entry.name)]
+
+
+def _entries(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+    """Return the folders inside `folder` and all else inside, both sorted by name."""
     with reading(folder):
-        return sorted(
-            entry.name for entry in os.scandir(folder) if is_system_folder(entry.name) and entry.is_dir()
-        )
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    found: tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]] = ([], [])
+    for entry in entries:
+        with reading(Path(entry.path)):
+            found[0 if entry.is_dir() else 1].append(entry)
+    return found
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder of this name is hidden, or one that no person has put pictures into."""
+    """Tell whether a folder of this name is hidden, or made by a system or a program."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or OLD_BINS.fullmatch(name) is not None

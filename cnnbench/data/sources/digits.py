@@ -6,13 +6,13 @@ import numpy as np
 
 from cnnbench.data.dataset import Dataset, Split
 
-TO_BYTES = 15  # pixels are 0 to 16; times 15 they fill 0 to 240, what models and pictures expect of uint8
+TO_BYTES = 15  # pixels are 0 to 16; times 15 they fill the range of uint8, up to 240
 
 
 def digits() -> Dataset:
     """Load the digits: x ``(1437, 8, 8, 1)`` and ``(360, 8, 8, 1)`` uint8, 10 classes, always the same split.
 
-    The test split is a fifth, with every class in proportion (`random_state=0`).
+    The test split is a fifth, stratified by class (`random_state=0`).
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, 28×28 grey, 60,000 + 10,000, and the idx format of both.
+"""MNIST and Fashion-MNIST (28×28 grey, 60,000 + 10,000), and a reader of the idx format of both.
 
 Format: two zero bytes, a type code (8 = unsigned byte), the number of axes, the length of each axis as
 big-endian 32-bit integers, then the values (http://yann.lecun.com/exdb/mnist/).
@@ -15,31 +15,19 @@ import numpy as np
 from pydantic import Field
 
 from cnnbench.data.dataset import Dataset, Split
-from cnnbench.data.fetch import Layout, Source, find
+from cnnbench.data.fetch import Found, Layout, Source, find
 from cnnbench.data.reading import damaged, read_npz, reading
 from cnnbench.errors import CnnbenchError
 
 IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
+)  # fmt: skip
 UNSIGNED_BYTE = 8
 MOST_AXES = 3
 MNIST_NPZ = Layout("mnist.npz", ("mnist.npz",))
 FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 
 
 def idx_layouts(folder: str, torch_folder: str) -> tuple[Layout, ...]:
@@ -50,18 +38,18 @@ def idx_layouts(folder: str, torch_folder: str) -> tuple[Layout, ...]:
     )
 
 
-def read_splits(paths: tuple[Path, ...]) -> tuple[Split, Split]:
-    """Return train and test from the four files in the order of `IDX_FILES`; see `image_split`."""
-    x_train, y_train, x_test, y_test = (read_idx(path) for path in paths)
-    return image_split(x_train, y_train, paths[0]), image_split(x_test, y_test, paths[2])
+def read_splits(found: Found) -> tuple[Split, Split]:
+    """Return the training and the test split, each of x ``(n, 28, 28, 1)`` uint8 and y ``(n,)``."""
+    if found.layout is MNIST_NPZ:
+        paths = found.paths * len(IDX_FILES)
+        arrays = read_npz(paths[0], "x_train", "y_train", "x_test", "y_test")
+    else:
+        paths, arrays = found.paths, [read_idx(path) for path in found.paths]
+    x_train, y_train, x_test, y_test = arrays
+    return _image_split(x_train, y_train, paths[0]), _image_split(x_test, y_test, paths[2])
 
 
-def image_split(x: np.ndarray, y: np.ndarray, path: Path) -> Split:
-    """Return grey images ``(n, height, width)`` as a split of ``(n, height, width, 1)``.
-
-    Raises:
-        CnnbenchError: images or labels have another number of axes or another type, or they are no pairs.
-    """
+def _image_split(x: np.ndarray, y: np.ndarray, path: Path) -> Split:
     is_pair = x.ndim == 3 and y.shape == x.shape[:1]
     if not is_pair or x.dtype != np.uint8 or y.dtype.kind not in "ui":
         raise damaged(path, f"images are {x.dtype} {x.shape} and labels {y.dtype} {y.shape}")
@@ -86,14 +74,9 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-# -- MNIST -----------------------------------------------------------------------------------------
-
-MNIST_SOURCE = Source(
-    name="MNIST",
-    layouts=(MNIST_NPZ, *idx_layouts("mnist", "MNIST/raw")),
-    keras_name="mnist",
-    host="storage.googleapis.com",
-)
+def _source(name: str, layouts: tuple[Layout, ...], remedy: str = "") -> Source:
+    keras_name = name.lower().replace("-", "_")
+    return Source(name, layouts, keras_name, host="storage.googleapis.com", remedy=remedy)
 
 
 def mnist(data_dir: str | None = None) -> Dataset:
@@ -105,13 +88,8 @@ def mnist(data_dir: str | None = None) -> Dataset:
     Raises:
         CnnbenchError: the files are nowhere and cannot be downloaded, or are damaged.
     """
-    found = find(MNIST_SOURCE, data_dir)
-    if found.layout is MNIST_NPZ:
-        path = found.paths[0]
-        x_train, y_train, x_test, y_test = read_npz(path, "x_train", "y_train", "x_test", "y_test")
-        train, test = image_split(x_train, y_train, path), image_split(x_test, y_test, path)
-    else:
-        train, test = read_splits(found.paths)
+    found = find(_source("MNIST", (MNIST_NPZ, *idx_layouts("mnist", "MNIST/raw"))), data_dir)
+    train, test = read_splits(found)
     return Dataset(
         name="mnist",
         task="multiclass",
@@ -120,17 +98,6 @@ def mnist(data_dir: str | None = None) -> Dataset:
         class_names=tuple("0123456789"),
         notes=found.notes,
     )
-
-
-# -- Fashion-MNIST ---------------------------------------------------------------------------------
-
-FASHION_SOURCE = Source(
-    name="Fashion-MNIST",
-    layouts=idx_layouts("fashion-mnist", "FashionMNIST/raw"),
-    keras_name="fashion_mnist",
-    host="storage.googleapis.com",
-    remedy="on Debian: apt install dataset-fashion-mnist",
-)
 
 
 def fashion_mnist(
@@ -143,15 +110,17 @@ def fashion_mnist(
     Args:
         data_dir: looked in first, for ``fashion-mnist/*.gz``.
         test_size: None takes the official 60,000 + 10,000. A fraction leaves the official test images
-            out and splits the 60,000 with scikit-learn's `train_test_split(test_size=, random_state=)`.
-        split_seed: the `random_state` of that; without meaning when `test_size` is None.
+            out and splits the 60,000 with scikit-learn's `train_test_split`.
+        split_seed: the `random_state` of that split; not used when `test_size` is None.
 
     Raises:
         CnnbenchError: the files are nowhere and cannot be downloaded, or are damaged; or nothing is left
             on one side of the split.
     """
-    found = find(FASHION_SOURCE, data_dir)
-    train, test = read_splits(found.paths)
+    layouts = idx_layouts("fashion-mnist", "FashionMNIST/raw")
+    remedy = "on Debian: apt install dataset-fashion-mnist"
+    found = find(_source("Fashion-MNIST", layouts, remedy), data_dir)
+    train, test = read_splits(found)
     if test_size is not None:
         train, test = _split(train, test_size, split_seed)
     return Dataset(

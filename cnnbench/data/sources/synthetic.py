@@ -11,8 +11,8 @@ from cnnbench.data.dataset import Dataset, Split
 from cnnbench.errors import CnnbenchError
 from cnnbench.system import require_memory
 
-CELLS = 4  # a class is a pattern of 4 × 4 cells, coarse enough to survive the noise
-BLOCK_VALUES = 2**22  # pixel values made at once: bounds the memory of the float intermediates
+CELLS = 4  # a class is a pattern of 4 × 4 cells, which stays visible under the noise
+BLOCK_VALUES = 2**22  # pixel values made at once, to bound the memory of the floats
 
 
 def synthetic(
@@ -25,7 +25,7 @@ def synthetic(
 ) -> Dataset:
     """Make images of `classes` random patterns, each shifted a little, of varying contrast, with noise.
 
-    Every fifth example is for testing; each split has the classes in equal numbers (give or take one).
+    A fifth of the examples is the test split; each split has the classes in equal numbers (within one).
     Two classes make a binary task, more a multiclass one.
 
     Args:
@@ -54,8 +54,8 @@ def synthetic(
         )
     rng = np.random.default_rng(seed)
     patterns = rng.uniform(-0.5, 0.5, (classes, CELLS, CELLS, channels)).astype(np.float32)
-    enlarge = np.arange(size) * CELLS // size
-    patterns = patterns[:, enlarge][:, :, enlarge]
+    cells = np.arange(size) * CELLS // size
+    patterns = patterns[:, cells][:, :, cells]
     train, test = (_make_split(rng, patterns, count, noise) for count in (examples - tests, tests))
     return Dataset(
         name="synthetic",

@@ -31,14 +31,14 @@ def california_housing(
     Args:
         data_dir: looked in first, for ``california_housing.npz``.
         version: ``large``: 16,512 + 4,128 districts; ``small``: 480 + 120, those of the first 600.
-        ratios: adds three columns, as logarithms: rooms per household, bedrooms per room, people per
-            household. A network multiplies badly, and totals of a district say little.
         target_unit: dollars that count as 1 in y; 100000 keeps the loss near 1.
+        ratios: adds the logarithms of three ratios as columns: rooms per household, bedrooms per room and
+            people per household. Networks learn ratios badly, and a district's totals say little.
 
     Returns:
-        x ``(n, 8)`` float32: longitude, latitude, median age, rooms, bedrooms, population, households,
-        median income, unscaled (and the ratios: ``(n, 11)``); y ``(n,)`` float32: the median house value in
-        `target_unit` dollars.
+        x ``(n, 8)`` float32, unscaled: longitude, latitude, median age, rooms, bedrooms, population,
+        households, median income; ``(n, 11)`` with the ratios. y ``(n,)`` float32: the median house value
+        in `target_unit` dollars.
 
     Raises:
         CnnbenchError: the file is nowhere and cannot be downloaded, or is damaged.
@@ -51,9 +51,9 @@ def california_housing(
     if version == "small":
         x, y = x[:600], y[:600]
     order = np.arange(len(x))
-    # Keras's shuffle to the letter (its seed, the old generator), so that figures can be compared.
+    # Keras's own shuffle (its seed and generator), so that figures can be compared.
     np.random.RandomState(113).shuffle(order)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below, by its place
+    with np.errstate(over="ignore", invalid="ignore"):  # `Dataset` refuses values that are not finite
         x = x[order].astype(np.float32, copy=False)
         y = (y[order] / target_unit).astype(np.float32)
         if ratios:
