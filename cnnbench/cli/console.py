@@ -158,14 +158,15 @@ def forecast_table(forecasts: Sequence[sweeps.Forecast], is_sweep: bool) -> Tabl
 
 def caches_table(caches: Sequence[system.Cache]) -> Table:
     """Lay out what each cache holds, and how much it may."""
+    from rich import filesize
     from rich.table import Table
 
     table = Table()
     for column in ("cache", "entries", "size", "limit", "folder"):
         table.add_column(column, justify="right" if column in ("entries", "size", "limit") else "left")
     for cache in caches:
-        limit = f"{cache.limit / 1e9:.0f} GB" if cache.limit else "–"
-        sizes = (f"{cache.entries:,}", f"{cache.bytes / 1e9:.2f} GB", limit)
+        limit = filesize.decimal(cache.limit) if cache.limit else "–"
+        sizes = (f"{cache.entries:,}", filesize.decimal(cache.bytes), limit)
         table.add_row(escape(cache.name), *sizes, escape(str(cache.folder)))
     return table
 

@@ -396,13 +396,15 @@ def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     """Show what the caches hold, and empty them with --caches; they are filled again when needed."""
     parser.add_argument("--caches", action="store_true", help="empty them; what is in use stays")
     given = parser.parse_args(arguments)
+    from rich import filesize
+
     freed = system.clear_caches() if given.caches else None
     found = system.caches()
     reporting.stdout().print(caches_table(found))
     if freed is None:
         _say("nothing was removed: --caches empties them")
     else:
-        _say(f"{freed / 1e9:.2f} GB freed")
+        _say(f"{filesize.decimal(freed)} freed")
     content = [{**asdict(one), "folder": str(one.folder)} for one in found]
     return Answer(content={"caches": content, "freed": freed})
 
