@@ -270,3 +270,19 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         os.environ.update(environment)
     return run_dir
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the image files that were decoded, in no particular order."""
+    from cnnbench.data.images import decoding
+
+    names: list[str] = []
+    real = decoding.decode
+
+    def decode(path: Path, recipe: decoding.Recipe) -> Any:
+        names.append(path.name)
+        return real(path, recipe)
+
+    monkeypatch.setattr(decoding, "decode", decode)
+    return names

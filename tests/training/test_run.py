@@ -135,6 +135,7 @@ def test_the_folder_has_every_file_of_a_finished_run_and_nothing_half_written(fo
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     figures = ("samples", "learning_curves", "confusion_matrix", "worst_mistakes")
     assert {
+        "config.json",
         "config.yaml",
         "overrides.yaml",
         "best.keras",
