@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 run: $(VENV)/ready  ## set up, then the main job on the embedded default
 	$(BIN)/cnnbench $(ARGS)
 
-# Two processes share the tests: each begins with its half, and who is done early takes from the other's end.
+# Processes share the tests: each begins with its part, and who is done early takes from the other's end.
 PYTEST := $(BIN)/python -m pytest -n $(or $(J),auto) --dist worksteal
 
 quick: $(VENV)/ready  ## after each edit: one case of each test, but for those that train or start a process

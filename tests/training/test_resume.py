@@ -129,6 +129,7 @@ def test_after_a_kill_at_any_moment_the_result_is_the_same(
         process.wait()
         if kill == 0 and not (run / "metrics.json").exists():
             process = start(tmp_path, "resume", "run")
+    RunFolder(run).wait_until_free()  # a moment after the end of who was killed
     assert (run / "metrics.json").exists() or call_main("resume", str(run)) == 0
     assert_same_result(run, reference)
 
