@@ -336,6 +336,13 @@ def test_what_runs_reported_is_restored_with_them(folder: Path) -> None:
         (("model=cnn,mpl",), "did you mean mlp"),
         (("sweep.search.space=[{key: training.batch_size, low: 0, high: 8}]",), "batch_size"),
         (("sweep.search.space=[{key: training.batch_size, lo: 1, high: 8}]",), "sweep.search.space"),
+        (
+            ("optimizer.learning_rate=interval(0.1,0.001)",),
+            "sweep.search.space: optimizer.learning_rate: `low",
+        ),
+        (("sweep.search.space=[{key: training.batch_size, low: 8, high: 64, step: 0}]",), "`step"),
+        (("sweep.search.space=[{key: seed, low: 0, high: 3}, {key: seed, low: 5, high: 9}]",), "seed twice"),
+        (("run_dir=a,b",), "run_dir has several values"),
         (("sweep.search.sampler=best",), "sweep.search.sampler"),
         (("sweep.search.seed=-1",), "sweep.search.seed"),
     ],
