@@ -295,6 +295,23 @@ def test_whatever_is_lost_of_a_study_the_search_goes_on(data: Any, half_done: Pa
     assert is_whole(study)
 
 
+def test_a_study_that_cannot_be_opened_stays_where_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = searched(folder, SPACE)
+    go_on(sweep, 2)
+    before = (sweep.path / "study.jsonl").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cnnbench.sweeps.search._Journal.append_logs", full)
+    with pytest.raises(OSError, match="No space"):
+        go_on(sweep)
+    assert (sweep.path / "study.jsonl").read_bytes() == before
+    assert not (sweep.path / "study.damaged.jsonl").exists()
+
+
 def test_nothing_is_appended_to_half_a_line(folder: Path) -> None:
     """As a run that was killed while it reported leaves it, while the search goes on."""
     sweep = searched(folder, SPACE)
