@@ -135,7 +135,7 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
             epochs=first["training"]["epochs"],
             bases=bases,
         )
-        return Planned([], first["run_dir"], read.launcher, stored.model_dump(mode="json"), read.plan.resume)
+        return Planned([], first["run_dir"], read.launcher, stored.model_dump(), read.plan.resume)
     jobs: list[Job] = []
     for overrides in read.combinations:
         try:

@@ -169,9 +169,9 @@ def supervise(
 
     Args:
         sweep: stored.
-        launcher: makes them.
-        numbers: of the runs; asked for the next one when there is room, so that a search can propose it then.
-        ended: is told each that has ended, and why its process died if it did.
+        launcher: makes the runs.
+        numbers: gives the next run when there is room for it, so that a search can propose it then.
+        ended: is told each run that has ended, and why its process died if it did.
 
     Returns:
         the number of the signal; None where all runs have been made.

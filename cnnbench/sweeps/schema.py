@@ -162,13 +162,10 @@ class Forecast:
     """What is known of one job before it runs.
 
     Attributes:
-        number: its place in the sweep.
-        overrides: what was typed for this job.
-        folder: its name in the sweep's folder.
-        parameters, flops: as of `Rehearsal`; None, like all below, where the job would fail.
+        number, overrides, folder: as of `Job`.
+        parameters, flops, peak_memory_bytes: as of `Rehearsal`; None where the job would fail.
         epoch_seconds: the estimated time of an epoch.
         seconds: the estimated time of the whole run; early stopping may end it sooner.
-        peak_memory_bytes: the most resident memory.
         error: why it would fail, in one line.
     """
 

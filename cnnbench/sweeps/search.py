@@ -217,7 +217,7 @@ def _open_whole(sweep: Sweep) -> optuna.Study:
         study = _open(sweep)
         trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
         is_whole = all(_is_of(trials.get(job.trial or 0), sweep, job) for job in sweep.jobs)
-    except CnnbenchError:
+    except (CnnbenchError, OSError):  # an unreadable file, or a full disk, is no damage
         raise
     except Exception as error:  # noqa: BLE001  whatever Optuna makes of lines that do not belong together
         is_whole, reason = False, repr(error)

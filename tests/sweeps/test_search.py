@@ -296,6 +296,23 @@ def test_whatever_is_lost_of_a_study_the_search_goes_on(data: Any, half_done: Pa
     assert is_whole(study)
 
 
+def test_a_study_that_cannot_be_opened_stays_where_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = searched(folder, SPACE)
+    go_on(sweep, 2)
+    before = (sweep.path / "study.jsonl").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cnnbench.sweeps.search._Journal.append_logs", full)
+    with pytest.raises(OSError, match="No space"):
+        go_on(sweep)
+    assert (sweep.path / "study.jsonl").read_bytes() == before
+    assert not (sweep.path / "study.damaged.jsonl").exists()
+
+
 def test_nothing_is_appended_to_half_a_line(folder: Path) -> None:
     """As a run that was killed while it reported leaves it, while the search goes on."""
     sweep = searched(folder, SPACE)
@@ -337,6 +354,13 @@ def test_what_runs_reported_is_restored_with_them(folder: Path) -> None:
         (("model=cnn,mpl",), "did you mean mlp"),
         (("sweep.search.space=[{key: training.batch_size, low: 0, high: 8}]",), "batch_size"),
         (("sweep.search.space=[{key: training.batch_size, lo: 1, high: 8}]",), "sweep.search.space"),
+        (
+            ("optimizer.learning_rate=interval(0.1,0.001)",),
+            "sweep.search.space: optimizer.learning_rate: `low",
+        ),
+        (("sweep.search.space=[{key: training.batch_size, low: 8, high: 64, step: 0}]",), "`step"),
+        (("sweep.search.space=[{key: seed, low: 0, high: 3}, {key: seed, low: 5, high: 9}]",), "seed twice"),
+        (("run_dir=a,b",), "run_dir has several values"),
         (("sweep.search.sampler=best",), "sweep.search.sampler"),
         (("sweep.search.seed=-1",), "sweep.search.seed"),
     ],

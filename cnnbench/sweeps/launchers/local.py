@@ -65,11 +65,7 @@ class Worker:
         self.runs, self.code = 0, code
 
     def run(self, number: int) -> str | None:
-        """Let it make one run.
-
-        Returns:
-            why the process died; None where the run came to an end.
-        """
+        """Let it make one run; return why the process died, or None where the run came to an end."""
         assert self.process.stdin is not None
         self.runs += 1
         with suppress(BrokenPipeError):  # it is dead already, which the next line finds
@@ -102,11 +98,10 @@ class LocalLauncher:
     """Workers, each with a share of the cores and, where there are GPUs, one of them.
 
     Args:
-        sweep: the folder.
         code: gives the copy of the code for each run.
         width: the number of runs at once.
         runs_per_process: a worker makes room for a new one after so many.
-        quiet, verb: as of `Worker`.
+        sweep, quiet, verb: as of `Worker`.
     """
 
     def __init__(
@@ -159,16 +154,9 @@ class LocalLauncher:
 
 
 def run_once(sweep: Path, code: Path | None, number: int, threads: int) -> str | None:
-    """Make one run in a process of its own, on whatever machine this is called.
+    """Make one run in a process of its own, with so many threads; return as `Worker.run` does.
 
-    Args:
-        sweep: the folder.
-        code: the copy of the code; a machine that does not see it whole takes the installed code.
-        number: of the run.
-        threads: the most that it uses.
-
-    Returns:
-        why that process died; None where the run came to an end.
+    A machine that does not see the copy of the code whole takes the installed code.
     """
     copy = code if code is not None and config.code.is_whole(code) else None
     worker = Worker(sweep, copy, {THREADS: str(threads)}, quiet=True)
@@ -208,11 +196,7 @@ def serve(folder: Path, make: Callable[[Sweep, int], object]) -> None:
     """Make runs of the stored sweep in a folder, as the child of a launcher.
 
     Their numbers come on standard input, and go back when the runs have ended. When the process that
-    launched this one dies, it stops as at SIGTERM, with everything saved.
-
-    Args:
-        folder: of the sweep.
-        make: makes a run; raises nothing.
+    launched this one dies, it stops as at SIGTERM, with everything saved. `make` must not raise.
     """
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     sweep = Sweep.open(folder)

@@ -25,10 +25,7 @@ class RayLauncher:
     Args:
         sweep: the folder.
         code: gives the copy of the code, for the nodes that see it; the others take the installed one.
-        width: the number of runs at once; None for as many as the cluster has room for.
-        num_cpus: the CPUs of each run.
-        num_gpus: the GPUs of each run; None for 1 where the cluster has GPUs.
-        init: arguments of `ray.init`.
+        width, num_cpus, num_gpus, init: as of the settings.
 
     Raises:
         CnnbenchError: there is no such cluster, or no room for one run in it.

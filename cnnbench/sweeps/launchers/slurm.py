@@ -21,8 +21,7 @@ class SubmititLauncher:
         sweep: the folder.
         code: gives the copy of the code, for the nodes that see it; the others take the installed one.
         cluster: `slurm`, or `local` for processes of this machine.
-        width: the number of jobs in the queue at once.
-        parameters: arguments of `submitit.AutoExecutor.update_parameters`.
+        width, parameters: as of the settings.
     """
 
     def __init__(
