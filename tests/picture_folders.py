@@ -1,4 +1,4 @@
-"""Shared by the tests of picture folders: a cache of their own, and which files were decoded."""
+"""Fixtures of the tests of picture folders: a cache of their own, and which files were decoded."""
 
 from __future__ import annotations
 
