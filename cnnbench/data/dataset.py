@@ -78,7 +78,7 @@ def _refuse_cut(base: np.ndarray) -> None:
 
 
 def _unmap_pages(base: np.ndarray) -> None:
-    """Return the pages that were read to the system, which counts them as this process's memory."""
+    """Give the pages that were read back to the system, which counts them as this process's memory."""
     mapped = getattr(base, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)

@@ -20,6 +20,7 @@ from cnnbench.data.images import decoding
 from cnnbench.data.images.decoding import Recipe, UnreadableError
 from cnnbench.data.images.folder import image_folder
 
+pytest_plugins = ["picture_folders"]
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 

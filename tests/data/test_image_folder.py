@@ -34,6 +34,7 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.system import files as files_module
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
+pytest_plugins = ["picture_folders"]
 pytestmark = pytest.mark.usefixtures("own_cache")
 DATASET_YAML = Path(__file__).parents[2] / "conf" / "dataset"
 

@@ -20,6 +20,7 @@ from cnnbench.data.images.folder import image_folder
 from cnnbench.data.images.layout import SYSTEM_FOLDERS
 from cnnbench.errors import CnnbenchError
 
+pytest_plugins = ["picture_folders"]
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
