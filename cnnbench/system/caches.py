@@ -91,7 +91,7 @@ def mark_used(path: Path) -> None:
         OSError: no file can be made beside it, or it is about to be deleted.
     """
     marker = path.with_name(f"{path.name}.used")
-    if marker not in _in_use:
+    if marker not in _in_use or not marker.exists():  # the user may have deleted the cache
         file = marker.open("ab")
         share(file)
         _in_use[marker] = file
