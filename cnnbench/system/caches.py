@@ -91,7 +91,9 @@ def mark_used(path: Path) -> None:
         OSError: no file can be made beside it, or it is about to be deleted.
     """
     marker = path.with_name(f"{path.name}.used")
-    if marker not in _in_use:
+    if marker not in _in_use or not marker.exists():  # the user may have deleted the cache
+        if marker in _in_use:
+            _in_use.pop(marker).close()
         file = marker.open("ab")
         share(file)
         _in_use[marker] = file
