@@ -673,7 +673,7 @@ def test_california_split_equals_keras(
     keras_module = import_module("keras.src.datasets.california_housing")
     monkeypatch.setattr(keras_module, "get_file", lambda *args, **kwargs: str(path))
     (x_train, y_train), (x_test, y_test) = keras_module.load_data(version)
-    dataset = california_housing(data_dir=str(tmp_path), version=version)
+    dataset = california_housing(data_dir=str(tmp_path), version=version, target_unit=1.0)
     assert (len(dataset.train), len(dataset.test)) == sizes
     for ours, theirs in (
         (dataset.train.x, x_train),

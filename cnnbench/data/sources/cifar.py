@@ -15,8 +15,17 @@ from cnnbench.data.fetch import Layout, Source, find
 from cnnbench.data.reading import damaged, read_pickle
 
 CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 _CIFAR100_NAMES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
 camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
@@ -29,7 +38,7 @@ wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100_CLASSES = tuple(_CIFAR100_NAMES.split())
 PIXELS = 3 * 32 * 32
-MOST_LABEL = 255  # labels are kept as bytes
+MOST_LABEL = 255  # they are kept as bytes
 
 
 def cifar10(data_dir: str | None = None) -> Dataset:
@@ -41,8 +50,16 @@ def cifar10(data_dir: str | None = None) -> Dataset:
     Raises:
         CnnbenchError: the files are nowhere and cannot be downloaded, or are damaged.
     """
-    batches = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-    return _load("CIFAR-10", "cifar-10-batches-py", batches, "labels", CIFAR10_CLASSES, data_dir)
+    batches = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    found = find(_source("CIFAR-10", "cifar10", "cifar-10-batches-py", batches), data_dir)
+    return Dataset(
+        name="cifar10",
+        task="multiclass",
+        train=_read_split(found.paths[:-1], "labels"),
+        test=_read_split(found.paths[-1:], "labels"),
+        class_names=CIFAR10_CLASSES,
+        notes=found.notes,
+    )
 
 
 def cifar100(data_dir: str | None = None) -> Dataset:
@@ -54,39 +71,48 @@ def cifar100(data_dir: str | None = None) -> Dataset:
     Raises:
         CnnbenchError: the files are nowhere and cannot be downloaded, or are damaged.
     """
-    files = ("train", "test")
-    return _load("CIFAR-100", "cifar-100-python", files, "fine_labels", CIFAR100_CLASSES, data_dir)
-
-
-def _load(
-    title: str,
-    folder: str,
-    files: tuple[str, ...],
-    labels: str,
-    classes: tuple[str, ...],
-    data_dir: str | None,
-) -> Dataset:
-    """Read the batches of one of the two sets; the last file is the test split."""
-    name = title.replace("-", "").lower()  # as Keras calls it
-    layouts = tuple(
-        Layout(f"{place}/", tuple(f"{place}/{file}" for file in files))
-        for place in (folder, f"{folder}-target/{folder}")  # the second is where Keras unpacks
-    )
-    found = find(Source(title, layouts, keras_name=name, host="www.cs.toronto.edu"), data_dir)
-    batches = [_read_batch(path, labels) for path in found.paths]
-    x, y = (np.concatenate(parts) for parts in zip(*batches[:-1], strict=True))
+    found = find(_source("CIFAR-100", "cifar100", "cifar-100-python", ["train", "test"]), data_dir)
     return Dataset(
-        name=name,
+        name="cifar100",
         task="multiclass",
-        train=Split(x, y),
-        test=Split(*batches[-1]),
-        class_names=classes,
+        train=_read_split(found.paths[:1], "fine_labels"),
+        test=_read_split(found.paths[1:], "fine_labels"),
+        class_names=CIFAR100_CLASSES,
         notes=found.notes,
     )
 
 
+def _source(name: str, keras_name: str, folder: str, files: list[str]) -> Source:
+    return Source(
+        name=name,
+        layouts=tuple(
+            Layout(f"{parent}{folder}/", tuple(f"{parent}{folder}/{file}" for file in files))
+            for parent in ("", f"{folder}-target/")  # the second is where Keras unpacks
+        ),
+        keras_name=keras_name,
+        host="www.cs.toronto.edu",
+    )
+
+
+def _read_split(paths: tuple[Path, ...], label_key: str) -> Split:
+    """Read batches of equal size into one array, one batch at a time: all of them at once need twice."""
+    x = y = np.empty(0, np.uint8)
+    for i, path in enumerate(paths):
+        pixels, labels = _read_batch(path, label_key)
+        size = len(labels)
+        if i == 0:
+            x = np.empty((len(paths) * size, 32, 32, 3), np.uint8)
+            y = np.empty(len(paths) * size, np.uint8)
+        if len(x) != len(paths) * size:
+            raise damaged(path, f"{size} images, {len(x) // len(paths)} in {paths[0].name}")
+        planes = pixels.reshape(-1, 3, 32, 32)
+        for channel in range(3):  # on disk: all of red, then green, then blue
+            x[i * size : (i + 1) * size, ..., channel] = planes[:, channel]
+        y[i * size : (i + 1) * size] = labels
+    return Split(x, y)
+
+
 def _read_batch(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images ``(n, 32, 32, 3)`` and labels ``(n,)`` of one file, both uint8."""
     batch = read_pickle(path)
     pixels = batch.get("data")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (PIXELS,):
@@ -99,5 +125,4 @@ def _read_batch(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray]:
         raise damaged(path, f"no list '{label_key}' of class indices")
     if labels.shape != (len(pixels),):
         raise damaged(path, f"{len(pixels)} images and labels of shape {labels.shape}")
-    planes = pixels.reshape(-1, 3, 32, 32)  # all of red, then green, then blue
-    return np.stack([planes[:, channel] for channel in range(3)], axis=-1), labels.astype(np.uint8)
+    return pixels, labels
