@@ -145,13 +145,16 @@ def _check_monitor(path: str, monitor: str, config: RunConfig) -> None:
             "hold a part out, or monitor loss",
         )
     if monitor not in names:
-        raise CnnbenchError(f"{path}={monitor} will not exist", _choosing(monitor) or nearest(monitor, names))
+        raise CnnbenchError(
+            f"{path}={monitor} will not exist", _choosing(monitor, config) or nearest(monitor, names)
+        )
 
 
-def _choosing(name: str) -> str:
-    """Return a hint for a metric that only has to be chosen; empty for what is none."""
-    metric = name.removeprefix("val_")
-    is_known = any(metric in choices for choices in metrics.CHOICES.values()) or metrics.TOP.fullmatch(metric)
+def _choosing(name: str, config: RunConfig) -> str:
+    """Return a hint for a metric of the task that only has to be chosen; empty for any other."""
+    metric, task = name.removeprefix("val_"), str(config.dataset.get("task"))
+    choices = metrics.CHOICES.get(task) or {one for found in metrics.CHOICES.values() for one in found}
+    is_known = metric in choices or (task not in ("binary", "regression") and metrics.TOP.fullmatch(metric))
     return f"choose it: training.metrics=[{metric}]" if is_known and name != metric else ""
 
 
@@ -205,5 +208,5 @@ def _check_objective(config: RunConfig) -> None:
     if config.objective not in names:
         raise CnnbenchError(
             f"objective={config.objective} will not exist",
-            _choosing(str(config.objective)) or nearest(str(config.objective), names),
+            _choosing(str(config.objective), config) or nearest(str(config.objective), names),
         )

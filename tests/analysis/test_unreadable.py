@@ -166,7 +166,7 @@ def test_whatever_one_run_holds_the_others_are_shown(
     if "odd" in apart and apart["odd"].status == runs.UNREADABLE:
         assert any(line.startswith("unreadable: ") and "odd" in line and len(line) < 1000 for line in lines)
     reporting.comparison_as_csv(comparison).encode()
-    reporting.comparison_as_json(comparison).encode()
+    json.dumps(reporting.comparison_as_json(comparison), allow_nan=False).encode()
     page = reporting.comparison_page(comparison, "runs", tmp_path)
     assert "good_0" in page
     page.encode()

@@ -264,7 +264,7 @@ def residuals(y_true: np.ndarray, y_pred: np.ndarray) -> Figure:
     against.set_ylabel("predicted", fontsize=LABEL)
     against.legend(loc="upper left", fontsize=CAPTION, frameon=False)
     bins = min(50, max(8, int(np.sqrt(len(errors)))))
-    histogram.hist(errors, bins, histogram_range(errors), color=BLUE, edgecolor="white", linewidth=0.4)
+    histogram.hist(errors, bins, range=histogram_range(errors), color=BLUE, edgecolor="white", linewidth=0.4)
     histogram.axvline(0, color=ORANGE, linewidth=1.3)
     histogram.set_xlabel("predicted − true", fontsize=LABEL)
     histogram.set_ylabel("examples", fontsize=LABEL)
