@@ -103,7 +103,7 @@ def search_folders(data_dir: str | None) -> list[Path]:
 
 
 def can_connect(host: str) -> bool:
-    """Whether `host`, or the proxy that leads to it, takes a connection within three seconds."""
+    """Tell whether `host`, or the proxy that leads to it, takes a connection within three seconds."""
     address = (host, 443)
     proxy = urllib.request.getproxies().get("https")
     if proxy and not urllib.request.proxy_bypass(host):
@@ -187,12 +187,12 @@ def _remedy(source: Source) -> str:
 
 
 def keras_home() -> Path:
-    """Where Keras keeps its files; it may not exist yet."""
+    """Return the folder where Keras keeps its files; it may not exist yet."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
 
 
 def writable_home() -> Path:
-    """The same where it can be written; else the folder that Keras then takes, without a word."""
+    """Return `keras_home` where it can be written; else the folder that Keras silently takes."""
     home = keras_home()
     temporary = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
     try:

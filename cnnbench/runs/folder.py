@@ -81,7 +81,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """A folder that a run has written.
+        """Open a folder that a run has written.
 
         Raises:
             CnnbenchError: there is no run in it.
@@ -216,7 +216,7 @@ class RunFolder:
             self.best_model.unlink(missing_ok=True)
 
     def stored_state(self) -> Stored | None:
-        """The last whole state of the training; None where there is none."""
+        """Return the last whole state of the training; None where there is none."""
         return self._last.read()
 
     def clear_states(self) -> None:
@@ -241,7 +241,7 @@ class RunFolder:
         return BadStepFiles(self.path / "bad_step")
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Always the last file: where it says `done`, everything else is there."""
+        """Write the last of all files: where it says `done`, everything else is there."""
         system.write_json(self.path / "metrics.json", metrics)
 
     def logging(self) -> AbstractContextManager[None]:
@@ -429,7 +429,7 @@ class BadStepFiles:
             np.savez_compressed(file, x=x, y=y)
 
     def read(self) -> tuple[Path, np.ndarray, np.ndarray]:
-        """The model's file, and the batch's inputs and targets.
+        """Return the model's file, and the batch's inputs and targets.
 
         Raises:
             CnnbenchError: the run has none, or its batch is damaged.
@@ -477,7 +477,7 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def new_sweep_folder(wanted: str | None) -> Path:
-    """The folder that the runs of one sweep share: `wanted`, or a new one below outputs/.
+    """Make the folder that the runs of one sweep share: `wanted`, or a new one below outputs/.
 
     Raises:
         CnnbenchError: `wanted` holds something already.
@@ -497,7 +497,7 @@ def new_sweep_folder(wanted: str | None) -> Path:
 
 
 def find_runs(places: Sequence[Path]) -> list[RunFolder]:
-    """Every run at or below `places`, each once, by name.
+    """Find every run at or below `places`, each once, sorted by name.
 
     Raises:
         CnnbenchError: a place does not exist.

@@ -16,7 +16,7 @@ STANDS_STILL = 3  # epochs
 
 
 def standing_still(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """One line where the first epochs changed nothing in a validation metric, so that it cannot choose.
+    """Return one line where the first epochs changed nothing in a metric that chooses the best.
 
     Said once, after `STANDS_STILL` epochs. An accuracy of 1 may stay where it is.
     """

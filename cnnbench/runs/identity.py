@@ -80,7 +80,7 @@ class Identity:
 
 
 def plugin_digests(plugins: Sequence[str]) -> dict[str, str]:
-    """A digest of each module as it would be imported now; of a package, of all its files."""
+    """Return a digest of each module as it would be imported now; of a package, of all its files."""
     return {module_name(plugin): _module_digest(plugin) for plugin in plugins}
 
 
@@ -97,7 +97,7 @@ def _module_digest(plugin: str) -> str:
 
 
 def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """A digest of each file that a place in the model names, by its key."""
+    """Return a digest of each file that a place in the model names, by its key."""
     files = {key: Path(value) for key, value in places_in(config).items() if key.startswith("model.")}
     return {key: sha256(path) for key, path in files.items() if path.is_file()}
 
@@ -106,7 +106,7 @@ def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One text for each key with another value, places and names of targets apart."""
+    """Return one text for each key with another value, places and names of targets apart."""
     old_config, new_config = (without_places(with_current_targets(plain(one))) for one in (before, now))
     return [
         f"{key}: {shown(new)}, was {shown(old)}"
@@ -116,7 +116,7 @@ def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 
 
 def code_changes(before: Identity, config: Mapping[str, Any]) -> list[str]:
-    """One text for each plugin and each file of weights with another content."""
+    """Return one text for each plugin and each file of weights with another content."""
     pairs = (
         (before.plugins, plugin_digests(config.get("plugins", [])), "plugin {} has another content"),
         (before.weights, weights_digests(config), "the file of {} has another content"),
@@ -130,7 +130,7 @@ def code_changes(before: Identity, config: Mapping[str, Any]) -> list[str]:
 
 
 def data_changes(before: Identity, now: Identity) -> list[str]:
-    """One text for each way in which the data are others; by file where they are files."""
+    """Return one text for each way in which the data differ; by file where they are files."""
     if before.data == now.data and (before.drawn == now.drawn or config_changes(before.config, now.config)):
         return []
     if before.files != now.files and before.files and now.files:

@@ -77,7 +77,7 @@ class LastStates:
             shutil.rmtree(self.path / f"{old:06d}")
 
     def read(self) -> Stored | None:
-        """The newest state that is whole; None where there is none."""
+        """Return the newest state that is whole; None where there is none."""
         for number in reversed(self._numbers()):
             stored = _read(self.path / f"{number:06d}")
             if stored is not None:

@@ -42,7 +42,7 @@ _warned: set[str] = set()  # once a process
 
 
 def now() -> str:
-    """The time as every file here has it: ISO 8601, UTC, whole seconds."""
+    """Return the time as every file here has it: ISO 8601, UTC, whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -82,7 +82,7 @@ def atomic(path: Path, mode: str = "w", lasting: bool = True) -> Iterator[Any]:
 
 
 def save_whole(path: Path, save: Callable[[Path], object]) -> None:
-    """As `atomic`, for what writes to a path of its own, and looks at its suffix as Keras does."""
+    """Do what `atomic` does, for a function that writes to a path and looks at its suffix, as Keras does."""
     temporary = temporary_beside(path)
     try:
         save(temporary)
@@ -117,7 +117,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _is_written_through(path: Path) -> bool:
-    """Whether a path names something that a new file must not take the place of."""
+    """Tell whether a path names something that a new file must not replace."""
     if str(path.absolute()).startswith(DEVICES):  # maybe a file that our output goes to: /dev/stdout
         return True
     try:
@@ -165,7 +165,7 @@ def require_posix(what: str) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name, of this process alone, for what takes the place of `path` when it is whole."""
+    """Return a name, of this process alone, for what replaces `path` when it is whole."""
     return path.with_name(f".{path.stem}.{os.getpid()}-{_host()}.tmp{path.suffix}")
 
 
@@ -207,7 +207,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The file's content; empty where there is none.
+    """Return the content of a file; empty where there is none.
 
     Raises:
         CnnbenchError: it is damaged.
@@ -231,7 +231,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Every whole line, a process may have died in the middle of one; empty where there is no file.
+    """Return every whole line, since a process may have died in the middle of one; empty without a file.
 
     Raises:
         CnnbenchError: it is damaged.
@@ -251,7 +251,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an .npz file; empty where there is none.
+    """Return every array of an .npz file; empty where there is none.
 
     Raises:
         CnnbenchError: it is damaged, or holds Python objects.

@@ -24,7 +24,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
-    """That this process may use, which in a container or under taskset is fewer than there are."""
+    """Count the cores that this process may use: in a container or under taskset fewer than there are."""
     process = psutil.Process()
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
@@ -39,7 +39,7 @@ def cpu_name() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16; unknown is no."""
+    """Tell whether the processor computes in bfloat16; unknown is no."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -49,7 +49,7 @@ def has_bfloat16() -> bool:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asked without TensorFlow."""
+    """List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, without TensorFlow."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name not in ("", "-1")]
@@ -73,12 +73,12 @@ class OutOfMemoryError(RuntimeError):
 
 
 def available_memory() -> float:
-    """Bytes that this machine, or the container that we are in, can still give."""
+    """Return the bytes that this machine, or the container that we are in, can still give."""
     return min(float(psutil.virtual_memory().available), _left_in_container())
 
 
 def _left_in_container() -> float:
-    """Of the tightest limit of the control groups (version 2) around this process; infinity without one."""
+    """Return what the tightest control group (version 2) around this process leaves; infinity without one."""
     try:
         own = next(
             line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::"
@@ -180,7 +180,7 @@ def shortage_explained(batch_size: int | None = None) -> Iterator[None]:
 
 
 def advice_on_memory(text: str) -> str:
-    """What to do where a text has signs of a lack of memory; empty where it has none."""
+    """Return what to do where a text has signs of a lack of memory; empty where it has none."""
     if not (SHORTAGE.search(text) or SYMPTOM.search(text)):
         return ""
     return f"it may be that a batch does not fit into memory: {ADVICE}"
@@ -209,7 +209,7 @@ def _shortage(text: str, batch_size: int | None, is_certain: bool) -> str:
 
 
 def _memory_there(text: str) -> float:
-    """Bytes of the GPU where an error is of one, else what this machine can still give."""
+    """Return the bytes of the GPU where an error is of one, else what this machine can still give."""
     if not re.search(r"GPU|CUDA|cuDNN|cuBLAS|StreamExecutor", text):
         return available_memory()
     try:

@@ -50,7 +50,7 @@ def import_tensorflow(plugins: Sequence[str] = ()) -> None:
 
 
 def module_name(plugin: str) -> str:
-    """`my_models` of `my_models`, `my_models.py` and `/some/where/my_models.py`."""
+    """Return `my_models` for `my_models`, `my_models.py` and `/some/where/my_models.py`."""
     return Path(plugin).name.removesuffix(".py")
 
 
@@ -134,17 +134,17 @@ def require_package(what: str, module: str, extra: str, package: str = "") -> No
 
 class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """A full disk ends the run where it matters; a traceback for each log line would bury the reason."""
+        """Say nothing: a full disk ends the run where it matters, and tracebacks would bury the reason."""
 
 
 def neutral(text: str) -> str:
-    """Letters for what would steer a terminal or turn the direction of reading; JSON still means the same."""
+    """Spell out what would steer a terminal or turn the direction of reading; JSON still means the same."""
     return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class _Neutral(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """A file name must not steer the terminal of who reads the log."""
+        """Format a record so that a file name in it cannot steer the terminal of who reads the log."""
         return neutral(super().format(record))
 
 

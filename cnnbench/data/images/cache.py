@@ -183,7 +183,7 @@ def _reason(error: UnreadableError) -> str:
 
 
 def _digest(pixels: np.ndarray) -> str:
-    """By which equal pictures are found, in whatever format they are stored."""
+    """Return the digest that equal pictures share, in whatever format they are stored."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
