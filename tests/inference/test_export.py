@@ -125,7 +125,7 @@ def test_what_differs_is_kept_and_told(
 
     monkeypatch.setitem(export.RUNNERS, "saved_model", wrong)
     done = run_cli("export", str(run.path), "--format", "saved_model")
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     path, score, _, verdict = done.out.splitlines()
     assert path.startswith(f"{run.path}/exports/saved_model  (")
     assert reached.format(**run.metrics["metrics"]["test"]) in score
