@@ -229,11 +229,11 @@ def pareto_front(cost: Sequence[float], quality: Sequence[float]) -> list[int]:
         quality: of each point; more is better. A point with a figure that is not finite is not on it.
     """
     points = list(zip(cost, quality, strict=True))
+    finite = [index for index, point in enumerate(points) if all(map(math.isfinite, point))]
     front: list[int] = []
-    for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
-        if all(map(math.isfinite, points[index])) and (
-            not front or points[index][1] > points[front[-1]][1] or points[index] == points[front[-1]]
-        ):
+    for index in sorted(finite, key=lambda index: (points[index][0], -points[index][1])):
+        last = points[front[-1]] if front else None
+        if last is None or points[index][1] > last[1] or points[index] == last:
             front.append(index)
     return front
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from cnnbench.analysis import Comparison, Ranking
 from cnnbench.reporting.columns import COSTS, ranking_columns
-from cnnbench.reporting.figures.canvas import to_png
-from cnnbench.reporting.figures.charts import quality_against_cost
+from cnnbench.reporting.figures import quality_against_cost, to_png
 from cnnbench.reporting.page import comparison as comparisons
 from cnnbench.reporting.page import run as runs
 from cnnbench.reporting.page.render import data_uri, render_part

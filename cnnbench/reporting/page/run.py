@@ -12,7 +12,7 @@ import yaml
 
 from cnnbench.analysis import Record
 from cnnbench.reporting.columns import COSTS
-from cnnbench.reporting.figures.run import read_png
+from cnnbench.reporting.figures import read_png
 from cnnbench.reporting.page.charts import run_history
 from cnnbench.reporting.page.render import data_uri, render
 from cnnbench.reporting.text import duration, fixed, number
