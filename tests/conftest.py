@@ -248,16 +248,16 @@ def verified_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `verify` measure in this process: the start of its own takes longer than all the rest."""
     import keras
 
-    from cnnbench.inference import recomputation
+    from cnnbench.inference import verification
 
     def answer(command: list[str], input: str, **_: Any) -> subprocess.CompletedProcess[str]:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdin", io.StringIO(input))
-            recomputation.answer_task()
+            verification.answer_task()
         keras.config.set_dtype_policy("float32")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(recomputation, "subprocess", SimpleNamespace(run=answer))
+    monkeypatch.setattr(verification, "subprocess", SimpleNamespace(run=answer))
 
 
 @pytest.fixture(scope="session")
