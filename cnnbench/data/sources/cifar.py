@@ -73,13 +73,17 @@ def _load(
         for place in (folder, f"{folder}-target/{folder}")  # the second is where Keras unpacks
     )
     found = find(Source(title, layouts, keras_name=name, host="www.cs.toronto.edu"), data_dir)
-    batches = [_read_batch(path, labels) for path in found.paths]
-    x, y = (np.concatenate(parts) for parts in zip(*batches[:-1], strict=True))
+    *batches, test = (_read_batch(path, labels) for path in found.paths)
+    first = len(batches[0][1])
+    for path, (x, _) in zip(found.paths[:-1], batches, strict=True):
+        if len(x) != first:
+            raise damaged(path, f"{len(x)} images, {first} in {files[0]}")
+    x_train, y_train = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return Dataset(
         name=name,
         task="multiclass",
-        train=Split(x, y),
-        test=Split(*batches[-1]),
+        train=Split(x_train, y_train),
+        test=Split(*test),
         class_names=classes,
         notes=found.notes,
     )
