@@ -74,6 +74,15 @@ def test_splits_are_known_by_a_word_of_their_names_and_the_same_classes(
     assert "seg_pred" in dataset.notes[1]
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [("trainset", "testset"), ("Training_Set", "test_set"), ("TRAIN", "Testing")]
+)
+def test_usual_names_of_splits_need_no_remark(tmp_path: Path, train: str, test: str) -> None:
+    fill(*(tmp_path / "data" / split / name for split in (train, test) for name in ("cats", "dogs")))
+    dataset = load(tmp_path / "data")
+    assert (sizes(dataset), dataset.notes) == ({"train": 10, "test": 10}, ())
+
+
 @pytest.mark.parametrize("names", [("A", "B"), ("2019", "2020", "2021"), ("camera 1", "camera 2")])
 def test_parts_of_a_set_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     root = tmp_path / "data"
