@@ -519,7 +519,7 @@ def test_a_model_that_gives_nan_only_is_not_praised() -> None:
 def test_largest_errors_lists_the_rows_by_size_of_the_error_with_their_features() -> None:
     rows = np.array([[1.5, 10], [2.5, 20], [3.5, 30], [4.5, 40]])
     figure = images_module.largest_errors(rows, np.zeros(4), np.array([1, -3, np.nan, 2]), ["age", "rooms"])
-    table, bars = figure.axes
+    bars, table = figure.axes
     assert [text.get_text() for text in table.get_yticklabels()] == ["row 1", "row 3", "row 0"]
     assert [text.get_text() for text in table.get_xticklabels()][-2:] == ["age", "rooms"]
     assert [text.get_text() for text in table.texts][:5] == ["0", "-3", "-3", "2.5", "20"]
