@@ -473,13 +473,18 @@ class Run:
         """
         if self.status == runs.DONE:
             return self
+        spec = self.spec_to_resume(*places)
+        return train(spec, observer, verbose=verbose, resume=True, with_changes=with_changes)
+
+    def spec_to_resume(self, *places: str) -> RunSpec:
+        """Return the spec to go on with; arguments and errors as of `resume`."""
         if self.status == runs.RUNNING:
             text = f"another process is at work in {self.folder}"
             raise CnnbenchError(text, "wait for it, or stop it first")
         spec = self._moved(places, "resume")
         if places:
             config.remember(spec.config)
-        return train(spec, observer, verbose=verbose, resume=True, with_changes=with_changes)
+        return spec
 
     def _moved(self, places: Sequence[str], verb: str) -> RunSpec:
         return inference.stored_spec(

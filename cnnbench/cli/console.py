@@ -188,12 +188,17 @@ def told(path: Path) -> Iterator[runs.Observer]:
 
 
 def train(
-    spec: runs.RunSpec, watcher: runs.Observer | None = None, *, resume: bool = False, alone: bool = True
+    spec: runs.RunSpec,
+    watcher: runs.Observer | None = None,
+    *,
+    resume: bool = False,
+    with_changes: bool = False,
+    alone: bool = True,
 ) -> api.Run:
     """Make one run, told to the terminal and to `watcher`; see `api.train`."""
     with told(spec.folder) as terminal:
         everyone = runs.Observers([terminal, watcher]) if watcher else terminal
-        return api.train(spec, everyone, resume=resume, alone=alone)
+        return api.train(spec, everyone, resume=resume, with_changes=with_changes, alone=alone)
 
 
 def show_run(run: api.Run) -> None:

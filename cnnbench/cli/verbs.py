@@ -25,7 +25,6 @@ from cnnbench.cli.console import (
     run_content,
     show_sweep,
     sweep_content,
-    told,
     train,
 )
 from cnnbench.cli.contract import Answer, Rows
@@ -386,10 +385,11 @@ def _resume_run(given: argparse.Namespace) -> api.Run:
     if run.status == runs.DONE:
         _say(f"{given.run} is done already")
         return run
+    spec = run.spec_to_resume(*given.places)
     if run.status == runs.UNFINISHED:
         reporting.stderr().print(run.files.last_words, markup=False, style="yellow")
-    with reporting.resumable(given.run), told(given.run) as terminal:
-        return run.resume(*given.places, with_changes=given.with_changes, observer=terminal)
+    with reporting.resumable(given.run):
+        return train(spec, resume=True, with_changes=given.with_changes)
 
 
 def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
