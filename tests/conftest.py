@@ -175,6 +175,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "work"
     path.mkdir()
     monkeypatch.chdir(path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the folders of plugins are added to it
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")  # tables of rich are not cut
