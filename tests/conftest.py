@@ -149,8 +149,18 @@ def slow_work_skipped(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+FOLDERS: list[str] = []  # where modules are looked for, when the first test begins
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Forget the folders of plugins that earlier tests have added: their modules have the same names."""
+    sys.path[:] = FOLDERS
+
+
 def pytest_collection_finish() -> None:
     """Leave what has been imported out of the search for garbage, which took a third of the tests' time."""
+    FOLDERS[:] = sys.path
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -175,7 +185,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "work"
     path.mkdir()
     monkeypatch.chdir(path)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # the folders of plugins are added to it
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")  # tables of rich are not cut
