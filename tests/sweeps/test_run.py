@@ -10,11 +10,12 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TINY, Outcome
+from conftest import TINY, Outcome, time_limit
 
 from cnnbench import sweeps
 from cnnbench.errors import CnnbenchError
@@ -169,8 +170,10 @@ def test_a_check_that_is_stopped_leaves_nothing_behind(
     command = [sys.executable, "-P", "-m", "cnnbench", "check", *slow]
     given = {**os.environ, "TMPDIR": str(scratch)}
     process = subprocess.Popen(command, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (folder / "waiting").exists() and process.poll() is None:
-        pass
+    with time_limit(60):
+        while not (folder / "waiting").exists() and process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
