@@ -399,7 +399,7 @@ def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     from rich import filesize
 
     freed = system.clear_caches() if given.caches else None
-    found = system.caches()
+    found = system.list_caches()
     reporting.stdout().print(caches_table(found))
     if freed is None:
         _say("nothing was removed: --caches empties them")

@@ -1,4 +1,4 @@
-from .caches import Cache, caches, clear_caches, make_room, mark_used
+from .caches import Cache, clear_caches, list_caches, make_room, mark_used
 from .files import (
     append_row,
     atomic,
@@ -61,7 +61,6 @@ __all__ = [
     "atomic",
     "available_memory",
     "cache_folder",
-    "caches",
     "clear_caches",
     "cpu_name",
     "damaged_file",
@@ -72,6 +71,7 @@ __all__ = [
     "hold",
     "import_tensorflow",
     "is_held",
+    "list_caches",
     "load_yaml",
     "locked",
     "logging_to",

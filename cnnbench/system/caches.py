@@ -42,7 +42,7 @@ class Cache:
     entries: int
 
 
-def caches() -> list[Cache]:
+def list_caches() -> list[Cache]:
     """List the caches of this user that exist.
 
     Raises:

@@ -170,7 +170,7 @@ def temporary_beside(path: Path) -> Path:
 
 
 def temporary_files(folder: Path) -> list[Path]:
-    """Such files and folders at or below a folder, whoever makes them or has left them."""
+    """List the temporary files and folders at or below a folder, whoever has made them."""
     return [path for path in folder.rglob(".*.tmp*") if TEMPORARY.fullmatch(path.name)]
 
 

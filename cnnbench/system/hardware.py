@@ -114,7 +114,7 @@ def require_memory(needed: float, what: str, hint: str) -> None:
 
 @contextmanager
 def weights_that_fit() -> Iterator[None]:
-    """Within, a layer's weights are refused before they are made when all of them together cannot fit.
+    """Refuse a layer's weights, inside the block, before they are made when all together cannot fit.
 
     Only lower bounds are known here: gradients, the optimizer and the batches come on top.
     """
@@ -158,7 +158,7 @@ BYTES = {"double": 8, "int64": 8, "half": 2, "bfloat16": 2, "uint8": 1, "int8": 
 
 @contextmanager
 def shortage_explained(batch_size: int | None = None) -> Iterator[None]:
-    """Within, what TensorFlow and numpy say of memory that they do not get becomes one line.
+    """Turn what TensorFlow and numpy say inside of memory that they do not get into one line.
 
     Args:
         batch_size: examples of a step.

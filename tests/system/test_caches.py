@@ -53,12 +53,12 @@ def kept(cache: Path) -> list[str]:
 
 
 def test_caches_are_listed_with_sizes_limits_and_entries(tmp_path: Path, cache: Path) -> None:
-    assert system.caches() == []
+    assert system.list_caches() == []
     load(pictures(tmp_path / "one", 1))
     (cache / "code" / "0123456789abcdef").mkdir(parents=True)
     (cache / "code" / "0123456789abcdef" / "a.py").write_bytes(bytes(100))
     (cache / "precision.json").write_bytes(bytes(10))
-    images, code, precision = system.caches()
+    images, code, precision = system.list_caches()
     size = sum(path.stat().st_size for path in (cache / "images").iterdir())
     assert images == system.Cache("images", cache / "images", size, 20 * 10**9, 1)
     assert code == system.Cache("code", cache / "code", 100, 10**9, 1)
@@ -93,7 +93,7 @@ def test_a_limit_that_is_no_size_is_refused(tmp_path: Path, monkeypatch: pytest.
     assert "CNNBENCH_CACHE_LIMIT=50GB" in caught.value.hint
     monkeypatch.setenv("CNNBENCH_CACHE_LIMIT", "1.5 tb")
     load(tmp_path / "one")
-    assert system.caches()[0].limit == 1_500_000_000_000
+    assert system.list_caches()[0].limit == 1_500_000_000_000
 
 
 def test_clearing_says_how_many_bytes_went_and_leaves_what_is_in_use(tmp_path: Path, cache: Path) -> None:
@@ -119,11 +119,11 @@ def test_clearing_says_how_many_bytes_went_and_leaves_what_is_in_use(tmp_path: P
     user.kill()
     user.communicate()
     assert system.clear_caches() == 110
-    assert [found.name for found in system.caches()] == ["images"]
+    assert [found.name for found in system.list_caches()] == ["images"]
     assert in_use.fingerprint == before
     del in_use
     assert system.clear_caches() > 0
-    assert system.caches() == []
+    assert system.list_caches() == []
     load(tmp_path / "two")  # made again
 
 
