@@ -19,6 +19,9 @@ from cnnbench.system.locks import claim, share
 log = logging.getLogger("cnnbench")
 LIMIT = "CNNBENCH_CACHE_LIMIT"  # of the decoded pictures, e.g. 50GB
 LIMITS = {"images": 20 * 10**9, "code": 10**9, "precision": 10**6}  # bytes of each cache
+# The names of what cnnbench puts there, up to the first full stop. Anything else is somebody's own file: the
+# folder `images` in CNNBENCH_CACHE or `dataset.cache_dir` may hold pictures.
+NAMES = {"images": r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{20}", "code": r"[0-9a-f]{16}", "precision": "precision"}
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _in_use: dict[Path, IO[bytes]] = {}  # open as long as this process lives
 
@@ -122,12 +125,14 @@ def _folders() -> dict[str, Path]:
 
 
 def _entries(folder: Path, name: str = "") -> list[_Entry]:
-    """Group what lies in a folder; the timings are files beside the other caches."""
+    """Group what cnnbench has put into a folder; the timings are files beside the other caches."""
     grouped: dict[str, list[Path]] = {}
-    pattern = "precision.*" if name == "precision" else "*"
+    ours = re.compile(NAMES[name or folder.name])
     try:
-        for path in folder.glob(pattern):
-            grouped.setdefault(path.name.lstrip(".").partition(".")[0], []).append(path)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            entry = path.name.lstrip(".").partition(".")[0]
+            if ours.fullmatch(entry):
+                grouped.setdefault(entry, []).append(path)
     except OSError as error:
         raise CnnbenchError(f"cannot read {folder}: {error.strerror}", "set CNNBENCH_CACHE=FOLDER") from error
     return [_entry(name, paths) for name, paths in sorted(grouped.items())]

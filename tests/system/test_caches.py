@@ -86,6 +86,25 @@ def test_what_was_used_least_recently_goes_first_and_what_is_in_use_stays(
     assert kept(cache) == ["six"]
 
 
+def test_files_of_ones_own_in_the_same_folders_are_never_touched(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [
+        cache / "images" / "holiday.jpg",
+        cache / "images" / "2024-01" / "1.png",
+        cache / "code" / "mine.py",
+    ]
+    for path in (*own, cache / "notes.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+    monkeypatch.setenv("CNNBENCH_CACHE_LIMIT", "1 KB")
+    load(pictures(tmp_path / "one", 1))
+    load(pictures(tmp_path / "two", 2))
+    system.clear_caches()
+    assert all(path.stat().st_size == 1000 for path in (*own, cache / "notes.txt"))
+    assert kept(cache) == []
+
+
 def test_a_limit_that_is_no_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNBENCH_CACHE_LIMIT", "much")
     with pytest.raises(CnnbenchError, match="CNNBENCH_CACHE_LIMIT=much is no size") as caught:
