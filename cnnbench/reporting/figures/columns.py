@@ -121,7 +121,8 @@ def rows_table(
         for column, text in enumerate(texts):
             dark = column >= count and abs(unusual[line, column - count]) > 3.4
             colour = "white" if dark else INK
-            axes.text(column, line, text, ha="center", va="center", fontsize=CAPTION, color=colour, **style)
+            place = {"ha": "center", "va": "center", "in_layout": False}
+            axes.text(column, line, text, fontsize=CAPTION, color=colour, **place, **style)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axes.xaxis.tick_top()
     columns = [*headings, *(lettering.clean(name, 14) for name in names)]
