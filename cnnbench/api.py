@@ -120,7 +120,7 @@ def train(
 def placed(spec: RunSpec) -> RunSpec:
     """Return a spec whose folder is chosen: a new one below `outputs/` where it names none."""
     if spec.run_dir is not None:
-        return spec
+        return replace(spec, run_dir=Path(spec.run_dir).expanduser())
     return replace(spec, run_dir=runs.new_folder(Path("outputs"), spec.name))
 
 

@@ -163,6 +163,20 @@ def test_a_function_of_ones_own_becomes_a_plugin(folder: Path, monkeypatch: pyte
     assert cnnbench.open_run("run").verify().passed
 
 
+def test_a_class_that_could_not_be_loaded_again_is_refused_before_the_training(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import keras\n\nclass Opt(keras.optimizers.SGD):\n    pass\n"
+    (folder / "own_optimizer_of_api.py").write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    module: Any = __import__("own_optimizer_of_api")
+    spec = replace(cnnbench.compose(*TINY, run_dir="run"), optimizer=partial(module.Opt, momentum=0.5))
+    with pytest.raises(CnnbenchError, match=r"own_optimizer_of_api\.Opt is not registered") as refused:
+        cnnbench.run(spec, verbose=False)
+    assert "register_keras_serializable" in refused.value.hint
+    assert not (folder / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("part", "words"),
     [(lambda **_: None, "cannot be written down"), (partial(print, 1), "cannot be written down")],

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ STANDARD_OUTPUT = "-"
 JSON_FILE = re.compile(r".*\.jsonl?", re.IGNORECASE)
 VERB = re.compile(r"[A-Za-z][A-Za-z-]*")
 HYDRA_LINE = re.compile(r"-.*|[+~]{0,2}[\w./@:$-]+=.*|~[\w./@:$-]+", re.DOTALL)
-NOT_FOR_FILES = re.compile(r"[+~]*(plugins\b|hydra\b|sweep\b|run_dir$|dataset\.cache_dir$)")
+WHOLE = re.compile(r"\.(fine_tuning|class_weight)$")  # mappings that are null where they are not given
+KEY = re.compile(r"[A-Za-z_][\w./@-]*")  # of a YAML file; + and ~ are for the line
+NOT_FOR_FILES = re.compile(r"(plugins|hydra|sweep)\b.*|run_dir|.*\bcache_dir", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,6 +39,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse the line."""
         raise CnnbenchError(message, f"{self.prog} --help shows what it takes")
+
+    def print_help(self, file: Any = None) -> NoReturn:
+        """Answer with the help instead of printing it, for whoever has asked for JSON."""
+        raise HelpAsked(self.format_help())
+
+
+class HelpAsked(Exception):  # noqa: N818  it is no error
+    """Somebody wants the help of a verb, which is the message."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,9 @@ def read_output(arguments: Iterable[str]) -> tuple[Output, list[str]]:
 
     Returns:
         What was taken, and the rest.
+
+    Raises:
+        CnnbenchError: FILE is a folder, or lies in none that exists.
     """
     given: dict[str, Any] = {}
     rest: list[str] = []
@@ -149,7 +163,14 @@ def read_output(arguments: Iterable[str]) -> tuple[Output, list[str]]:
             given["json"] = waiting.pop(0) if is_file else STANDARD_OUTPUT
         else:
             rest.append(text)
-    return Output(**given), rest
+    output = Output(**given)
+    if output.json not in (None, STANDARD_OUTPUT):
+        file = Path(str(output.json)).expanduser()
+        if file.is_dir() or not file.parent.is_dir():
+            raise CnnbenchError(
+                f"--json {file}: no file can be written there", "name a file in a folder that exists"
+            )
+    return output, rest
 
 
 # -- The first argument ----------------------------------------------------------------------------
@@ -203,7 +224,9 @@ def meaning(arguments: Sequence[str], verbs: Iterable[str]) -> Meaning:
 def _path(text: str) -> Path | None:
     """Return what exists by this name; None where nothing does."""
     try:
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))  # noqa: PTH111  a Path would drop the ./ of ./~name
+        if not text:
+            return None
         return path if path.exists() else None
     except (OSError, ValueError, RuntimeError):  # too long, with a NUL in it, or of a user who is not there
         return None
@@ -255,18 +278,39 @@ def line_of_file(path: Path) -> list[str]:
     if path.name == runs.CONFIG and runs.RunFolder(path.parent).has_run:
         raise CnnbenchError(f"{path} is the record of a run", f"cnnbench resume {path.parent}")
     config.refuse_interpolations(content, path)
+    _refuse_odd_keys(content, path)
     line = []
     for key, value in _keys(content):
-        if NOT_FOR_FILES.match(key):
+        if NOT_FOR_FILES.fullmatch(key):
             text = f"{path}: {key} is for the command line alone, since a file may be a stranger's"
             raise CnnbenchError(text, f"leave it out, and type {key}=… after {path}")
         line.append(config.override(key, _from_file(path, key, value)))
     return line
 
 
+def _refuse_odd_keys(node: Any, path: Path) -> None:
+    """Refuse keys, at any depth, that would be more than a key where they become text of a line."""
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if not KEY.fullmatch(str(key)):
+            text = f"{path}: {str(key)!r} is no key of a config"
+            raise CnnbenchError(
+                text, "write lines such as dataset.root: pics; + and ~ are for the command line"
+            )
+        _refuse_odd_keys(value, path)
+    for value in node if isinstance(node, list) else ():
+        _refuse_odd_keys(value, path)
+    if isinstance(node, str) and ("$" in node and "{" in node):
+        raise CnnbenchError(f"{path}: {node!r} is not resolved", "write the value itself")
+
+
 def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
-        if isinstance(value, Mapping) and value:
+        if (
+            isinstance(value, Mapping)
+            and value
+            and "_target_" not in value
+            and not WHOLE.search(f"{prefix}{name}")
+        ):
             yield from _keys(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

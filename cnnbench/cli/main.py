@@ -21,7 +21,7 @@ from cnnbench.cli.console import (
     sweep_content,
     train,
 )
-from cnnbench.cli.contract import Answer, Meaning, Output, Parser, meaning, read_output
+from cnnbench.cli.contract import Answer, HelpAsked, Meaning, Output, Parser, meaning, read_output
 from cnnbench.cli.verbs import VERBS, config_folder
 from cnnbench.errors import (
     EXIT_DONE,
@@ -46,7 +46,11 @@ def main() -> int:
     with unfailing_streams() as printed:
         if sys.argv[1:2] in CHILDREN:
             return _guarded(sys.argv[1], Output(), lambda: _serve(*sys.argv[1:3]))
-        output, arguments = read_output(sys.argv[1:])
+        try:
+            output, arguments = read_output(sys.argv[1:])
+        except CnnbenchError as error:
+            explain(error)
+            return EXIT_WRONG_INPUT
         name = arguments[0] if arguments and arguments[0] in VERBS else "run"
         with reporting.output_as(output.is_silent, output.verbose):
             code = _guarded(name, output, lambda: _answer(arguments, output))
@@ -76,7 +80,10 @@ def _guarded(name: str, output: Output, answer: Callable[[], int]) -> int:
             "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
         )
         told, code = {"error": first_line(error)}, EXIT_FAILED
-    output.write(name, {"exit_code": code, **told})
+    try:
+        output.write(name, {"exit_code": code, **told})
+    except CnnbenchError as error:  # what has ended the command is the news
+        explain(error)
     return code
 
 
@@ -87,7 +94,11 @@ def _answer(arguments: Sequence[str], output: Output) -> int:
     if asked.kind == "verb":
         verb = VERBS[name]
         parser = Parser(f"cnnbench {name}", description=verb.__doc__, epilog=EVERYWHERE)
-        answer = verb(parser, asked.arguments)
+        try:
+            answer = verb(parser, asked.arguments)
+        except HelpAsked as help_asked:
+            stdout().print(str(help_asked), end="", markup=False, highlight=False, soft_wrap=True)
+            answer = Answer(content={"help": str(help_asked)})
     elif asked.place is not None:
         answer = _show(asked, asked.place)
     else:

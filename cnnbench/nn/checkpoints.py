@@ -19,6 +19,7 @@ import h5py  # type: ignore[import-untyped]
 import keras
 
 from cnnbench.errors import CnnbenchError
+from cnnbench.nn.layers import layers_of
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = (CONFIG, WEIGHTS, "metadata.json")
@@ -30,6 +31,23 @@ PARTS = (
     "keras.regularizers",
 )
 BOMB_BYTES, BOMB_RATIO = 2**26, 100  # Keras stores without compression
+
+
+def require_registered(model: keras.Model) -> None:
+    """Refuse a compiled model with a class of one's own that Keras could not load again from a file.
+
+    Raises:
+        CnnbenchError: an optimizer, loss or layer is not registered; it is named.
+    """
+    for part in (model.optimizer, model.loss, *layers_of(model)):
+        kind = type(part)
+        if kind.__module__.partition(".")[0] in ("builtins", "cnnbench", "keras", "tensorflow"):
+            continue
+        if keras.saving.get_registered_object(keras.saving.get_registered_name(kind)) is None:
+            raise CnnbenchError(
+                f"{kind.__module__}.{kind.__qualname__} is not registered, so best.keras could not be loaded",
+                "write @keras.saving.register_keras_serializable() above the class",
+            )
 
 
 def check_model(path: Path) -> None:

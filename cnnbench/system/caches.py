@@ -19,9 +19,14 @@ from cnnbench.system.locks import claim, share
 log = logging.getLogger("cnnbench")
 LIMIT = "CNNBENCH_CACHE_LIMIT"  # of the decoded pictures, e.g. 50GB
 LIMITS = {"images": 20 * 10**9, "code": 10**9, "precision": 10**6}  # bytes of each cache
-# The names of what cnnbench puts there, up to the first full stop. Anything else is somebody's own file: the
-# folder `images` in CNNBENCH_CACHE or `dataset.cache_dir` may hold pictures.
-NAMES = {"images": r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{20}", "code": r"[0-9a-f]{16}", "precision": "precision"}
+# The whole names of what cnnbench puts there. Anything else is somebody's own: a folder `images` in
+# CNNBENCH_CACHE or `dataset.cache_dir` may hold pictures. Of folders only copies of code are ours.
+STEM = r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{20}"
+NAMES = {
+    "images": rf"({STEM})\.(npy|json|lock(\.\w+)*|\d+-[0-9a-f]{{8}}\.tmp)",
+    "code": r"\.?([0-9a-f]{16})(\.used|\.\d+-[\w.-]+\.tmp)?",
+    "precision": r"\.?(precision)\.(json|lock(\.\w+)*|\d+-[\w.-]+\.tmp\.json)",
+}
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _in_use: dict[Path, IO[bytes]] = {}  # open as long as this process lives
 
@@ -108,7 +113,7 @@ def mark_used(path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Entry:
-    """The files and folders of a cache whose names are the same up to the first full stop."""
+    """The files and folders of a cache that belong together."""
 
     name: str
     paths: tuple[Path, ...]
@@ -127,15 +132,15 @@ def _folders() -> dict[str, Path]:
 def _entries(folder: Path, name: str = "") -> list[_Entry]:
     """Group what cnnbench has put into a folder; the timings are files beside the other caches."""
     grouped: dict[str, list[Path]] = {}
-    ours = re.compile(NAMES[name or folder.name])
+    name = name or folder.name
     try:
         for path in folder.iterdir() if folder.is_dir() else ():
-            entry = path.name.lstrip(".").partition(".")[0]
-            if ours.fullmatch(entry):
-                grouped.setdefault(entry, []).append(path)
+            ours = re.fullmatch(NAMES[name], path.name)
+            if ours and not path.is_symlink() and (name == "code" or path.is_file()):
+                grouped.setdefault(ours[1], []).append(path)
     except OSError as error:
         raise CnnbenchError(f"cannot read {folder}: {error.strerror}", "set CNNBENCH_CACHE=FOLDER") from error
-    return [_entry(name, paths) for name, paths in sorted(grouped.items())]
+    return [_entry(entry, paths) for entry, paths in sorted(grouped.items())]
 
 
 def _entry(name: str, paths: list[Path]) -> _Entry:

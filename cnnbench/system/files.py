@@ -213,6 +213,8 @@ def read_json(path: Path) -> dict[str, Any]:
         CnnbenchError: it is damaged.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise damaged_file(path, "it is a pipe, a device or a folder")
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}

@@ -101,6 +101,7 @@ class Compilation:
             ),
             jit_compile=on_gpu and not spec.deterministic and alone,  # as Keras decides
         )
+        nn.require_registered(part)  # now, and not when the trained model is loaded again
         if not on_gpu and alone:  # on a GPU XLA fuses them
             use_fast_kernels(part)
 

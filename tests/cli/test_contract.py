@@ -28,6 +28,7 @@ def place(folder: Path, finished_run: Path) -> Path:
     for name in ("cat", "dog"):
         (folder / "pics" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(folder / "pics" / name / "1.png")
+    (folder / "~tilde" / "cat").mkdir(parents=True)
     (folder / "flat").mkdir()
     shutil.copy(folder / "pics" / "cat" / "1.png", folder / "flat" / "1.png")
     (folder / "mine.yaml").write_text("dataset: synthetic\ntraining: {epochs: 1}\n")
@@ -63,6 +64,7 @@ MEANINGS = [
     ("mine.yml", None, "no file or folder that exists"),
     ("x" * 5000, None, "there is no verb"),
     ("a\0b", None, "no verb"),
+    ("./~tilde", "line", "dataset=image_folder dataset.root='{here}/~tilde'"),
 ]
 
 
@@ -79,6 +81,10 @@ def test_the_first_argument_means_one_thing(typed: str, kind: str | None, words:
         assert found.place == Path(typed.rstrip("/"))
     else:
         assert " ".join(found.arguments) == words.format(here=place)
+
+
+def test_an_empty_argument_is_no_folder(run_cli: Cli, place: Path) -> None:
+    assert run_cli("").exit_code == 2
 
 
 def test_a_yaml_file_runs_and_its_paths_are_relative_to_it(run_cli: Cli, place: Path) -> None:
@@ -101,6 +107,13 @@ def test_a_yaml_file_runs_and_its_paths_are_relative_to_it(run_cli: Cli, place: 
         ("dataset.cache_dir: /tmp/x\n", "dataset.cache_dir is for the command line alone"),
         ("sweep: search\n", "sweep is for the command line alone"),
         ("name: ${oc.env:HOME}\n", "is not resolved"),
+        ("expected: [{a: '$\\{oc.env\\:HOME\\}'}]\n", "is not resolved"),
+        ("expected: [{'a: $\\{oc.env\\:HOME\\}, b': 1}]\n", "is no key of a config"),
+        ("'run_dir=/tmp/x': y\n", "is no key of a config"),
+        ("'dataset.cache_dir=/tmp/x': y\n", "is no key of a config"),
+        ("dataset: {cache_dir: /tmp/x}\n", "dataset.cache_dir is for the command line alone"),
+        ("'--config-dir': evil\n", "is no key of a config"),
+        ("'++seed': 1\n", "is no key of a config"),
         ("- dataset\n", "is no mapping"),
         ("a: [\n", "mine.yaml"),
     ],
@@ -110,6 +123,32 @@ def test_a_yaml_file_may_be_a_strangers(text: str, words: str, place: Path) -> N
     with pytest.raises(CnnbenchError) as refused:
         line_of_file(Path("mine.yaml"))
     assert words in str(refused.value)
+
+
+def test_a_yaml_file_may_have_mappings_as_values(run_cli: Cli, place: Path) -> None:
+    tuned = "{from_layer: all, epochs: 1, learning_rate: 0.1}"
+    text = (
+        f"training.fine_tuning: {tuned}\nmodel: {{kernel_regularizer: {{_target_: keras.regularizers.L2}}}}\n"
+    )
+    (place / "mine.yaml").write_text(text)
+    shown = run_cli("mine.yaml", "--cfg", "job").out
+    assert "from_layer: all" in shown
+    assert "_target_: keras.regularizers.L2" in shown
+
+
+@pytest.mark.parametrize("file", ["nowhere/told.json", "many"])
+def test_a_file_for_json_is_tried_before_anything_is_done(file: str, run_cli: Cli, place: Path) -> None:
+    outcome = run_cli(*TINY, "run_dir=run", f"--json={file}")
+    assert (outcome.exit_code, len(outcome.err.splitlines())) == (2, 2)
+    assert "no file can be written there" in outcome.err
+    assert not (place / "run").exists()
+
+
+def test_the_help_of_a_verb_is_an_answer_too(run_cli: Cli) -> None:
+    assert "usage: cnnbench verify" in run_cli("verify", "--help").out
+    told = json.loads(run_cli("verify", "--help", "--json").out)
+    assert (told["verb"], told["exit_code"]) == ("verify", 0)
+    assert "usage: cnnbench verify" in told["help"]
 
 
 OUTPUTS = [

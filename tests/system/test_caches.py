@@ -94,6 +94,11 @@ def test_files_of_ones_own_in_the_same_folders_are_never_touched(
         cache / "images" / "2024-01" / "1.png",
         cache / "code" / "mine.py",
     ]
+    own += [
+        cache / "precision.csv",
+        cache / "precision" / "thesis.txt",
+        cache / "images" / f"a-{'0' * 20}" / "x",
+    ]
     for path in (*own, cache / "notes.txt"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(1000))

@@ -173,3 +173,10 @@ def test_a_path_that_windows_would_not_open_is_refused_by_name(
     assert not (deep / "run").exists()
     with pytest.raises(CnnbenchError, match="a sweep is not offered on Windows"):
         files.require_posix("a sweep")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.json")
+    with pytest.raises(CnnbenchError, match=r"metrics\.json"):
+        files.read_json(tmp_path / "metrics.json")
