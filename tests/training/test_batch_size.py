@@ -149,6 +149,7 @@ def test_auto_is_for_one_device() -> None:
 # ---------------------------------------------------------------- a batch that does not fit
 
 
+@keras.saving.register_keras_serializable("mine")
 class Greedy(keras.layers.Layer):
     """There is memory for so many examples only."""
 

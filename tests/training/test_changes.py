@@ -211,7 +211,7 @@ def test_own_data_that_changed_are_not_measured_as_such(
     assert outcome.exit_code == 2
     assert "these are not the data of run any more: the data differ" in outcome.err
     verified = run_cli("verify", "run")
-    assert verified.exit_code == 1
+    assert verified.exit_code == 3
     assert "2 files added (a/new.png, b/new.png)" in " ".join(verified.out.split())
 
 
@@ -220,7 +220,7 @@ def test_verify_finds_a_config_edited_after_the_run(
 ) -> None:
     edit(finished, training__epochs=77)
     outcome = run_cli("verify", "run")
-    assert outcome.exit_code == 1
+    assert outcome.exit_code == 3
     assert "config.yaml was edited: training.epochs: 77, was" in outcome.out
 
 

@@ -364,6 +364,7 @@ def test_a_loss_for_another_task_is_wrong_input(tmp_path: Path) -> None:
         run.run(spec_for(tmp_path / "run", loss_tasks=("regression",)))
 
 
+@keras.saving.register_keras_serializable("mine")
 class NanFrom(keras.losses.Loss):
     """Finite while the model is in training, NaN in validation, or NaN always."""
 
