@@ -331,6 +331,8 @@ class Run:
         if examples.shape[1:] != shape:
             given, wanted = ("×".join(map(str, ("n", *one))) for one in (examples.shape[1:], shape))
             raise CnnbenchError(f"the examples are {given}, but this model takes {wanted}")
+        if not len(examples):
+            return np.empty((0, len(names)) if names else 0)
         outputs = np.asarray(self.model().predict(examples, verbose=0), np.float64)
         if self.result["task"] == "binary":
             outputs = np.concatenate([1 - outputs, outputs], axis=1)

@@ -64,6 +64,7 @@ def test_a_run_predicts_what_its_model_says(done: cnnbench.Run, tmp_path: Path) 
     np.testing.assert_allclose(found, done.model().predict(x, verbose=0), atol=1e-6)
     np.save(tmp_path / "x.npy", x)
     np.testing.assert_allclose(done.predict(tmp_path / "x.npy"), found, atol=1e-6)
+    assert done.predict(x[:0]).shape == (0, len(done.class_names))
     with pytest.raises(CnnbenchError, match="this model takes n×8×8"):
         done.predict(x[:, :4])
     (tmp_path / "broken.png").write_bytes(b"no picture")

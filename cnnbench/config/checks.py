@@ -54,6 +54,11 @@ def check_everything(config: Mapping[str, Any]) -> RunConfig:
     for group in ("model", "dataset", "optimizer"):
         if "_target_" not in config[group]:
             raise CnnbenchError(f"{group} has no _target_", f"choose an option: cnnbench list {group}")
+    for group in ("loss", "augmentation"):
+        odd = set(config[group]) - {"_target_", "tasks"}
+        if odd and "_target_" not in config[group]:
+            text = f"this {group} takes no keys, but there is {group}.{min(odd)}"
+            raise CnnbenchError(text, f"choose an option that has it: cnnbench list {group}")
     for group in ("model", "dataset", "optimizer", "loss", "augmentation"):
         check_node(group, config[group], allowed)
     _check_learning_rate(config)

@@ -55,12 +55,18 @@ CHOICES = {
 }
 NEED_TWO_EXAMPLES = ("r2", "explained_variance")
 NEED_TWO_CLASSES = ("roc_auc", "average_precision", "cohen_kappa", "matthews_correlation")
-LARGER_IS_BETTER = ("accuracy", "auc", "f1", "precision", "recall", "r2", "correlation", "kappa", "explained")
+# Of classes and of values; every other metric of the tables above is better when larger.
+SMALLER_IS_BETTER = ("loss", "mae", "rmse", "mse", "mape", "median_absolute_error", "max_error")
+LARGER_WORDS = ("accuracy", "auc", "f1", "precision", "recall", "r2")  # in names that no table has
 
 
 def larger_is_better(name: str) -> bool:
     """Tell the direction of a metric by its name (`val_accuracy`, `test_f1_macro`, `loss`, …)."""
-    return any(word in name for word in LARGER_IS_BETTER)
+    metric = re.sub("^(train|val|test)_", "", name)
+    if metric in SMALLER_IS_BETTER:
+        return False
+    is_known = metric in OF_PREDICTIONS or any(metric in choices for choices in CHOICES.values())
+    return is_known or any(word in metric for word in LARGER_WORDS)
 
 
 def check_chosen(names: Iterable[str], task: str | None) -> None:

@@ -66,6 +66,8 @@ WRONG = [
     ("dataset.size=16", "there is no key dataset.size", ""),
     ("a.b.c=1", "there is no key a.b.c", "augmentation, callbacks"),
     ("~model._target_", "model has no _target_", "cnnbench list model"),
+    ("+loss.label_smoothing=0.3", "this loss takes no keys, but there is loss.label_smoothing", "list loss"),
+    ("augmentation=none +augmentation.mixup=0.2", "this augmentation takes no keys", "list augmentation"),
     # types and ranges
     ("training.epochs=-1", "training.epochs=-1", ""),
     ("training.epochs=1.5", "training.epochs=1.5", ""),
