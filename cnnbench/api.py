@@ -119,9 +119,10 @@ def train(
 
 def placed(spec: RunSpec) -> RunSpec:
     """Return a spec whose folder is chosen: a new one below `outputs/` where it names none."""
-    if spec.run_dir is not None:
-        return replace(spec, run_dir=Path(spec.run_dir).expanduser())
-    return replace(spec, run_dir=runs.new_folder(Path("outputs"), spec.name))
+    if isinstance(spec.run_dir, Path):
+        return spec
+    given = None if spec.run_dir is None else Path(spec.run_dir).expanduser()  # a text, in a notebook
+    return replace(spec, run_dir=given or runs.new_folder(Path("outputs"), spec.name))
 
 
 def sweep(*overrides: str, config_dir: Place | None = None, **values: Any) -> list[Run]:

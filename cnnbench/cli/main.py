@@ -91,20 +91,20 @@ def _answer(arguments: Sequence[str], output: Output) -> int:
     """Answer one line, and write what programs get of it; the exit code."""
     asked = meaning(arguments, VERBS)
     name = asked.name or asked.kind
-    if asked.kind == "verb":
-        verb = VERBS[name]
-        parser = Parser(f"cnnbench {name}", description=verb.__doc__, epilog=EVERYWHERE)
-        try:
+    try:
+        if asked.kind == "verb":
+            verb = VERBS[name]
+            parser = Parser(f"cnnbench {name}", description=verb.__doc__, epilog=EVERYWHERE)
             answer = verb(parser, asked.arguments)
-        except HelpAsked as help_asked:
-            stdout().print(str(help_asked), end="", markup=False, highlight=False, soft_wrap=True)
-            answer = Answer(content={"help": str(help_asked)})
-    elif asked.place is not None:
-        answer = _show(asked, asked.place)
-    else:
-        name, answer = _make_runs(asked.arguments)
-    if not isinstance(answer, Answer):
-        return output.write_rows(name, answer)
+        elif asked.place is not None:
+            answer = _show(asked, asked.place)
+        else:
+            name, answer = _make_runs(asked.arguments)
+        if not isinstance(answer, Answer):
+            return output.write_rows(name, answer)
+    except HelpAsked as help_asked:
+        stdout().print(str(help_asked), end="", markup=False, highlight=False, soft_wrap=True)
+        answer = Answer(content={"help": str(help_asked)})
     output.write(name, {"exit_code": answer.code, **answer.content})
     return answer.code
 
