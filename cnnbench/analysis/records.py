@@ -125,12 +125,13 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 def read_records(runs: Sequence[RunFolder]) -> list[Record]:
     """Read one record for each run."""
-    return [_read(run) for run in runs]
+    signatures: dict[str, Any] = {}
+    return [_read(run, signatures) for run in runs]
 
 
-def _read(run: RunFolder) -> Record:
+def _read(run: RunFolder, signatures: dict[str, Any]) -> Record:
     try:
-        config, metrics = with_keywords(stored_config(run.quick_config)), run.metrics
+        config, metrics = with_keywords(stored_config(run.quick_config), signatures), run.metrics
         text_of(flatten(config))
         status = str(metrics["status"]) if "status" in metrics else run.status
         if status != DONE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -73,9 +74,9 @@ def refuse_missing(callbacks: Mapping[str, Mapping[str, Any] | None]) -> None:
 # -- Keywords that a config leaves out -----------------------------------------------------------------
 
 
-def objects_in(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def objects_in(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each mapping with a `_target_` at any depth of a plain config, after its dotted key."""
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         if "_target_" in node:
             yield key, node
         for name, value in node.items():
@@ -100,23 +101,33 @@ def keywords_left_out(key: str, node: Mapping[str, Any]) -> dict[str, Any]:
         key: of the object in the config, dotted.
         node: the object, with its `_target_`.
     """
-    found = known_signature(node)
+    return _left_out(key, node, known_signature(node))
+
+
+def _left_out(key: str, node: Mapping[str, Any], found: Signature | None) -> dict[str, Any]:
     skipped = {*node, *GIVEN_BY_RUN.get(key, ())}
     return {} if found is None else {k: v for k, v in found.defaults().items() if k not in skipped}
 
 
-def with_keywords(node: Any, key: str = "") -> Any:
+def with_keywords(config: Any, signatures: dict[str, Signature | None] | None = None) -> Any:
     """Copy a plain config whose objects of cnnbench and Keras have every keyword that they leave out.
 
     So the config of an earlier version compares with one of today.
+
+    Args:
+        config: of a run.
+        signatures: those that earlier configs needed, by target; more are added. Reading one takes as long as
+            reading a run.
     """
-    if isinstance(node, list):
-        return [with_keywords(value, f"{key}[{index}]") for index, value in enumerate(node)]
-    if not isinstance(node, Mapping):
-        return node
-    copy = {name: with_keywords(value, f"{key}.{name}" if key else name) for name, value in node.items()}
-    is_known = str(copy.get("_target_")).startswith(("cnnbench.", "keras."))
-    return copy | keywords_left_out(key, copy) if is_known else copy
+    known = {} if signatures is None else signatures
+    copy = deepcopy(config)
+    for key, node in [*objects_in(copy)]:
+        target = str(node["_target_"])
+        if target.startswith(("cnnbench.", "keras.")):
+            if target not in known:
+                known[target] = known_signature(node)
+            node.update(_left_out(key, node, known[target]))
+    return copy
 
 
 # -- Checks ----------------------------------------------------------------------------------------

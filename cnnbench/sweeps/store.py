@@ -178,9 +178,10 @@ class Sweep:
                 f"the sweep in {self.path} has {len(self.jobs)} runs, this line makes {len(jobs)}",
                 f"repeat the line that made it, or: cnnbench resume {self.path}",
             )
+        signatures: dict[str, Any] = {}
         for job, new in zip(self.jobs, jobs, strict=True):
             # The stored run folder stays; earlier versions have stored places as they were typed.
-            known = with_keywords(stored_config(job.config))  # an earlier version may have had fewer
+            known = with_keywords(stored_config(job.config), signatures)  # an earlier version had fewer
             stored = {**with_absolute_places(known), "run_dir": new.config.get("run_dir")}
             if stored != new.config:
                 keys = ", ".join(differing(stored, new.config))
