@@ -259,8 +259,7 @@ class Run:
         Raises:
             CnnbenchError: the run is not finished.
         """
-        splits = self.result["metrics"].items()
-        return {f"{split}_{name}": value for split, figures in splits for name, value in figures.items()}
+        return runs.metrics.by_split_and_name(self.result["metrics"])
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from cnnbench.analysis.significance import half_width
 from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError
 from cnnbench.renamed import stored_config
-from cnnbench.runs import RunFolder, differing, flatten, without_places
+from cnnbench.runs import RunFolder, differing, flatten, metrics, without_places
 
 Pairs = Mapping[str, tuple[Any, Any]]  # the value of the first run, and that of the second
 NO_DIFFERENCE = ("name",)  # places are no difference either
@@ -93,7 +93,7 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
     predictions, reason = _predictions(first, second)
     return Difference(
         config=_differing(configs[0], configs[1], NO_DIFFERENCE),
-        metrics=_figures(*(_metrics(one) for one in both)),
+        metrics=_figures(*(metrics.by_split_and_name(one.get("metrics", {})) for one in both)),
         cost=_figures(*(flatten(one.get("cost", {})) for one in both)),
         environment=_differing(*environments, NOT_ENVIRONMENT),
         predictions=predictions,
@@ -103,14 +103,6 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], without: Sequence[str]) -> Pairs:
     return {key: pair for key, pair in differing(first, second).items() if key not in without}
-
-
-def _metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        f"{split}_{name}": value
-        for split, figures in metrics.get("metrics", {}).items()
-        for name, value in figures.items()
-    }
 
 
 def _figures(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
@@ -147,7 +139,7 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
     """
     from scipy.stats import binomtest
 
-    right = [_classes(outputs) == y_true for outputs in (first, second)]
+    right = [metrics.predicted_classes(outputs) == y_true for outputs in (first, second)]
     gained, lost = np.flatnonzero(right[1] & ~right[0]), np.flatnonzero(right[0] & ~right[1])
     changed = len(gained) + len(lost)
     p = float(binomtest(len(gained), changed).pvalue) if changed else 1.0
@@ -161,11 +153,6 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
         for index in np.unique(y_true).astype(int)
     ]
     return Flips(gained.tolist(), lost.tolist(), p, classes)
-
-
-def _classes(outputs: np.ndarray) -> np.ndarray:
-    flat = outputs.reshape(len(outputs), -1)
-    return flat.argmax(axis=1) if flat.shape[1] > 1 else (flat[:, 0] > 0.5).astype(int)
 
 
 def errors(y_true: np.ndarray, first: np.ndarray, second: np.ndarray) -> Errors:

@@ -157,10 +157,10 @@ def _check_monitor(path: str, monitor: str, config: RunConfig) -> None:
 
 def _choosing(name: str, config: RunConfig) -> str:
     """Return a hint for a metric of the task that only has to be chosen; empty for any other."""
-    metric, task = name.removeprefix("val_"), str(config.dataset.get("task"))
-    choices = metrics.CHOICES.get(task) or {one for found in metrics.CHOICES.values() for one in found}
-    is_known = metric in choices or (task not in ("binary", "regression") and metrics.TOP.fullmatch(metric))
-    return f"choose it: training.metrics=[{metric}]" if is_known and name != metric else ""
+    metric, task = name.removeprefix("val_"), config.dataset.get("task")
+    tasks = metrics.tasks_of(metric)
+    fits = task in tasks if task else bool(tasks)
+    return f"choose it: training.metrics=[{metric}]" if fits and name != metric else ""
 
 
 def _check_training(config: RunConfig) -> None:

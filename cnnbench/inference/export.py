@@ -17,7 +17,7 @@ import numpy as np
 from cnnbench.data import Split
 from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.inference.load import load_model, require_finished
-from cnnbench.runs import RunFolder, RunSpec
+from cnnbench.runs import RunFolder, RunSpec, metrics
 from cnnbench.system import remove, require_package, stderr_to_log, temporary_beside
 
 # Largest difference of an output, as a part of the largest output where that is above 1 (regression).
@@ -146,7 +146,7 @@ def _compare(
     limit = TOLERANCES[quantize] * max(1.0, float(np.abs(expected).max()))
     agreement = None
     if task != "regression":
-        here, there = (_classes(one) for one in outputs)
+        here, there = (metrics.predicted_classes(one) for one in outputs)
         agreement = int((here == there).sum())
     by_class = quantize == "int8" and agreement is not None
     if agreement is not None and by_class:
@@ -166,7 +166,7 @@ def _score(outputs: np.ndarray, y: np.ndarray, task: str) -> float:
         return math.nan
     if task == "regression":
         return float(np.sqrt(np.mean((outputs.reshape(-1) - y) ** 2)))
-    return float((_classes(outputs) == y).mean())
+    return float((metrics.predicted_classes(outputs) == y).mean())
 
 
 def summary(export: Export) -> list[str]:
@@ -181,10 +181,6 @@ def summary(export: Export) -> list[str]:
     reached = "outputs that are NaN or infinite" if math.isnan(export.value) else f"{export.value:.4f}"
     score = f"{export.metric} on these examples: {reached}, of Keras {export.of_keras:.4f}"
     return [*export.notes, f"{export.path}  ({export.size:,} bytes)", score, line]
-
-
-def _classes(outputs: np.ndarray) -> np.ndarray:
-    return outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs.reshape(-1) > 0.5).astype(np.intp)
 
 
 def _some(split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:

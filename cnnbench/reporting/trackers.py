@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cnnbench.runs import DONE, INTERRUPTED, Observer, RunFolder, RunResult
+from cnnbench.runs import DONE, INTERRUPTED, Observer, RunFolder, RunResult, metrics
 from cnnbench.system import read_json, write_json
 
 log = logging.getLogger("cnnbench")
@@ -83,12 +83,7 @@ class Tracking(Observer):
         self._put(partial(self.tracker.epoch, dict(entry)))
 
     def finished(self, result: RunResult) -> None:
-        figures = {
-            f"{split}_{name}": value
-            for split, metrics in result.metrics["metrics"].items()
-            for name, value in metrics.items()
-        }
-        self._end(DONE, figures)
+        self._end(DONE, metrics.by_split_and_name(result.metrics["metrics"]))
 
     def failed(self, status: str) -> None:
         self._end(status, {})

@@ -65,8 +65,14 @@ def larger_is_better(name: str) -> bool:
     metric = re.sub("^(train|val|test)_", "", name)
     if metric in SMALLER_IS_BETTER:
         return False
-    is_known = metric in OF_PREDICTIONS or any(metric in choices for choices in CHOICES.values())
-    return is_known or any(word in metric for word in LARGER_WORDS)
+    return bool(tasks_of(metric)) or any(word in metric for word in LARGER_WORDS)
+
+
+def tasks_of(name: str) -> list[str]:
+    """Return the tasks for which a metric can be chosen; none for an unknown name."""
+    if TOP.fullmatch(name):
+        return ["multiclass"]
+    return [task for task, choices in CHOICES.items() if name in choices]
 
 
 def check_chosen(names: Iterable[str], task: str | None) -> None:
@@ -79,14 +85,10 @@ def check_chosen(names: Iterable[str], task: str | None) -> None:
     Raises:
         CnnbenchError: there is no such metric, or it is for another task.
     """
-    of_all = {name for choices in CHOICES.values() for name in choices}
-    of_task = CHOICES[task] if task else of_all
+    of_task = CHOICES[task] if task else {name for choices in CHOICES.values() for name in choices}
     for name in names:
-        if TOP.fullmatch(name):
-            tasks = ["multiclass"]
-        elif name in of_all:
-            tasks = [one for one, choices in CHOICES.items() if name in choices]
-        else:
+        tasks = tasks_of(name)
+        if not tasks:
             raise CnnbenchError(f"training.metrics: there is no {name}", nearest(name, of_task))
         if task and task not in tasks:
             raise CnnbenchError(
@@ -139,7 +141,7 @@ def compute_named(
     from sklearn import metrics as sk  # half a second, which `--help` need not pay
 
     given = outputs if task == "multiclass" else outputs.reshape(-1)
-    predicted = given if task == "regression" else given > 0.5 if task == "binary" else given.argmax(axis=1)
+    predicted = given if task == "regression" else predicted_classes(outputs)
     present, figures = np.unique(y_true), {}
     for name in names:
         top = TOP.fullmatch(name)
@@ -165,6 +167,17 @@ def compute_named(
             value = np.mean([sk.roc_auc_score(y_true == label, given[:, label]) for label in present])
         figures[name] = float(value)
     return figures
+
+
+def predicted_classes(outputs: np.ndarray) -> np.ndarray:
+    """Return the class index ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for."""
+    flat = outputs.reshape(len(outputs), -1)
+    return flat.argmax(axis=1) if flat.shape[1] > 1 else (flat[:, 0] > 0.5).astype(np.intp)
+
+
+def by_split_and_name(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the final metrics of all splits in one mapping, such as `test_accuracy`."""
+    return {f"{split}_{name}": value for split, found in figures.items() for name, value in found.items()}
 
 
 def objective_value(figures: Mapping[str, Mapping[str, float]], objective: str) -> float:

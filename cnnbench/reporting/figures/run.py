@@ -14,7 +14,7 @@ from cnnbench.data import Dataset
 from cnnbench.reporting.figures.canvas import new_figure, to_png
 from cnnbench.reporting.figures.charts import confusion_matrix, learning_curves, residuals
 from cnnbench.reporting.figures.images import augmentation_grid, largest_errors, sample_grid, worst_mistakes
-from cnnbench.runs import RunFolder
+from cnnbench.runs import RunFolder, metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,13 +72,13 @@ def run_figures(folder: RunFolder) -> dict[str, Figure]:
     Raises:
         CnnbenchError: a file of the run is damaged.
     """
-    metrics, stored = folder.metrics, folder.predictions
+    result, stored = folder.metrics, folder.predictions
     drawings: Drawings = {
-        "learning_curves": partial(learning_curves, folder.history, metrics.get("best_epoch"))
+        "learning_curves": partial(learning_curves, folder.history, result.get("best_epoch"))
     }
     if stored:
-        names = metrics.get("class_names") or ()
-        drawings |= _of_predictions(metrics["task"], stored["y_true"], stored["outputs"], names)
+        names = result.get("class_names") or ()
+        drawings |= _of_predictions(result["task"], stored["y_true"], stored["outputs"], names)
     figures = {name: draw() for name, draw in drawings.items()}
     for name, path in folder.figures.items():
         if name not in figures and (png := read_png(path)):
@@ -97,7 +97,7 @@ def _of_predictions(
 ) -> Drawings:
     if task == "regression":
         return {"residuals": partial(residuals, y_true, outputs)}
-    predicted = outputs.argmax(axis=1) if task == "multiclass" else outputs.reshape(-1) > 0.5
+    predicted = metrics.predicted_classes(outputs)
     return {"confusion_matrix": partial(confusion_matrix, y_true, predicted, class_names)}
 
 
