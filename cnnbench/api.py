@@ -39,7 +39,7 @@ def compose(*overrides: str, config_dir: Place | None = None, **values: Any) -> 
         CnnbenchError: an option, key or value is wrong.
     """
     line = _line(overrides, values)
-    composed = config.compose(line, None if config_dir is None else str(config_dir))
+    composed = config.compose(line, _folder(config_dir))
     return config.run_spec(composed, composed.hydra.runtime.choices, line)
 
 
@@ -144,7 +144,7 @@ def sweep(*overrides: str, config_dir: Place | None = None, **values: Any) -> li
     for key, value in values.items():
         several = value if isinstance(value, tuple | range) else (value,)
         line.append(f"{key}={','.join(config.override(key, one).partition('=')[2] for one in several)}")
-    made = sweeps.start_sweep(line, None if config_dir is None else str(config_dir))
+    made = sweeps.start_sweep(line, _folder(config_dir))
     if made.stopped_by is not None:
         raise system.InterruptedRunError(made.stopped_by)
     return runs_of(made)
@@ -391,7 +391,7 @@ class Run:
             place = own.get("data_dir")
             recorded = [f"data_dir={config.quoted(str(place))}"] if place is not None else []
             line = [*recorded, *overrides]
-            composed = config.compose(line, None if config_dir is None else str(config_dir))
+            composed = config.compose(line, _folder(config_dir))
             return inference.with_dataset(own, config.plain_config(composed), folder.metrics["task"])
 
         spec = inference.stored_spec(folder, self.trust_plugins, changed, verb="evaluate")
@@ -563,6 +563,10 @@ class Comparison:
 
 def _line(overrides: Sequence[str], values: Mapping[str, Any]) -> list[str]:
     return [*overrides, *(config.override(key, value) for key, value in values.items())]
+
+
+def _folder(config_dir: Place | None) -> str | None:
+    return None if config_dir is None else str(config_dir)
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -122,6 +122,21 @@ class Ranking:
     groups: Sequence[Group]
     test: str
 
+    @property
+    def title(self) -> str:
+        """The objective, and on which data."""
+        return f"{self.objective} on {self.dataset}" if self.dataset else self.objective
+
+    @property
+    def test_note(self) -> str:
+        """The test and its error rate; empty where there was none."""
+        return f"{self.test}, 5 % for all pairs together" if self.test else ""
+
+    @property
+    def by_rank(self) -> list[Group]:
+        """The groups with the best first, however they are ordered now."""
+        return sorted(self.groups, key=lambda group: group.rank)
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -6,16 +6,13 @@ Rooms are imported, not what is in them, because `--help` and `list` need neithe
 from __future__ import annotations
 
 import logging
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from cnnbench import analysis, api, reporting, runs, sweeps, system, training
+from cnnbench import analysis, api, config, reporting, runs, sweeps, system, training
 from cnnbench.cli.watch import watched
 
 if TYPE_CHECKING:
@@ -174,19 +171,6 @@ def caches_table(caches: Sequence[system.Cache]) -> Table:
 # -- One run ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def told(path: Path) -> Iterator[runs.Observer]:
-    """Tell the run in a folder to whoever sits before the terminal, while another process looks on."""
-    console = reporting.stdout()
-    _log_to(console)
-    terminal = reporting.Terminal(console)
-    try:
-        with watched(path):
-            yield terminal
-    finally:
-        terminal.close()
-
-
 def train(
     spec: runs.RunSpec,
     watcher: runs.Observer | None = None,
@@ -195,10 +179,16 @@ def train(
     with_changes: bool = False,
     alone: bool = True,
 ) -> api.Run:
-    """Make one run, told to the terminal and to `watcher`; see `api.train`."""
-    with told(spec.folder) as terminal:
-        everyone = runs.Observers([terminal, watcher]) if watcher else terminal
-        return api.train(spec, everyone, resume=resume, with_changes=with_changes, alone=alone)
+    """Make one run, told to the terminal and `watcher`, while another process looks on; see `api.train`."""
+    console = reporting.stdout()
+    _log_to(console)
+    terminal = reporting.Terminal(console)
+    everyone = runs.Observers([terminal, watcher]) if watcher else terminal
+    try:
+        with watched(spec.folder):
+            return api.train(spec, everyone, resume=resume, with_changes=with_changes, alone=alone)
+    finally:
+        terminal.close()
 
 
 def show_run(run: api.Run) -> None:
@@ -209,19 +199,14 @@ def show_run(run: api.Run) -> None:
         told_of = runs.RunResult(run.folder, run.status, result["objective"], result["value"], result)
         reporting.Terminal(console).finished(told_of)
         return
-    line = (
-        f"{run.folder}: {run.status}, {run.files.reason}"
-        if run.files.reason
-        else f"{run.folder}: {run.status}"
-    )
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    lines = [f"{run.folder}: {', '.join(filter(None, (run.status, run.files.reason)))}"]
     if run.history:
         last = run.history[-1]
         figures = "  ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "epoch")
-        console.print(f"epoch {last['epoch']:g}  {figures}", markup=False, highlight=False, soft_wrap=True)
+        lines.append(f"epoch {last['epoch']:g}  {figures}")
     if run.status != runs.RUNNING:
-        text = f"to go on: cnnbench resume {shlex.quote(str(run.folder))}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        lines.append(reporting.how_to_resume(run.folder))
+    reporting.say(console, *lines)
 
 
 def run_content(run: api.Run) -> dict[str, Any]:
@@ -301,19 +286,18 @@ class SweepTerminal(sweeps.SweepObserver):
         (record,) = analysis.read_records([sweep.run_folder(number)])
         result = f"{record.objective} {record.value:.4g}" if record.status == runs.DONE else record.reason
         text = f"run {number} {record.status}: {sweep.varied(number)}  {result}"
-        reporting.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+        reporting.say(reporting.stdout(), text)
 
 
 def show_sweep(sweep: sweeps.Sweep) -> None:
     """Print the ranking of a sweep that has ended, or how to go on with it."""
-    here = Path.cwd()
-    path = sweep.path.relative_to(here) if sweep.path.is_relative_to(here) else sweep.path
+    path = config.from_here(sweep.path)
     if sweep.stopped_by is not None:
-        reporting.stderr().print(f"to go on: cnnbench resume {shlex.quote(str(path))}", markup=False)
+        reporting.stderr().print(reporting.how_to_resume(path), markup=False)
         reporting.stderr().print("interrupted", style="yellow")
     else:
         reporting.show_comparison(analysis.compare(runs.find_runs([path])))
-        reporting.stdout().print(f"results: {path}", markup=False, highlight=False, soft_wrap=True)
+        reporting.say(reporting.stdout(), f"results: {path}")
 
 
 def sweep_content(sweep: sweeps.Sweep) -> dict[str, Any]:

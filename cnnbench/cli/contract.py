@@ -28,7 +28,7 @@ STANDARD_OUTPUT = "-"
 JSON_FILE = re.compile(r".*\.jsonl?", re.IGNORECASE)
 VERB = re.compile(r"[A-Za-z][A-Za-z-]*")
 HYDRA_LINE = re.compile(r"-.*|[+~]{0,2}[\w./@:$-]+=.*|~[\w./@:$-]+", re.DOTALL)
-WHOLE = re.compile(r"\.(fine_tuning|class_weight)$")  # mappings that are null where they are not given
+WHOLE = "training.fine_tuning"  # a mapping that is null where it is not given, so it is given as one value
 KEY = re.compile(r"[A-Za-z_][\w./@-]*")  # of a YAML file; + and ~ are for the line
 NOT_FOR_FILES = re.compile(r"(plugins|hydra|sweep)\b.*|run_dir|.*\bcache_dir", re.DOTALL)
 
@@ -125,11 +125,7 @@ class Output:
 def _json(verb: str, content: Mapping[str, Any], indent: int | None = None) -> str:
     told = system.plain({"schema": SCHEMA, "verb": verb, **content})
     text = json.dumps(told, indent=indent, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a file name that is no text
-        return json.dumps(told, indent=indent, allow_nan=False)
-    return text
+    return reporting.encodable(text, "utf-8")  # a file name may be no text
 
 
 def read_output(arguments: Iterable[str]) -> tuple[Output, list[str]]:
@@ -277,8 +273,7 @@ def line_of_file(path: Path) -> list[str]:
         raise CnnbenchError(f"{path} is no mapping", "write lines such as dataset: image_folder")
     if path.name == runs.CONFIG and runs.RunFolder(path.parent).has_run:
         raise CnnbenchError(f"{path} is the record of a run", f"cnnbench resume {path.parent}")
-    config.refuse_interpolations(content, path)
-    _refuse_odd_keys(content, path)
+    _refuse_odd_text(content, path)
     line = []
     for key, value in _keys(content):
         if NOT_FOR_FILES.fullmatch(key):
@@ -288,32 +283,28 @@ def line_of_file(path: Path) -> list[str]:
     return line
 
 
-def _refuse_odd_keys(node: Any, path: Path) -> None:
-    """Refuse keys, at any depth, that would be more than a key where they become text of a line."""
+def _refuse_odd_text(node: Any, path: Path) -> None:
+    """Refuse, at any depth, keys that would be more than keys in a line, and `${…}`, however it is spelt."""
     for key, value in node.items() if isinstance(node, Mapping) else ():
         if not KEY.fullmatch(str(key)):
             text = f"{path}: {str(key)!r} is no key of a config"
             raise CnnbenchError(
                 text, "write lines such as dataset.root: pics; + and ~ are for the command line"
             )
-        _refuse_odd_keys(value, path)
+        _refuse_odd_text(value, path)
     for value in node if isinstance(node, list) else ():
-        _refuse_odd_keys(value, path)
-    if isinstance(node, str) and ("$" in node and "{" in node):
+        _refuse_odd_text(value, path)
+    if isinstance(node, str) and "$" in node and "{" in node:
         raise CnnbenchError(f"{path}: {node!r} is not resolved", "write the value itself")
 
 
 def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
-        if (
-            isinstance(value, Mapping)
-            and value
-            and "_target_" not in value
-            and not WHOLE.search(f"{prefix}{name}")
-        ):
-            yield from _keys(value, f"{prefix}{name}.")
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value and "_target_" not in value and key != WHOLE:
+            yield from _keys(value, f"{key}.")
         else:
-            yield f"{prefix}{name}", value
+            yield key, value
 
 
 def _from_file(path: Path, key: str, value: Any) -> Any:

@@ -55,8 +55,7 @@ def _path(text: str) -> Path:
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        reporting.stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+    reporting.say(reporting.stdout(), *lines)
 
 
 # -- Before a run ----------------------------------------------------------------------------------
@@ -97,9 +96,8 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
         f"({reporting.duration(3600 * hours)}) one after another, estimated from a few steps of each kind on "
         "this machine; early stopping ends some sooner"
     )
-    for forecast in fails:
-        text = f"run {forecast.number} would fail: {forecast.error}"
-        reporting.stdout().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    lines = (f"run {forecast.number} would fail: {forecast.error}" for forecast in fails)
+    reporting.say(reporting.stdout(), *lines, style="red")
     content = {"jobs": [asdict(forecast) for forecast in forecasts], "hours": hours, "fails": len(fails)}
     return Answer(EXIT_WRONG_INPUT if fails else EXIT_DONE, content)
 

@@ -8,6 +8,7 @@ from .composition import (
     check_config,
     compose,
     friendly,
+    from_here,
     intervals,
     named_config,
     plain_config,
@@ -21,7 +22,6 @@ from .messages import validated
 from .origins import explain, keywords
 from .overrides import combinations, has_key, is_excluded, override, quoted, value_of, with_values
 from .plugins import (
-    refuse_interpolations,
     refuse_links,
     remember,
     require_own,
@@ -42,6 +42,7 @@ __all__ = [
     "explain",
     "fingerprint",
     "friendly",
+    "from_here",
     "has_key",
     "intervals",
     "is_excluded",
@@ -51,7 +52,6 @@ __all__ = [
     "override",
     "plain_config",
     "quoted",
-    "refuse_interpolations",
     "refuse_links",
     "remember",
     "require_own",

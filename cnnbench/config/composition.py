@@ -352,7 +352,7 @@ def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[st
     return spec_from(config, None if wanted is None else from_here(wanted), overrides)
 
 
-def from_here(path: str) -> Path:
+def from_here(path: str | Path) -> Path:
     """Return a path relative to the working folder where it lies below, else as it is."""
     here = Path.cwd()
     return Path(path).relative_to(here) if Path(path).is_relative_to(here) else Path(path)

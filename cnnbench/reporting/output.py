@@ -179,6 +179,17 @@ def stderr() -> Console:
     return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def say(console: Console, *lines: str, style: str | None = None) -> None:
+    """Print lines as they stand: without markup, colours of numbers, or line breaks of rich's."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+def how_to_resume(path: Path) -> str:
+    """Return the line that goes on with the run or sweep in `path`."""
+    return f"to go on: cnnbench resume {shlex.quote(str(path))}"
+
+
 def explain(error: CnnbenchError) -> None:
     """Print what is wrong and what to do, in two lines."""
     console = stderr()
@@ -198,6 +209,11 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("cnnbench.escaped", _escaped)
 
 
+def encodable(text: str, encoding: str) -> str:
+    """Return a text with what the encoding lacks spelt as JSON does."""
+    return text.encode(encoding, "cnnbench.escaped").decode(encoding)
+
+
 def write_lines(lines: Iterable[str]) -> bool:
     """Write lines as they are: rich would wrap them and take `:cat:` in a path for a picture.
 
@@ -206,7 +222,7 @@ def write_lines(lines: Iterable[str]) -> bool:
     """
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
-        sys.stdout.write(neutral(line).encode(encoding, "cnnbench.escaped").decode(encoding) + "\n")
+        sys.stdout.write(encodable(neutral(line), encoding) + "\n")
     sys.stdout.flush()
     return getattr(sys.stdout, "error", None) is None
 
@@ -225,5 +241,5 @@ def resumable(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        stderr().print(f"to go on: cnnbench resume {shlex.quote(str(path))}", markup=False)
+        stderr().print(how_to_resume(path), markup=False)
         raise

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cnnbench import analysis
 from cnnbench.reporting.columns import COSTS, probability, ranking_columns
-from cnnbench.reporting.output import stdout
+from cnnbench.reporting.output import say, stdout
 from cnnbench.reporting.text import number
 from cnnbench.runs import PRUNED
 from cnnbench.system import plain
@@ -33,10 +33,8 @@ def show_comparison(comparison: analysis.Comparison, most: int = MOST_ROWS) -> N
     console = stdout()
     for table in ranking_tables(comparison, console.width, most):
         console.print(table)
-    for line in apart_lines(comparison):
-        console.print(line, markup=False, highlight=False, soft_wrap=True, style="red")
-    for line in answers(comparison):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(console, *apart_lines(comparison), style="red")
+    say(console, *answers(comparison))
 
 
 def ranking_tables(comparison: analysis.Comparison, width: int = WIDE, most: int = MOST_ROWS) -> list[Table]:
@@ -54,10 +52,7 @@ def ranking_tables(comparison: analysis.Comparison, width: int = WIDE, most: int
 
 def _ranking(ranking: analysis.Ranking, cost: str, costs: Sequence[str], most: int) -> Table:
     groups = ranking.groups[:most]
-    data = f" on {ranking.dataset}" if ranking.dataset else ""
-    table = Table(
-        title=escape(f"ranking by {ranking.objective}{data}"), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    table = Table(title=escape(f"ranking by {ranking.title}"), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.caption = escape("\n".join(_notes(ranking, cost, most)))
     columns = [column for column in ranking_columns(groups, costs) if len(costs) > 1 or not column.is_extra]
     keys = {"overrides", *(key for group in groups for key in group.differs)}
@@ -79,7 +74,7 @@ def _ranking(ranking: analysis.Ranking, cost: str, costs: Sequence[str], most: i
 def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:
     notes = [f"{ON_FRONT} none is better and costs less ({COSTS[cost].heading})"]
     if ranking.test:
-        notes.append(f"{ranking.test}, 5 % for all pairs together")
+        notes.append(ranking.test_note)
     if len(ranking.groups) > most:
         notes.append(f"{len(ranking.groups) - most} more groups: --top, --filter or --csv shows them")
     return notes
@@ -109,8 +104,7 @@ def answers(comparison: analysis.Comparison) -> list[str]:
 
 
 def _answer(ranking: analysis.Ranking, cost: str) -> str:
-    groups = sorted(ranking.groups, key=lambda group: group.rank)
-    best, others = groups[0], groups[1:]
+    best, *others = ranking.by_rank
     data = f" on {ranking.dataset}" if ranking.dataset else ""
     if not math.isfinite(best.mean):
         return f"no run has a finite {ranking.objective}{data}"

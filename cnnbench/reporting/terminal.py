@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cnnbench.reporting.output import say
 from cnnbench.reporting.text import count, duration, memory, milliseconds, number
 from cnnbench.runs import Observer, RunResult, Summary
 
@@ -38,8 +39,7 @@ class Terminal(Observer):
             "folder": str(summary.folder),
         }
         if not self.console.is_terminal:
-            for name, text in rows.items():
-                self.console.print(f"{name}: {text}", markup=False, highlight=False, soft_wrap=True)
+            say(self.console, *(f"{name}: {text}" for name, text in rows.items()))
             return
         table = Table(box=None, show_header=False, pad_edge=False)
         for name, text in rows.items():
@@ -88,8 +88,8 @@ class Terminal(Observer):
         }
         total = self.summary.epochs if self.summary else "?"
         rate = f"{number(entry['examples_per_second'])} examples/s"
-        line = f"epoch {int(entry['epoch'])}/{total}  {_pairs(shown)}  {rate}  {duration(entry['seconds'])}"
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        time_taken = duration(entry["seconds"])
+        say(self.console, f"epoch {int(entry['epoch'])}/{total}  {_pairs(shown)}  {rate}  {time_taken}")
 
     def finished(self, result: RunResult) -> None:
         self.close()
@@ -112,7 +112,7 @@ class Terminal(Observer):
             *([f"{memory(gpu)} on the GPU"] if (gpu := cost.get("peak_gpu_memory_bytes")) else []),
         )
         self.console.print(", ".join(parts), highlight=False, soft_wrap=True)
-        self.console.print(f"results: {result.folder}", markup=False, highlight=False, soft_wrap=True)
+        say(self.console, f"results: {result.folder}")
 
     def close(self) -> None:
         """Give the terminal back, whatever happened."""

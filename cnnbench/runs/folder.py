@@ -148,7 +148,7 @@ class RunFolder:
         for name, content in ((CONFIG, system.plain(config)), ("overrides.yaml", list(overrides))):
             with system.atomic(self.path / name) as file:
                 yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
-        _ = self.quick_config
+        self._write_quick_config(system.sha256(self.path / CONFIG))
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         system.write_json(self.path / "environment.json", environment)
@@ -310,23 +310,26 @@ class RunFolder:
         The hash tells a stale file, not a forged one. So this is for tables of many runs alone: whatever
         imports, builds or measures what a config names reads `config`.
         """
-        path = self.path / QUICK_CONFIG
         try:
             digest = system.sha256(self.path / CONFIG)
         except OSError as error:
             raise system.unreadable_file(self.path / CONFIG, error) from error
         with suppress(CnnbenchError):  # damaged, as by a power failure
-            known = system.read_json(path)
+            known = system.read_json(self.path / QUICK_CONFIG)
             if known.get("sha256") == digest and isinstance(known.get("config"), dict):
                 return dict(known["config"])
+        return self._write_quick_config(digest)
+
+    def _write_quick_config(self, digest: str) -> dict[str, Any]:
+        """Write `config.json` from `config.yaml` with that digest, where it can be, and return the config."""
         config = self.config
         try:
             text = json.dumps({"schema": 1, "sha256": digest, "config": config}, ensure_ascii=False)
             if json.loads(text)["config"] == config:  # not with NaN, dates or numbers as keys
-                with system.atomic(path, lasting=False) as file:
+                with system.atomic(self.path / QUICK_CONFIG, lasting=False) as file:
                     file.write(text)
         except (OSError, TypeError, ValueError, RecursionError) as error:  # read-only, or beyond JSON
-            log.debug("%s is not written: %s", path, error)
+            log.debug("%s is not written: %s", self.path / QUICK_CONFIG, error)
         return config
 
     @property

@@ -73,7 +73,7 @@ def subtitle(comparison: Comparison) -> str:
 
 def _ranking(name: str, ranking: Ranking, place: Path, charts: dict[str, Any]) -> dict[str, Any]:
     """Return the variables of the template for one ranking, and add its charts to `charts`."""
-    groups = sorted(ranking.groups, key=lambda group: group.rank)
+    groups = ranking.by_rank
     objective = ranking.objective
     better = larger_is_better(objective)
     costs = [key for key in groups[0].cost if key in COSTS and COSTS[key].less]
@@ -89,8 +89,8 @@ def _ranking(name: str, ranking: Ranking, place: Path, charts: dict[str, Any]) -
     return {
         "id": name,
         "objective": objective,
-        "title": f"{objective} on {ranking.dataset}" if ranking.dataset else objective,
-        "test": f"{ranking.test}, 5 % for all pairs together" if ranking.test else "",
+        "title": ranking.title,
+        "test": ranking.test_note,
         "direction": "more is better" if better else "less is better",
         "groups": _group_table(groups),
         "runs": _run_table(groups, place),

@@ -59,12 +59,12 @@ def comparison_html(comparison: Comparison) -> str:
 
 
 def _ranking(ranking: Ranking, cost: str) -> dict[str, Any]:
-    groups = sorted(ranking.groups, key=lambda group: group.rank)
+    groups = ranking.by_rank
     shown = groups[:MOST_ROWS]
     columns = ranking_columns(shown)
     figure = quality_against_cost(groups, cost, COSTS[cost].label) if len(groups) > 1 else None
     return {
-        "title": f"{ranking.objective} on {ranking.dataset}" if ranking.dataset else ranking.objective,
+        "title": ranking.title,
         "columns": columns,
         "rows": [[column.text(group) for column in columns] for group in shown],
         "more": len(groups) - len(shown),
