@@ -45,6 +45,22 @@ ENVIRONMENT = ("HYDRA_FULL_ERROR", "CNNBENCH_DATA", "FORCE_COLOR", "NO_COLOR", "
 LOGGERS = ("cnnbench", "py.warnings", "absl", "tensorflow")
 
 
+def own_model(folder: Path, name: str, source: str, keywords: str = "") -> tuple[str, ...]:
+    """Write a model of one's own, as a plugin with an option; return the line that runs it on tiny data.
+
+    Args:
+        folder: the working folder.
+        name: of the module, its function and the option.
+        source: of the module.
+        keywords: lines of the YAML.
+    """
+    (folder / f"{name}.py").write_text(source)
+    (folder / "mine" / "model").mkdir(parents=True, exist_ok=True)
+    (folder / "mine" / "model" / f"{name}.yaml").write_text(f"_target_: {name}.{name}\n{keywords}")
+    data = [text for text in TINY if not text.startswith("model.")]
+    return ("--config-dir", "mine", f"plugins=[{name}]", f"model={name}", *data)
+
+
 class Outcome(NamedTuple):
     exit_code: int
     out: str

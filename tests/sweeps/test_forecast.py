@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, Outcome
+from conftest import TINY, Outcome, own_model
 
 from cnnbench.data.dataset import Dataset
 from cnnbench.data.sources.synthetic import synthetic
@@ -41,11 +41,7 @@ def plugged(input_shape, outputs, does: str = "well"):
 
 @pytest.fixture
 def plugin(folder: Path) -> tuple[str, ...]:
-    (folder / "plugged.py").write_text(PLUGIN)
-    (folder / "mine" / "model").mkdir(parents=True)
-    (folder / "mine" / "model" / "plugged.yaml").write_text("_target_: plugged.plugged\ndoes: well\n")
-    data = [text for text in TINY if not text.startswith("model.")]
-    return ("-m", "--config-dir", "mine", "plugins=[plugged]", "model=plugged", *data)
+    return ("-m", *own_model(folder, "plugged", PLUGIN, "does: well\n"))
 
 
 @pytest.fixture

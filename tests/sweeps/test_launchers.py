@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TINY, Outcome
+from conftest import TINY, Outcome, own_model
 
 from cnnbench.sweeps import plan
 from cnnbench.sweeps.launchers import local
@@ -43,12 +43,8 @@ RUN_ONCE += "run_once(Path(sys.argv[1]), None, 0, 1)"
 
 @pytest.fixture
 def line(folder: Path) -> tuple[str, ...]:
-    (folder / "shared.py").write_text(SHARED)
-    (folder / "mine" / "model").mkdir(parents=True)
-    (folder / "mine" / "model" / "shared.yaml").write_text("_target_: shared.shared\ndoes: well\n")
-    data = [text for text in TINY if not text.startswith("model.")]
-    own = ("--config-dir", "mine", "plugins=[shared]", "model=shared", "model.does=dies,well,again")
-    return ("-m", *own, *data, "run_dir=sweep")
+    line = own_model(folder, "shared", SHARED, "does: well\n")
+    return ("-m", *line, "model.does=dies,well,again", "run_dir=sweep")
 
 
 @pytest.mark.parametrize(

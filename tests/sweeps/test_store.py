@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Outcome, without_remarks
+from conftest import TINY, Outcome, own_model, without_remarks
 
 from cnnbench.config import code
 from cnnbench.errors import CnnbenchError
@@ -55,11 +55,7 @@ def statuses(folder: Path) -> list[str]:
 
 @pytest.fixture
 def deadly(folder: Path) -> tuple[str, ...]:
-    (folder / "deadly.py").write_text(DEADLY)
-    (folder / "mine" / "model").mkdir(parents=True)
-    (folder / "mine" / "model" / "deadly.yaml").write_text("_target_: deadly.deadly\ndies: false\n")
-    data = [text for text in TINY if not text.startswith("model.")]
-    return ("-m", "--config-dir", "mine", "plugins=[deadly]", "model=deadly", *data, "run_dir=sweep")
+    return ("-m", *own_model(folder, "deadly", DEADLY, "dies: false\n"), "run_dir=sweep")
 
 
 def test_a_killed_process_ends_one_run_and_resume_completes_the_sweep(
@@ -248,12 +244,8 @@ def test_a_sweep_goes_on_without_its_cache(
     monkeypatch.setenv("CNNBENCH_CACHE", str(place))
     if cache == "unwritable":
         (tmp_path / "home").touch()
-    (folder / "deleting.py").write_text(DELETING)
-    (folder / "mine" / "model").mkdir(parents=True)
-    (folder / "mine" / "model" / "deleting.yaml").write_text("_target_: deleting.deleting\n")
-    data = [text for text in TINY if not text.startswith("model.")]
-    own = ("--config-dir", "mine", "plugins=[deleting]", "model=deleting", "seed=0,1")
-    outcome = run_process("-m", *own, *data, "run_dir=sweep")
+    own = own_model(folder, "deleting", DELETING)
+    outcome = run_process("-m", *own, "seed=0,1", "run_dir=sweep")
     sweep = Sweep.open(folder / "sweep")
     assert sweep.status(1) == "done", outcome.err
     if cache == "deleted by a run":  # under way, it may have missed a file that it had not read yet

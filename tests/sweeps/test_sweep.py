@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TINY, Outcome, time_limit
+from conftest import TINY, Outcome, own_model, time_limit
 
 from cnnbench import sweeps
 from cnnbench.errors import CnnbenchError
@@ -155,11 +155,7 @@ def test_a_damaged_sweep_is_one_line(damage: dict[str, object], folder: Path, ru
 
 @pytest.fixture
 def slow(folder: Path) -> tuple[str, ...]:
-    (folder / "slow.py").write_text(SLOW)
-    (folder / "mine" / "model").mkdir(parents=True)
-    (folder / "mine" / "model" / "slow.yaml").write_text("_target_: slow.slow\n")
-    data = [text for text in TINY if not text.startswith("model.")]
-    return ("--config-dir", "mine", "plugins=[slow]", "model=slow", *data)
+    return own_model(folder, "slow", SLOW)
 
 
 def test_a_check_that_is_stopped_leaves_nothing_behind(
