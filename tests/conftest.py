@@ -268,10 +268,20 @@ def run_python(folder: Path) -> Callable[..., Outcome]:
     return run
 
 
+@pytest.fixture(autouse=True)
+def pictures_left_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out pictures and page of runs in this process, a third of a tiny one's time.
+
+    A test that asks for `pictures` has them, and so has every run in a process of its own.
+    """
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("cnnbench.training.run.figures_of_run", lambda *_: iter(()))
+        monkeypatch.setattr("cnnbench.training.run.run_page", lambda *_: "left out")
+
+
 @pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures of a run, which are a third of a tiny one's time and have tests of their own."""
-    monkeypatch.setattr("cnnbench.training.run.figures_of_run", lambda *_: iter(()))
+def pictures() -> None:
+    """Let runs in this process draw their pictures and write their pages."""
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import pytest
+
+from cnnbench import reporting
 from cnnbench.config.composition import compose, plain_config, spec_from
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.spec import RunSpec
@@ -37,7 +40,10 @@ def trained(kind: str) -> RunFolder:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     overrides = KINDS[kind]
     config = {**plain_config(compose(overrides)), "name": kind}
-    run.run(spec_from(config, place / "run", overrides))
+    with pytest.MonkeyPatch.context() as patch:  # whatever the test that asks first goes without
+        patch.setattr(run, "figures_of_run", reporting.figures_of_run)
+        patch.setattr(run, "run_page", reporting.run_page)
+        run.run(spec_from(config, place / "run", overrides))
     return RunFolder(place / "run")
 
 

@@ -172,6 +172,16 @@ def test_whatever_one_run_holds_the_others_are_shown(
     page.encode()
 
 
+def test_half_a_character_in_a_file_leaves_a_page(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "good", 0.75, 0)
+    write_failed(tmp_path / "runs" / "odd", "no memory")
+    for file in (tmp_path / "runs" / "odd").glob("*.json"):
+        file.write_text(file.read_text().replace("no memory", "no \\ud800"))
+    comparison = analysis.compare_records(analysis.read_records(runs.find_runs([tmp_path / "runs"])))
+    page = reporting.comparison_page(comparison, "runs", tmp_path)
+    assert "no \\ud800" in page.encode().decode()
+
+
 def is_a_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()

@@ -18,7 +18,6 @@ from PIL import Image
 
 from cnnbench.runs.folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("no_figures")
 Cli = Callable[..., Outcome]
 SMALL = ("training=smoke", "model.filters=[4]", "model.dense_units=[8]", "device=cpu", "run_dir=run")
 PLUGIN = """

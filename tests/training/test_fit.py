@@ -21,7 +21,6 @@ from cnnbench.training import device, diagnose, run
 from cnnbench.training.callbacks import BestCheckpoint
 from cnnbench.training.fit import cached_features, can_cache
 
-pytestmark = pytest.mark.usefixtures("no_figures")
 SMALL = partial(transfer, backbone="MobileNet", weights=None, backbone_arguments={"alpha": 0.25}, dropout=0.0)
 
 

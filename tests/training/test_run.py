@@ -198,7 +198,7 @@ def test_best_json_describes_the_best_epoch_of_the_history(folder: Path) -> None
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"} <= set(history[0])
 
 
-def test_the_figures_come_from_the_best_epoch_and_not_from_the_last(tmp_path: Path, no_figures: None) -> None:
+def test_the_figures_come_from_the_best_epoch_and_not_from_the_last(tmp_path: Path) -> None:
     # With this rate each epoch makes it worse.
     spec = spec_for(
         tmp_path / "run",
@@ -291,9 +291,7 @@ print(json.dumps(figures))
 # ---------------------------------------------------------------- the same again
 
 
-def test_a_deterministic_run_gives_the_same_weights_again_and_another_seed_others(
-    tmp_path: Path, no_figures: None
-) -> None:
+def test_a_deterministic_run_gives_the_same_weights_again_and_another_seed_others(tmp_path: Path) -> None:
     model = partial(cnn, filters=(4,), dense_units=(8,), dropout=0.3)
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
         run.run(spec_for(tmp_path / name, model=model, seed=seed, deterministic=True))
@@ -447,9 +445,7 @@ def test_ctrl_c_after_the_last_epoch_is_too_late_and_the_run_done(
 
 
 @pytest.mark.parametrize("stops", [True, False])
-def test_the_epoch_is_recorded_whose_weights_early_stopping_puts_back(
-    stops: bool, tmp_path: Path, no_figures: None
-) -> None:
+def test_the_epoch_is_recorded_whose_weights_early_stopping_puts_back(stops: bool, tmp_path: Path) -> None:
     patience = 1 if stops else 50
     stopping = partial(
         *(keras.callbacks.EarlyStopping, "val_loss", 0, patience),
@@ -470,7 +466,7 @@ def test_the_epoch_is_recorded_whose_weights_early_stopping_puts_back(
 
 
 def test_averaged_weights_are_told_apart_from_those_of_the_last_epoch(
-    tmp_path: Path, no_figures: None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = partial(keras.optimizers.Adam, use_ema=True)
     run.run(spec_for(tmp_path / "run", callbacks={}, optimizer=optimizer))
@@ -500,7 +496,7 @@ OPTIMIZERS: dict[str, Any] = {
     ("name", "schedule"), [*zip(OPTIMIZERS, [False, True] * 3, strict=True), ("adam", True)]
 )
 def test_accumulated_gradients_are_those_of_the_larger_batch(
-    name: str, schedule: bool, tmp_path: Path, no_figures: None
+    name: str, schedule: bool, tmp_path: Path
 ) -> None:
     model = partial(cnn, filters=(4,), dense_units=(), batch_normalization=False)
     rate = partial(schedules.triangular, initial_learning_rate=0.01, warmup_epochs=1) if schedule else 0.01
@@ -666,9 +662,7 @@ def test_a_run_takes_the_validation_split_that_the_data_have(tmp_path: Path) -> 
 # ---------------------------------------------------------------- tasks, objectives, options
 
 
-def test_without_a_validation_split_the_training_loss_can_be_monitored(
-    tmp_path: Path, no_figures: None
-) -> None:
+def test_without_a_validation_split_the_training_loss_can_be_monitored(tmp_path: Path) -> None:
     spec = spec_for(
         tmp_path / "run",
         training=Training(epochs=2, batch_size=32, validation_fraction=0),
@@ -682,7 +676,7 @@ def test_without_a_validation_split_the_training_loss_can_be_monitored(
     assert result.value == result.metrics["metrics"]["train"]["accuracy"]
 
 
-def test_a_regression_is_measured_in_the_unit_of_its_target(tmp_path: Path) -> None:
+def test_a_regression_is_measured_in_the_unit_of_its_target(tmp_path: Path, pictures: None) -> None:
     spec = spec_for(
         tmp_path / "run",
         dataset=diabetes,
@@ -706,9 +700,7 @@ def test_a_regression_is_measured_in_the_unit_of_its_target(tmp_path: Path) -> N
     assert "confusion_matrix" not in pictures
 
 
-def test_two_classes_are_one_output_and_the_objective_is_the_one_asked_for(
-    tmp_path: Path, no_figures: None
-) -> None:
+def test_two_classes_are_one_output_and_the_objective_is_the_one_asked_for(tmp_path: Path) -> None:
     spec = spec_for(
         tmp_path / "run",
         dataset=partial(synthetic, examples=200, classes=2, size=8),
@@ -751,9 +743,7 @@ def test_an_objective_that_there_is_not_is_answered_with_those_there_are(objecti
         objective_value(figures, objective)
 
 
-def test_chosen_metrics_are_of_the_whole_validation_split_in_every_epoch(
-    tmp_path: Path, no_figures: None
-) -> None:
+def test_chosen_metrics_are_of_the_whole_validation_split_in_every_epoch(tmp_path: Path) -> None:
     """They may be monitored and ranked by; in batches of 32 their mean would be another figure."""
     chosen = ["f1_macro", "top_2_accuracy", "cohen_kappa"]
     best = {"checkpoint": partial(BestCheckpoint, "val_cohen_kappa", "max")}
@@ -821,7 +811,7 @@ class Keep(keras.callbacks.Callback):
         self.final = [np.array(weight) for weight in self.model.weights]
 
 
-def test_without_a_checkpoint_the_last_weights_are_kept(tmp_path: Path, no_figures: None) -> None:
+def test_without_a_checkpoint_the_last_weights_are_kept(tmp_path: Path) -> None:
     keep = Keep()
     result = run.run(spec_for(tmp_path / "run", callbacks={"keep": lambda: keep}))
     assert result.metrics["best_epoch"] == read_json(tmp_path / "run" / "best.json")["epoch"] == 2
@@ -829,7 +819,7 @@ def test_without_a_checkpoint_the_last_weights_are_kept(tmp_path: Path, no_figur
         assert np.array_equal(kept, final)
 
 
-def test_a_run_in_bfloat16_finishes_and_reloads_to_its_figures(tmp_path: Path, no_figures: None) -> None:
+def test_a_run_in_bfloat16_finishes_and_reloads_to_its_figures(tmp_path: Path) -> None:
     spec = spec_for(
         tmp_path / "run",
         model=partial(cnn, filters=(4,), dense_units=(8,)),

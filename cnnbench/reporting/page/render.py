@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnbench.reporting.output import encodable
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -32,7 +34,7 @@ def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
     """
     library, library_hash = _library()
     script = _text("page.js")
-    return (
+    page = (
         _environment()
         .get_template(template)
         .render(
@@ -44,11 +46,13 @@ def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
             **content,
         )
     )
+    return encodable(page, "utf-8")  # a damaged config may hold half of a character
 
 
 def render_part(template: str, **content: Any) -> str:
     """Return a part of a page, without scripts, for a notebook."""
-    return _environment().get_template(template).render(style=_text("part.css"), **content)
+    part = _environment().get_template(template).render(style=_text("part.css"), **content)
+    return encodable(part, "utf-8")
 
 
 def data_uri(png: bytes) -> str:
