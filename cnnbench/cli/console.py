@@ -6,6 +6,8 @@ Rooms are imported, not what is in them, because `--help` and `list` need neithe
 from __future__ import annotations
 
 import logging
+import shlex
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from cnnbench import analysis, api, config, reporting, runs, sweeps, system, tra
 from cnnbench.cli.watch import watched
 
 if TYPE_CHECKING:
+    from rich.status import Status
     from rich.table import Table
 
 
@@ -191,6 +194,19 @@ def train(
         terminal.close()
 
 
+def show_next(run: api.Run) -> None:
+    """Print three lines to go on with: the page, a prediction, a comparison."""
+    shape = run.result["input_shape"]
+    example = "photo.jpg" if len(shape) == 3 else "values.csv"
+    place, beside = shlex.quote(str(run.folder)), shlex.quote(str(run.folder.parent))
+    lines = (
+        f"look at it:  {run.folder / runs.REPORT}",
+        f"predict:     cnnbench predict {place} {example}",
+        f"compare:     cnnbench compare {beside}",
+    )
+    reporting.say(reporting.stdout(), *lines)
+
+
 def show_run(run: api.Run) -> None:
     """Show where a run stands: its figures, or why it has none, and what can be done next."""
     console = reporting.stdout()
@@ -268,25 +284,61 @@ def _is_for_the_terminal(record: logging.LogRecord) -> bool:
 
 
 class SweepTerminal(sweeps.SweepObserver):
-    """The terminal, told how a sweep goes beside what its runs print."""
-
-    shows_runs = True
+    """The terminal, told how a sweep goes: one line a run, and with `--verbose` what the runs print."""
 
     def __init__(self) -> None:
+        self.shows_runs = reporting.is_verbose()
+        self.before = self.ended = 0  # runs that had ended when it began, and since
+        self.began = time.perf_counter()
+        self.status: Status | None = None
         _log_to(reporting.stdout())
 
     def resumed(self, sweep: sweeps.Sweep) -> None:
         done = len(sweep.jobs) - len(sweep.left())
         reporting.stdout().print(f"{done} of {sweep.total} runs are done", highlight=False)
 
+    def begun(self, sweep: sweeps.Sweep, width: int) -> None:
+        console, self.began = reporting.stdout(), time.perf_counter()
+        self.before = len(sweep.jobs) - len(sweep.left())
+        at_once = f", {width} at once" if width > 1 else ""
+        reporting.say(
+            console, f"sweep: {sweep.total} runs{at_once}, a line for each as it ends; -v shows their epochs"
+        )
+        reporting.say(console, f"folder: {config.from_here(sweep.path)}")
+        if console.is_terminal and not self.shows_runs:
+            self.status = console.status(self._progress(sweep))
+            self.status.start()
+
     def run_died(self, sweep: sweeps.Sweep, number: int, cause: str) -> None:
+        self.ended += 1
         reporting.stderr().print(f"run {number}: {cause}", markup=False, style="red")
+        self._update(sweep)
 
     def run_ended(self, sweep: sweeps.Sweep, number: int) -> None:
+        self.ended += 1
         (record,) = analysis.read_records([sweep.run_folder(number)])
         result = f"{record.objective} {record.value:.4g}" if record.status == runs.DONE else record.reason
         text = f"run {number} {record.status}: {sweep.varied(number)}  {result}"
-        reporting.say(reporting.stdout(), text)
+        reporting.say(reporting.stdout(), f"{self._progress(sweep)}  {text}")
+        self._update(sweep)
+
+    def close(self) -> None:
+        """Give the terminal back, whatever happened."""
+        if self.status is not None:
+            self.status.stop()
+
+    def _update(self, sweep: sweeps.Sweep) -> None:
+        if self.status is not None:
+            self.status.update(self._progress(sweep))
+
+    def _progress(self, sweep: sweeps.Sweep) -> str:
+        """Say how many runs have ended, and how long the others take at the pace so far."""
+        ended, left = self.before + self.ended, sweep.total - self.before - self.ended
+        text = f"{ended} of {sweep.total}"
+        if left <= 0 or not self.ended:
+            return text
+        pace = (time.perf_counter() - self.began) / self.ended
+        return f"{text}, about {reporting.duration(pace * left)} left"
 
 
 def show_sweep(sweep: sweeps.Sweep) -> None:

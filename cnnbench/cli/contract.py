@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from cnnbench import config, data, reporting, runs, sweeps, system
+from cnnbench.cli.typed import place
 from cnnbench.errors import EXIT_DONE, CnnbenchError, nearest
 
 SCHEMA = 1  # of what `--json` writes; a key that goes or changes its meaning makes it 2
@@ -38,7 +39,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse the line."""
-        raise CnnbenchError(message, f"{self.prog} --help shows what it takes")
+        lacks_run = "required: " in message and re.search(r"\b(run|place)\b", message)
+        latest = f"{self.prog} latest takes the newest run; " if lacks_run else ""
+        raise CnnbenchError(message, f"{latest}{self.prog} --help shows what it takes")
 
     def print_help(self, file: Any = None) -> NoReturn:
         """Answer with the help instead of printing it, for whoever has asked for JSON."""
@@ -204,6 +207,8 @@ def meaning(arguments: Sequence[str], verbs: Iterable[str]) -> Meaning:
     if first in verbs:
         return Meaning("verb", first, tuple(rest))
     path = _path(first)
+    if path is None and _path(str(named := place(first))) is not None:
+        path = named
     if path is not None:
         return _of_path(path, rest)
     if HYDRA_LINE.fullmatch(first):

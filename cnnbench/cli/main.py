@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from cnnbench.cli.console import (
     help_text,
     hydra_help_text,
     run_content,
+    show_next,
     show_run,
     show_sweep,
     sweep_content,
     train,
 )
 from cnnbench.cli.contract import Answer, HelpAsked, Meaning, Output, Parser, meaning, read_output
+from cnnbench.cli.typed import reading, understood
 from cnnbench.cli.verbs import VERBS, config_folder
 from cnnbench.errors import (
     EXIT_DONE,
@@ -89,7 +92,10 @@ def _guarded(name: str, output: Output, answer: Callable[[], int]) -> int:
 
 def _answer(arguments: Sequence[str], output: Output) -> int:
     """Answer one line, and write what programs get of it; the exit code."""
-    asked = meaning(arguments, VERBS)
+    line = understood(arguments, VERBS)
+    if (said := reading(arguments, line)) is not None:
+        stderr().print(said, markup=False, highlight=False, soft_wrap=True)
+    asked = meaning(line, VERBS)
     name = asked.name or asked.kind
     try:
         if asked.kind == "verb":
@@ -177,12 +183,15 @@ def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
     if flags.cfg:
         return "config", _config(flags)
     if flags.multirun or sweeps.makes_sweep(flags.overrides):
-        sweep = sweeps.start_sweep(flags.overrides, flags.config_dir, SweepTerminal())
+        with closing(SweepTerminal()) as terminal:
+            sweep = sweeps.start_sweep(flags.overrides, flags.config_dir, terminal)
         show_sweep(sweep)
         return "sweep", Answer(sweep.exit_code, sweep_content(sweep))
     spec = api.placed(api.compose(*flags.overrides, config_dir=flags.config_dir))
     with resumable(spec.folder):
-        return "run", Answer(content=run_content(train(spec)))
+        run = train(spec)
+    show_next(run)
+    return "run", Answer(content=run_content(run))
 
 
 def _versions() -> Answer:

@@ -9,6 +9,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from cnnbench.cli.console import (
     train,
 )
 from cnnbench.cli.contract import Answer, Rows
+from cnnbench.cli.typed import place, run_place
 from cnnbench.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -136,7 +138,7 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
 
 
 def _takes_a_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=_path, help="a run folder")
+    parser.add_argument("run", type=run_place, help="a run: its folder, a file in it, its name, or latest")
     _takes_trust(parser)
 
 
@@ -276,7 +278,7 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     """Rank runs: mean ± deviation over seeds, which differences are real, and what they cost."""
     parser.add_argument(
-        "places", nargs="*", type=_path, default=[Path("outputs")], help="run or sweep folders"
+        "places", nargs="*", type=place, default=[Path("outputs")], help="run or sweep folders"
     )
     parser.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE[,VALUE…]")
     parser.add_argument(
@@ -311,8 +313,8 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
 
 def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     """Find what differs between two runs: config, figures, environment, test examples that flipped."""
-    parser.add_argument("first", type=_path, help="a run folder")
-    parser.add_argument("second", type=_path, help="another")
+    parser.add_argument("first", type=run_place, help="a run: its folder, its name, or latest")
+    parser.add_argument("second", type=run_place, help="another")
     given = parser.parse_args(arguments)
     found = api.diff(given.first, given.second)
     for table in reporting.difference_tables(found):
@@ -323,7 +325,7 @@ def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answ
 
 def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     """Write one HTML page: of a run, or of all runs below a folder."""
-    parser.add_argument("place", type=_path, help="a run folder, or a folder with runs below it")
+    parser.add_argument("place", type=place, help="a run folder, or a folder with runs below it")
     parser.add_argument("--output", type=_path, metavar="FILE", help=f"default: {runs.REPORT} in that folder")
     given = parser.parse_args(arguments)
     output, named = given.output or given.place / runs.REPORT, given.output is not None
@@ -359,7 +361,9 @@ def _write_page(page: str, output: Path, named: bool) -> None:
 
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     """Go on with a run or a sweep that was interrupted, failed or killed, to the result it would have had."""
-    parser.add_argument("run", metavar="place", type=_path, help="the folder of a run or of a sweep")
+    parser.add_argument(
+        "run", metavar="place", type=place, help="a run or a sweep: its folder, its name, or latest"
+    )
     _takes_places(parser)
     _takes_trust(parser)
     parser.add_argument(
@@ -373,7 +377,8 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
             "other places and --with-changes are for one run, and this is a sweep",
             f"cnnbench resume {given.run}/RUN …; then the sweep",
         )
-    sweep = sweeps.resume_sweep(sweeps.Sweep.open(given.run), given.trust_plugins, SweepTerminal())
+    with closing(SweepTerminal()) as terminal:
+        sweep = sweeps.resume_sweep(sweeps.Sweep.open(given.run), given.trust_plugins, terminal)
     show_sweep(sweep)
     return Answer(sweep.exit_code, sweep_content(sweep))
 

@@ -16,6 +16,7 @@ from .composition import (
     select_keys,
     spec_from,
     typed_values,
+    unresolved,
 )
 from .groups import CONF_DIR, options
 from .messages import validated
@@ -60,6 +61,7 @@ __all__ = [
     "select_keys",
     "spec_from",
     "typed_values",
+    "unresolved",
     "validated",
     "value_of",
     "with_keywords",

@@ -17,6 +17,9 @@ class SweepObserver:
 
     shows_runs = False
 
+    def begun(self, sweep: Sweep, width: int) -> None:
+        """Hear that runs are about to be made, so many at once."""
+
     def resumed(self, sweep: Sweep) -> None:
         """Hear that a sweep is taken up again; its statuses say how far it has come."""
 
@@ -24,4 +27,4 @@ class SweepObserver:
         """Hear that the process of a run has died, or was cut off."""
 
     def run_ended(self, sweep: Sweep, number: int) -> None:
-        """Hear that a run which printed nothing has ended, well or not."""
+        """Hear that a run has ended by itself, well or not."""

@@ -84,7 +84,7 @@ def run_sweep(sweep: Sweep, copy: config.code.Copy, observer: SweepObserver | No
     """Run what is left of a stored sweep, with the copy of the code that it began with."""
     observer = observer or SweepObserver()
     launcher = launcher_settings(sweep.launcher).open(sweep, Code(copy).path, not observer.shows_runs)
-    told = launcher.width == 1 and observer.shows_runs  # by the run itself
+    observer.begun(sweep, launcher.width)
     study: Any = None
     if sweep.search is not None:
         from cnnbench.sweeps.search import Study
@@ -94,7 +94,7 @@ def run_sweep(sweep: Sweep, copy: config.code.Copy, observer: SweepObserver | No
     def ended(number: int, cause: str | None) -> None:
         if cause is not None:
             observer.run_died(sweep, number, cause)
-        elif not told:
+        else:
             observer.run_ended(sweep, number)
         if study is not None:
             study.ended(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import TINY, Outcome, without_remarks
+from PIL import Image
 
 from cnnbench import errors
 from cnnbench.cli import main
@@ -367,6 +369,33 @@ def test_a_sweep_is_every_combination_in_one_folder_with_a_ranking(run_process: 
     assert sorted(model for _, model, _ in rows) == ["cnn", "mlp"]
     assert [(rank, runs) for rank, _, runs in rows] == [("1", "2"), ("2", "2")]
     assert out.splitlines()[-1] == f"results: {sweep.relative_to(folder)}"
+    assert out.startswith("sweep: 4 runs, a line for each as it ends")
+    lines = re.findall(
+        r"(?m)^(\d of 4)(?:, about [\d.]+ \w+ left)?  run (\d) done: model=(?:mlp|cnn) seed=", out
+    )
+    assert lines == [(f"{number + 1} of 4", str(number)) for number in range(4)]
+    assert out.count(" left  run") == 3  # of the last nothing is left
+    assert "val_loss" not in out  # with -v
+
+
+def test_a_sweep_shows_its_epochs_where_that_is_asked_for(run_process: Cli) -> None:
+    exit_code, out, err = run_process("-m", *TINY, "seed=0,1", "-v")
+    assert exit_code == 0, err
+    assert len(re.findall("(?m)^1/1 ", out)) == 2
+
+
+def test_a_run_ends_with_three_lines_to_go_on_with(run_cli: Cli, folder: Path) -> None:
+    _, out, _ = run_cli(*TINY, "run_dir=my runs/one")
+    page, predict, compare = out.splitlines()[-3:]
+    assert page == "look at it:  my runs/one/report.html"
+    assert predict == "predict:     cnnbench predict 'my runs/one' photo.jpg"
+    assert compare == "compare:     cnnbench compare 'my runs'"
+    for text in (predict, compare):
+        typed = shlex.split(text.partition("cnnbench ")[2])
+        if "photo.jpg" in typed:
+            Image.new("L", (8, 8)).save(folder / "photo.jpg")
+        outcome = run_cli(*typed)
+        assert outcome.exit_code == 0, outcome.err
 
 
 @pytest.mark.parametrize(
