@@ -24,7 +24,16 @@ from cnnbench.analysis.records import (
 )
 from cnnbench.analysis.significance import Verdict, half_width, judge
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.runs import DONE, PRUNED, UNREADABLE, RunFolder, flatten, larger_is_better, text_of
+from cnnbench.runs import (
+    DONE,
+    PRUNED,
+    UNREADABLE,
+    RunFolder,
+    flatten,
+    is_share,
+    larger_is_better,
+    text_of,
+)
 from cnnbench.system import load_yaml
 
 NOT_COMPARED = ("name", "seed", "expected")  # places are not compared either
@@ -94,6 +103,21 @@ class Group:
     def half_width(self) -> float:
         """Half the width of the 95 % interval of the mean over seeds; NaN for one seed."""
         return half_width(list(self.by_seed.values()))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The ends of the 95 % interval of the mean over seeds; NaN for one seed.
+
+        Of a share, such as an accuracy, they lie between 0 and 1: Student's interval is taken of its logit,
+        with the spread that the delta method gives that.
+        """
+        mean, half = self.mean, self.half_width
+        if not (is_share(self.objective) and 0 < mean < 1) or math.isnan(half):
+            return mean - half, mean + half
+        from scipy.special import expit, logit
+
+        centre, reach = logit(mean), half / (mean * (1 - mean))
+        return float(expit(centre - reach)), float(expit(centre + reach))
 
     @property
     def test_metric(self) -> str:
@@ -368,6 +392,8 @@ def group_row(group: Group) -> dict[str, Any]:
         "mean": group.mean,
         "deviation": group.deviation,
         "half_width_95": group.half_width,
+        "low_95": group.interval[0],
+        "high_95": group.interval[1],
         **verdict_row(group.verdict),
         "on_front": group.on_front,
         **{f"test_{name}": value for name, value in group.test.items()},

@@ -49,31 +49,32 @@ class Column:
         text: writes the cell of a group.
         value: what a page sorts by: a number, or the text itself.
         is_text: true where the column is no number.
-        is_extra: true where a narrow terminal does without the column.
     """
 
     heading: str
     text: Callable[[analysis.Group], str]
     value: Callable[[analysis.Group], Any]
     is_text: bool = False
-    is_extra: bool = False
 
 
 def ranking_columns(groups: Sequence[analysis.Group], costs: Sequence[str] = tuple(COSTS)) -> list[Column]:
     """Describe the columns of groups that compare, with those costs of `COSTS`."""
     objective, test = groups[0].objective, groups[0].test_metric
+
+    def said(group: analysis.Group) -> str:
+        return verdict(group, groups)
+
     return [
         Column("#", lambda group: str(group.rank), lambda group: group.rank),
         *_config_columns(groups),
         Column("runs", lambda group: str(len(group.runs)), lambda group: len(group.runs)),
         Column(objective, mean_text, lambda group: group.mean),
-        Column("95 % interval", interval_text, lambda group: group.mean - group.half_width, is_extra=True),
-        Column("beside the best", verdict, verdict, is_text=True),
+        Column("95 % interval", interval_text, lambda group: group.interval[0]),
+        Column("beside the best", said, said, is_text=True),
         Column(
             f"test {test}",
             lambda group: fixed(group.test.get(test, math.nan)),
             lambda group: group.test.get(test, math.nan),
-            is_extra=True,
         ),
         *map(_cost_column, costs),
     ]
@@ -113,16 +114,21 @@ def mean_text(group: analysis.Group) -> str:
 
 def interval_text(group: analysis.Group) -> str:
     """Return the ends of the 95 % interval of the mean."""
-    if not math.isfinite(group.half_width):
-        return "–"
-    return f"{fixed(group.mean - group.half_width)} – {fixed(group.mean + group.half_width)}"
+    low, high = group.interval
+    return f"{fixed(low)} – {fixed(high)}" if math.isfinite(low) else "–"
 
 
-def verdict(group: analysis.Group) -> str:
-    """Return in words what a group is beside the best."""
+def verdict(group: analysis.Group, groups: Sequence[analysis.Group]) -> str:
+    """Return in words what a group is beside the best of its ranking.
+
+    The first is the best only where all the others are worse.
+    """
     found = group.verdict
     if group.rank == 1 and math.isfinite(group.mean):
-        return "best"
+        others = [other for other in groups if other is not group]
+        if not others:
+            return "the only one"
+        return "best" if all(other.verdict.worse for other in others) else "first"
     if found.worse:
         return f"worse by {found.difference:.2g} ± {found.margin:.2g}"
     if found.indistinguishable:

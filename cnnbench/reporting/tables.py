@@ -5,24 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from cnnbench import analysis
-from cnnbench.reporting.columns import COSTS, probability, ranking_columns
+from cnnbench.reporting.columns import COSTS, Column, probability, ranking_columns
 from cnnbench.reporting.output import say, stdout
 from cnnbench.reporting.text import number
 from cnnbench.runs import PRUNED
 from cnnbench.system import plain
 
 MOST_ROWS = 40
-WIDE, NARROW = 165, 125  # characters of a terminal that shows all costs, and of one that shows one
-ALWAYS = ("parameters", "seconds", "examples_per_second")  # costs that are left out where it is narrow
+WIDE = 200  # characters that have room for every column
+LONGEST_KEY, SHORTEST_TEXT = 32, 18  # characters of a text in one line, and where there is no room for that
+INTERVAL, VERDICT = "95 % interval", "beside the best"
 ON_FRONT = "◆"
 MOST_INDICES = 20
 KINDS = {analysis.Flips: "flips", analysis.Errors: "errors", type(None): None}
@@ -42,33 +45,68 @@ def ranking_tables(comparison: analysis.Comparison, width: int = WIDE, most: int
 
     Args:
         comparison: what is shown.
-        width: of the terminal, in characters.
+        width: of the terminal, in characters; what there is no room for is named below the table.
         most: rows of a table; the others are counted below it.
     """
-    wanted = (comparison.cost,) if width < NARROW else (*ALWAYS, comparison.cost)
-    costs = [name for name in COSTS if width >= WIDE or name in wanted]
-    return [_ranking(ranking, comparison.cost, costs, most) for ranking in comparison.rankings]
+    return [_ranking(ranking, comparison.cost, width, most) for ranking in comparison.rankings]
 
 
-def _ranking(ranking: analysis.Ranking, cost: str, costs: Sequence[str], most: int) -> Table:
-    groups = ranking.groups[:most]
-    table = Table(title=escape(f"ranking by {ranking.title}"), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.caption = escape("\n".join(_notes(ranking, cost, most)))
-    columns = [column for column in ranking_columns(groups, costs) if len(costs) > 1 or not column.is_extra]
+def _ranking(ranking: analysis.Ranking, cost: str, width: int, most: int) -> Table:
+    """Lay the table of the columns that there is room for, so that no number is cut or broken."""
+    groups, left_out = ranking.groups[:most], []
+    columns = ranking_columns(groups)
     keys = {"overrides", *(key for group in groups for key in group.differs)}
+    unlimited = Console(width=10_000, file=io.StringIO())
+    while (
+        Measurement.get(unlimited, unlimited.options, table := _laid(columns, groups, keys)).maximum > width
+    ):
+        spare = [column for column in columns if column.heading not in keys and _is_spare(column)]
+        if not spare:
+            table = _laid(columns, groups, keys, is_narrow=True)
+            break
+        dropped = min(spare, key=lambda column: _worth(column, cost))
+        left_out.append(dropped.heading)
+        columns.remove(dropped)
+    notes = _notes(ranking, cost, most)
+    if left_out:
+        notes.append(f"no room for {', '.join(reversed(left_out))}: --csv FILE and --html FILE have all")
+    table.caption = escape("\n".join(notes))
+    table.title = escape(f"ranking by {ranking.title}")
+    return table
+
+
+def _laid(
+    columns: Sequence[Column], groups: Sequence[analysis.Group], keys: Set[str], is_narrow: bool = False
+) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left", title_justify="left")
+    texts = {column.heading: [column.text(group) for group in groups] for column in columns}
     for column in columns:
-        is_key = column.is_text and column.heading in keys
+        is_text = column.heading in keys or (is_narrow and column.heading == VERDICT)
         table.add_column(
             escape(column.heading.replace("test ", "test\n")),
             justify="left" if column.is_text else "right",
-            no_wrap=not is_key,
-            min_width=12 if is_key else None,
-            overflow="fold" if is_key else "ellipsis",
+            no_wrap=not is_text,
+            max_width=(SHORTEST_TEXT if is_narrow else LONGEST_KEY) if is_text else None,
+            overflow="fold",
         )
-    for group in groups:
-        rank, *texts = (escape(column.text(group)) for column in columns)
-        table.add_row(f"{ON_FRONT if group.on_front else ''} {rank}", *texts)
+    for group, *cells in zip(groups, *texts.values(), strict=True):
+        rank, *others = map(escape, cells)
+        table.add_row(f"{ON_FRONT if group.on_front else ''} {rank}", *others)
     return table
+
+
+def _is_spare(column: Column) -> bool:
+    """Tell whether a narrow terminal does without a column."""
+    return column.heading in {"runs", INTERVAL, *(cost.heading for cost in COSTS.values())} or (
+        column.heading.startswith("test ")
+    )
+
+
+def _worth(column: Column, cost: str) -> int:
+    """Return how late a column goes where there is no room for all."""
+    order = [*reversed([cost.heading for cost in COSTS.values()]), INTERVAL, "test", "runs"]
+    heading = "test" if column.heading.startswith("test ") else column.heading
+    return len(order) if heading == COSTS[cost].heading else order.index(heading)
 
 
 def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:
@@ -179,6 +217,7 @@ def _group(group: analysis.Group) -> dict[str, Any]:
         "mean": group.mean,
         "deviation": group.deviation,
         "half_width_95": group.half_width,
+        "interval_95": group.interval,
         "verdict": analysis.verdict_row(group.verdict),
         "on_front": group.on_front,
         "test": group.test,

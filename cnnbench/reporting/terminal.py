@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,9 +15,12 @@ from cnnbench.reporting.output import say
 from cnnbench.reporting.text import count, duration, memory, milliseconds, number
 from cnnbench.runs import Observer, RunResult, Summary
 
+HEADINGS = {"examples_per_second": "examples/s", "seconds": "time"}
+NARROWEST = 6  # characters of a column of figures
+
 
 class Terminal(Observer):
-    """Shows one run: a progress bar, or without a terminal one plain line per epoch."""
+    """Shows one run: a line for each epoch, and on a terminal a bar for the one under way."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -24,6 +28,7 @@ class Terminal(Observer):
         self.epoch = 0
         self.epoch_began = time.perf_counter()
         self.progress: Progress | None = None
+        self.names: list[str] = []  # of the columns that were shown last
 
     def started(self, summary: Summary) -> None:
         self.summary = summary
@@ -81,26 +86,30 @@ class Terminal(Observer):
         )
 
     def epoch_ended(self, entry: Mapping[str, float]) -> None:
-        shown = {
-            k: v
-            for k, v in entry.items()
-            if k not in ("epoch", "examples_per_second", "seconds", "learning_rate")
-        }
+        names = _that_fit(entry, self.console.width)
+        if names != self.names:  # a phase of fine-tuning may have others
+            self.names = names
+            say(self.console, _row("epoch", {name: HEADINGS.get(name, name) for name in names}))
         total = self.summary.epochs if self.summary else "?"
-        rate = f"{number(entry['examples_per_second'])} examples/s"
-        time_taken = duration(entry["seconds"])
-        say(self.console, f"epoch {int(entry['epoch'])}/{total}  {_pairs(shown)}  {rate}  {time_taken}")
+        say(
+            self.console, _row(f"{int(entry['epoch'])}/{total}", {name: _cell(name, entry) for name in names})
+        )
 
     def finished(self, result: RunResult) -> None:
         self.close()
         metrics = result.metrics
-        table = Table(title=f"{metrics['name']}: best epoch {metrics['best_epoch']} of {metrics['epochs']}")
-        table.add_column("split")
-        names = list(metrics["metrics"]["test"])
-        for name in names:
-            table.add_column(name, justify="right")
-        for split, figures in metrics["metrics"].items():
-            table.add_row(split, *(number(figures.get(name)) for name in names))
+        table = Table(
+            title=f"{metrics['name']}: best epoch {metrics['best_epoch']} of {metrics['epochs']}",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("")
+        splits = metrics["metrics"]
+        for split in splits:
+            table.add_column(split, justify="right", no_wrap=True)
+        for name in splits["test"]:  # metrics below each other: there may be any number of them
+            table.add_row(escape(name), *(number(figures.get(name)) for figures in splits.values()))
         cost = metrics["cost"]
         self.console.print(table)
         seconds = cost["seconds"]
@@ -111,7 +120,7 @@ class Terminal(Observer):
             f"{memory(cost['peak_memory_bytes'])} peak",
             *([f"{memory(gpu)} on the GPU"] if (gpu := cost.get("peak_gpu_memory_bytes")) else []),
         )
-        self.console.print(", ".join(parts), highlight=False, soft_wrap=True)
+        self.console.print(", ".join(parts), highlight=False, soft_wrap=not self.console.is_terminal)
         say(self.console, f"results: {result.folder}")
 
     def close(self) -> None:
@@ -119,6 +128,33 @@ class Terminal(Observer):
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
+
+
+def _that_fit(entry: Mapping[str, float], width: int) -> list[str]:
+    """Return the columns of an epoch that a line has room for; the history has all."""
+    names = [name for name in entry if name not in ("epoch", *HEADINGS, "learning_rate")]
+    names += [name for name in HEADINGS if name in entry]
+    later = [name for name in names[2:] if name not in ("seconds", "val_loss", "val_accuracy")]
+    least = ["examples_per_second", *reversed([name for name in later if name not in HEADINGS])]
+    for name in least:
+        if len(_row("epoch", {name: HEADINGS.get(name, name) for name in names})) <= width:
+            break
+        names = [kept for kept in names if kept != name]
+    return names
+
+
+def _row(first: str, cells: Mapping[str, str]) -> str:
+    """Return a line of columns that stand below each other."""
+    widths = {name: max(len(HEADINGS.get(name, name)), NARROWEST) for name in cells}
+    return "  ".join([f"{first:<7}", *(f"{text:>{widths[name]}}" for name, text in cells.items())])
+
+
+def _cell(name: str, entry: Mapping[str, float]) -> str:
+    if name == "seconds":
+        return duration(entry[name])
+    if name == "examples_per_second":
+        return number(entry[name])
+    return f"{entry[name]:.4f}" if abs(entry[name]) < 1000 else number(entry[name])
 
 
 def _pairs(metrics: Mapping[str, float]) -> str:

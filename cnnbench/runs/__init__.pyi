@@ -26,7 +26,7 @@ from .identity import (
     weights_digests,
 )
 from .keys import differing, flatten, text_of
-from .metrics import TRAINED, larger_is_better
+from .metrics import TRAINED, is_share, larger_is_better
 from .places import is_place, places_in, with_absolute_places, without_places
 from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
 
@@ -62,6 +62,7 @@ __all__ = [
     "find_runs",
     "flatten",
     "is_place",
+    "is_share",
     "larger_is_better",
     "metrics",
     "new_folder",

@@ -57,6 +57,7 @@ NEED_TWO_EXAMPLES = ("r2", "explained_variance")
 NEED_TWO_CLASSES = ("roc_auc", "average_precision", "cohen_kappa", "matthews_correlation")
 # Of classes and of values; every other metric of the tables above is better when larger.
 SMALLER_IS_BETTER = ("loss", "mae", "rmse", "mse", "mape", "median_absolute_error", "max_error")
+FROM_MINUS_ONE = ("cohen_kappa", "matthews_correlation")  # of the metrics of classes that may be negative
 LARGER_WORDS = ("accuracy", "auc", "f1", "precision", "recall", "r2")  # in names that no table has
 
 
@@ -66,6 +67,13 @@ def larger_is_better(name: str) -> bool:
     if metric in SMALLER_IS_BETTER:
         return False
     return bool(tasks_of(metric)) or any(word in metric for word in LARGER_WORDS)
+
+
+def is_share(name: str) -> bool:
+    """Tell whether a metric lies between 0 and 1 by its definition (`val_accuracy`, `f1_macro`, …)."""
+    metric = re.sub("^(train|val|test)_", "", name)
+    is_of_classes = any(metric in CHOICES[task] for task in ("multiclass", "binary"))
+    return (is_of_classes or bool(TOP.fullmatch(metric))) and metric not in FROM_MINUS_ONE
 
 
 def tasks_of(name: str) -> list[str]:

@@ -290,6 +290,34 @@ def three_seeds(runs: Runs, *values: float, objective: str = "val_accuracy", **c
         runs.add(value, objective, seed=seed, **config)
 
 
+def test_only_what_all_others_are_worse_than_is_the_best(runs: Runs) -> None:
+    three_seeds(runs, 0.90, 0.92, 0.91, training={"epochs": 1})
+    (alone,) = runs.compare().rankings[0].groups
+    assert columns.verdict(alone, [alone]) == "the only one"
+    three_seeds(runs, 0.60, 0.61, 0.60, training={"epochs": 3})
+    groups = runs.compare().rankings[0].groups
+    assert columns.verdict(groups[0], groups) == "best"
+
+
+def test_the_interval_of_a_share_lies_between_0_and_1(runs: Runs) -> None:
+    three_seeds(runs, 0.999, 0.99, 0.95)
+    (group,) = runs.compare().rankings[0].groups
+    assert group.mean + group.half_width > 1
+    low, high = group.interval
+    assert 0 < low < group.mean < high < 1
+    share = group.mean * (1 - group.mean)
+    assert math.log(high / (1 - high)) - math.log(low / (1 - low)) == pytest.approx(
+        2 * group.half_width / share
+    )
+
+
+def test_the_interval_of_an_error_is_students(runs: Runs) -> None:
+    for seed, value in enumerate((0.5, 0.7, 0.6)):
+        runs.add(value, "val_rmse", seed=seed)
+    (group,) = runs.compare().rankings[0].groups
+    assert group.interval == (group.mean - group.half_width, group.mean + group.half_width)
+
+
 def test_each_group_is_said_to_be_worse_or_not_distinguishable(runs: Runs) -> None:
     three_seeds(runs, 0.90, 0.92, 0.91, training={"epochs": 1})
     three_seeds(runs, 0.91, 0.91, 0.92, training={"epochs": 2})
@@ -297,8 +325,8 @@ def test_each_group_is_said_to_be_worse_or_not_distinguishable(runs: Runs) -> No
     runs.add(0.5, training={"epochs": 4})
     ranking = runs.compare().rankings[0]
     assert ranking.test == "Tukey's test, paired by seed"
-    said = [columns.verdict(group) for group in ranking.groups]
-    assert said[0] == "best"
+    said = [columns.verdict(group, ranking.groups) for group in ranking.groups]
+    assert said[0] == "first"  # not the best: the second is not worse
     assert re.fullmatch(r"not distinguishable \(p = 0\.\d+\)", said[1])
     assert re.fullmatch(r"worse by 0\.31 ± 0\.0\d+", said[2])
     assert said[3] == "one run"
@@ -552,3 +580,20 @@ def test_files_of_weights_are_told_apart_by_their_content(runs: Runs) -> None:
         run = runs.add(0.5, seed=seed, model={**transfer, "weights": place})
         with_metrics(run, weights={"model.weights": content})
     assert sorted(len(group.runs) for group in runs.groups) == [1, 2]
+
+
+@pytest.mark.parametrize("width", [58, 64, 80, 100, 130, 170])
+def test_a_ranking_has_no_number_that_is_cut_or_broken(runs: Runs, width: int) -> None:
+    three_seeds(runs, 0.90, 0.92, 0.91, training={"epochs": 1})
+    three_seeds(runs, 0.90, 0.91, 0.915, training={"epochs": 20000})
+    (table,) = tables.ranking_tables(runs.compare(), width)
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    assert all(len(line.rstrip()) <= width for line in out.getvalue().splitlines())
+    for text in ("training.epochs", "20000", "0.9100 ± 0.01", "0.9083 ± 0.0076", "val_accuracy", "◆ 1"):
+        assert text in out.getvalue()
+    assert "…" not in out.getvalue()
+    headings = [str(column.header).replace("\n", " ") for column in table.columns]
+    said = " ".join(str(table.caption).split())
+    for heading in ("runs", "95 % interval", "test accuracy", "parameters", "training", "memory"):
+        assert (heading in headings) != (f"{heading}," in said or f"{heading}:" in said)

@@ -214,7 +214,11 @@ def test_groups_are_ranked_with_deviation_interval_and_cost(tmp_path: Path) -> N
     read = text_of(page)
     # Two seeds: mean ± 12.706 s / √2 by Student's t with one degree of freedom.
     half = 12.7062047 * 0.01 / math.sqrt(2) / math.sqrt(2)
-    assert f"1 0.0 2 0.9050 ± 0.0071 {0.905 - half:.4f} – {0.905 + half:.4f} best 0.5000 3,000" in read
+    # Of its logit, since it is of a share: log 0.905/0.095 ± half / (0.905 · 0.095).
+    low, high = (
+        1 / (1 + math.exp(-math.log(0.905 / 0.095) + side * half / 0.905 / 0.095)) for side in (1, -1)
+    )
+    assert f"1 0.0 2 0.9050 ± 0.0071 {low:.4f} – {high:.4f} first 0.5000 3,000" in read
     assert "6 runs in 3 configurations · 1 without a result" in read
     assert "model.dropout 0.0 0.25 0.5" in read
     assert set(json.loads(script(page, "charts"))) == {"r0-curves", "r0-cost"}

@@ -98,16 +98,40 @@ def test_the_summary_says_what_will_be_done(is_terminal: bool) -> None:
         assert text in out.getvalue()
 
 
-def test_in_a_pipe_each_epoch_is_one_plain_line() -> None:
+def test_each_epoch_is_a_row_below_one_heading() -> None:
     screen, out = console(is_terminal=False)
     terminal = Terminal(screen)
     whole_run(terminal)
     assert terminal.progress is None
     assert "\x1b" not in out.getvalue()
     assert "\r" not in out.getvalue()
-    lines = [line for line in out.getvalue().splitlines() if line.startswith("epoch ")]
-    assert lines[1] == "epoch 2/3  loss 0.5000  accuracy 0.7500  val_loss 0.6250  12,346 examples/s  2.5 s"
-    assert len(lines) == 3
+    lines = out.getvalue().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("epoch "))
+    assert lines[at] == "epoch      loss  accuracy  val_loss  examples/s    time"
+    assert lines[at + 2] == "2/3      0.5000    0.7500    0.6250      12,346   2.5 s"
+    assert [line.partition(" ")[0] for line in lines[at : at + 5]] == [
+        "epoch",
+        "1/3",
+        "2/3",
+        "3/3",
+        "cnn_digits:",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_no_line_of_an_epoch_is_wider_than_the_terminal(width: int) -> None:
+    out = io.StringIO()
+    terminal = Terminal(Console(file=out, width=width, _environ={}))
+    further = {f"val_metric_{number}": number / 7 for number in range(20)}
+    terminal.epoch_ended({**ENTRY, "val_accuracy": 0.5, **further})
+    heading, row = out.getvalue().splitlines()
+    assert (
+        len(row)
+        <= len(heading)
+        <= max(width, len("epoch      loss  accuracy  val_loss  val_accuracy    time"))
+    )
+    assert "val_accuracy" in heading  # the loss and the accuracy of both splits stay
+    assert row.split()[1:4] == ["0.5000", "0.7500", "0.6250"]
 
 
 def test_in_a_terminal_a_bar_moves_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +161,13 @@ def test_the_results_have_every_split_and_the_cost(is_terminal: bool) -> None:
     whole_run(Terminal(screen))
     text = out.getvalue()
     after = text[text.index("best epoch 2 of 3") :]
-    lines = {line.strip("│ ").partition(" ")[0]: line for line in after.splitlines()}
-    assert "0.625" in lines["val"]
-    assert "0.25" in lines["val"]
-    assert "0.125" in lines["test"]
-    assert "–" in lines["train"]  # no final f1 of the training split
-    assert "1 min 03 s in all, 1 min 02 s training at 12,346 examples/s" in after
-    assert "1.2 ms for one example alone, 1.23 GB peak" in after
+    lines = {line.split()[0]: line.split()[1:] for line in after.splitlines() if line.strip()}
+    assert lines["train"] == ["val", "test"]
+    assert lines["loss"] == ["0.5", "0.625", "0.875"]
+    assert lines["f1_macro"] == ["–", "0.25", "0.125"]  # no final one of the training split
+    said = " ".join(after.split())
+    assert "1 min 03 s in all, 1 min 02 s training at 12,346 examples/s" in said
+    assert "1.2 ms for one example alone, 1.23 GB peak" in said
     assert "results: outputs/[red]run" in after
 
 
