@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run quick test faults simulate mutations bench lint format lock clean
+.PHONY: run quick test docs faults simulate mutations bench lint format lock clean
 
 run: $(VENV)/ready  ## set up, then the main job on the embedded default
 	$(BIN)/cnnbench $(ARGS)
@@ -16,6 +16,9 @@ quick: $(VENV)/ready  ## after each edit: one case of each test, but for those t
 
 test: $(VENV)/ready  ## set up, then the tests, in as many processes as there are cores (J=2: in two)
 	$(PYTEST) $(ARGS)
+
+docs: $(VENV)/ready  ## the documentation, strictly, in site/: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half an hour
 	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/training/test_resume.py $(ARGS)
@@ -59,4 +62,4 @@ lock:  ## exact versions with hashes, for every platform and without the address
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-bench dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lock .venv-bench dist build site .pytest_cache .mypy_cache .ruff_cache
