@@ -494,8 +494,10 @@ class Run:
         )
 
     def page(self) -> str:
-        """Return the HTML page of the finished run."""
-        return reporting.run_page(self.files, self.result)
+        """Return the HTML page of the run; of one without a result, what is known of it."""
+        if self.status == runs.DONE:
+            return reporting.run_page(self.files, self.result)
+        return reporting.progress_page(self.files, self.status)
 
     def __repr__(self) -> str:
         """Name the folder and its state in one line."""

@@ -276,7 +276,8 @@ def pictures_left_out(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr("cnnbench.training.run.figures_of_run", lambda *_: iter(()))
-        monkeypatch.setattr("cnnbench.training.run.run_page", lambda *_: "left out")
+        for page in ("training.run.run_page", "reporting.page.progress.progress_page"):
+            monkeypatch.setattr(f"cnnbench.{page}", lambda *_: "left out")
 
 
 @pytest.fixture

@@ -291,6 +291,7 @@ class SweepTerminal(sweeps.SweepObserver):
         self.before = self.ended = 0  # runs that had ended when it began, and since
         self.began = time.perf_counter()
         self.status: Status | None = None
+        self.page_due = reporting.SHORTEST_SECONDS  # after the beginning; a short sweep has none
         _log_to(reporting.stdout())
 
     def resumed(self, sweep: sweeps.Sweep) -> None:
@@ -321,11 +322,46 @@ class SweepTerminal(sweeps.SweepObserver):
         text = f"run {number} {record.status}: {sweep.varied(number)}  {result}"
         reporting.say(reporting.stdout(), f"{self._progress(sweep)}  {text}")
         self._update(sweep)
+        self._write_page_when_due(sweep)
 
     def close(self) -> None:
         """Give the terminal back, whatever happened."""
         if self.status is not None:
             self.status.stop()
+
+    def finished(self, sweep: sweeps.Sweep) -> None:
+        """Print the ranking of a sweep that has ended, or how to go on with it; write its last page."""
+        self.close()
+        path = config.from_here(sweep.path)
+        if time.perf_counter() - self.began >= reporting.SHORTEST_SECONDS:
+            self._write_page(sweep, refresh=None)
+        if sweep.stopped_by is not None:
+            reporting.stderr().print(reporting.how_to_resume(path), markup=False)
+            reporting.stderr().print("interrupted", style="yellow")
+            return
+        reporting.show_comparison(analysis.compare(runs.find_runs([path])))
+        if (path / runs.REPORT).is_file():
+            reporting.say(reporting.stdout(), f"look at it:  {path / runs.REPORT}")
+        reporting.say(reporting.stdout(), f"results: {path}")
+
+    def _write_page_when_due(self, sweep: sweeps.Sweep) -> None:
+        now = time.perf_counter() - self.began
+        if now < self.page_due or self.before + self.ended >= sweep.total:
+            return
+        self._write_page(sweep, reporting.REFRESH_SECONDS)
+        cost = time.perf_counter() - self.began - now
+        self.page_due = now + max(reporting.REFRESH_SECONDS, cost / reporting.MOST_COST)
+
+    def _write_page(self, sweep: sweeps.Sweep, refresh: int | None) -> None:
+        """Write the page of all runs so far, which shows itself anew while there are more to come."""
+        comparison = analysis.compare(runs.find_runs([sweep.path]))
+        line = shlex.join(["cnnbench", "-m", *sweep.overrides])
+        page = reporting.comparison_page(comparison, sweep.path.name, sweep.path, line, refresh)
+        try:
+            with system.atomic(sweep.path / runs.REPORT) as file:
+                file.write(page)
+        except OSError as error:  # a page is no result
+            logging.getLogger("cnnbench").warning("the page of the sweep could not be written: %s", error)
 
     def _update(self, sweep: sweeps.Sweep) -> None:
         if self.status is not None:
@@ -339,17 +375,6 @@ class SweepTerminal(sweeps.SweepObserver):
             return text
         pace = (time.perf_counter() - self.began) / self.ended
         return f"{text}, about {reporting.duration(pace * left)} left"
-
-
-def show_sweep(sweep: sweeps.Sweep) -> None:
-    """Print the ranking of a sweep that has ended, or how to go on with it."""
-    path = config.from_here(sweep.path)
-    if sweep.stopped_by is not None:
-        reporting.stderr().print(reporting.how_to_resume(path), markup=False)
-        reporting.stderr().print("interrupted", style="yellow")
-    else:
-        reporting.show_comparison(analysis.compare(runs.find_runs([path])))
-        reporting.say(reporting.stdout(), f"results: {path}")
 
 
 def sweep_content(sweep: sweeps.Sweep) -> dict[str, Any]:

@@ -31,7 +31,7 @@ VERB = re.compile(r"[A-Za-z][A-Za-z-]*")
 HYDRA_LINE = re.compile(r"-.*|[+~]{0,2}[\w./@:$-]+=.*|~[\w./@:$-]+", re.DOTALL)
 WHOLE = "training.fine_tuning"  # a mapping that is null where it is not given, so it is given as one value
 KEY = re.compile(r"[A-Za-z_][\w./@-]*")  # of a YAML file; + and ~ are for the line
-NOT_FOR_FILES = re.compile(r"(plugins|hydra|sweep)\b.*|run_dir|.*\bcache_dir", re.DOTALL)
+NOT_FOR_FILES = re.compile(r"(plugins|hydra|sweep)\b.*|run_dir(_exists)?|.*\bcache_dir", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):

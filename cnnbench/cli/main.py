@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cnnbench import __version__, api, config, reporting, runs, sweeps
+from cnnbench.cli import rerun
 from cnnbench.cli.console import (
     SweepTerminal,
     help_text,
@@ -19,7 +20,6 @@ from cnnbench.cli.console import (
     run_content,
     show_next,
     show_run,
-    show_sweep,
     sweep_content,
     train,
 )
@@ -182,12 +182,19 @@ def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
         return "help", Answer()
     if flags.cfg:
         return "config", _config(flags)
+    exists = rerun.choice(flags.overrides)
     if flags.multirun or sweeps.makes_sweep(flags.overrides):
+        line = rerun.sweep_again(flags.overrides, exists)
         with closing(SweepTerminal()) as terminal:
-            sweep = sweeps.start_sweep(flags.overrides, flags.config_dir, terminal)
-        show_sweep(sweep)
+            sweep = sweeps.start_sweep(line, flags.config_dir, terminal)
+            terminal.finished(sweep)
         return "sweep", Answer(sweep.exit_code, sweep_content(sweep))
-    spec = api.placed(api.compose(*flags.overrides, config_dir=flags.config_dir))
+    spec = api.compose(*flags.overrides, config_dir=flags.config_dir)
+    with resumable(Path(spec.run_dir or "outputs")):
+        known = rerun.run_again(spec, exists)
+    if known is not None:
+        return "run", Answer(content=run_content(known))
+    spec = api.placed(spec)
     with resumable(spec.folder):
         run = train(spec)
     show_next(run)

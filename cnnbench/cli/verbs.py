@@ -24,7 +24,6 @@ from cnnbench.cli.console import (
     forecast_table,
     options_text,
     run_content,
-    show_sweep,
     sweep_content,
     train,
 )
@@ -379,7 +378,7 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
         )
     with closing(SweepTerminal()) as terminal:
         sweep = sweeps.resume_sweep(sweeps.Sweep.open(given.run), given.trust_plugins, terminal)
-    show_sweep(sweep)
+        terminal.finished(sweep)
     return Answer(sweep.exit_code, sweep_content(sweep))
 
 

@@ -54,6 +54,8 @@ log = logging.getLogger("cnnbench")
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError)
 
 
+# Keys of a line that are no part of a run's config.
+OF_THE_LINE = ("hydra", "sweep", "run_dir_exists")
 # Of Hydra's own settings a line may choose the launcher; the others have a key or a flag here.
 LAUNCHER = ("hydra/launcher", "hydra.launcher")
 INSTEAD = {
@@ -397,7 +399,7 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     path becomes the home, text that is written like a number (1e-3) a number, missing callbacks an empty
     mapping, and a `_target_` of an earlier version its name of today, with one line of warning.
     """
-    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "sweep")])
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in OF_THE_LINE])
     if "hydra" in cfg and "name" in kept and kept.name is None:
         kept.name = _name(cfg.hydra.runtime.choices)
     config = numbers_as_numbers(with_home(as_values(kept)))

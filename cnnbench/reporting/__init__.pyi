@@ -17,6 +17,7 @@ from .output import (
 )
 from .page.comparison import comparison_page
 from .page.notebook import comparison_html, run_html
+from .page.progress import MOST_COST, REFRESH_SECONDS, SHORTEST_SECONDS, LivePage, progress_page
 from .page.run import run_page
 from .tables import (
     MOST_ROWS,
@@ -35,8 +36,12 @@ from .trackers import Tracked, trackings
 __all__ = [
     "GREEN",
     "INK",
+    "MOST_COST",
     "MOST_ROWS",
     "ORANGE",
+    "REFRESH_SECONDS",
+    "SHORTEST_SECONDS",
+    "LivePage",
     "Stage",
     "Terminal",
     "Tracked",
@@ -62,6 +67,7 @@ __all__ = [
     "layer_chain",
     "number",
     "output_as",
+    "progress_page",
     "resumable",
     "run_figures",
     "run_html",

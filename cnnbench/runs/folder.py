@@ -66,7 +66,8 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise FolderRefusedError(
-                    f"{path} is not empty; a run never overwrites another", "choose a new run_dir"
+                    f"{path} is not empty; a run never overwrites another",
+                    "choose a new run_dir, or add run_dir_exists=resume or run_dir_exists=replace",
                 )
             with (path / LOG).open("x"):  # of two processes that see it empty, one succeeds
                 pass
@@ -373,8 +374,22 @@ class RunFolder:
     def reason(self) -> str:
         """Why the run is not done, in one line, as far as that is known."""
         if self.status == RUNNING:
-            return "it is under way"
+            return self._latest
         return str(self.metrics.get("reason") or self.failure.get("cause") or self.last_words)
+
+    @property
+    def _latest(self) -> str:
+        """How far a run under way has come, with the figures of its last epoch."""
+        history = self.history
+        if not history:
+            return "it is under way, in its first epoch"
+        figures = [
+            f"{name} {value:.4g}"
+            for name, value in history[-1].items()
+            if name not in ("epoch", "seconds", "examples_per_second", "learning_rate")
+        ]
+        done = f"{len(history)} epoch{'s' if len(history) > 1 else ''} done"
+        return f"it is under way, {done}: {', '.join(figures)}"
 
     @property
     def last_words(self) -> str:
@@ -492,7 +507,8 @@ def new_sweep_folder(wanted: str | None) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise CnnbenchError(
-                f"{path} is not empty; a sweep never overwrites another", "choose a new run_dir"
+                f"{path} is not empty; a sweep never overwrites another",
+                "choose a new run_dir, or add run_dir_exists=resume or run_dir_exists=replace",
             )
     except OSError as error:
         raise system.unwritable(path, error) from error

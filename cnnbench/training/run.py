@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnbench import data, runs, system
 from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
-from cnnbench.reporting import Tracked, figures_of_run, run_page, trackings
+from cnnbench.reporting import LivePage, Tracked, figures_of_run, run_page, trackings
 from cnnbench.training.changes import Continuation, recorded_environment
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
@@ -93,7 +93,9 @@ def run(
         spec = with_batch_size(spec, chosen)
     interruption, config = system.Interruption(), spec.config or spec.as_config()
     tracked = Tracked(spec.name, folder, runs.flatten(config))
-    everyone = runs.Observers([observer or runs.Observer(), *trackings(spec.trackers, tracked)])
+    everyone = runs.Observers(
+        [observer or runs.Observer(), LivePage(folder), *trackings(spec.trackers, tracked)]
+    )
     with folder.held(), folder.logging(), interruption.watch():
         if not resume:
             folder.write_config(config, spec.overrides)

@@ -75,8 +75,8 @@ class Point:
     costs: Mapping[str, float]
 
 
-def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: int) -> dict[str, Any]:
-    """Draw a metric on the training and the validation split over the epochs of one run."""
+def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: int | None) -> dict[str, Any]:
+    """Draw a metric on the training and the validation split over the epochs; one epoch as points."""
     from bokeh.models import ColumnDataSource
     from bokeh.models.annotations import Span
 
@@ -85,10 +85,13 @@ def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: i
     columns = {f"y_{n}": _values(rows, name) for n, name in enumerate(names)}
     source = ColumnDataSource({"epoch": [row["epoch"] for row in rows], **columns})
     plot = over_epochs(280, metric)
-    plot.add_layout(Span(location=best_epoch, dimension="height", line_dash="dotted", line_width=1.5))
+    if best_epoch is not None:
+        plot.add_layout(Span(location=best_epoch, dimension="height", line_dash="dotted", line_width=1.5))
     drawn = []
     for column, name, hue in zip(columns, names, PALETTE, strict=False):
         dash = "solid" if name.startswith("val_") else "dashed"
+        if len(rows) == 1:
+            plot.scatter("epoch", column, source=source, color=hue, size=8)
         drawn.append(plot.line("epoch", column, source=source, color=hue, line_width=2, line_dash=dash))
     drawn[-1].name = "marks"
     tips = {"epoch": "@epoch", **{name: f"@y_{n}{{0.0000}}" for n, name in enumerate(names)}}

@@ -14,7 +14,7 @@ import yaml
 from cnnbench.analysis import Comparison, Group, Ranking, Record, is_number
 from cnnbench.analysis import number as recorded
 from cnnbench.errors import CnnbenchError
-from cnnbench.reporting.columns import COSTS, Column, mean_text, ranking_columns
+from cnnbench.reporting.columns import COSTS, Column, mean_text, ranking_columns, verdict
 from cnnbench.reporting.page.charts import SHOWN, Curve, Point, colour, learning_curves, quality_against_cost
 from cnnbench.reporting.page.render import Cell, Heading, Row, Table, render
 from cnnbench.reporting.text import count, duration, fixed
@@ -23,7 +23,13 @@ from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
 
-def comparison_page(comparison: Comparison, title: str, place: Path, command: str | None = None) -> str:
+def comparison_page(
+    comparison: Comparison,
+    title: str,
+    place: Path,
+    command: str | None = None,
+    refresh: int | None = None,
+) -> str:
     """Return the HTML page of a comparison.
 
     Args:
@@ -31,6 +37,7 @@ def comparison_page(comparison: Comparison, title: str, place: Path, command: st
         title: what was compared.
         place: the folder of the page, to which its links to the runs are relative.
         command: the command line that makes these runs again, where there is one.
+        refresh: seconds until a browser shows it anew; None where it is the last.
     """
     charts: dict[str, Any] = {}
     rankings = []
@@ -39,6 +46,7 @@ def comparison_page(comparison: Comparison, title: str, place: Path, command: st
     return render(
         "comparison.html.j2",
         charts,
+        refresh=refresh,
         title=title,
         headline=headline(comparison),
         subtitle=subtitle(comparison),
@@ -54,8 +62,9 @@ def headline(comparison: Comparison) -> dict[str, str]:
     best = comparison.groups[0]
     test = best.test_metric
     spent = sum(record.cost["seconds"] for group in comparison.groups for record in group.records)
+    word = "leading" if verdict(best, comparison.rankings[0].groups) == "first" else "best"
     return {
-        f"best {best.objective.replace('_', ' ')}": mean_text(best),
+        f"{word} {best.objective.replace('_', ' ')}": mean_text(best),
         f"its test {test}": fixed(best.test.get(test, math.nan)),
         "its parameters": count(best.cost["parameters"]),
         "its training": duration(best.cost["seconds"]),
@@ -65,7 +74,10 @@ def headline(comparison: Comparison) -> dict[str, str]:
 
 def subtitle(comparison: Comparison) -> str:
     done = sum(len(group.runs) for group in comparison.groups)
-    parts = [f"{done:,} runs in {len(comparison.groups):,} configurations"]
+    runs = f"{done:,} run{'' if done == 1 else 's'}"
+    parts = [
+        f"{runs} in {len(comparison.groups):,} configuration{'' if len(comparison.groups) == 1 else 's'}"
+    ]
     if comparison.apart:
         parts.append(f"{len(comparison.apart):,} without a result")
     return " · ".join(parts)

@@ -68,7 +68,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         },
         phases={name: duration(seconds) for name, seconds in cost["seconds"].items()},
         pictures=list(pictures(folder, metrics)),
-        environment=dict(_environment_rows(environment)),
+        environment=dict(environment_rows(environment)),
         overrides=folder.overrides,
         config=yaml.safe_dump(folder.config, sort_keys=False, allow_unicode=True),
     )
@@ -96,14 +96,15 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def subtitle(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    finished = metrics["finished"].replace("T", " ").partition("+")[0]
+    return " · ".join((sizes(environment), f"seed {metrics['seed']}", f"{finished} UTC"))
+
+
+def sizes(environment: Mapping[str, Any]) -> str:
+    """Name the data set and the sizes of its splits."""
     data = environment.get("dataset", {})
-    sizes = ", ".join(f"{size:,} {split}" for split, size in data.get("splits", {}).items())
-    parts = (
-        f"{data.get('name', 'data set')} ({sizes})",
-        f"seed {metrics['seed']}",
-        metrics["finished"].replace("T", " ").partition("+")[0] + " UTC",
-    )
-    return " · ".join(parts)
+    splits = ", ".join(f"{size:,} {split}" for split, size in data.get("splits", {}).items())
+    return f"{data.get('name', 'data set')}{f' ({splits})' if splits else ''}"
 
 
 def pictures(
@@ -126,7 +127,8 @@ def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
     return f"{title}, as a grid of small pictures"
 
 
-def _environment_rows(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def environment_rows(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is known of machine, versions and fingerprints, by its name."""
     for name in ("device", "precision", "threads", "platform", "python"):
         if name in environment:
             yield name, str(environment[name])
