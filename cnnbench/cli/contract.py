@@ -207,8 +207,8 @@ def meaning(arguments: Sequence[str], verbs: Iterable[str]) -> Meaning:
     if first in verbs:
         return Meaning("verb", first, tuple(rest))
     path = _path(first)
-    if path is None and _path(str(named := place(first))) is not None:
-        path = named
+    if path is None and first:
+        path = _path(str(place(first)))  # a run by its name, or the latest
     if path is not None:
         return _of_path(path, rest)
     if HYDRA_LINE.fullmatch(first):

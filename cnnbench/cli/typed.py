@@ -6,6 +6,7 @@ and whoever reads it next refuses it by name.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -244,16 +245,16 @@ def place(text: str, say: bool = True, one: bool = False) -> Path:
     Raises:
         CnnbenchError: several have that name.
     """
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  a Path would complain of ~name
     if _exists(text):
         around = path.absolute().parents[:2] if path.is_file() else ()
         return next((config.from_here(folder) for folder in around if _is_run(folder)), path)
-    if Path(text).name != text or "=" in text:
+    if not text or Path(text).name != text or "=" in text:
         return path
     made = _below(OUTPUTS)
     inner = [run for folder in made if sweeps.Sweep.is_one(folder) for run in _below(folder)]
     if text == LATEST:
-        found = sorted([*made, *inner], key=_changed)
+        found = sorted([*made, *inner], key=_begun)
         found = [folder for folder in found if not sweeps.Sweep.is_one(folder)] if one else found
         found = [folder if one or folder in made else folder.parent for folder in found[-1:]]
     else:
@@ -275,8 +276,10 @@ def _below(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _is_run(path)] if folder.is_dir() else []
 
 
-def _changed(folder: Path) -> tuple[int, str]:
-    return folder.stat().st_mtime_ns, folder.name
+def _begun(folder: Path) -> tuple[int, str]:
+    """Return when a run was begun, which no tag and no page that is written later changes."""
+    file = folder / runs.CONFIG
+    return file.stat().st_mtime_ns if file.is_file() else 0, folder.name
 
 
 # -- A line of keys and values ---------------------------------------------------------------------

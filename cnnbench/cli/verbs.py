@@ -18,7 +18,6 @@ from rich.markup import escape
 from cnnbench import analysis, api, config, inference, reporting, runs, sweeps, system, training
 from cnnbench.cli.console import (
     SweepTerminal,
-    caches_table,
     diagnosis_table,
     differences_table,
     forecast_table,
@@ -28,6 +27,7 @@ from cnnbench.cli.console import (
     train,
 )
 from cnnbench.cli.contract import Answer, Rows
+from cnnbench.cli.housekeeping import clean, list_runs, note_run, tag_run
 from cnnbench.cli.typed import place, run_place
 from cnnbench.errors import (
     EXIT_DONE,
@@ -394,23 +394,6 @@ def _resume_run(given: argparse.Namespace) -> api.Run:
         return train(spec, resume=True, with_changes=given.with_changes)
 
 
-def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
-    """Show what the caches hold, and empty them with --caches; they are filled again when needed."""
-    parser.add_argument("--caches", action="store_true", help="empty them; what is in use stays")
-    given = parser.parse_args(arguments)
-    from rich import filesize
-
-    freed = system.clear_caches() if given.caches else None
-    found = system.list_caches()
-    reporting.stdout().print(caches_table(found))
-    if freed is None:
-        _say("nothing was removed: --caches empties them")
-    else:
-        _say(f"{filesize.decimal(freed)} freed")
-    content = [{**asdict(one), "folder": str(one.folder)} for one in found]
-    return Answer(content={"caches": content, "freed": freed})
-
-
 # -- The table -------------------------------------------------------------------------------------
 
 VERBS: dict[str, Verb] = {
@@ -428,5 +411,8 @@ VERBS: dict[str, Verb] = {
     "visualize": visualize_run,
     "replay": replay_run,
     "check-recipe": check_recipe,
+    "runs": list_runs,
+    "tag": tag_run,
+    "note": note_run,
     "clean": clean,
 }

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ QUICK_CONFIG = "config.json"
 LONGEST = 72  # characters that the longest name in a run folder adds to its path
 LOG = "cnnbench.log"
 REPORT = "report.html"
+REMARKS = "remarks.json"  # tags and note
 UNTRAINED = (
     *(QUICK_CONFIG, "overrides.yaml", "environment.json", "identity.json"),
     *("failure.json", "metrics.json", LOG, f"{LOG}.holder"),
@@ -42,6 +43,19 @@ LAST_BYTES = 2**16
 FATAL = re.compile(r"(?m)^Fatal Python error: (.*)$")  # Python's, to a signal that ends it
 CHECK = re.compile(r"(?m)^F\d{4} [\d:.]+ +\d+ [^\]\n]*\] (.*)$")  # of C++, before it aborts
 PATIENCE_SECONDS = 60.0  # a process that was asked to stop ends its step, and saves
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a person says of a run.
+
+    Attributes:
+        tags: words by which it is found again.
+        note: a line.
+    """
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,10 @@ class RunFolder:
 
     def write_identity(self, identity: Identity) -> None:
         system.write_json(self.path / "identity.json", identity.as_dict())
+
+    def write_remarks(self, remarks: Remarks) -> None:
+        """Keep tags and note, which change nothing about the run."""
+        system.write_json(self.path / REMARKS, asdict(remarks))
 
     def append_history(self, entry: Mapping[str, float]) -> None:
         self._history.append(system.plain(entry))
@@ -349,6 +367,22 @@ class RunFolder:
     @property
     def failure(self) -> dict[str, Any]:
         return system.read_json(self.path / "failure.json")
+
+    @property
+    def remarks(self) -> Remarks:
+        """Tags and note; those of a damaged file are none."""
+        try:
+            told = system.read_json(self.path / REMARKS)
+        except CnnbenchError:
+            told = {}
+        tags = told.get("tags")
+        listed = tuple(str(tag) for tag in tags) if isinstance(tags, list) else ()
+        return Remarks(listed, str(told.get("note") or ""))
+
+    @property
+    def begun(self) -> datetime:
+        """When its config was written, by the clock of this place."""
+        return datetime.fromtimestamp((self.path / CONFIG).stat().st_mtime).astimezone()
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def here(folder: Path, finished_run: Path) -> Path:
     shutil.copytree(finished_run, folder / "done")
     for number, name in enumerate(("older", "newer")):
         shutil.copytree(finished_run, folder / "outputs" / name)
-        os.utime(folder / "outputs" / name, (number, number))
+        os.utime(folder / "outputs" / name / "config.yaml", (number, number))
     return folder
 
 
@@ -172,7 +172,7 @@ def test_the_latest_of_a_sweep_is_the_sweep_or_its_last_run(here: Path) -> None:
     sweep = here / "outputs" / "sweep"
     for number in (1, 0):  # runs of a sweep need not end in their order
         shutil.copytree(here / "done", sweep / f"{number:03d}")
-        os.utime(sweep / f"{number:03d}", (2e9 + number, 2e9 + number))
+        os.utime(sweep / f"{number:03d}" / "config.yaml", (2e9 + number, 2e9 + number))
     (sweep / "sweep.json").touch()
     assert place("latest", say=False) == Path("outputs/sweep")
     assert place("latest", say=False, one=True) == Path("outputs/sweep/001")
