@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from cnnbench import analysis, api, config, inference, reporting, runs, sweeps, system, training
+from cnnbench.cli.completion import answer_shell
 from cnnbench.cli.console import (
     SweepTerminal,
     diagnosis_table,
@@ -394,6 +395,11 @@ def _resume_run(given: argparse.Namespace) -> api.Run:
         return train(spec, resume=True, with_changes=given.with_changes)
 
 
+def complete(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+    """Print a script that lets a shell complete verbs, groups, options, keys and run folders."""
+    return answer_shell(parser, arguments, VERBS)
+
+
 # -- The table -------------------------------------------------------------------------------------
 
 VERBS: dict[str, Verb] = {
@@ -415,4 +421,5 @@ VERBS: dict[str, Verb] = {
     "tag": tag_run,
     "note": note_run,
     "clean": clean,
+    "completion": complete,
 }

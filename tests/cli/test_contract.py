@@ -180,6 +180,7 @@ ANSWERS = [
     ("done", 0, {"folder", "status", "metrics"}),
     ("many", 0, {"rankings"}),
     ("resume done", 0, {"folder", "status", "metrics"}),
+    ("completion bash", 0, {"lines"}),
     ("runs done many", 0, {"runs"}),
     ("tag done good", 0, {"folder", "tags"}),
     ("note done words", 0, {"folder", "note"}),
