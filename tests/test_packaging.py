@@ -99,7 +99,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
         "README.md",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
-        "docs/faults.md",
+        "mkdocs.yml",
         "LICENSE",
         "Makefile",
         "requirements.lock",
@@ -108,7 +108,8 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
     present = {name for name in beside if (ROOT / name).exists()}
     made = {"PKG-INFO", ".gitignore"}
     tests = files("tests", ".py", ".yaml", ".json", ".jsonl", ".csv", ".keras", ".npz")
-    assert found - made == files("cnnbench", *CODE) | files("conf", ".yaml") | tests | present
+    docs = files("docs", ".md", ".py", ".css", ".png", ".svg")
+    assert found - made == files("cnnbench", *CODE) | files("conf", ".yaml") | tests | docs | present
 
 
 def test_the_command_is_there_and_leads_to_main(wheel: Path) -> None:

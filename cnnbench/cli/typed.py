@@ -15,8 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cnnbench import config, data, reporting, runs, sweeps
 from cnnbench.errors import CnnbenchError
 
@@ -287,14 +285,15 @@ def _begun(folder: Path) -> tuple[int, str]:
 
 def _line(line: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
     """Read a line that makes runs: its flags, bare words and keys."""
-    read = list(_flags_read(line, verbs))
+    flags: dict[str, list[str]] = {}
+    read = list(_flags_read(line, verbs, flags))
     folder = read[0] if read and _exists(read[0]) else None
     rest = read[1:] if folder is not None else read
-    return [*([folder] if folder is not None else []), *_keys_read(rest)]
+    return [*([folder] if folder is not None else []), *_keys_read(rest, flags)]
 
 
-def _flags_read(line: Sequence[str], verbs: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line in which `--epochs 3` is `epochs=3`."""
+def _flags_read(line: Sequence[str], verbs: Mapping[str, Any], flags: dict[str, list[str]]) -> Iterator[str]:
+    """Yield a line in which `--epochs 3` is `epochs=3`; keep in `flags` how it was typed."""
     waiting = list(line)
     while waiting:
         text = waiting.pop(0)
@@ -307,29 +306,45 @@ def _flags_read(line: Sequence[str], verbs: Mapping[str, Any]) -> Iterator[str]:
         if flag is None or flag[1] in KNOWN_FLAGS or f"--{flag[1]}" in FLAGS_WITH_VALUE:
             yield text
             continue
-        name, value = flag[1].replace("-", "_"), flag[2]
+        name, value, typed = flag[1].replace("-", "_"), flag[2], [text]
         if flag[1] in verbs:
             raise CnnbenchError(f"{text} is a verb here", shlex.join(["cnnbench", flag[1], *waiting]))
         if value is None and name in ("cpu", "gpu"):
             name, value = "device", name
-        elif value is None:
-            value = waiting.pop(0) if waiting and _is_value(waiting[0]) else "true"
-        yield f"{name}={value}"
+        elif value is None and waiting and _is_value(waiting[0]):
+            value = waiting.pop(0)
+            typed.append(value)
+        meant = f"{name}={'true' if value is None else value}"
+        flags[meant] = typed
+        yield meant
 
 
-def _keys_read(line: Sequence[str]) -> list[str]:
-    """Return a line with the keys and options of this config for those of other tools."""
+def _keys_read(line: Sequence[str], flags: Mapping[str, list[str]] | None = None) -> list[str]:
+    """Return a line with the keys and options of this config for those of other tools.
+
+    Args:
+        line: of keys and values, words and flags.
+        flags: how keys were typed that were flags: one that is no key stays the unknown flag that it is.
+    """
     if all(text.startswith("-") for text in line):
         return list(line)
     groups = config.options(_config_dir(line))
-    flags = ("", *line)  # what stands before each; a flag's value is its own
+    before = ("", *line)  # what stands before each; a flag's value is its own
     found = [
         piece
-        for flag, text in zip(flags, line, strict=False)
-        for piece in ([text] if flag in FLAGS_WITH_VALUE else _words_read(text, groups))
+        for former, text in zip(before, line, strict=False)
+        for piece in ([text] if former in FLAGS_WITH_VALUE else _words_read(text, groups))
     ]
     known = cache(lambda: _composed(found, groups))  # only where a key may be meant for another
-    return [piece for text in found for piece in _key_read(text, groups, known)]
+    read = []
+    for text in found:
+        pieces = _key_read(text, groups, known)
+        key = text.partition("=")[0]
+        is_flag = flags is not None and text in flags and pieces == [text]
+        if is_flag and key not in (*groups, *config.run_keys()) and not config.has_key(known(), key):
+            pieces = (flags or {})[text]
+        read += pieces
+    return read
 
 
 def _config_dir(line: Sequence[str]) -> str | None:
@@ -370,7 +385,7 @@ def _key_read(
     if key == "device":
         return [_device_read(value)]
     parent, _, name = key.rpartition(".")
-    is_ours = key in _top() or (parent and name not in SYNONYMS)
+    is_ours = key in config.run_keys() or (parent and name not in SYNONYMS)
     if sign or "@" in key or "/" in key or is_ours or config.has_key(known(), key):
         return [text]
     meant = _name_read(key, value, known(), groups)
@@ -381,12 +396,6 @@ def _key_read(
     if meant == "dataset.root" and not config.has_key(known(), meant):
         return ["dataset=image_folder", f"{meant}={value}"]
     return [f"{meant}={value}"]
-
-
-@cache
-def _top() -> frozenset[str]:
-    """Return the keys of a run that belong to no group."""
-    return frozenset(yaml.safe_load((config.CONF_DIR / "config.yaml").read_text()))
 
 
 def _name_read(

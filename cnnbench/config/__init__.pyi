@@ -18,7 +18,7 @@ from .composition import (
     typed_values,
     unresolved,
 )
-from .groups import CONF_DIR, options
+from .groups import CONF_DIR, options, run_keys
 from .messages import validated
 from .origins import explain, keywords
 from .overrides import combinations, has_key, is_excluded, override, quoted, value_of, with_values
@@ -57,6 +57,7 @@ __all__ = [
     "remember",
     "require_own",
     "require_own_cache",
+    "run_keys",
     "run_spec",
     "select_keys",
     "spec_from",

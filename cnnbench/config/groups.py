@@ -7,7 +7,10 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+import yaml
 
 from cnnbench.errors import CnnbenchError
 
@@ -54,6 +57,13 @@ def options(config_dir: str | None = None) -> dict[str, dict[str, str]]:
                 first = next((line for line in lines if not line.startswith("# @package")), "")
                 found.setdefault(group, {})[option] = first.lstrip("# ").strip() if first[:1] == "#" else ""
     return found
+
+
+@cache
+def run_keys() -> frozenset[str]:
+    """Return the keys of a run that belong to no group, such as `seed`."""
+    content = yaml.safe_load(yaml_text((CONF_DIR / "config").with_suffix(".yaml")))
+    return frozenset(content) - {"defaults"}
 
 
 def yaml_text(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import io
 import os
 import shlex
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 
@@ -183,6 +185,12 @@ def say(console: Console, *lines: str, style: str | None = None) -> None:
     """Print lines as they stand: without markup, colours of numbers, or line breaks of rich's."""
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+def natural_width(table: Table) -> int:
+    """Return how many characters wide a table is where there is room for all of it."""
+    unlimited = _Console(width=10_000, file=io.StringIO())
+    return Measurement.get(unlimited, unlimited.options, table).maximum
 
 
 def how_to_resume(path: Path) -> str:

@@ -10,14 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from cnnbench import analysis
 from cnnbench.reporting.columns import COSTS, Column, probability, ranking_columns
-from cnnbench.reporting.output import say, stdout
+from cnnbench.reporting.output import natural_width, say, stdout
 from cnnbench.reporting.text import number
 from cnnbench.runs import PRUNED
 from cnnbench.system import plain
@@ -56,10 +54,7 @@ def _ranking(ranking: analysis.Ranking, cost: str, width: int, most: int) -> Tab
     groups, left_out = ranking.groups[:most], []
     columns = ranking_columns(groups)
     keys = {"overrides", *(key for group in groups for key in group.differs)}
-    unlimited = Console(width=10_000, file=io.StringIO())
-    while (
-        Measurement.get(unlimited, unlimited.options, table := _laid(columns, groups, keys)).maximum > width
-    ):
+    while natural_width(table := _laid(columns, groups, keys)) > width:
         spare = [column for column in columns if column.heading not in keys and _is_spare(column)]
         if not spare:
             table = _laid(columns, groups, keys, is_narrow=True)

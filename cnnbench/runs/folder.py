@@ -36,7 +36,7 @@ REPORT = "report.html"
 REMARKS = "remarks.json"  # tags and note
 UNTRAINED = (
     *(QUICK_CONFIG, "overrides.yaml", "environment.json", "identity.json"),
-    *("failure.json", "metrics.json", LOG, f"{LOG}.holder"),
+    *("failure.json", "metrics.json", REPORT, LOG, f"{LOG}.holder"),
 )
 RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
 LAST_BYTES = 2**16

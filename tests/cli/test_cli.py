@@ -45,7 +45,7 @@ WRONG = [
     ("optimizer=adm", "optimizer has no option 'adm'", "did you mean adam?"),
     ("optimizer/learning_rate=cosin", "optimizer/learning_rate has no option", "did you mean cosine?"),
     ("dataset=cifar11", "dataset has no option 'cifar11'", "did you mean cifar10?"),
-    ("loss=crossentropy", "loss has no option 'crossentropy'", "did you mean cross_entropy?"),
+    ("loss=crossentropi", "loss has no option 'crossentropi'", "did you mean cross_entropy?"),
     ("training=smok", "training has no option", "did you mean smoke?"),
     ("callbacks=[default,erly_stopping]", "callbacks has no option", "did you mean early_stopping?"),
     ("experiment=notes/cifar10_cn", "experiment has no option", "notes/cifar10_cnn"),
@@ -59,10 +59,10 @@ WRONG = [
     ("modle=cnn", "there is no key modle", "did you mean model?"),
     ("model.filter=[8]", "there is no key model.filter", "did you mean filters?"),
     ("+model.filter=[8]", "model.filter", "did you mean filters?"),
-    ("training.epoch=1", "there is no key training.epoch", "did you mean epochs?"),
+    ("training.epoch_=1", "there is no key training.epoch_", "did you mean epochs?"),
     ("+training.epoch=1", "there is no key training.epoch", "did you mean epochs?"),
     ("+optimizer.clipvalue=1.0 sed=1", "there is no key sed", "did you mean seed?"),  # not the one that fits
-    ("optimizer.lr=0.1", "there is no key optimizer.lr", "did you mean learning_rate?"),
+    ("optimizer.learn_rate=1", "there is no key optimizer.learn_rate", "did you mean learning_rate?"),
     ("+optimizer.lr=0.1", "takes no lr", "did you mean learning_rate?"),
     ("callbacks.erly_stopping=null", "no key callbacks.erly_stopping", "did you mean early_stopping?"),
     ("dataset.size=16", "there is no key dataset.size", ""),
@@ -316,11 +316,11 @@ def test_a_failure_is_one_line_and_says_where_the_rest_is(run_cli: Cli, folder: 
 def test_a_tiny_run_prints_one_plain_line_per_epoch(run_cli: Cli, folder: Path) -> None:
     exit_code, out, err = run_cli(*TINY, "training.epochs=3", "callbacks.early_stopping=null")
     assert (exit_code, without_remarks(err)) == (0, "")
-    assert len(re.findall(r"^epoch \d/3  .*val_loss \d", out, re.MULTILINE)) == 3
+    assert re.findall(r"^(\d/3)(?: +\d\.\d{4}){4} ", out, re.MULTILINE) == ["1/3", "2/3", "3/3"]
     assert "\r" not in out
     assert "\x1b" not in out
     (made,) = folders_in(folder / "outputs")
-    assert out.splitlines()[-1] == f"results: {made.relative_to(folder)}"
+    assert f"results: {made.relative_to(folder)}" in out.splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_cnn_synthetic", made.name)
     assert json.loads((made / "metrics.json").read_text())["status"] == "done"
 
