@@ -21,12 +21,12 @@ from cnnbench.sweeps.plan import plan
 Cli = Callable[..., Outcome]
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROWS = [line for line in (ROOT / "docs" / "faults.md").read_text().splitlines() if line.startswith("| ")]
 PROMISES = [line for line in ROWS if not re.match(r"\| (---|fault or attack) \|", line)]
 BLOCK = re.compile(r"^```(?:bash|yaml|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # What an example names that is not there: a run, a folder, an option of one's own, an address.
-PLACEHOLDER = re.compile(r"RUN|SWEEP|NAME|FILE|my_conf|model=mine|…|2026-01-31|pics\b|photo|auto_")
+PLACEHOLDER = re.compile(r"RUN|SWEEP|NAME|FILE|my_conf|model=mine|plugins=|…|2026-01-31|pics\b|photo|auto_")
 # What makes a documented run short, where it says nothing else of that.
 SHORT = ("training.epochs=1", "training.examples=40", "device=cpu")
 
@@ -55,6 +55,19 @@ def test_the_lists_are_read() -> None:
     assert len(PROMISES) > 40
     assert len(LINES) > 30
     assert {name for name, _ in LINES} >= {"README.md", "sweeps.md", "command-line.md", "ci.md"}
+
+
+def test_the_korean_pages_name_the_presets_and_figures_of_the_english_ones() -> None:
+    english, korean = ((ROOT / "docs" / place / "notes.md").read_text() for place in ("", "ko"))
+    rows = [
+        re.findall(r"^\| (N\d+) \| (`\S+`) .*?(\d\.\d+ ± \d\.\d+)?", text, re.MULTILINE)
+        for text in (english, korean)
+    ]
+    assert len(rows[0]) == 10
+    assert rows[0] == rows[1]
+    assert set(re.findall(r"\d\.\d{3} ± \d\.\d{3}", korean)) <= set(
+        re.findall(r"\d\.\d{3} ± \d\.\d{3}", english)
+    )
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
@@ -92,6 +105,26 @@ def test_a_documented_line_is_one_that_runs(page: str, line: str, folder: Path, 
         assert planned.jobs or planned.search
     else:
         assert api.compose(*overrides).config
+
+
+def test_the_example_of_parts_of_ones_own_runs_as_it_stands(
+    folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "extending.md").read_text()
+    files = re.findall(r'^```\w+ title="(.+?)"\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
+    assert len(files) == 6
+    for name, content in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    lines = [shlex.split(line)[1:] for line in lines_of(ROOT / "docs" / "extending.md")]
+    assert len(lines) == 2
+    used = " ".join(text for line in lines for text in line)
+    for name, _ in files[1:]:
+        assert Path(name).stem in used
+    for line in lines:
+        outcome = run_cli(*line, *SHORT)
+        assert outcome.exit_code == 0, outcome.err
+    assert run_cli("verify", "latest").exit_code == 0
 
 
 def test_the_readme_is_a_journey_that_can_be_made(folder: Path, run_cli: Cli) -> None:

@@ -98,6 +98,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
     beside = (
         "README.md",
         "CHANGELOG.md",
+        "CITATION.cff",
         "CONTRIBUTING.md",
         "mkdocs.yml",
         "LICENSE",
