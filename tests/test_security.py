@@ -36,7 +36,7 @@ from cnnbench.nn.checkpoints import check_model, check_weights
 from cnnbench.reporting.output import explain
 from cnnbench.system import files
 from cnnbench.system.startup import logging_to
-from cnnbench.training.environment import git_commit
+from cnnbench.training.environment import git_commit, git_diff
 
 Cli = Callable[..., Outcome]
 PACKAGE = Path(cnnbench.__file__).parent
@@ -538,6 +538,13 @@ def test_the_settings_of_a_repository_run_nothing(folder: Path) -> None:
     git("config", "--unset", "filter.evil.clean")
     (folder / "marker").unlink(missing_ok=True)
     assert str(git_commit(folder)).endswith("+changes")
+    (folder / ".gitattributes").write_text("*.txt diff=evil filter=evil")
+    for setting in ("diff.external", "diff.evil.command", "diff.evil.textconv", "core.pager"):
+        git("config", setting, str(evil))
+    patch = git_diff(folder, git_commit(folder))
+    assert "-a\n" in patch
+    assert "+c" in patch
+    assert git_diff(folder, "0123+unknown") == git_diff(folder, None) == git_diff(folder, "0123") == ""
     assert not (folder / "marker").exists()
 
 

@@ -74,6 +74,8 @@ def understood(arguments: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
     Raises:
         CnnbenchError: it can be mended in more ways than one; the hint is a line to type.
     """
+    if arguments[:1] == ["note"]:  # free text
+        return list(arguments)
     line = _joined(arguments)
     line = _without_words(line, verbs) if line else line
     if not line:
@@ -195,7 +197,10 @@ def _is_pictures(text: str) -> bool:
     """Tell whether a text names a folder with sub-folders, and no run."""
     if not _exists(text) or not Path(text).expanduser().is_dir() or _is_run(Path(text).expanduser()):
         return False
-    inner = Path(text).expanduser().iterdir()
+    try:
+        inner = list(Path(text).expanduser().iterdir())
+    except OSError:  # whoever reads the folder says what is wrong with it
+        return False
     return any(path.is_dir() and not data.is_system_folder(path.name) for path in inner)
 
 

@@ -34,9 +34,10 @@ LONGEST = 72  # characters that the longest name in a run folder adds to its pat
 LOG = "cnnbench.log"
 REPORT = "report.html"
 REMARKS = "remarks.json"  # tags and note
+PACKAGES, CODE_DIFF = "packages.txt", "code.diff"
 UNTRAINED = (
     *(QUICK_CONFIG, "overrides.yaml", "environment.json", "identity.json"),
-    *("failure.json", "metrics.json", REPORT, LOG, f"{LOG}.holder"),
+    *("failure.json", "metrics.json", PACKAGES, CODE_DIFF, REPORT, LOG, f"{LOG}.holder"),
 )
 RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
 LAST_BYTES = 2**16
@@ -167,6 +168,13 @@ class RunFolder:
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         system.write_json(self.path / "environment.json", environment)
+
+    def write_code(self, packages: Sequence[str], diff: str) -> None:
+        """Keep what the run was made with: every installed package, and what differs from the git commit."""
+        for name, text in ((PACKAGES, "".join(f"{line}\n" for line in packages)), (CODE_DIFF, diff)):
+            if text:
+                with system.atomic(self.path / name) as file:
+                    file.write(text)
 
     def write_identity(self, identity: Identity) -> None:
         system.write_json(self.path / "identity.json", identity.as_dict())

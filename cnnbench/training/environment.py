@@ -8,7 +8,9 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from cnnbench.system import plain, usable_cores
 from cnnbench.training.device import Machine
 
 PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
+LONGEST_DIFF = 1_000_000  # characters
 # Keys that do not change the result; so are the places of `runs.places`.
 NOT_IDENTITY = ("name", "expected")
 
@@ -76,6 +79,36 @@ def git_commit(directory: Path) -> str | None:
         return commit + ("+changes" if status else "")
     except (OSError, subprocess.SubprocessError):  # no git, or no repository
         return None
+
+
+def git_diff(directory: Path, commit: str | None) -> str:
+    """Return what differs from a commit as a patch; empty where that is nothing or unknown.
+
+    Files that git does not know are left out, and what is longer than `LONGEST_DIFF` is cut.
+
+    Args:
+        directory: the working folder.
+        commit: as `git_commit` gives it.
+    """
+    if not (commit or "").endswith("+changes"):
+        return ""
+    # Neither programs nor converters that the repository names.
+    safe = ("--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=dirty")
+    try:
+        diff = _git("diff", *safe, "HEAD", directory=directory)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+    return f"{diff[:LONGEST_DIFF]}\n" if diff else ""
+
+
+@cache
+def installed_packages() -> tuple[str, ...]:
+    """Return every installed package with its version, as `pip install` takes them, in their order.
+
+    The names of their folders tell that; to read the metadata of each takes a tenth of a second.
+    """
+    folders = {path.stem for place in sys.path for path in Path(place or ".").glob("*-*.dist-info")}
+    return tuple(sorted((name.replace("-", "==", 1) for name in folders), key=str.lower))
 
 
 def _git(*arguments: str, directory: Path) -> str:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnbench import data, runs, system
@@ -160,7 +161,7 @@ def announce(
     job: Job, dataset: data.Dataset, built: Built, notes: list[str], identity: runs.Identity
 ) -> None:
     """Write the environment and identity of the run, and show its summary."""
-    from cnnbench.training.environment import describe_environment
+    from cnnbench.training.environment import describe_environment, git_diff, installed_packages
 
     spec, training, folder = job.spec, job.spec.training, job.folder
     before = folder.environment
@@ -169,6 +170,7 @@ def announce(
     job.continuation.write(identity)
     described["batch_size"] = training.examples_per_step
     folder.write_environment({**described, "changes": changes} if changes else described)
+    folder.write_code(installed_packages(), git_diff(Path.cwd(), described["git"]))
     for note in notes:
         log.warning(note)
     job.observer.started(

@@ -88,6 +88,7 @@ LEFT = [
     "pics seed=1",
     "name=a run_dir=b",
     "verify done",
+    "note done lr = 0.1 was better",
     "compare done --filter model=cnn",
     "optimizer/learning_rate=cosine",
     "'model={_target_: x, y: [1, 2]}'",

@@ -42,6 +42,7 @@ from cnnbench.runs.spec import Observer, RunResult, RunSpec, Summary, Training
 from cnnbench.system.files import sha256
 from cnnbench.training import run
 from cnnbench.training.callbacks import BestCheckpoint, ValidationMetrics
+from cnnbench.training.environment import installed_packages
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CHECKPOINT = {"checkpoint": partial(BestCheckpoint, "val_loss", "min")}
@@ -145,6 +146,7 @@ def test_the_folder_has_every_file_of_a_finished_run_and_nothing_half_written(fo
         "metrics.json",
         "predictions.npz",
         "environment.json",
+        "packages.txt",
         "report.html",
         "cnnbench.log",
         *(f"figures/{name}.png" for name in figures),
@@ -859,3 +861,9 @@ def test_a_sequential_model_serves_as_well(tmp_path: Path) -> None:
     run.run(other)
     configs = [RunFolder(place).config for place in (spec.run_dir, other.run_dir)]
     assert configs[0] != configs[1]  # so that `compare` does not take them for two seeds of one
+
+
+def test_every_installed_package_is_written_down() -> None:
+    listed = dict(line.split("==") for line in installed_packages())
+    assert {"keras", "numpy", "tensorflow"} <= set(listed)
+    assert listed["numpy"] == np.__version__
