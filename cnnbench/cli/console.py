@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,17 @@ def hydra_help_text() -> str:
 
 
 def _block(title: str, rows: Mapping[str, str], width: int) -> str:
-    lines = [f"  [cyan]{escape(f'{name:<{width}}')}[/]  {escape(text)}" for name, text in rows.items()]
+    """Lay out names and texts in two columns, or below each other where the names leave too little room."""
+    console = reporting.stdout()
+    room = console.width if console.is_terminal else 10_000  # a pipe has lines of any length
+    indent = width + 4 if width < room // 2 else 6
+    lines = []
+    for name, text in rows.items():
+        first, *more = textwrap.wrap(text, max(20, room - indent), break_on_hyphens=False) or [""]
+        head = f"  [cyan]{escape(f'{name:<{width}}')}[/]"
+        beside = indent == width + 4
+        lines += [f"{head}  {escape(first)}"] if beside else [head.rstrip(), f"{' ' * indent}{escape(first)}"]
+        lines += [f"{' ' * indent}{escape(line)}" for line in more]
     return "\n".join([f"[bold]{title}[/]", *lines])
 
 

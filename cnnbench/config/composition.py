@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,9 +188,12 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
         raise CnnbenchError(f"there is no key {key}", f"{parent} is null" if is_null else nearest(first, top))
     elif not override.is_force_add() and isinstance(node, DictConfig) and name not in there | known:
         groups = [] if parent else [one for one in options() if "/" not in one]
-        raise CnnbenchError(
-            f"there is no key {key}", nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
-        )
+        hint = nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
+        if not parent and not hint.startswith("did you mean"):
+            leaves = {one.rpartition(".")[2]: one for one in runs.flatten(unresolved(composed))}
+            close = get_close_matches(name, leaves, n=1, cutoff=0.7)
+            hint = f"did you mean {leaves[close[0]]}? {hint}" if close else hint
+        raise CnnbenchError(f"there is no key {key}", hint)
     _set_value(composed, override, name in known)
     keywords.targets.pop(key, None)
     if key == "plugins":

@@ -60,6 +60,7 @@ WRONG = [
     ("model.filter=[8]", "there is no key model.filter", "did you mean filters?"),
     ("+model.filter=[8]", "model.filter", "did you mean filters?"),
     ("training.epoch_=1", "there is no key training.epoch_", "did you mean epochs?"),
+    ("epcohs=1", "there is no key epcohs", "did you mean training.epochs?"),
     ("+training.epoch=1", "there is no key training.epoch", "did you mean epochs?"),
     ("+optimizer.clipvalue=1.0 sed=1", "there is no key sed", "did you mean seed?"),  # not the one that fits
     ("optimizer.learn_rate=1", "there is no key optimizer.learn_rate", "did you mean learning_rate?"),
@@ -382,6 +383,17 @@ def test_a_sweep_shows_its_epochs_where_that_is_asked_for(run_process: Cli) -> N
     exit_code, out, err = run_process("-m", *TINY, "seed=0,1", "-v")
     assert exit_code == 0, err
     assert len(re.findall("(?m)^1/1 ", out)) == 2
+
+
+def test_the_help_fits_a_terminal_of_80_columns(
+    run_cli: Cli, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for flag in ("--help", "--hydra-help"):
+        lines = re.sub("\x1b\\[[0-9;]*m", "", run_cli(flag).out).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any("training" in line or "--cfg" in line for line in lines)
 
 
 def test_a_run_ends_with_three_lines_to_go_on_with(run_cli: Cli, folder: Path) -> None:
