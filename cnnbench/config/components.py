@@ -215,7 +215,7 @@ def _check_value(path: str, value: Any, parameter: Parameter, target: Signature,
     from cnnbench.config.messages import validated
 
     name = path.rpartition(".")[2]
-    is_keras = target.path.startswith("keras.")
+    is_keras = parameter.module.name.startswith("keras.")  # also where a class of ours inherits it
     if isinstance(value, Mapping) and "_target_" in value:  # an object by then; its own keywords are checked
         has_plain_default = isinstance(parameter.default, bool | int | float | str) and not takes_object
         is_number = is_keras and name in _keras_types()

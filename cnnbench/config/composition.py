@@ -197,7 +197,7 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
     _set_value(composed, override, name in known)
     keywords.targets.pop(key, None)
     if key == "plugins":
-        find_plugins(with_home(unresolved(composed)["plugins"]))
+        find_plugins(with_home(unresolved(composed).get("plugins") or []))
     if key == "plugins" or "_target_" in text:
         keywords.fill_in()
 

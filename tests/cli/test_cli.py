@@ -60,6 +60,7 @@ WRONG = [
     ("model.filter=[8]", "there is no key model.filter", "did you mean filters?"),
     ("+model.filter=[8]", "model.filter", "did you mean filters?"),
     ("training.epoch_=1", "there is no key training.epoch_", "did you mean epochs?"),
+    ("optimizer=muon optimizer.clipnorm=balanced", "optimizer.clipnorm=balanced", ""),
     ("epcohs=1", "there is no key epcohs", "did you mean training.epochs?"),
     ("+training.epoch=1", "there is no key training.epoch", "did you mean epochs?"),
     ("+optimizer.clipvalue=1.0 sed=1", "there is no key sed", "did you mean seed?"),  # not the one that fits

@@ -16,6 +16,7 @@ from cnnbench.reporting.page import progress
 from cnnbench.reporting.page.progress import LivePage, progress_page
 from cnnbench.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("pictures")
 Cli = Callable[..., Outcome]
 REFRESH = '<meta http-equiv="refresh" content="5">'
 
@@ -54,9 +55,7 @@ def ends(page: LivePage, run: RunFolder, epoch: int, seconds: float = 4.0) -> st
     return run.report.read_text() if run.report.exists() else None
 
 
-def test_a_long_run_has_a_page_from_its_first_epoch(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, pictures: None
-) -> None:
+def test_a_long_run_has_a_page_from_its_first_epoch(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     live = under_way(run, 10)
     clock.now += 4
@@ -116,7 +115,7 @@ def test_a_failed_run_has_its_page_with_the_cause(tmp_path: Path) -> None:
     assert f"cnnbench resume {tmp_path}/failed" in page
 
 
-def test_it_lies_in_the_folder_of_a_run_that_failed(run_cli: Cli, folder: Path, pictures: None) -> None:
+def test_it_lies_in_the_folder_of_a_run_that_failed(run_cli: Cli, folder: Path) -> None:
     outcome = run_cli(*TINY, "optimizer=sgd", "optimizer.learning_rate=1e38", "run_dir=broken")
     assert outcome.exit_code == 1
     page = (folder / "broken" / "report.html").read_text()
