@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
+import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -108,7 +109,7 @@ def _run_keys() -> Iterator[Row]:
 
 
 def _type_of_field(model: type[BaseModel], name: str) -> str:
-    source = ast.parse(Path(__import__(model.__module__, fromlist=["x"]).__file__).read_text())
+    source = ast.parse(inspect.getsource(model))
     for node in ast.walk(source):
         if isinstance(node, ast.ClassDef) and node.name == model.__name__:
             for one in node.body:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 
-from cnnbench import config, reporting, runs, sweeps
+from cnnbench import config, reporting, runs
 from cnnbench.cli.contract import Answer
-from cnnbench.cli.typed import LATEST, OUTPUTS
+from cnnbench.cli.typed import LATEST, list_made
 from cnnbench.errors import CnnbenchError
 
 # Each asks for the words that fit the line up to the cursor, one a line.
@@ -73,22 +73,14 @@ def words(line: str, verbs: Iterable[str]) -> Iterator[str]:
     if not typed:
         yield from (verb for verb in verbs if verb.startswith(word))
     if typed[:1] and typed[0] in OF_RUNS:
-        yield from (place for place in (LATEST, *_places()) if place.startswith(word))
+        made, inner = list_made()
+        places = (LATEST, *map(str, (*made, *inner)))
+        yield from (place for place in places if place.startswith(word))
         return
     if typed[:1] == ["completion"]:
         yield from (shell for shell in SCRIPTS if shell.startswith(word))
         return
     yield from (text for text in _overrides(word, typed) if text.startswith(word))
-
-
-def _places() -> Iterator[str]:
-    """Yield the runs and sweeps in `outputs`, and the runs of its sweeps."""
-    for path in sorted(OUTPUTS.iterdir()) if OUTPUTS.is_dir() else ():
-        if runs.RunFolder(path).has_run:
-            yield str(path)
-        elif sweeps.Sweep.is_one(path):
-            yield str(path)
-            yield from (str(inner) for inner in sorted(path.iterdir()) if runs.RunFolder(inner).has_run)
 
 
 def _overrides(word: str, typed: Sequence[str]) -> Iterator[str]:

@@ -344,13 +344,14 @@ class SweepTerminal(sweeps.SweepObserver):
         """Print the ranking of a sweep that has ended, or how to go on with it; write its last page."""
         self.close()
         path = config.from_here(sweep.path)
+        comparison = analysis.compare(runs.find_runs([path]))
         if time.perf_counter() - self.began >= reporting.SHORTEST_SECONDS:
-            self._write_page(sweep, refresh=None)
+            self._write_page(sweep, comparison, refresh=None)
         if sweep.stopped_by is not None:
             reporting.stderr().print(reporting.how_to_resume(path), markup=False)
             reporting.stderr().print("interrupted", style="yellow")
             return
-        reporting.show_comparison(analysis.compare(runs.find_runs([path])))
+        reporting.show_comparison(comparison)
         if (path / runs.REPORT).is_file():
             reporting.say(reporting.stdout(), f"look at it:  {path / runs.REPORT}")
         reporting.say(reporting.stdout(), f"results: {path}")
@@ -359,13 +360,13 @@ class SweepTerminal(sweeps.SweepObserver):
         now = time.perf_counter() - self.began
         if now < self.page_due or self.before + self.ended >= sweep.total:
             return
-        self._write_page(sweep, reporting.REFRESH_SECONDS)
+        comparison = analysis.compare(runs.find_runs([sweep.path]))
+        self._write_page(sweep, comparison, reporting.REFRESH_SECONDS)
         cost = time.perf_counter() - self.began - now
         self.page_due = now + max(reporting.REFRESH_SECONDS, cost / reporting.MOST_COST)
 
-    def _write_page(self, sweep: sweeps.Sweep, refresh: int | None) -> None:
+    def _write_page(self, sweep: sweeps.Sweep, comparison: analysis.Comparison, refresh: int | None) -> None:
         """Write the page of all runs so far, which shows itself anew while there are more to come."""
-        comparison = analysis.compare(runs.find_runs([sweep.path]))
         line = shlex.join(["cnnbench", "-m", *sweep.overrides])
         page = reporting.comparison_page(comparison, sweep.path.name, sweep.path, line, refresh)
         try:

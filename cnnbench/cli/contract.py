@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from cnnbench import config, data, reporting, runs, sweeps, system
-from cnnbench.cli.typed import place
+from cnnbench.cli.typed import existing, holds_folders, place
 from cnnbench.errors import EXIT_DONE, CnnbenchError, nearest
 
 SCHEMA = 1  # of what `--json` writes; a key that goes or changes its meaning makes it 2
@@ -206,9 +205,9 @@ def meaning(arguments: Sequence[str], verbs: Iterable[str]) -> Meaning:
     first, *rest = arguments
     if first in verbs:
         return Meaning("verb", first, tuple(rest))
-    path = _path(first)
+    path = existing(first)
     if path is None and first:
-        path = _path(str(place(first)))  # a run by its name, or the latest
+        path = existing(str(place(first)))  # a run by its name, or the latest
     if path is not None:
         return _of_path(path, rest)
     if HYDRA_LINE.fullmatch(first):
@@ -220,17 +219,6 @@ def meaning(arguments: Sequence[str], verbs: Iterable[str]) -> Meaning:
         f"{first!r} is no verb, no file or folder that exists, and no key=value",
         "cnnbench --help shows what can be typed",
     )
-
-
-def _path(text: str) -> Path | None:
-    """Return what exists by this name; None where nothing does."""
-    try:
-        path = Path(os.path.expanduser(text))  # noqa: PTH111  a Path would drop the ./ of ./~name
-        if not text:
-            return None
-        return path if path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long, with a NUL in it, or of a user who is not there
-        return None
 
 
 def _of_path(path: Path, rest: Sequence[str]) -> Meaning:
@@ -246,7 +234,7 @@ def _of_path(path: Path, rest: Sequence[str]) -> Meaning:
         return _shown("run", path, rest)
     if sweeps.Sweep.is_one(path) or runs.find_runs([path]):
         return _shown("sweep", path, rest)
-    if any(inner.is_dir() and not data.is_system_folder(inner.name) for inner in path.iterdir()):
+    if holds_folders(path):
         root = config.override("dataset.root", str(path.absolute()))
         return Meaning("line", arguments=("dataset=image_folder", root, *rest))
     raise CnnbenchError(

@@ -139,10 +139,7 @@ def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     elif places:
         reporting.say(reporting.stdout(), "no run may go: all are the best of their kind, tagged or at work")
     for candidate in candidates if given.runs else ():
-        if any(run.status == runs.RUNNING for run in runs.find_runs([candidate.path])):  # since it was listed
-            raise CnnbenchError(f"another process is at work in {candidate.path}", "wait for it")
-        config.refuse_links(candidate.path)
-        shutil.rmtree(candidate.path)
+        remove(candidate.path)
     freed = system.clear_caches() if given.caches else None
     found = system.list_caches()
     reporting.stdout().print(caches_table(found))
@@ -166,6 +163,19 @@ def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
             "freed": freed,
         }
     )
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder of a run or a sweep.
+
+    Raises:
+        CnnbenchError: a process is at work in it, or it holds links.
+    """
+    busy = next((run.path for run in runs.find_runs([folder]) if run.status == runs.RUNNING), None)
+    if busy is not None:
+        raise CnnbenchError(f"another process is at work in {busy}", "wait for it, or stop it first")
+    config.refuse_links(folder)
+    shutil.rmtree(folder)
 
 
 def _candidates(places: Sequence[Path]) -> Iterator[Candidate]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench import api, config, reporting, runs, sweeps
 from cnnbench.cli.console import show_run, train
+from cnnbench.cli.housekeeping import remove
 from cnnbench.errors import CnnbenchError, nearest
 
 KEY = "run_dir_exists"
@@ -42,7 +42,7 @@ def run_again(spec: runs.RunSpec, chosen: str) -> api.Run | None:
         raise CnnbenchError(f"{spec.folder} is not empty, and holds no run", "choose another run_dir")
     run = api.open_run(spec.folder)
     if chosen == REPLACE:
-        _remove(spec.folder, [run.files])
+        _replace(spec.folder)
         return None
     stored = config.with_keywords(run.config)
     if changed := runs.differing(stored, spec.config):
@@ -70,7 +70,7 @@ def sweep_again(overrides: Sequence[str], chosen: str) -> list[str]:
         return line
     if chosen == RESUME:
         return [*line, config.override("sweep.resume", str(wanted))]
-    _remove(Path(str(wanted)), sweeps.Sweep.open(Path(str(wanted))).run_folders)
+    _replace(Path(str(wanted)))
     return line
 
 
@@ -78,10 +78,6 @@ def _holds_something(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _remove(folder: Path, inner: Sequence[runs.RunFolder]) -> None:
-    busy = next((one for one in inner if one.has_run and one.status == runs.RUNNING), None)
-    if busy is not None:
-        raise CnnbenchError(f"another process is at work in {busy.path}", "wait for it, or stop it first")
-    config.refuse_links(folder)
-    shutil.rmtree(folder)
+def _replace(folder: Path) -> None:
+    remove(folder)
     reporting.say(reporting.stdout(), f"{folder} held a run already, which is removed: {KEY}={REPLACE}")

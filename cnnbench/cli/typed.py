@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cnnbench import config, data, reporting, runs, sweeps
@@ -24,22 +25,24 @@ WORDS = {
     "sweep": ("-m",),
     "search": ("-m", "sweep=search"),
 }
-# Names that other tools have for a key; of several the first that the config has.
+# Names that other tools have for the place of the data …
+PLACES = ("data", "data_path", "path", "folder", "source")
+# … and for other keys and groups.
 SYNONYMS = {
-    **dict.fromkeys(("lr", "learning_rate", "lr0"), ("optimizer.learning_rate",)),
-    **dict.fromkeys(("epoch", "num_epochs", "n_epochs", "max_epochs"), ("training.epochs",)),
-    **dict.fromkeys(("batch", "bs", "batchsize"), ("training.batch_size",)),
-    **dict.fromkeys(("val_split", "validation_split"), ("training.validation_fraction",)),
-    **dict.fromkeys(("data", "data_path", "path", "folder", "source"), ("dataset.root",)),
-    **dict.fromkeys(("imgsz", "image_size", "img_size", "input_size"), ("dataset.size",)),
-    **dict.fromkeys(("output", "output_dir", "out", "save_dir"), ("run_dir",)),
-    **dict.fromkeys(("random_state", "random_seed"), ("seed",)),
-    **dict.fromkeys(("arch", "net", "network", "architecture"), ("model",)),
-    **dict.fromkeys(("opt", "optim"), ("optimizer",)),
-    **dict.fromkeys(("aug", "augment", "augmentations"), ("augmentation",)),
-    **dict.fromkeys(("scheduler", "lr_scheduler", "schedule"), ("optimizer/learning_rate",)),
-    **dict.fromkeys(("loss_fn", "criterion"), ("loss",)),
-    **dict.fromkeys(("wd", "decay"), ("optimizer.weight_decay",)),
+    **dict.fromkeys(("lr", "learning_rate", "lr0"), "optimizer.learning_rate"),
+    **dict.fromkeys(("epoch", "num_epochs", "n_epochs", "max_epochs"), "training.epochs"),
+    **dict.fromkeys(("batch", "bs", "batchsize"), "training.batch_size"),
+    **dict.fromkeys(("val_split", "validation_split"), "training.validation_fraction"),
+    **dict.fromkeys(PLACES, "dataset.root"),
+    **dict.fromkeys(("imgsz", "image_size", "img_size", "input_size"), "dataset.size"),
+    **dict.fromkeys(("output", "output_dir", "out", "save_dir"), "run_dir"),
+    **dict.fromkeys(("random_state", "random_seed"), "seed"),
+    **dict.fromkeys(("arch", "net", "network", "architecture"), "model"),
+    **dict.fromkeys(("opt", "optim"), "optimizer"),
+    **dict.fromkeys(("aug", "augment", "augmentations"), "augmentation"),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "schedule"), "optimizer/learning_rate"),
+    **dict.fromkeys(("loss_fn", "criterion"), "loss"),
+    **dict.fromkeys(("wd", "decay"), "optimizer.weight_decay"),
 }
 GPUS = re.compile(r"(?:cuda|gpu)(?::0)?|0", re.IGNORECASE)
 OTHER_GPU = re.compile(r"(?:cuda:|gpu:)?(\d+)", re.IGNORECASE)
@@ -60,6 +63,7 @@ TAKE_LINES = ("check", "check-recipe", "evaluate")
 TAKE_FILES = ("predict", "visualize")
 LATEST = "latest"
 NO_VALUE = "0"
+NO_FLAGS: Mapping[str, Sequence[str]] = MappingProxyType({})
 OUTPUTS = Path("outputs")
 OPENING, CLOSING = "[{(", "]})"
 
@@ -90,7 +94,7 @@ def understood(arguments: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
         return [first, *(_list_read(text) for text in rest)]
     if first in verbs:
         return [first, *_run_first(first, rest)]
-    if rest and rest[0] in verbs and _is_run(place(first, say=False)):
+    if rest and rest[0] in verbs and is_run(place(first, say=False)):
         return [rest[0], first, *rest[1:]]
     return _line(line, verbs)
 
@@ -145,21 +149,23 @@ def _closing(text: str, following: Sequence[str]) -> int:
 def _longer_place(text: str, following: Sequence[str]) -> int:
     """Return how many arguments more make the name of something that exists, which `text` alone is not."""
     value = (ASSIGNMENT.fullmatch(text) or ["", "", "", text])[3]
-    if not value or _exists(value):
+    if not value or existing(value):
         return 0
     for count, part in enumerate(following, 1):
         if not _is_value(part):
             return 0
-        if _exists(" ".join([value, *following[:count]])):
+        if existing(" ".join([value, *following[:count]])):
             return count
     return 0
 
 
-def _exists(text: str) -> bool:
+def existing(text: str) -> Path | None:
+    """Return what exists by a name, `~` for the home; None where nothing does."""
     try:
-        return Path(text).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):
-        return False
+        path = Path(os.path.expanduser(text))  # noqa: PTH111  a Path would drop the ./ of ./~name
+        return path if text and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL in it, or of a user who is not there
+        return None
 
 
 # -- Words -----------------------------------------------------------------------------------------
@@ -168,7 +174,7 @@ def _exists(text: str) -> bool:
 def _without_words(line: list[str], verbs: Mapping[str, Any]) -> list[str]:
     """Take `help VERB`, `train PATH` and their like for what they are here."""
     first, *rest = line
-    if first in verbs or (_exists(first) and not (rest and _exists(rest[0]))):
+    if first in verbs or (existing(first) and not (rest and existing(rest[0]))):
         return line
     if first.lower() == "help":
         return [rest[0], "--help"] if rest and rest[0] in verbs else ["--help"]
@@ -189,25 +195,28 @@ def _without_words(line: list[str], verbs: Mapping[str, Any]) -> list[str]:
     return [*added, *rest]
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
     return path.is_dir() and (runs.RunFolder(path).has_run or sweeps.Sweep.is_one(path))
 
 
 def _is_pictures(text: str) -> bool:
     """Tell whether a text names a folder with sub-folders, and no run."""
-    if not _exists(text) or not Path(text).expanduser().is_dir() or _is_run(Path(text).expanduser()):
-        return False
+    path = existing(text)
     try:
-        inner = list(Path(text).expanduser().iterdir())
+        return path is not None and path.is_dir() and not is_run(path) and holds_folders(path)
     except OSError:  # whoever reads the folder says what is wrong with it
         return False
-    return any(path.is_dir() and not data.is_system_folder(path.name) for path in inner)
+
+
+def holds_folders(path: Path) -> bool:
+    """Tell whether a folder has sub-folders, which may be classes of pictures."""
+    return any(inner.is_dir() and not data.is_system_folder(inner.name) for inner in path.iterdir())
 
 
 def _run_first(verb: str, rest: Sequence[str]) -> list[str]:
     """Put the run before the files where `predict photo.jpg RUN` was typed."""
-    if verb in TAKE_FILES and rest and not _is_run(place(rest[0], say=False)):
-        found = [text for text in rest[1:] if not text.startswith("-") and _is_run(place(text, say=False))]
+    if verb in TAKE_FILES and rest and not is_run(place(rest[0], say=False)):
+        found = [text for text in rest[1:] if not text.startswith("-") and is_run(place(text, say=False))]
         if len(found) == 1:
             return [found[0], *(text for text in rest if text != found[0])]
     return list(rest)
@@ -248,14 +257,13 @@ def place(text: str, say: bool = True, one: bool = False) -> Path:
     Raises:
         CnnbenchError: several have that name.
     """
-    path = Path(os.path.expanduser(text))  # noqa: PTH111  a Path would complain of ~name
-    if _exists(text):
+    path = existing(text)
+    if path is not None:
         around = path.absolute().parents[:2] if path.is_file() else ()
-        return next((config.from_here(folder) for folder in around if _is_run(folder)), path)
+        return next((config.from_here(folder) for folder in around if is_run(folder)), path)
     if not text or Path(text).name != text or "=" in text:
-        return path
-    made = _below(OUTPUTS)
-    inner = [run for folder in made if sweeps.Sweep.is_one(folder) for run in _below(folder)]
+        return Path(os.path.expanduser(text))  # noqa: PTH111  a Path would complain of ~name
+    made, inner = list_made()
     if text == LATEST:
         found = sorted([*made, *inner], key=_begun)
         found = [folder for folder in found if not sweeps.Sweep.is_one(folder)] if one else found
@@ -267,7 +275,13 @@ def place(text: str, say: bool = True, one: bool = False) -> Path:
         raise CnnbenchError(f"{len(found)} folders have the name {text}", f"name one whole: {names}")
     if found and say:
         reporting.stderr().print(f"{text}: {found[0]}", markup=False, highlight=False)
-    return found[0] if found else path
+    return found[0] if found else Path(text)
+
+
+def list_made() -> tuple[list[Path], list[Path]]:
+    """Return the runs and sweeps in `outputs`, and the runs of those sweeps."""
+    made = _below(OUTPUTS)
+    return made, [run for folder in made if sweeps.Sweep.is_one(folder) for run in _below(folder)]
 
 
 def run_place(text: str) -> Path:
@@ -276,7 +290,7 @@ def run_place(text: str) -> Path:
 
 
 def _below(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _is_run(path)] if folder.is_dir() else []
+    return [path for path in folder.iterdir() if is_run(path)] if folder.is_dir() else []
 
 
 def _begun(folder: Path) -> tuple[int, str]:
@@ -292,7 +306,7 @@ def _line(line: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
     """Read a line that makes runs: its flags, bare words and keys."""
     flags: dict[str, list[str]] = {}
     read = list(_flags_read(line, verbs, flags))
-    folder = read[0] if read and _exists(read[0]) else None
+    folder = read[0] if read and existing(read[0]) else None
     rest = read[1:] if folder is not None else read
     return [*([folder] if folder is not None else []), *_keys_read(rest, flags)]
 
@@ -324,7 +338,7 @@ def _flags_read(line: Sequence[str], verbs: Mapping[str, Any], flags: dict[str, 
         yield meant
 
 
-def _keys_read(line: Sequence[str], flags: Mapping[str, list[str]] | None = None) -> list[str]:
+def _keys_read(line: Sequence[str], flags: Mapping[str, Sequence[str]] = NO_FLAGS) -> list[str]:
     """Return a line with the keys and options of this config for those of other tools.
 
     Args:
@@ -341,14 +355,15 @@ def _keys_read(line: Sequence[str], flags: Mapping[str, list[str]] | None = None
         for piece in ([text] if former in FLAGS_WITH_VALUE else _words_read(text, groups))
     ]
     known = cache(lambda: _composed(found, groups))  # only where a key may be meant for another
-    read = []
+    read: list[str] = []
     for text in found:
         pieces = _key_read(text, groups, known)
         key = text.partition("=")[0]
-        is_flag = flags is not None and text in flags and pieces == [text]
+        is_flag = text in flags and pieces == [text]
         if is_flag and key not in (*groups, *config.run_keys()) and not config.has_key(known(), key):
-            pieces = (flags or {})[text]
-        read += pieces
+            read += flags[text]
+        else:
+            read += pieces
     return read
 
 
@@ -408,14 +423,13 @@ def _name_read(
 ) -> str | None:
     """Return the key that is meant by one that the config has not; None where none is."""
     name = key.rpartition(".")[2]
-    if name in ("data", "path", "folder", "source") and value in groups["dataset"]:
+    if name in PLACES and value in groups["dataset"]:
         return "dataset"
-    keys = runs.flatten(known)
-    meant = [one for one in SYNONYMS.get(name.lower(), ()) if one in groups or config.has_key(known, one)]
-    if name.lower() in ("data", "data_path", "path", "folder", "source", "root") and _exists(value):
+    meant = [one for one in (SYNONYMS.get(name.lower(), ""),) if one in groups or config.has_key(known, one)]
+    if name.lower() in (*PLACES, "root") and existing(value):
         meant = ["dataset.root"]
-    leaves = [one for one in keys if one.rpartition(".")[2] == name.lower() and not one.startswith("sweep.")]
-    found = meant or leaves
+    leaves = [one for one in runs.flatten(known) if one.rpartition(".")[2] == name.lower()]
+    found = meant or [one for one in leaves if not one.startswith("sweep.")]
     if len(found) == 1 and ("." not in key or meant):
         return found[0]
     if found:

@@ -55,13 +55,13 @@ def _ranking(ranking: analysis.Ranking, cost: str, width: int, most: int) -> Tab
     columns = ranking_columns(groups)
     keys = {"overrides", *(key for group in groups for key in group.differs)}
     while natural_width(table := _laid(columns, groups, keys)) > width:
-        spare = [column for column in columns if column.heading not in keys and _is_spare(column)]
+        worth = {column.heading: _worth(column, cost) for column in columns if column.heading not in keys}
+        spare = {heading: value for heading, value in worth.items() if value is not None}
         if not spare:
             table = _laid(columns, groups, keys, is_narrow=True)
             break
-        dropped = min(spare, key=lambda column: _worth(column, cost))
-        left_out.append(dropped.heading)
-        columns.remove(dropped)
+        left_out.append(min(spare, key=spare.__getitem__))
+        columns = [column for column in columns if column.heading != left_out[-1]]
     notes = _notes(ranking, cost, most)
     if left_out:
         notes.append(f"no room for {', '.join(reversed(left_out))}: --csv FILE and --html FILE have all")
@@ -90,18 +90,13 @@ def _laid(
     return table
 
 
-def _is_spare(column: Column) -> bool:
-    """Tell whether a narrow terminal does without a column."""
-    return column.heading in {"runs", INTERVAL, *(cost.heading for cost in COSTS.values())} or (
-        column.heading.startswith("test ")
-    )
-
-
-def _worth(column: Column, cost: str) -> int:
-    """Return how late a column goes where there is no room for all."""
-    order = [*reversed([cost.heading for cost in COSTS.values()]), INTERVAL, "test", "runs"]
+def _worth(column: Column, cost: str) -> int | None:
+    """Return how late a column goes where there is no room for all; None where it never goes."""
+    order = [*reversed([known.heading for known in COSTS.values()]), INTERVAL, "test", "runs"]
     heading = "test" if column.heading.startswith("test ") else column.heading
-    return len(order) if heading == COSTS[cost].heading else order.index(heading)
+    if heading == COSTS[cost].heading:
+        return len(order)
+    return order.index(heading) if heading in order else None
 
 
 def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cnnbench.reporting.output import say
 from cnnbench.reporting.text import count, duration, memory, milliseconds, number
-from cnnbench.runs import Observer, RunResult, Summary
+from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary
 
 HEADINGS = {"examples_per_second": "examples/s", "seconds": "time"}
 NARROWEST = 6  # characters of a column of figures
@@ -132,7 +132,7 @@ class Terminal(Observer):
 
 def _that_fit(entry: Mapping[str, float], width: int) -> list[str]:
     """Return the columns of an epoch that a line has room for; the history has all."""
-    names = [name for name in entry if name not in ("epoch", *HEADINGS, "learning_rate")]
+    names = [name for name in entry if name not in NO_METRICS]
     names += [name for name in HEADINGS if name in entry]
     later = [name for name in names[2:] if name not in ("seconds", "val_loss", "val_accuracy")]
     least = ["examples_per_second", *reversed([name for name in later if name not in HEADINGS])]

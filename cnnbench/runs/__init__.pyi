@@ -15,7 +15,7 @@ from .folder import (
     new_folder,
     new_sweep_folder,
 )
-from .history import STANDS_STILL, standing_still
+from .history import NO_METRICS, STANDS_STILL, standing_still
 from .identity import (
     ChangedError,
     Identity,
@@ -36,6 +36,7 @@ __all__ = [
     "DONE",
     "FAILED",
     "INTERRUPTED",
+    "NO_METRICS",
     "PRUNED",
     "REPORT",
     "RUNNING",

@@ -22,7 +22,7 @@ import yaml
 
 from cnnbench import system
 from cnnbench.errors import CnnbenchError, FolderRefusedError, shown
-from cnnbench.runs.history import History
+from cnnbench.runs.history import NO_METRICS, History
 from cnnbench.runs.identity import Identity
 from cnnbench.runs.states import LastStates, Stored
 
@@ -425,11 +425,7 @@ class RunFolder:
         history = self.history
         if not history:
             return "it is under way, in its first epoch"
-        figures = [
-            f"{name} {value:.4g}"
-            for name, value in history[-1].items()
-            if name not in ("epoch", "seconds", "examples_per_second", "learning_rate")
-        ]
+        figures = [f"{name} {value:.4g}" for name, value in history[-1].items() if name not in NO_METRICS]
         done = f"{len(history)} epoch{'s' if len(history) > 1 else ''} done"
         return f"it is under way, {done}: {', '.join(figures)}"
 

@@ -13,6 +13,8 @@ from typing import Any
 from cnnbench.system import append_row, atomic, read_rows
 
 STANDS_STILL = 3  # epochs
+# What a row has beside metrics.
+NO_METRICS = ("epoch", "seconds", "examples_per_second", "learning_rate")
 
 
 def standing_still(rows: Sequence[Mapping[str, Any]]) -> str | None:

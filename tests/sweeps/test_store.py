@@ -174,7 +174,7 @@ def test_a_copy_of_the_code_is_made_once(folder: Path, tmp_path: Path) -> None:
     assert (copy / "mine.py").read_text() == "x = 1\n"
     assert (copy / "cnnbench" / "conf" / "config.yaml").is_file()
     assert {"page.html.j2", "page.css", "page.js"} <= {
-        p.name for p in (copy / "cnnbench" / "reporting" / "page").iterdir()
+        p.name for p in (copy / "cnnbench" / "reporting" / "page" / "templates").iterdir()
     }
     assert code.store([str(plugin)], tmp_path) == copy
     plugin.write_text("x = 2\n")

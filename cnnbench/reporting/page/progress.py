@@ -14,14 +14,13 @@ from cnnbench.reporting.page.charts import run_history
 from cnnbench.reporting.page.render import render
 from cnnbench.reporting.page.run import environment_rows, sizes
 from cnnbench.reporting.text import duration, number
-from cnnbench.runs import PRUNED, RUNNING, Observer, RunFolder, Summary
+from cnnbench.runs import NO_METRICS, PRUNED, RUNNING, Observer, RunFolder, Summary
 
 log = logging.getLogger("cnnbench")
 
 REFRESH_SECONDS = 5  # between two looks of the browser, and at least between two pages
 SHORTEST_SECONDS = 10.0  # a run that takes less has only the page of its end
 MOST_COST = 0.02  # of the time of a run, for its pages
-NO_METRICS = ("epoch", "seconds", "examples_per_second", "learning_rate")
 
 
 def progress_page(

@@ -21,14 +21,14 @@ from cnnbench.reporting.output import encodable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-HERE = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
     """Return a page.
 
     Args:
-        template: a file of this folder.
+        template: a file of `TEMPLATES`.
         charts: by the id of the element that each is drawn in.
         content: the variables of the template.
     """
@@ -64,7 +64,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -74,7 +74,7 @@ def _environment() -> Environment:
 
 @cache
 def _text(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 @cache
