@@ -1,46 +1,107 @@
-"""README and docs: their lines are right, their lists say nothing that no test looks after."""
+"""README and docs: their commands do what they say, their lists say nothing that no test looks after."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from conftest import Outcome
+from data_files import write_california, write_cifar10, write_idx_folder, write_pictures
 from PIL import Image
 
 from cnnbench import api, sweeps
+from cnnbench.cli import main
 from cnnbench.cli.contract import meaning, read_output
 from cnnbench.cli.typed import understood
 from cnnbench.cli.verbs import VERBS
 from cnnbench.errors import CnnbenchError
+from cnnbench.sweeps.launchers import local
 from cnnbench.sweeps.plan import plan
 
 Cli = Callable[..., Outcome]
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ROWS = [line for line in (ROOT / "docs" / "faults.md").read_text().splitlines() if line.startswith("| ")]
+DOCS = ROOT / "docs"
+PAGES = ["README.md", *sorted(f"docs/{path.relative_to(DOCS).as_posix()}" for path in DOCS.rglob("*.md"))]
+ROWS = [line for line in (DOCS / "faults.md").read_text().splitlines() if line.startswith("| ")]
 PROMISES = [line for line in ROWS if not re.match(r"\| (---|fault or attack) \|", line)]
-BLOCK = re.compile(r"^```(?:bash|yaml|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# A block, or code within a line.
+PIECES = re.compile(r"^```(\w+)(?: [^\n]*)?\n(.*?)^```|(?<!`)`([^`]+)`(?!`)", re.DOTALL | re.MULTILINE)
+TYPED = re.compile(r"(?:source <\()?(?:cnnbench|make|python|pip|tensorboard) .*")
 # What an example names that is not there: a run, a folder, an option of one's own, an address.
-PLACEHOLDER = re.compile(r"RUN|SWEEP|NAME|FILE|my_conf|model=mine|plugins=|…|2026-01-31|pics\b|photo|auto_")
-# What makes a documented run short, where it says nothing else of that.
+PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|\$\(")
+# What prose has for the place of a run, and a name.
+MEANT = {"RUN": "latest", "SWEEP": "latest", "NEW": "pics", "NAME": "notes/fashion_mlp"}
+# Commands that no test executes: what they name is looked up.
+NOT_HERE = {
+    "make": "sets up an environment, and runs all tests or measures for hours",
+    "pip": "needs a network",
+    "python": "a benchmark, which measures for minutes to hours",
+    "tensorboard": "serves until it is stopped, and is no package of the tests",
+}
+
+
+def commands_of(page: str) -> Iterator[str]:
+    """Yield what a page lets its reader type, in order, without prompt and comment, and no line with …"""
+    for kind, block, code in PIECES.findall((ROOT / page).read_text(encoding="utf-8")):
+        lines = block.replace("\\\n", " ").splitlines()
+        if kind in ("python", "toml"):
+            continue
+        if kind == "yaml":
+            lines = [step["run"] for step in workflow_steps(block) if "run" in step]
+        elif kind == "console":
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        elif not kind:
+            words = " ".join(code.split())
+            lines = [words] if TYPED.fullmatch(words) else []
+        for line in lines:
+            found = re.search(r"(?:cnnbench|make|python|pip|tensorboard)\b[^|#]*", line)
+            assert found or not line.strip(), f"{page}: what is {line!r}?"
+            if found and "…" not in line:
+                text = found[0].strip().removesuffix(")") if "<(" in line else found[0].strip()
+                yield re.sub(r"\b(?:RUN|SWEEP|NEW|NAME)\b", lambda match: MEANT[match[0]], text)
+
+
+def workflow_steps(block: str) -> list[dict[str, Any]]:
+    """Return the steps of a GitHub Actions file; none of other YAML."""
+    content = yaml.safe_load(block) or {}
+    return [step for job in content.get("jobs", {}).values() for step in job["steps"]]
+
+
+def arguments_of(command: str) -> list[str]:
+    return shlex.split(command)[1:]
+
+
+COMMANDS = [(page, command) for page in PAGES for command in commands_of(page)]
+LINES = [(page, line) for page, line in COMMANDS if line.startswith("cnnbench")]
+# Pages whose commands are typed in one folder, one after another; what an earlier one has is not run again.
+JOURNEYS = (
+    ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md"),
+    ("docs/models.md", "docs/notes.md", "docs/ko/notes.md", "docs/gpus.md"),
+    ("docs/evaluation.md", "docs/runs.md", "docs/inside.md"),
+    ("docs/sweeps.md", "docs/speed.md", "docs/faults.md"),
+    ("docs/extending.md", "docs/ci.md", "docs/python.md"),
+)
+# What makes a documented run short, where it says nothing else of that; and more for lines with these words.
 SHORT = ("training.epochs=1", "training.examples=40", "device=cpu")
-
-
-def lines_of(page: Path) -> Iterator[str]:
-    """Yield the lines of a page that call the command, without prompt and comment."""
-    for block in BLOCK.findall(page.read_text()):
-        for line in block.replace("\\\n", " ").splitlines():
-            found = re.match(r"\s*(?:- run: |\$ |\.venv/bin/)?(cnnbench\b.*)", line)
-            if found:
-                yield shlex.join(shlex.split(found[1], comments=True))
-
-
-LINES = [(page.name, line) for page in PAGES for line in lines_of(page)]
+SHORTER = {
+    "sweep.zip": ("training.examples=40", "device=cpu"),  # it has two numbers of epochs
+    "sweep=grid": (*SHORT, "seed=0", "optimizer.learning_rate=0.003,0.01"),
+    "sweep=search": (*SHORT, "sweep.search.trials=3"),
+    "model=transfer": (*SHORT, "model.weights=null", "model.backbone=MobileNet", "dataset.size=32"),
+}
+# Commands that are documented to end otherwise than by 0.
+EXITS = {"modle=cnn": 2, "soft_relu_naive": 1, "check-recipe": 3}
 
 
 @pytest.mark.parametrize("row", PROMISES, ids=lambda row: row.split("|")[1].strip())
@@ -53,8 +114,10 @@ def test_a_promise_has_its_test(row: str) -> None:
 
 def test_the_lists_are_read() -> None:
     assert len(PROMISES) > 40
-    assert len(LINES) > 30
-    assert {name for name, _ in LINES} >= {"README.md", "sweeps.md", "command-line.md", "ci.md"}
+    assert sorted(page for pages in JOURNEYS for page in pages) == sorted(PAGES)
+    assert len(LINES) > 80
+    kinds = {command.split()[0] for _, command in COMMANDS}
+    assert kinds == {"cnnbench", *NOT_HERE}
 
 
 def test_the_korean_pages_name_the_presets_and_figures_of_the_english_ones() -> None:
@@ -81,8 +144,8 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
 
 @pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page}: {line}" for page, line in LINES])
 def test_a_documented_line_is_one_that_runs(page: str, line: str, folder: Path, run_cli: Cli) -> None:
-    """Compose and check what it would run; of a verb look whether it has these flags."""
-    _, arguments = read_output(shlex.split(line)[1:])
+    """Compose and check what it would run, unshortened; of a verb look whether it has these flags."""
+    _, arguments = read_output(arguments_of(line))
     if arguments[:1] == ["modle=cnn"]:
         with pytest.raises(CnnbenchError, match="did you mean model"):
             api.compose(*arguments)
@@ -107,54 +170,165 @@ def test_a_documented_line_is_one_that_runs(page: str, line: str, folder: Path, 
         assert api.compose(*overrides).config
 
 
-def test_the_example_of_parts_of_ones_own_runs_as_it_stands(
-    folder: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (ROOT / "docs" / "extending.md").read_text()
-    files = re.findall(r'^```\w+ title="(.+?)"\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
-    assert len(files) == 6
-    for name, content in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
-    lines = [shlex.split(line)[1:] for line in lines_of(ROOT / "docs" / "extending.md")]
-    assert len(lines) == 2
-    used = " ".join(text for line in lines for text in line)
-    for name, _ in files[1:]:
-        assert Path(name).stem in used
-    for line in lines:
-        outcome = run_cli(*line, *SHORT)
-        assert outcome.exit_code == 0, outcome.err
-    assert run_cli("verify", "latest").exit_code == 0
+@pytest.mark.parametrize("command", sorted({text for _, text in COMMANDS if text.split()[0] in NOT_HERE}))
+def test_a_command_that_is_not_executed_names_what_exists(command: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tool, *words = shlex.split(command)
+    if tool == "make":
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    elif tool == "python":
+        assert (ROOT / words[0]).is_file()
+    elif tool == "pip":
+        assert words[0] == "install"
+        for what in words[1:]:
+            assert re.match(r"(\.|cnnbench|git\+<URL of your copy>)(\[|$)", what)
+            assert set(re.findall(r"\[(\w+)\]", what)) <= set(project["optional-dependencies"])
+    else:
+        assert tool in project["optional-dependencies"]
 
 
-def test_the_readme_is_a_journey_that_can_be_made(folder: Path, run_cli: Cli) -> None:
-    """Every command of the README after the installation, in its order, in one folder, shortened."""
-    for name in ("cat", "dog"):
-        (folder / "pics" / name).mkdir(parents=True)
-        for number in range(20):
-            colour = (200 if name == "cat" else 40, 5 * number, 100)
-            Image.new("RGB", (16, 16), colour).save(folder / "pics" / name / f"{number}.png")
-    (folder / "some").mkdir()
-    Image.new("RGB", (20, 30), (190, 9, 100)).save(folder / "some" / "photo.jpg")
-    made = 0
-    for line in lines_of(ROOT / "README.md"):
-        arguments = shlex.split(line)[1:]
-        expected = 2 if arguments == ["modle=cnn"] else 0
-        if any("cifar10" in text for text in arguments):
-            continue  # no data here; composed and checked by the test above
-        if not arguments or "pics" in arguments or "-m" in arguments:
-            arguments += SHORT if "check" not in arguments else ()
-            made += 1
-        outcome = run_cli(*arguments)
-        assert outcome.exit_code == expected, (line, outcome.err)
-    assert made >= 3
-    assert (folder / "answer.html").is_file()
+# -- Journeys: the commands of the pages, typed in their order -----------------------------------------
 
 
-def test_the_python_of_the_readme_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+@pytest.fixture
+def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder of a reader who has data sets, pictures, and whose sweeps are made in this process."""
+    data = tmp_path / "data"
+    write_cifar10(data, n=40)
+    write_idx_folder(data / "fashion-mnist", train=200, test=40)
+    write_california(data, unit=1000)
+    write_pictures(data / "cats_and_dogs", "cats", "dogs")
+    monkeypatch.setenv("CNNBENCH_DATA", str(data))
+    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(local, "Worker", WorkerHere)
+    for name in ("pics", "more_pics"):
+        write_pictures(folder / name, "cat", "dog")
     (folder / "some" / "pictures").mkdir(parents=True)
+    Image.new("RGB", (20, 30), (190, 9, 100)).save(folder / "some" / "photo.jpg")
     Image.new("L", (8, 8)).save(folder / "some" / "pictures" / "1.png")
+    return folder
+
+
+class WorkerHere:
+    """Makes the runs of a sweep as a `Worker` does, but in this process, which has TensorFlow already."""
+
+    is_alive = True
+
+    def __init__(
+        self, sweep: Path, code: Path | None, given: object, quiet: bool, verb: str = "launch"
+    ) -> None:
+        self.sweep, self.code, self.runs = sweep, code, 0
+        self.make = main._run_job if verb == "launch" else sweeps.rehearse_job
+
+    def run(self, number: int) -> None:
+        self.runs += 1
+        self.make(sweeps.Sweep.open(self.sweep), number)
+
+    def close(self) -> None:
+        """End nothing: there is no process."""
+
+    def stop(self, signal_number: int) -> None:
+        """Stop nothing."""
+
+
+def is_run(arguments: list[str]) -> bool:
+    """Tell whether a command trains."""
+    tells = {"--help", "--cfg"} & set(arguments)
+    verb = arguments[0] if arguments and arguments[0] in VERBS else None
+    return not tells and verb in (None, "check", "check-recipe")
+
+
+def shortened(command: str) -> list[str]:
+    arguments = arguments_of(command)
+    if not is_run(arguments):
+        return arguments
+    return arguments + list(next((more for words, more in SHORTER.items() if words in command), SHORT))
+
+
+def written_by(arguments: list[str]) -> Iterator[Path]:
+    """Yield the files that a command was told to write."""
+    for flag, value in pairwise(arguments):
+        if flag in ("--json", "--csv", "--html", "--output"):
+            yield Path(value)
+
+
+@pytest.mark.parametrize("pages", JOURNEYS, ids=lambda pages: pages[0])
+@pytest.mark.usefixtures("verified_here")
+def test_the_commands_of_the_docs_do_what_they_say_in_their_order(
+    pages: tuple[str, ...], place: Path, run_cli: Cli, request: pytest.FixtureRequest
+) -> None:
+    if "docs/extending.md" in pages:
+        write_package(place)
+        request.addfinalizer(forget_package)
+    latest, done = "", set()
+    for command in (command for page in pages for command in commands_of(page)):
+        if command.split()[0] in NOT_HERE or "$(" in command:
+            continue  # looked up, or executed by a test of its own
+        latest = command if is_run(arguments_of(command)) else latest
+        if (latest, command) in done:
+            continue
+        done.add((latest, command))
+        arguments = shortened(command)
+        outcome = run_cli(*arguments)
+        expected = next((code for words, code in EXITS.items() if words in command), 0)
+        assert outcome.exit_code == expected, (command, outcome.err)
+        for path in written_by(arguments):
+            assert path.exists(), command
+    assert len(done) > 4
+
+
+# -- The example of a package of one's own ------------------------------------------------------------
+
+
+def package_files() -> dict[str, str]:
+    """Return the files of the example, by their place."""
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    return dict(re.findall(r'^```\w+ title="(.+?)"\n(.*?)^```', text, re.DOTALL | re.MULTILINE))
+
+
+def write_package(folder: Path) -> None:
+    for name, content in package_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def forget_package() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        del sys.modules[name]
+
+
+def test_the_lines_of_the_example_use_every_part_of_it() -> None:
+    options = [Path(name) for name in package_files() if name.startswith("conf/")]
+    assert {path.parent.name for path in options} == {
+        *("model", "dataset", "augmentation", "loss", "optimizer", "callbacks")
+    }
+    used = " ".join(commands_of("docs/extending.md"))
+    assert [path.stem for path in options if path.stem not in used] == []
+
+
+def test_the_installed_example_runs_from_any_folder(
+    folder: Path, tmp_path: Path, run_process: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "installed"
+    write_package(source)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--no-build-isolation", "--no-index", "--target", target, source], check=True)
+    shutil.rmtree(source)
+    monkeypatch.syspath_prepend(target)
+    monkeypatch.setenv("PYTHONPATH", str(target), prepend=":")
+    (line,) = (command for command in commands_of("docs/extending.md") if "$(" in command)
+
+    def answer(asked: re.Match[str]) -> str:
+        code = shlex.split(asked[1])[2]
+        return subprocess.check_output([sys.executable, "-c", code], text=True).strip()
+
+    outcome = run_process(*arguments_of(re.sub(r"\$\((python -c .*?)\)(?=/)", answer, line)), *SHORT)
+    assert outcome.exit_code == 0, outcome.err
+    assert "two_paths" in outcome.out
+
+
+def test_the_python_of_the_readme_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     real = api.compose
 
     def short(*overrides: str, **others: object) -> object:
