@@ -40,11 +40,12 @@ bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Ligh
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/contenders/requirements.txt
 	touch $@
 
-lint: $(VENV)/ready  ## ruff, mypy, and who may import whom
+lint: $(VENV)/ready  ## ruff, mypy, who may import whom, and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint docker/Dockerfile
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
@@ -56,10 +57,14 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-lock:  ## exact versions with hashes, for every platform and without the address of any index
+LOCK := .venv-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --quiet
+
+lock:  ## exact versions with hashes, for every platform and without the address of any index; those of containers, too
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+	$(LOCK) --extra dev --upgrade -o requirements.lock
+	echo hatchling | $(LOCK) --no-annotate - -c requirements.lock --upgrade -o docker/cpu.lock
+	echo hatchling | $(LOCK) --no-annotate - -c requirements.lock --upgrade --extra cuda -o docker/cuda.lock
 
 clean:
 	rm -rf $(VENV) .venv-lock .venv-bench dist build site .pytest_cache .mypy_cache .ruff_cache

@@ -7,7 +7,7 @@ import lazy_loader
 
 from cnnbench.renamed import register_former_modules
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

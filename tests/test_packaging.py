@@ -1,19 +1,23 @@
-"""What is shipped: the wheel and the source archive, file by file, and the pinned versions."""
+"""What is shipped: the wheel and the source archive, file by file and installed; pinned versions, the Dockerfile."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
+import venv
 import zipfile
-from email import message_from_string
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -110,19 +114,60 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
     made = {"PKG-INFO", ".gitignore"}
     tests = files("tests", ".py", ".yaml", ".json", ".jsonl", ".csv", ".keras", ".npz")
     docs = files("docs", ".md", ".py", ".css", ".png", ".svg")
-    assert found - made == files("cnnbench", *CODE) | files("conf", ".yaml") | tests | docs | present
+    others = files("benchmarks", ".md", ".py", ".txt") | files("docker", "", ".lock")
+    assert found - made == files("cnnbench", *CODE) | files("conf", ".yaml") | tests | docs | others | present
 
 
 def test_the_command_is_there_and_leads_to_main(wheel: Path) -> None:
     assert "[console_scripts]\ncnnbench = cnnbench.cli.main:main" in metadata(wheel, "entry_points.txt")
 
 
-def test_version_and_requirements_in_the_metadata_are_those_of_the_project(wheel: Path) -> None:
-    described = message_from_string(metadata(wheel, "METADATA"))
-    assert described["Name"] == "cnnbench"
-    assert described["Version"] == cnnbench.__version__
-    required = {canonicalize_name(Requirement(text).name) for text in described.get_all("Requires-Dist", [])}
+def test_the_metadata_is_valid_and_that_of_the_project(wheel: Path) -> None:
+    described = Metadata.from_email(metadata(wheel, "METADATA"))  # refuses what an index would refuse
+    assert (described.name, str(described.version)) == ("cnnbench", cnnbench.__version__)
+    assert described.license_expression == "MIT"
+    required = {canonicalize_name(one.name) for one in described.requires_dist or ()}
     assert required >= {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+
+
+def test_every_place_that_names_the_version_names_this_one() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == cnnbench.__version__
+    heading, released = re.findall(r"^## (.+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[:2]
+    assert heading == "Unreleased"
+    assert re.fullmatch(rf"{re.escape(cnnbench.__version__)} — \d{{4}}-\d\d-\d\d", released)
+
+
+@pytest.mark.parametrize("archive", [f"{NAMED}-py3-none-any.whl", f"{NAMED}.tar.gz"])
+def test_an_archive_installs_and_runs_from_any_folder(archive: str, shipped: Path, tmp_path: Path) -> None:
+    """In an environment of its own, which sees the dependencies of this one and not the checkout."""
+    venv.create(tmp_path / "venv")
+    place = {"base": str(tmp_path / "venv"), "platbase": str(tmp_path / "venv")}
+    python = Path(sysconfig.get_path("scripts", "venv", place)) / "python"
+    library = Path(sysconfig.get_path("purelib", "venv", place))
+    (library / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    flags = ("--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed", "--quiet")
+    pip = [sys.executable, "-m", "pip", f"--python={python}", "install", *flags, str(shipped / archive)]
+    subprocess.run(pip, check=True, capture_output=True)
+    hidden = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def answer(*arguments: str) -> dict[str, object]:
+        command = [str(python.with_name("cnnbench")), *arguments, "--json"]
+        done = subprocess.run(command, cwd="/", env=hidden, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    assert answer("--version")["cnnbench"] == cnnbench.__version__
+    assert answer("list")["groups"] == answer_of_checkout()
+    run = answer("dataset=digits", "training=smoke", "device=cpu", f"run_dir={tmp_path / 'run'}")
+    assert (run["status"], run["epochs"]) == ("done", 1)
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["versions"]["cnnbench"] == cnnbench.__version__
+
+
+def answer_of_checkout() -> dict[str, dict[str, str]]:
+    from cnnbench import config
+
+    return config.options()
 
 
 @pytest.mark.parametrize("typed", ["--cfg job", "list", "--help"])
@@ -171,13 +216,15 @@ def test_a_wheel_without_its_yaml_would_be_noticed(tmp_path: Path) -> None:
     assert [name for name in contents(broken) if name.endswith(".yaml")] == []
 
 
-# ---------------------------------------------------------------- requirements.lock
+# ---------------------------------------------------------------- locks, and the containers made of them
+
+LOCKS = ("requirements.lock", "docker/cpu.lock", "docker/cuda.lock")
 
 
-def pins() -> dict[str, list[tuple[str, int]]]:
+def pins(lock: str = "requirements.lock") -> dict[str, list[tuple[str, int]]]:
     """By name: each pinned version with the number of its hashes (a version may depend on the platform)."""
     found: dict[str, list[tuple[str, int]]] = {}
-    for block in re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text(encoding="utf-8").strip()):
+    for block in re.split(r"\n(?=\S)", (ROOT / lock).read_text(encoding="utf-8").strip()):
         pinned = re.match(r"([\w.-]+)(?:\[[^]]*\])?==(\S+)", block)
         assert pinned, block.splitlines()[0]
         hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block)
@@ -185,15 +232,17 @@ def pins() -> dict[str, list[tuple[str, int]]]:
     return found
 
 
-def test_the_lock_names_no_address() -> None:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_address(lock: str) -> None:
+    text = (ROOT / lock).read_text(encoding="utf-8")
     assert "http" not in text
     assert "--index" not in text
     assert "@ file" not in text
 
 
-def test_every_pin_has_hashes() -> None:
-    assert [name for name, versions in pins().items() if not all(count for _, count in versions)] == []
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_hashes(lock: str) -> None:
+    assert [name for name, versions in pins(lock).items() if not all(count for _, count in versions)] == []
 
 
 @pytest.mark.parametrize("text", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]])
@@ -202,3 +251,39 @@ def test_every_requirement_is_pinned_to_a_version_that_fits(text: str) -> None:
     versions = [version for version, _ in pins().get(canonicalize_name(required.name), [])]
     assert versions, "run `make lock`"
     assert all(required.specifier.contains(version) for version in versions)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_container_has_what_the_package_needs_in_the_tested_versions(device: str) -> None:
+    pinned, tested = pins(f"docker/{device}.lock"), pins()
+    needed = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert pinned.keys() >= needed | {"hatchling"}, "run `make lock`"
+    assert {name for name in pinned if name not in tested} == {name for name in pinned if "nvidia" in name}
+    for name in pinned.keys() & tested.keys():
+        assert pinned[name] == tested[name], "run `make lock`"
+    assert any("nvidia" in name for name in pinned) == (device == "cuda")
+
+
+def test_the_dockerfile_copies_what_the_build_needs_and_ignores_the_rest() -> None:
+    text = (ROOT / "docker" / "Dockerfile").read_text()
+    copied = {
+        source.replace("${DEVICE}", device)
+        for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+        for source in line.split()
+        for device in ("cpu", "cuda")
+    }
+    assert copied == {
+        "docker/cpu.lock",
+        "docker/cuda.lock",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "cnnbench",
+        "conf",
+    }
+    assert all((ROOT / name).exists() for name in copied)
+    first, *kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] in "*!"]
+    assert first == "*"
+    assert {
+        name for pattern in kept if pattern[0] == "!" for name in copied if Path(name).match(pattern[1:])
+    } == copied

@@ -15,13 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cnnbench import runs
+from cnnbench import __version__, runs
 from cnnbench.config import fingerprint
 from cnnbench.data import Dataset
 from cnnbench.system import plain, usable_cores
 from cnnbench.training.device import Machine
 
-PACKAGES = ("cnnbench", "tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
+PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "hydra-core", "omegaconf")
 LONGEST_DIFF = 1_000_000  # characters
 # Keys that do not change the result; so are the places of `runs.places`.
 NOT_IDENTITY = ("name", "expected")
@@ -37,7 +37,7 @@ def describe_environment(
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {"cnnbench": __version__, **{name: version(name) for name in PACKAGES}},
         "device": machine.device,
         "precision": machine.precision,
         "threads": usable_cores(),
