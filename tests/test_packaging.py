@@ -1,4 +1,4 @@
-"""What is shipped: the wheel and the source archive, file by file and installed; pinned versions, the Dockerfile."""
+"""What is shipped: the wheel and the source archive, file by file and installed; locks and the Dockerfile."""
 
 from __future__ import annotations
 

@@ -13,16 +13,20 @@ from .comparison import (
 from .diff import Difference, Errors, Flips, Pairs, difference
 from .recipes import judge_recipe
 from .records import COSTS, Record, is_number, number, read_records, short
+from .schema import ComparisonContent, DifferenceContent, GroupRow
 from .significance import LEVEL
 
 __all__ = [
     "COSTS",
     "LEVEL",
     "Comparison",
+    "ComparisonContent",
     "Difference",
+    "DifferenceContent",
     "Errors",
     "Flips",
     "Group",
+    "GroupRow",
     "Pairs",
     "Ranking",
     "Record",

@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -35,6 +35,9 @@ from cnnbench.runs import (
     text_of,
 )
 from cnnbench.system import load_yaml
+
+if TYPE_CHECKING:
+    from cnnbench.analysis.schema import VerdictRow
 
 NOT_COMPARED = ("name", "seed", "expected")  # places are not compared either
 UNJUDGED = Verdict(math.nan)
@@ -401,7 +404,7 @@ def group_row(group: Group) -> dict[str, Any]:
     }
 
 
-def verdict_row(verdict: Verdict) -> dict[str, Any]:
+def verdict_row(verdict: Verdict) -> VerdictRow:
     """Return a verdict under the names that files have for it."""
     return {
         "worse_by": verdict.difference,

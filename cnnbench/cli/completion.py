@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from cnnbench import config, reporting, runs
 from cnnbench.cli.contract import Answer
 from cnnbench.cli.typed import LATEST, list_made
 from cnnbench.errors import CnnbenchError
+
+if TYPE_CHECKING:
+    from cnnbench.cli.answers import Lines
 
 # Each asks for the words that fit the line up to the cursor, one a line.
 SCRIPTS = {
@@ -54,7 +58,9 @@ VALUES = {
 }
 
 
-def answer_shell(parser: argparse.ArgumentParser, arguments: Sequence[str], verbs: Iterable[str]) -> Answer:
+def answer_shell(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], verbs: Iterable[str]
+) -> Answer[Lines]:
     """Print the script for a shell, or the words that it asks for."""
     parser.add_argument("shell", choices=[*SCRIPTS, WORDS], help="bash, zsh or fish")
     parser.add_argument("line", nargs="?", default="", help=argparse.SUPPRESS)
@@ -63,7 +69,7 @@ def answer_shell(parser: argparse.ArgumentParser, arguments: Sequence[str], verb
     lines = sorted(set(words(given.line, verbs))) if is_asked else SCRIPTS[given.shell].splitlines()
     if not reporting.stdout().quiet:
         reporting.write_lines(lines)
-    return Answer(content={"lines": lines})
+    return Answer({"lines": lines})
 
 
 def words(line: str, verbs: Iterable[str]) -> Iterator[str]:

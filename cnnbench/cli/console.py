@@ -10,7 +10,7 @@ import shlex
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +21,8 @@ from cnnbench.cli.watch import watched
 if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
+
+    from cnnbench.cli.answers import FinishedRun, RunContent, SweepContent
 
 
 def options_text(options: Mapping[str, Mapping[str, str]]) -> str:
@@ -236,12 +238,12 @@ def show_run(run: api.Run) -> None:
     reporting.say(console, *lines)
 
 
-def run_content(run: api.Run) -> dict[str, Any]:
+def run_content(run: api.Run) -> RunContent:
     """Return what `--json` says of one run: its folder, its status, and the content of `metrics.json`."""
-    content: dict[str, Any] = {"folder": str(run.folder), "status": run.status}
-    if run.status == runs.DONE:
-        return {**run.result, **content}
-    return {**content, "reason": run.files.reason, "history": run.history}
+    folder, status = str(run.folder), run.status
+    if status == runs.DONE:
+        return finished_content(run)
+    return {"folder": folder, "status": status, "reason": run.files.reason, "history": run.history}
 
 
 class _Remarks(logging.Handler):
@@ -389,6 +391,11 @@ class SweepTerminal(sweeps.SweepObserver):
         return f"{text}, about {reporting.duration(pace * left)} left"
 
 
-def sweep_content(sweep: sweeps.Sweep) -> dict[str, Any]:
+def finished_content(run: api.Run) -> FinishedRun:
+    """Return what `--json` says of a finished run, as it was written."""
+    return cast("FinishedRun", {**run.result, "folder": str(run.folder)})
+
+
+def sweep_content(sweep: sweeps.Sweep) -> SweepContent:
     """Return what `--json` says of a sweep: its folder and every run that has begun."""
     return {"folder": str(sweep.path), "runs": [run_content(run) for run in api.runs_of(sweep)]}

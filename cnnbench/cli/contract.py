@@ -15,9 +15,9 @@ import argparse
 import json
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from cnnbench import config, data, reporting, runs, sweeps, system
 from cnnbench.cli.typed import existing, holds_folders, place
@@ -51,21 +51,26 @@ class HelpAsked(Exception):  # noqa: N818  it is no error
     """Somebody wants the help of a verb, which is the message."""
 
 
+# A mapping or a dataclass; `cnnbench schema` reads its type where a verb says what it returns.
+Content = TypeVar("Content", covariant=True)
+
+
 @dataclass(frozen=True)
-class Answer:
+class Answer(Generic[Content]):
     """What a verb, a run or a sweep answers.
 
     Attributes:
+        content: for `--json`.
         code: the exit code.
-        content: for `--json`, as plain values.
     """
 
+    content: Content
     code: int = EXIT_DONE
-    content: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Answers that come one after another; returned is the exit code.
-Rows = Generator[Mapping[str, Any], None, int]
+Rows = Generator[Content, None, int]
+ROWS = ("predict",)  # verbs that answer so; a row has no exit code
 
 
 @dataclass(frozen=True)
@@ -87,18 +92,18 @@ class Output:
         """Whether standard output is kept free of what a person reads."""
         return self.quiet or self.json == STANDARD_OUTPUT
 
-    def write(self, verb: str, content: Mapping[str, Any]) -> None:
+    def write(self, verb: str, content: Any, code: int) -> None:
         """Write one answer as one JSON object, if it is asked for.
 
         Raises:
             CnnbenchError: the file cannot be written.
         """
         if self.json == STANDARD_OUTPUT:
-            reporting.write_lines([_json(verb, content)])
+            reporting.write_lines([_json(verb, content, code)])
         elif self.json is not None:
-            system.write_text(Path(self.json).expanduser(), f"{_json(verb, content, indent=2)}\n")
+            system.write_text(Path(self.json).expanduser(), f"{_json(verb, content, code, indent=2)}\n")
 
-    def write_rows(self, verb: str, rows: Rows) -> int:
+    def write_rows(self, verb: str, rows: Rows[Any]) -> int:
         """Write one JSON object a line, as the rows come; a file is written when all have come.
 
         Returns:
@@ -124,8 +129,9 @@ class Output:
         return code
 
 
-def _json(verb: str, content: Mapping[str, Any], indent: int | None = None) -> str:
-    told = system.plain({"schema": SCHEMA, "verb": verb, **content})
+def _json(verb: str, content: Any, code: int | None = None, indent: int | None = None) -> str:
+    of_all = {} if code is None else {"exit_code": code}
+    told = {"schema": SCHEMA, "verb": verb, **of_all, **system.plain(content)}
     text = json.dumps(told, indent=indent, ensure_ascii=False, allow_nan=False)
     return reporting.encodable(text, "utf-8")  # a file name may be no text
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -19,8 +20,11 @@ from cnnbench.cli.contract import Answer
 from cnnbench.cli.typed import OUTPUTS, place, run_place
 from cnnbench.errors import CnnbenchError
 
+if TYPE_CHECKING:
+    from cnnbench.cli.answers import Cleaned, ListedRun, ListedRuns, Remarked
 
-def list_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+
+def list_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[ListedRuns]:
     """List runs, the latest first: status, figure, tags and note."""
     parser.add_argument("places", nargs="*", type=place, help="run or sweep folders (default: outputs)")
     parser.add_argument("--tag", help="only runs with this tag")
@@ -48,7 +52,7 @@ def list_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answ
         is_today = begun.date() == datetime.now().astimezone().date()
         table.add_row(*map(escape, cells), f"{begun:%H:%M}" if is_today else f"{begun:%Y-%m-%d}")
     reporting.stdout().print(table)
-    return Answer(content={"runs": [_as_json(record) for record in records]})
+    return Answer({"runs": [_as_json(record) for record in records]})
 
 
 def _outputs() -> list[Path]:
@@ -59,8 +63,8 @@ def _outputs() -> list[Path]:
     return [OUTPUTS]
 
 
-def _as_json(record: analysis.Record) -> dict[str, object]:
-    is_done = record.status == runs.DONE
+def _as_json(record: analysis.Record) -> ListedRun:
+    is_done, remarks = record.status == runs.DONE, record.folder.remarks
     return {
         "folder": str(record.folder.path),
         "status": record.status,
@@ -68,11 +72,12 @@ def _as_json(record: analysis.Record) -> dict[str, object]:
         "objective": record.objective if is_done else None,
         "value": record.value if is_done else None,
         "begun": record.folder.begun.isoformat(),
-        **asdict(record.folder.remarks),
+        "tags": list(remarks.tags),
+        "note": remarks.note,
     }
 
 
-def tag_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def tag_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Remarked]:
     """Give a run tags, by which it is found again and kept from `clean`; --remove takes them away."""
     parser.add_argument("run", type=run_place, help="a run: its folder, a file in it, its name, or latest")
     parser.add_argument("tags", nargs="+", metavar="TAG")
@@ -89,7 +94,7 @@ def tag_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer
     return _write(folder, runs.Remarks(tags, remarks.note))
 
 
-def note_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def note_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Remarked]:
     """Write a note on a run, in the place of the one before; an empty one removes it."""
     parser.add_argument("run", type=run_place, help="a run: its folder, a file in it, its name, or latest")
     parser.add_argument("text", nargs="+")
@@ -98,12 +103,12 @@ def note_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answe
     return _write(folder, runs.Remarks(folder.remarks.tags, " ".join(given.text).strip()))
 
 
-def _write(folder: runs.RunFolder, remarks: runs.Remarks) -> Answer:
+def _write(folder: runs.RunFolder, remarks: runs.Remarks) -> Answer[Remarked]:
     config.refuse_links(folder.path)
     folder.write_remarks(remarks)
     said = " ".join([*(f"#{tag}" for tag in remarks.tags), remarks.note]).strip() or "no tag and no note"
     reporting.say(reporting.stdout(), f"{folder.path}: {said}")
-    return Answer(content={"folder": str(folder.path), **asdict(remarks)})
+    return Answer({"folder": str(folder.path), "tags": list(remarks.tags), "note": remarks.note})
 
 
 # -- What may go -----------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ class Candidate:
     why: str
 
 
-def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Cleaned]:
     """Show runs that may go and what the caches hold; --runs removes those, --caches empties these."""
     parser.add_argument("places", nargs="*", type=place, help="where runs lie (default: outputs)")
     parser.add_argument("--runs", action="store_true", help="remove the runs that are listed")
@@ -156,10 +161,10 @@ def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
         )
     reporting.say(reporting.stdout(), *lines)
     return Answer(
-        content={
-            "runs": [{**asdict(one), "path": str(one.path)} for one in candidates],
+        {
+            "runs": [{"path": str(one.path), "size": one.size, "why": one.why} for one in candidates],
             "removed": given.runs,
-            "caches": [{**asdict(one), "folder": str(one.folder)} for one in found],
+            "caches": found,
             "freed": freed,
         }
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cnnbench import __version__, api, config, reporting, runs, sweeps
 from cnnbench.cli import rerun
@@ -35,6 +36,10 @@ from cnnbench.errors import (
     first_line,
 )
 from cnnbench.reporting import explain, is_lost, resumable, stderr, stdout, unfailing_streams, write_lines
+
+if TYPE_CHECKING:
+    from cnnbench import analysis
+    from cnnbench.cli.answers import Composed, Overview, RunContent, Versions
 
 CHILDREN = (["launch"], ["rehearse"])  # how a sweep and a check start their processes
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -84,7 +89,7 @@ def _guarded(name: str, output: Output, answer: Callable[[], int]) -> int:
         )
         told, code = {"error": first_line(error)}, EXIT_FAILED
     try:
-        output.write(name, {"exit_code": code, **told})
+        output.write(name, told, code)
     except CnnbenchError as error:  # what has ended the command is the news
         explain(error)
     return code
@@ -110,20 +115,20 @@ def _answer(arguments: Sequence[str], output: Output) -> int:
             return output.write_rows(name, answer)
     except HelpAsked as help_asked:
         stdout().print(str(help_asked), end="", markup=False, highlight=False, soft_wrap=True)
-        answer = Answer(content={"help": str(help_asked)})
-    output.write(name, {"exit_code": answer.code, **answer.content})
+        answer = Answer({"help": str(help_asked)})
+    output.write(name, answer.content, answer.code)
     return answer.code
 
 
-def _show(asked: Meaning, place: Path) -> Answer:
+def _show(asked: Meaning, place: Path) -> Answer[RunContent | analysis.ComparisonContent]:
     """Show the folder of a run, or what lies below the folder of a sweep."""
     if asked.kind == "run":
         run = api.open_run(place)
         show_run(run)
-        return Answer(content=run_content(run))
+        return Answer(run_content(run))
     found = api.compare(place)
     reporting.show_comparison(found.analysis)
-    return Answer(content=reporting.comparison_as_json(found.analysis))
+    return Answer(reporting.comparison_as_json(found.analysis))
 
 
 # -- a line that makes runs ------------------------------------------------------------------------
@@ -163,7 +168,7 @@ def _flags() -> argparse.ArgumentParser:
     return parser
 
 
-def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
+def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer[Any]]:
     """Answer a line that has no verb, and name what it was: a run, a sweep or a question."""
     # Intermixed: people write `model=mlp,cnn -m seed=0,1`.
     flags = _flags().parse_intermixed_args(list(arguments))
@@ -175,11 +180,15 @@ def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
     if flags.help:
         verbs = {name: (verb.__doc__ or "") for name, verb in VERBS.items()}
         groups = config.options(flags.config_dir)
+        overview: Overview = {"verbs": verbs, "groups": groups}
         stdout().print(help_text(groups, verbs), soft_wrap=True, highlight=False)
-        return "help", Answer(content={"verbs": verbs, "groups": groups})
+        return "help", Answer(overview)
     if flags.hydra_help:
-        stdout().print(hydra_help_text(), soft_wrap=True, highlight=False)
-        return "help", Answer()
+        from rich.text import Text
+
+        text = hydra_help_text()
+        stdout().print(text, soft_wrap=True, highlight=False)
+        return "help", Answer({"help": Text.from_markup(text).plain})
     if flags.cfg:
         return "config", _config(flags)
     exists = rerun.choice(flags.overrides)
@@ -188,38 +197,39 @@ def _make_runs(arguments: Sequence[str]) -> tuple[str, Answer]:
         with closing(SweepTerminal()) as terminal:
             sweep = sweeps.start_sweep(line, flags.config_dir, terminal)
             terminal.finished(sweep)
-        return "sweep", Answer(sweep.exit_code, sweep_content(sweep))
+        return "sweep", Answer(sweep_content(sweep), sweep.exit_code)
     spec = api.compose(*flags.overrides, config_dir=flags.config_dir)
     with resumable(Path(spec.run_dir or "outputs")):
         known = rerun.run_again(spec, exists)
     if known is not None:
-        return "run", Answer(content=run_content(known))
+        return "run", Answer(run_content(known))
     spec = api.placed(spec)
     with resumable(spec.folder):
         run = train(spec)
     show_next(run)
-    return "run", Answer(content=run_content(run))
+    return "run", Answer(run_content(run))
 
 
-def _versions() -> Answer:
-    versions = {
+def _versions() -> Answer[Versions]:
+    versions: Versions = {
         "cnnbench": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
-        **{name: metadata.version(name) for name in ("tensorflow", "keras")},
+        "tensorflow": metadata.version("tensorflow"),
+        "keras": metadata.version("keras"),
     }
     lines = [f"{name} {version}" for name, version in versions.items()]
     stdout().print("\n".join(lines), highlight=False)
-    return Answer(content=versions)
+    return Answer(versions)
 
 
-def _config(flags: argparse.Namespace) -> Answer:
+def _config(flags: argparse.Namespace) -> Answer[Composed]:
     if flags.multirun:
         raise CnnbenchError("--cfg shows the config of one run", "leave out -m")
     composed = config.compose(flags.overrides, flags.config_dir)
     text = config.as_yaml(composed, flags.cfg, flags.package, flags.resolve)
     if not stdout().quiet:
         write_lines(text.splitlines())
-    return Answer(content={"yaml": text})
+    return Answer({"yaml": text})
 
 
 # -- inside a process that makes runs of a sweep ---------------------------------------------------

@@ -6,12 +6,13 @@ Heavy imports stay inside: `cnnbench list` must not wait for TensorFlow.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.markup import escape
 
@@ -21,6 +22,7 @@ from cnnbench.cli.console import (
     SweepTerminal,
     diagnosis_table,
     differences_table,
+    finished_content,
     forecast_table,
     options_text,
     run_content,
@@ -39,8 +41,26 @@ from cnnbench.errors import (
     nearest,
 )
 
+if TYPE_CHECKING:
+    from cnnbench.cli.answers import (
+        Checked,
+        Drawn,
+        Explained,
+        Groups,
+        Lines,
+        OptionKeys,
+        Recipe,
+        Replayed,
+        Reported,
+        RunContent,
+        SchemaDocument,
+        SchemaNames,
+        SweepContent,
+        Verified,
+    )
+
 # One answer, or rows that are written as they come.
-Verb = Callable[[argparse.ArgumentParser, Sequence[str]], Answer | Rows]
+Verb = Callable[[argparse.ArgumentParser, Sequence[str]], Answer[Any] | Rows[Any]]
 
 
 def _takes_options(parser: argparse.ArgumentParser, text: str) -> None:
@@ -63,23 +83,23 @@ def _say(*lines: str) -> None:
 # -- Before a run ----------------------------------------------------------------------------------
 
 
-def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Groups | OptionKeys]:
     """List every option of every config group, or of one; of one option every key."""
     parser.add_argument("group", nargs="?", help="model, dataset, optimizer, …; or model=cnn for its keys")
     group = parser.parse_args(arguments).group
     if group is not None and "=" in group:
         lines = list(config.keywords(group))
         _say(*lines)
-        return Answer(content={"option": group, "lines": lines})
+        return Answer({"option": group, "lines": lines})
     found = config.options()
     if group is not None and group not in found:
         raise CnnbenchError(f"there is no group {group!r}", nearest(group, found))
     shown = found if group is None else {group: found[group]}
     reporting.stdout().print(options_text(shown), soft_wrap=True)
-    return Answer(content={"groups": shown})
+    return Answer({"groups": shown})
 
 
-def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Checked]:
     """Check everything about a run or a sweep short of training it: what would fail, hours and memory."""
     parser.add_argument("overrides", nargs="*", help="as for the run itself")
     parser.add_argument("-m", "--multirun", action="store_true", help="as for the run itself")
@@ -100,11 +120,11 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     )
     lines = (f"run {forecast.number} would fail: {forecast.error}" for forecast in fails)
     reporting.say(reporting.stdout(), *lines, style="red")
-    content = {"jobs": [asdict(forecast) for forecast in forecasts], "hours": hours, "fails": len(fails)}
-    return Answer(EXIT_WRONG_INPUT if fails else EXIT_DONE, content)
+    content: Checked = {"jobs": forecasts, "hours": hours, "fails": len(fails)}
+    return Answer(content, EXIT_WRONG_INPUT if fails else EXIT_DONE)
 
 
-def explain_key(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def explain_key(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Explained]:
     """Show the value of a config key, the file and line or override that set it, and what that replaced."""
     parser.add_argument("key", help="e.g. optimizer.learning_rate, model, seed")
     parser.add_argument("overrides", nargs="*", help="as for a run: experiment=…, key=value")
@@ -112,10 +132,10 @@ def explain_key(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> An
     given = parser.parse_intermixed_args(arguments)
     lines = list(config.explain(given.key, given.overrides, given.config_dir))
     _say(*lines)
-    return Answer(content={"key": given.key, "lines": lines})
+    return Answer({"key": given.key, "lines": lines})
 
 
-def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Recipe]:
     """Run a preset and say whether this machine reproduces the score that it promises."""
     parser.add_argument("name", help="an experiment, e.g. notes/fashion_cnn (cnnbench list experiment)")
     parser.add_argument("overrides", nargs="*", help="key=value, e.g. seed=3")
@@ -130,8 +150,12 @@ def check_recipe(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     reporting.stdout().print(
         f"[{colour}]{'REPRODUCED' if verdict.reproduced else 'NOT REPRODUCED'}[/] {verdict.sentence}"
     )
-    content = {"reproduced": verdict.reproduced, "sentence": verdict.sentence, **run_content(run)}
-    return Answer(EXIT_DONE if verdict.reproduced else EXIT_NO, content)
+    content: Recipe = {
+        **finished_content(run),
+        "reproduced": verdict.reproduced,
+        "sentence": verdict.sentence,
+    }
+    return Answer(content, EXIT_DONE if verdict.reproduced else EXIT_NO)
 
 
 # -- Verbs of one run ------------------------------------------------------------------------------
@@ -162,7 +186,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Verified]:
     """Evaluate best.keras of a run again and compare with the recorded figures: PASS or FAIL."""
     _takes_a_run(parser)
     _takes_places(parser)
@@ -173,18 +197,20 @@ def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Ans
     for line in (*verdict.notes, *verdict.complaints):
         console.print(line, markup=False)
     console.print("[green]PASS[/]" if verdict.passed else "[red]FAIL[/]")
-    names = ("metric", "recorded", "measured", "agrees")
-    content = {
+    content: Verified = {
         "run": str(given.run),
         "passed": verdict.passed,
-        "figures": [dict(zip(names, row, strict=True)) for row in verdict.rows],
+        "figures": [
+            {"metric": metric, "recorded": recorded, "measured": measured, "agrees": agrees}
+            for metric, recorded, measured, agrees in verdict.rows
+        ],
         "notes": verdict.notes,
         "complaints": verdict.complaints,
     }
-    return Answer(EXIT_DONE if verdict.passed else EXIT_NO, content)
+    return Answer(content, EXIT_DONE if verdict.passed else EXIT_NO)
 
 
-def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Replayed]:
     """Repeat the step in which the loss of a run turned NaN or infinite, and show every tensor of it."""
     _takes_a_run(parser)
     given = parser.parse_args(arguments)
@@ -198,10 +224,10 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Ans
     diagnosis = training.examine(load_checkpoint(model_file), x, y)
     reporting.stdout().print(diagnosis_table(diagnosis))
     _say(diagnosis.sentence, f"What to do: {diagnosis.advice}")
-    return Answer(content={"run": str(given.run), **diagnosis.as_dict()})
+    return Answer(cast("Replayed", {"run": str(given.run), **diagnosis.as_dict()}))
 
 
-def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[inference.Evaluation]:
     """Measure the best checkpoint of a run on a split of its data set, or of another."""
     _takes_a_run(parser)
     parser.add_argument("overrides", nargs="*", help="dataset=… dataset.key=…; default: the run's data set")
@@ -212,10 +238,10 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     reporting.stdout().print(inference.evaluation_table(found))
     for note in found.notes:
         reporting.stderr().print(note, markup=False, style="yellow")
-    return Answer(content=inference.evaluation_as_json(found))
+    return Answer(found)
 
 
-def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Rows:
+def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Rows[inference.PredictionRow]:
     """Name classes and probabilities, or values, for pictures, arrays and tables of numbers."""
     _takes_a_run(parser)
     parser.add_argument(
@@ -246,7 +272,7 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     return EXIT_FAILED if failed else EXIT_DONE
 
 
-def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[inference.Export]:
     """Write the best checkpoint of a run in another format, and check that it computes the same."""
     _takes_a_run(parser)
     parser.add_argument("--format", choices=list(inference.SUFFIXES), required=True)
@@ -256,10 +282,10 @@ def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     result = _open(given).export(given.format, given.output, given.quantize)
     _say(*inference.summary(result))
     reporting.stdout().print("[green]PASS[/]" if result.passed else "[red]FAIL[/]: kept, for you to judge")
-    return Answer(EXIT_DONE if result.passed else EXIT_NO, {**asdict(result), "path": str(result.path)})
+    return Answer(result, EXIT_DONE if result.passed else EXIT_NO)
 
 
-def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Drawn]:
     """Draw what the model sees: its filters, feature maps and class-activation maps."""
     _takes_a_run(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="pictures; default: from the test split")
@@ -269,13 +295,15 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     given = parser.parse_intermixed_args(arguments)
     lines = _open(given).visualize(given.files, given.layer, given.examples, given.output)
     _say(*lines)
-    return Answer(content={"run": str(given.run), "lines": lines})
+    return Answer({"run": str(given.run), "lines": lines})
 
 
 # -- Verbs of many runs ----------------------------------------------------------------------------
 
 
-def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def compare_runs(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> Answer[analysis.ComparisonContent]:
     """Rank runs: mean ± deviation over seeds, which differences are real, and what they cost."""
     parser.add_argument(
         "places", nargs="*", type=place, default=[Path("outputs")], help="run or sweep folders"
@@ -308,10 +336,12 @@ def compare_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
         _write_comparison(found, given.html, named=True)
     if given.csv != "-":
         reporting.show_comparison(found.analysis, given.top)
-    return Answer(content=reporting.comparison_as_json(found.analysis))
+    return Answer(reporting.comparison_as_json(found.analysis))
 
 
-def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def diff_runs(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> Answer[analysis.DifferenceContent]:
     """Find what differs between two runs: config, figures, environment, test examples that flipped."""
     parser.add_argument("first", type=run_place, help="a run: its folder, its name, or latest")
     parser.add_argument("second", type=run_place, help="another")
@@ -320,10 +350,10 @@ def diff_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answ
     for table in reporting.difference_tables(found):
         reporting.stdout().print(table)
     _say(*reporting.difference_sentences(found))
-    return Answer(content=reporting.difference_as_json(found))
+    return Answer(reporting.difference_as_json(found))
 
 
-def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Reported]:
     """Write one HTML page: of a run, or of all runs below a folder."""
     parser.add_argument("place", type=place, help="a run folder, or a folder with runs below it")
     parser.add_argument("--output", type=_path, metavar="FILE", help=f"default: {runs.REPORT} in that folder")
@@ -336,7 +366,7 @@ def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> An
         _write_page(run.page(), output, named)
     else:
         _write_comparison(api.compare(given.place), output, named)
-    return Answer(content={"page": str(output)})
+    return Answer({"page": str(output)})
 
 
 def _write_comparison(comparison: api.Comparison, output: Path, named: bool) -> None:
@@ -359,7 +389,7 @@ def _write_page(page: str, output: Path, named: bool) -> None:
     _say(f"page: {output}")
 
 
-def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[RunContent | SweepContent]:
     """Go on with a run or a sweep that was interrupted, failed or killed, to the result it would have had."""
     parser.add_argument(
         "run", metavar="place", type=place, help="a run or a sweep: its folder, its name, or latest"
@@ -371,7 +401,7 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     )
     given = parser.parse_intermixed_args(arguments)
     if not sweeps.Sweep.is_one(given.run):
-        return Answer(content=run_content(_resume_run(given)))
+        return Answer(run_content(_resume_run(given)))
     if given.places or given.with_changes:
         raise CnnbenchError(
             "other places and --with-changes are for one run, and this is a sweep",
@@ -380,7 +410,7 @@ def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
     with closing(SweepTerminal()) as terminal:
         sweep = sweeps.resume_sweep(sweeps.Sweep.open(given.run), given.trust_plugins, terminal)
         terminal.finished(sweep)
-    return Answer(sweep.exit_code, sweep_content(sweep))
+    return Answer(sweep_content(sweep), sweep.exit_code)
 
 
 def _resume_run(given: argparse.Namespace) -> api.Run:
@@ -395,9 +425,27 @@ def _resume_run(given: argparse.Namespace) -> api.Run:
         return train(spec, resume=True, with_changes=given.with_changes)
 
 
-def complete(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer:
+def complete(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Lines]:
     """Print a script that lets a shell complete verbs, groups, options, keys and run folders."""
     return answer_shell(parser, arguments, VERBS)
+
+
+def print_schema(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> Answer[SchemaNames | SchemaDocument]:
+    """Print the JSON Schema of what --json answers, or of metrics.json; without a name, which there are."""
+    parser.add_argument("name", nargs="?", help="a verb, run, sweep, config, help, version, metrics.json")
+    name = parser.parse_args(arguments).name
+    from cnnbench.cli import schemas
+
+    if name is None:
+        names = schemas.names(VERBS)
+        _say(*names)
+        return Answer({"names": names})
+    document = schemas.document(name, VERBS)
+    if not reporting.stdout().quiet:
+        reporting.write_lines(json.dumps(document, indent=2, ensure_ascii=False).splitlines())
+    return Answer({"name": name, "document": document})
 
 
 # -- The table -------------------------------------------------------------------------------------
@@ -422,4 +470,5 @@ VERBS: dict[str, Verb] = {
     "note": note_run,
     "clean": clean,
     "completion": complete,
+    "schema": print_schema,
 }

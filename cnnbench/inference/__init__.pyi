@@ -10,7 +10,17 @@ from .evaluation import (
 )
 from .export import QUANTIZE, SUFFIXES, Export, Format, Quantize, export_run, summary
 from .load import load_model, require_finished, stored_spec, with_places
-from .prediction import BATCH, Lines, Prediction, batches, items, picture_reader, predict, prediction_as_json
+from .prediction import (
+    BATCH,
+    Lines,
+    Prediction,
+    PredictionRow,
+    batches,
+    items,
+    picture_reader,
+    predict,
+    prediction_as_json,
+)
 from .verification import Verdict, verify
 from .visualization import visualize
 
@@ -24,6 +34,7 @@ __all__ = [
     "Format",
     "Lines",
     "Prediction",
+    "PredictionRow",
     "Quantize",
     "Verdict",
     "batches",

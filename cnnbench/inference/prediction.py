@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from cnnbench.data import (
     IMAGE_SUFFIXES,
@@ -104,7 +105,52 @@ def answer(path: str, task: str, class_names: Sequence[str], outputs: np.ndarray
     return Prediction(path, label, probabilities[label], probabilities)
 
 
-def prediction_as_json(prediction: Prediction) -> dict[str, Any]:
+class ErrorRow(TypedDict):
+    """An input without a prediction.
+
+    Attributes:
+        path: of the input.
+        error: why.
+    """
+
+    path: str
+    error: str
+
+
+class ValueRow(TypedDict):
+    """The prediction of a regression.
+
+    Attributes:
+        path: of the input.
+        value: that is predicted.
+    """
+
+    path: str
+    value: float
+
+
+_Named = TypedDict("_Named", {"class": str})  # no name in Python
+
+
+class ClassRow(_Named):
+    """The class of an input.
+
+    Attributes:
+        path: of the input.
+        class: the one with the highest probability.
+        probability: of that class.
+        probabilities: of every class, by name, the highest first.
+    """
+
+    path: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+PredictionRow = ErrorRow | ValueRow | ClassRow
+
+
+def prediction_as_json(prediction: Prediction) -> PredictionRow:
     """Return the keys that apply, for programs."""
     if prediction.error is not None:
         return {"path": prediction.path, "error": prediction.error}
@@ -112,8 +158,8 @@ def prediction_as_json(prediction: Prediction) -> dict[str, Any]:
         return {"path": prediction.path, "value": prediction.value}
     return {
         "path": prediction.path,
-        "class": prediction.label,
-        "probability": prediction.probability,
+        "class": str(prediction.label),
+        "probability": cast("float", prediction.probability),
         "probabilities": prediction.probabilities,
     }
 

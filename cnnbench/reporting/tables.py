@@ -6,8 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence, Set
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -26,7 +25,11 @@ LONGEST_KEY, SHORTEST_TEXT = 32, 18  # characters of a text in one line, and whe
 INTERVAL, VERDICT = "95 % interval", "beside the best"
 ON_FRONT = "◆"
 MOST_INDICES = 20
-KINDS = {analysis.Flips: "flips", analysis.Errors: "errors", type(None): None}
+KINDS: dict[type, Literal["flips", "errors"] | None] = {
+    analysis.Flips: "flips",
+    analysis.Errors: "errors",
+    type(None): None,
+}
 
 
 def show_comparison(comparison: analysis.Comparison, most: int = MOST_ROWS) -> None:
@@ -179,9 +182,9 @@ def comparison_as_csv(comparison: analysis.Comparison) -> str:
     return text.getvalue()
 
 
-def comparison_as_json(comparison: analysis.Comparison) -> dict[str, Any]:
+def comparison_as_json(comparison: analysis.Comparison) -> analysis.ComparisonContent:
     """Return everything, with the values of every run, ready for JSON: None where a figure is not finite."""
-    content: dict[str, Any] = {
+    content: analysis.ComparisonContent = {
         "cost": comparison.cost,
         "rankings": [
             {
@@ -193,14 +196,14 @@ def comparison_as_json(comparison: analysis.Comparison) -> dict[str, Any]:
             for ranking in comparison.rankings
         ],
         "apart": [
-            {"path": record.folder.path, "status": record.status, "reason": record.reason}
+            {"path": str(record.folder.path), "status": record.status, "reason": record.reason}
             for record in comparison.apart
         ],
     }
-    return dict(plain(content))
+    return cast("analysis.ComparisonContent", plain(content))
 
 
-def _group(group: analysis.Group) -> dict[str, Any]:
+def _group(group: analysis.Group) -> analysis.GroupRow:
     return {
         "rank": group.rank,
         "differs": group.differs,
@@ -214,7 +217,7 @@ def _group(group: analysis.Group) -> dict[str, Any]:
         "cost": group.cost,
         "runs": [
             {
-                "path": record.folder.path,
+                "path": str(record.folder.path),
                 "seed": record.seed,
                 "value": record.value,
                 "test": record.test,
@@ -301,6 +304,15 @@ def _indices(indices: Sequence[int]) -> str:
     return f"{len(indices)} test examples" + (f" ({listed}{more})" if indices else "")
 
 
-def difference_as_json(found: analysis.Difference) -> dict[str, Any]:
+def difference_as_json(found: analysis.Difference) -> analysis.DifferenceContent:
     """Return all of it, ready for JSON: of a pair the first run comes first, None where it is not finite."""
-    return dict(plain({**asdict(found), "kind": KINDS[type(found.predictions)]}))
+    content: analysis.DifferenceContent = {
+        "config": found.config,
+        "metrics": found.metrics,
+        "cost": found.cost,
+        "environment": found.environment,
+        "predictions": found.predictions,
+        "reason": found.reason,
+        "kind": KINDS[type(found.predictions)],
+    }
+    return cast("analysis.DifferenceContent", plain(content))

@@ -29,6 +29,7 @@ from .identity import (
 from .keys import differing, flatten, text_of
 from .metrics import TRAINED, is_share, larger_is_better
 from .places import is_place, places_in, with_absolute_places, without_places
+from .schema import EndedMetrics, RunMetrics
 from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "UNREADABLE",
     "ChangedError",
     "Device",
+    "EndedMetrics",
     "Expected",
     "FineTuning",
     "Identity",
@@ -53,6 +55,7 @@ __all__ = [
     "Observers",
     "Remarks",
     "RunFolder",
+    "RunMetrics",
     "RunResult",
     "RunSpec",
     "Summary",

@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -296,7 +297,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Numpy to Python, and NaN or infinity to null, since JSON has neither."""
+    """Numpy and dataclasses to Python, and NaN or infinity to null, since JSON has none of them."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -305,6 +306,8 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     return str(value) if isinstance(value, Path) else value
 
 

@@ -272,8 +272,9 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     # Not the test split: ranking by it would be fitting to it.
     split = "val_" if "val" in prepared.built.held_out else ""
     objective = spec.objective or split + runs.metrics.OBJECTIVE[dataset.task]
-    result = {
-        "status": runs.DONE,
+    cost: Any = {**prepared.built.size, **measured.costs, "seconds": phases.seconds}
+    result: runs.RunMetrics = {
+        "status": "done",
         "name": spec.name,
         "task": dataset.task,
         "class_names": dataset.class_names,
@@ -287,7 +288,7 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "changes": folder.environment.get("changes", []),
         "best_epoch": folder.best["epoch"],
         "epochs": len(folder.history),
-        "cost": {**prepared.built.size, **measured.costs, "seconds": phases.seconds},
+        "cost": cost,
         "started": job.started,
         "finished": system.now(),
     }

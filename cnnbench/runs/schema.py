@@ -1,0 +1,92 @@
+"""What `metrics.json` holds; `cnnbench schema metrics.json` prints it as JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic takes that of `typing` from Python 3.12 on
+
+
+class Cost(TypedDict):
+    """What the best checkpoint and its training cost.
+
+    Attributes:
+        parameters: of the model.
+        flops_per_example: of the forward pass.
+        examples_per_second: of the training, over all epochs.
+        latency_seconds: of one example alone.
+        peak_memory_bytes: of the process, since before the model was made.
+        peak_gpu_memory_bytes: where a GPU was used.
+        checkpoint_bytes: of the file `best.keras`.
+        seconds: by part of the run: `data`, `import`, `build`, `fit`, `evaluate`, `figures`, `report`.
+    """
+
+    parameters: int
+    flops_per_example: int | None
+    examples_per_second: float
+    latency_seconds: float
+    peak_memory_bytes: int | None
+    peak_gpu_memory_bytes: NotRequired[int]
+    checkpoint_bytes: int
+    seconds: dict[str, float]
+
+
+class RunMetrics(TypedDict):
+    """A finished run.
+
+    Attributes:
+        status: `done`.
+        name: of the run, from its config.
+        task: what the outputs mean.
+        class_names: by class index; empty for regression.
+        input_shape: of one example, without the batch.
+        seed: of everything random.
+        objective: name of the metric that runs are ranked by.
+        value: of the objective.
+        metrics: by split and name; those of `train` are means over the best epoch.
+        data: the digest of the data; lacking in runs of 0.1.0.
+        weights: the digest of each file of weights that the model began with; lacking in runs of 0.1.0.
+        changes: one text for each change that a resumed run accepted; lacking in runs of 0.1.0.
+        best_epoch: the one whose weights are kept, from 1 on.
+        epochs: how many were trained.
+        cost: counts, seconds and bytes.
+        started: ISO 8601, with the offset of the time zone.
+        finished: the same.
+    """
+
+    status: Literal["done"]
+    name: str
+    task: Literal["multiclass", "binary", "regression"]
+    class_names: Sequence[str]
+    input_shape: Sequence[int]
+    seed: int
+    objective: str
+    value: float
+    metrics: Mapping[str, Mapping[str, float]]
+    data: NotRequired[str]
+    weights: NotRequired[Mapping[str, str]]
+    changes: NotRequired[list[str]]
+    best_epoch: int
+    epochs: int
+    cost: Cost
+    started: str
+    finished: str
+
+
+class EndedMetrics(TypedDict):
+    """A run that has ended without a result; `failure.json` says more.
+
+    Attributes:
+        status: what became of it.
+        reason: in one line.
+        finished: ISO 8601, with the offset of the time zone.
+        name: of the run, from its config.
+        seed: of everything random.
+    """
+
+    status: Literal["failed", "interrupted", "pruned"]
+    reason: str
+    finished: str
+    name: str
+    seed: int
