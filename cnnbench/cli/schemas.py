@@ -15,7 +15,6 @@ from cnnbench.cli import answers
 from cnnbench.cli.contract import ROWS, SCHEMA
 from cnnbench.errors import CnnbenchError, nearest
 
-METRICS = "metrics.json"
 # Answers to lines that have no verb: what `verb` says then.
 NO_VERBS: dict[str, Any] = {
     "run": answers.RunContent,
@@ -37,7 +36,7 @@ ATTRIBUTE = re.compile(r"^    (\w[\w, ]*): (.+(?:\n     +.+)*)", re.MULTILINE)
 
 def names(verbs: Mapping[str, Callable[..., Any]]) -> list[str]:
     """Return everything that has a schema."""
-    return [*verbs, *NO_VERBS, METRICS]
+    return [*verbs, *NO_VERBS, runs.METRICS]
 
 
 def document(name: str, verbs: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def document(name: str, verbs: Mapping[str, Callable[..., Any]]) -> dict[str, An
     if name not in names(verbs):
         raise CnnbenchError(f"there is no schema of {name!r}", nearest(name, names(verbs)))
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": f"cnnbench: {name}", "description": NOTE}
-    if name == METRICS:
+    if name == runs.METRICS:
         return {**head, **_schema(runs.RunMetrics | runs.EndedMetrics)}
     if name in NO_VERBS:
         content = NO_VERBS[name]

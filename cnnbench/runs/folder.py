@@ -35,9 +35,10 @@ LOG = "cnnbench.log"
 REPORT = "report.html"
 REMARKS = "remarks.json"  # tags and note
 PACKAGES, CODE_DIFF = "packages.txt", "code.diff"
+METRICS = "metrics.json"
 UNTRAINED = (
     *(QUICK_CONFIG, "overrides.yaml", "environment.json", "identity.json"),
-    *("failure.json", "metrics.json", PACKAGES, CODE_DIFF, REPORT, LOG, f"{LOG}.holder"),
+    *("failure.json", METRICS, PACKAGES, CODE_DIFF, REPORT, LOG, f"{LOG}.holder"),
 )
 RUNNING, UNFINISHED, UNREADABLE = "running", "unfinished", "unreadable"
 LAST_BYTES = 2**16
@@ -111,7 +112,7 @@ class RunFolder:
 
     def reopen(self) -> None:
         """Take back what says that the run has ended, and what was half written when it did."""
-        for name in ("failure.json", "metrics.json"):
+        for name in ("failure.json", METRICS):
             (self.path / name).unlink(missing_ok=True)
         for name in (
             "environment.json",
@@ -269,7 +270,7 @@ class RunFolder:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write the last of all files: where it says `done`, everything else is there."""
-        system.write_json(self.path / "metrics.json", metrics)
+        system.write_json(self.path / METRICS, metrics)
 
     def logging(self) -> AbstractContextManager[None]:
         """Send our log, Python's warnings and what TensorFlow says to `cnnbench.log` for a while."""
@@ -280,7 +281,7 @@ class RunFolder:
     @property
     def has_run(self) -> bool:
         """Whether a run has begun here, or was recorded as one that could not."""
-        return any((self.path / name).is_file() for name in (CONFIG, "metrics.json"))
+        return any((self.path / name).is_file() for name in (CONFIG, METRICS))
 
     @property
     def best_model(self) -> Path:
@@ -370,7 +371,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        return system.read_json(self.path / "metrics.json")
+        return system.read_json(self.path / METRICS)
 
     @property
     def failure(self) -> dict[str, Any]:
@@ -410,7 +411,7 @@ class RunFolder:
     @property
     def ended(self) -> bool:
         """Whether the run has said how it ended."""
-        return any((self.path / name).is_file() for name in ("metrics.json", "failure.json"))
+        return any((self.path / name).is_file() for name in (METRICS, "failure.json"))
 
     @property
     def reason(self) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cnnbench.cli import schemas
 from cnnbench.cli.verbs import VERBS
+from cnnbench.runs import METRICS
 from cnnbench.sweeps.schema import Rehearsal
 
 Cli = Callable[..., Outcome]
@@ -137,7 +138,7 @@ def test_an_answer_is_what_its_schema_says(
 
 
 def test_every_answer_has_a_line() -> None:
-    assert {*LINES, schemas.METRICS} == {*schemas.names(VERBS)}
+    assert {*LINES, METRICS} == {*schemas.names(VERBS)}
 
 
 def test_what_a_run_and_a_sweep_answer_is_what_their_schemas_say(
@@ -156,7 +157,7 @@ def test_metrics_are_what_their_schema_says_those_of_earlier_versions_too(
     found = [json.loads(path.read_text()) for path in made.rglob("metrics.json")]
     assert {one["status"] for one in found} == {"done", "failed", "interrupted"}
     for one in found:
-        validators[schemas.METRICS].validate(one)
+        validators[METRICS].validate(one)
 
 
 def test_a_schema_says_what_keys_mean_and_lets_new_ones_come() -> None:
