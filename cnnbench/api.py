@@ -500,10 +500,11 @@ class Run:
         return reporting.progress_page(self.files, self.status)
 
     def __repr__(self) -> str:
-        """Name the folder and its state in one line."""
+        """Name the folder, from here, and its state in one line."""
+        folder = config.from_here(self.folder)
         if self.status != runs.DONE:
-            return f"<Run {self.folder}: {self.status}>"
-        return f"<Run {self.folder}: {self.result['objective']} {self.result['value']:.4g}>"
+            return f"<Run {folder}: {self.status}>"
+        return f"<Run {folder}: {self.result['objective']} {self.result['value']:.4g}>"
 
     def _repr_html_(self) -> str:
         if self.status != runs.DONE:

@@ -15,7 +15,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_NO = range(4)
 
 
 class CnnbenchError(Exception):
-    """Wrong input: shown as one line with a hint, exit code 2, no traceback.
+    """Wrong input: shown as one line with a hint, exit code 2, no traceback; in a notebook, too.
 
     Args:
         message: what is wrong, in one line, with the offending value in it.
@@ -29,6 +29,10 @@ class CnnbenchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}  Hint: {self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows under a cell; `%debug` still knows where it was raised."""
+        return [f"error: {self.message}", *([f"hint: {self.hint}"] if self.hint else [])]
 
 
 class FolderRefusedError(CnnbenchError):

@@ -89,6 +89,16 @@ def test_a_run_shows_itself_in_a_notebook(done: cnnbench.Run, folder: Path) -> N
         begun.metrics  # noqa: B018
 
 
+def test_a_notebook_shows_figures_without_pyplot_and_an_error_in_two_lines(done: cnnbench.Run) -> None:
+    figure: Any = done.figures["learning_curves"]
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(CnnbenchError) as caught:
+        cnnbench.compose("modle=cnn")
+    said, hint = caught.value._render_traceback_()
+    assert said == "error: there is no key modle"
+    assert hint.startswith("hint: did you mean model?")
+
+
 def test_a_frame_needs_pandas_and_says_so(done: cnnbench.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pandas = pytest.importorskip("pandas")
     assert list(done.to_frame().index) == [1]

@@ -119,7 +119,16 @@ def _nowhere() -> TextIO:
 
 
 class _Console(Console):
-    """A console that pads and rules to a width only in a terminal, and prints nothing that steers it."""
+    """A console that pads and rules to a width only in a terminal, and prints nothing that steers it.
+
+    In a notebook it prints plain text: rich would make every line an output of its own, and what Jupyter sets
+    in the environment for the colours of other programs would make it a terminal with a bar.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.is_jupyter:
+            super().__init__(**options, force_jupyter=False, force_terminal=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Neutralise every text: it may come from file names, class names or a stranger's run folder."""

@@ -25,11 +25,12 @@ def new_figure(
 ) -> Figure:
     """Return a white figure of that size that pyplot does not know, so that nobody has to close it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from cnnbench.reporting.figures.shown import ShownFigure
 
     # A hundredth of a pixel more, so that no rounding cuts the last row off.
     size = ((width_px + 0.01) / DPI, (height_px + 0.01) / DPI)
-    figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout=layout)
+    figure = ShownFigure(figsize=size, dpi=DPI, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

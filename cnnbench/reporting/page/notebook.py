@@ -10,7 +10,7 @@ from cnnbench.reporting.columns import COSTS, ranking_columns
 from cnnbench.reporting.figures import quality_against_cost, to_png
 from cnnbench.reporting.page import comparison as comparisons
 from cnnbench.reporting.page import run as runs
-from cnnbench.reporting.page.render import data_uri, render_part
+from cnnbench.reporting.page.render import render_part, small_data_uri
 from cnnbench.reporting.tables import MOST_ROWS, answers, apart_lines
 from cnnbench.runs import RunFolder
 
@@ -39,7 +39,7 @@ def run_html(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         headline=runs.headline(metrics),
         metric_names=names,
         splits=splits,
-        pictures=list(runs.pictures(folder, metrics, PICTURES)),
+        pictures=list(runs.pictures(folder, metrics, PICTURES, small_data_uri)),
     )
 
 
@@ -68,6 +68,6 @@ def _ranking(ranking: Ranking, cost: str) -> dict[str, Any]:
         "columns": columns,
         "rows": [[column.text(group) for column in columns] for group in shown],
         "more": len(groups) - len(shown),
-        "uri": data_uri(to_png(figure)) if figure else None,
+        "uri": small_data_uri(to_png(figure)) if figure else None,
         "alt": f"{ranking.objective} of each configuration against its cost ({COSTS[cost].label})",
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
+COLOURS = 128  # of a chart in a notebook
 
 
 def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
@@ -57,6 +59,18 @@ def render_part(template: str, **content: Any) -> str:
 
 def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def small_data_uri(png: bytes) -> str:
+    """Return a chart in so few colours that it has a third of its size: notebooks keep what they show."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    try:
+        Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS).save(packed, "PNG", optimize=True)
+    except (OSError, SyntaxError, ValueError):  # damaged: the browser may still show a part of it
+        return data_uri(png)
+    return data_uri(packed.getvalue())
 
 
 @cache

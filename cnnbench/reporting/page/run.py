@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,14 +108,17 @@ def sizes(environment: Mapping[str, Any]) -> str:
 
 
 def pictures(
-    folder: RunFolder, metrics: Mapping[str, Any], titles: Mapping[str, str] = PICTURES
+    folder: RunFolder,
+    metrics: Mapping[str, Any],
+    titles: Mapping[str, str] = PICTURES,
+    uri: Callable[[bytes], str] = data_uri,
 ) -> Iterator[Picture]:
     """Yield the pictures that lie in the folder, of those with a title."""
     found = folder.figures
     for name, title in titles.items():
         path = found.get(name)
         if path and (png := read_png(path)):
-            yield Picture(title, _alt(name, title, metrics), data_uri(png))
+            yield Picture(title, _alt(name, title, metrics), uri(png))
 
 
 def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
