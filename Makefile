@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run quick test docs faults simulate mutations bench lint format lock clean
+.PHONY: run quick test docs notebooks faults simulate mutations bench lint format lock clean
 
 run: $(VENV)/ready  ## set up, then the main job on the embedded default
 	$(BIN)/cnnbench $(ARGS)
@@ -19,6 +19,9 @@ test: $(VENV)/ready  ## set up, then the tests, in as many processes as there ar
 
 docs: $(VENV)/ready  ## the documentation, strictly, in site/: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+notebooks: $(VENV)/ready  ## execute examples/*.ipynb and keep their outputs; a quarter of an hour, needs Fashion-MNIST and CIFAR-10
+	$(BIN)/python examples/execute.py $(ARGS)
 
 faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half an hour
 	CNNBENCH_FAULTS=$(or $(N),50) $(BIN)/python -m pytest tests/training/test_resume.py $(ARGS)

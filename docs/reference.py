@@ -37,6 +37,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         .read_text()
         .replace("](docs/", "](")
         .replace("](CONTRIBUTING.md)", "](extending.md)")
+        .replace(".ipynb)", ".md)")
     )
     for name, content in (
         ("index.md", start),

@@ -115,6 +115,7 @@ def test_the_source_archive_holds_what_is_needed_to_build_and_test(shipped: Path
     tests = files("tests", ".py", ".yaml", ".json", ".jsonl", ".csv", ".keras", ".npz")
     docs = files("docs", ".md", ".py", ".css", ".png", ".svg")
     others = files("benchmarks", ".md", ".py", ".txt") | files("docker", "", ".lock")
+    others |= files("examples", ".ipynb", ".py")
     assert found - made == files("cnnbench", *CODE) | files("conf", ".yaml") | tests | docs | others | present
 
 
