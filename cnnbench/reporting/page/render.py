@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-COLOURS = 128  # of a chart in a notebook
+COLOURS = 64  # of a chart in a notebook
 
 
 def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
