@@ -209,13 +209,10 @@ def train(
 
 def show_next(run: api.Run) -> None:
     """Print three lines to go on with: the page, a prediction, a comparison."""
-    shape = run.result["input_shape"]
-    example = "photo.jpg" if len(shape) == 3 else "values.csv"
-    place, beside = shlex.quote(str(run.folder)), shlex.quote(str(run.folder.parent))
+    steps = reporting.after_run(run.files, run.result)
     lines = (
         f"look at it:  {run.folder / runs.REPORT}",
-        f"predict:     cnnbench predict {place} {example}",
-        f"compare:     cnnbench compare {beside}",
+        *(f"{name + ':':<12} {line}" for name, line in steps.items()),
     )
     reporting.say(reporting.stdout(), *lines)
 

@@ -19,6 +19,7 @@ from .page.comparison import comparison_page
 from .page.notebook import comparison_html, run_html
 from .page.progress import MOST_COST, REFRESH_SECONDS, SHORTEST_SECONDS, LivePage, progress_page
 from .page.run import run_page
+from .steps import after_run
 from .tables import (
     MOST_ROWS,
     answers,
@@ -45,6 +46,7 @@ __all__ = [
     "Stage",
     "Terminal",
     "Tracked",
+    "after_run",
     "answers",
     "class_activation_maps",
     "comparison_as_csv",

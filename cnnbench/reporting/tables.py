@@ -135,19 +135,26 @@ def answers(comparison: analysis.Comparison) -> list[str]:
 
 
 def _answer(ranking: analysis.Ranking, cost: str) -> str:
-    best, *others = ranking.by_rank
+    best = ranking.by_rank[0]
     data = f" on {ranking.dataset}" if ranking.dataset else ""
     if not math.isfinite(best.mean):
         return f"no run has a finite {ranking.objective}{data}"
     seeds = len(best.by_seed)
     spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " with one seed"
+    first = f"{best.label}{standing(ranking)}: {ranking.objective} {number(best.mean)}{spread}{data}"
+    return "; ".join([first, *others_in_words(ranking, cost)])
+
+
+def standing(ranking: analysis.Ranking) -> str:
+    """Say whether the first of a ranking is the best; nothing where it is alone."""
+    others = ranking.by_rank[1:]
     alike = any(group.verdict.indistinguishable for group in others)
-    place = " comes first" if alike else " is best" if others else ""
-    first = f"{best.label}{place}: {ranking.objective} {number(best.mean)}{spread}{data}"
-    return "; ".join([first, *_rest(best, others, cost)])
+    return " comes first" if alike else " is best" if others else ""
 
 
-def _rest(best: analysis.Group, others: Sequence[analysis.Group], cost: str) -> list[str]:
+def others_in_words(ranking: analysis.Ranking, cost: str) -> list[str]:
+    """Say what the others of a ranking are beside the first, and what does as well for less `cost`."""
+    best, *others = ranking.by_rank
     alike = [group for group in others if group.verdict.indistinguishable]
     untested = [group for group in others if not group.verdict.indistinguishable and not group.verdict.worse]
     parts = []

@@ -29,6 +29,11 @@ def count(value: float, unit: str = "") -> str:
     return f"{value:,.0f} {unit}".rstrip()
 
 
+def count_of(value: int, noun: str) -> str:
+    """Write 1 run and 1,234 runs."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "–"

@@ -290,7 +290,11 @@ def test_a_thousand_runs_fit_into_two_megabytes(tmp_path: Path) -> None:
     page = comparison_page(compare([Noisy(run.path) for run in runs] * 100), "title", tmp_path)
     assert "1,000 runs in 10 configurations" in page
     assert "best 50</option>" in page
-    assert "all 1,000</option>" in page
+    assert "all 500</option>" in page
+    assert "Of the best 500 of 1,000 runs" in page
+    assert "The first 100 of 1,000 runs" in page
+    assert page.count("<tr data-group") == 10 + 100
+    assert json.loads(script(page, "rows"))["r0-runs"].count("<tr") == 900
     assert len(page.encode()) < 2_000_000
 
 

@@ -61,7 +61,15 @@ def test_a_long_run_has_a_page_from_its_first_epoch(run: RunFolder, monkeypatch:
     clock.now += 4
     page = ends(live, run, 1)
     assert page is not None
-    for text in (REFRESH, "1 of 10", "36.0 s", "left, about", "val accuracy", "history-loss", "Repeat it"):
+    for text in (
+        REFRESH,
+        "1 of 10",
+        "36.0 s",
+        "left, about",
+        "val accuracy",
+        "history-loss",
+        "cnnbench resume ",
+    ):
         assert text in page
     clock.now += 4
     assert ends(live, run, 2) is None  # a page every five seconds at most

@@ -9,11 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cnnbench.analysis import pareto_front
+from cnnbench.analysis import is_number, pareto_front
+from cnnbench.reporting.text import count_of, number
+from cnnbench.runs import larger_is_better
 
 if TYPE_CHECKING:
     from bokeh.models.renderers import GlyphRenderer
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 PALETTE = ("#2f7fd0", "#d9670b", "#12926b", "#b45bb0", "#a8820a", "#cf4d5f", "#1c96ab")
 OTHERS = "#858a92"
 MOST_POINTS = 100  # of one curve
-SHOWN = 50  # curves that are drawn at first
+MOST_CURVES = 500  # that a page has, and of them
+SHOWN = 50  # that are drawn at first
 FONT = "system-ui, sans-serif"
 # Of the page's style only the variables reach a tooltip.
 TIP = """
@@ -41,6 +45,15 @@ b { color: var(--soft); font-weight: 500; }
 def colour(rank: int) -> str:
     """Return the colour of the group with that rank, from 0; from the eighth on groups share one."""
     return PALETTE[rank] if rank < len(PALETTE) else OTHERS
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An entry of a legend; its shape is a solid or dashed line, or a dot."""
+
+    label: str
+    colour: str
+    shape: str = "dot"
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,24 @@ class Point:
     costs: Mapping[str, float]
 
 
+def history_marks(history: Sequence[Mapping[str, Any]]) -> list[Mark]:
+    """Return the legend of `run_history`."""
+    shapes = ("dot", "dot") if len(history) == 1 else ("dashed", "solid")
+    return [Mark(*one) for one in zip(("training", "validation"), PALETTE, shapes, strict=False)]
+
+
+def history_in_words(history: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Say what `run_history` draws."""
+    parts = []
+    for name, split in ((metric, "training"), (f"val_{metric}", "validation")):
+        rows = [row for row in history if is_number(row.get(name)) and math.isfinite(row[name])]
+        if rows:
+            best = (max if larger_is_better(name) else min)(rows, key=itemgetter(name))
+            ends = f"from {number(rows[0][name])} to {number(rows[-1][name])}"
+            parts.append(f"{split} {ends}, best {number(best[name])} in epoch {best['epoch']}")
+    return f"{metric} over {count_of(len(history), 'epoch')}: {'; '.join(parts)}"
+
+
 def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: int | None) -> dict[str, Any]:
     """Draw a metric on the training and the validation split over the epochs; one epoch as points."""
     from bokeh.models import ColumnDataSource
@@ -100,14 +131,23 @@ def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: i
 
 
 def learning_curves(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, Any]:
-    """Draw one line per run; the page chooses the metric (`y_0`, `y_1`, …) and the runs."""
+    """Draw one line per run, with a dot where it ends; one epoch is the dot alone.
+
+    The page chooses the metric (`y_0`, `y_1`, …; at the end `end_0`, …) and the runs.
+    """
     from bokeh.models import CDSView, ColumnDataSource, IndexFilter
 
     thinned = [_thinned(curve.history) for curve in curves]
+    values = [[_values(rows, name) for rows in thinned] for name in metrics]
     source = ColumnDataSource(
         {
             "epoch": [np.array([row["epoch"] for row in rows], np.float32) for rows in thinned],
-            **{f"y_{n}": [_values(rows, name) for rows in thinned] for n, name in enumerate(metrics)},
+            "last": [rows[-1]["epoch"] if rows else math.nan for rows in thinned],
+            **{f"y_{n}": column for n, column in enumerate(values)},
+            **{
+                f"end_{n}": np.array([curve[-1] if len(curve) else math.nan for curve in column])
+                for n, column in enumerate(values)
+            },
             "name": [curve.name for curve in curves],
             "seed": [curve.seed for curve in curves],
             "group": [curve.group for curve in curves],
@@ -123,11 +163,15 @@ def learning_curves(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str
         "selection_line_width": 3,
         "nonselection_line_alpha": 0.3,
     }
+    view = CDSView(filter=IndexFilter(indices=list(range(min(SHOWN, len(curves))))))
+    plot.scatter(
+        "last", "end_0", source=source, view=view, size=6, color="colour", nonselection_fill_alpha=0.3
+    )
     lines = plot.multi_line(
         "epoch",
         "y_0",
         source=source,
-        view=CDSView(filter=IndexFilter(indices=list(range(min(SHOWN, len(curves)))))),
+        view=view,
         line_color="colour",
         line_width=1.7,
         line_alpha=0.8,
@@ -156,16 +200,16 @@ def quality_against_cost(
         "high": [point.high for point in points],
     }
     fronts: dict[str, Any] = {}
-    for number, cost in enumerate(costs):
+    for n, cost in enumerate(costs):
         spent = np.array([point.costs[cost] for point in points])
         front = pareto_front(spent.tolist(), (quality if larger_is_better else -quality).tolist())
         filled = np.full(len(points), 0.15)
         filled[front] = 1.0
-        columns |= {f"x_{number}": spent, f"fill_{number}": filled}
+        columns |= {f"x_{n}": spent, f"fill_{n}": filled}
         # Columns of one source are equally long: NaN, which is not drawn, stands for points off the front.
         rest = np.full(len(points) - len(front), math.nan)
-        fronts[f"x_{number}"] = np.concatenate([spent[front], rest])
-        fronts[f"y_{number}"] = np.concatenate([quality[front], rest])
+        fronts[f"x_{n}"] = np.concatenate([spent[front], rest])
+        fronts[f"y_{n}"] = np.concatenate([quality[front], rest])
     source = ColumnDataSource(columns)
     view = CDSView(filter=IndexFilter(indices=list(range(len(points)))))
     plot = new_plot(380, costs[0], objective, x_axis_type="log")
@@ -214,7 +258,9 @@ def hover(
 
     rows = "".join(f"<div><b>{escape(label)}</b> {value}</div>" for label, value in fields.items())
     tips = f"{rows}<style>{TIP}</style>"
-    return HoverTool(tooltips=tips, renderers=[renderer], mode=mode, point_policy="snap_to_data")
+    return HoverTool(
+        tooltips=tips, renderers=[renderer], mode=mode, point_policy="snap_to_data", visible=False
+    )
 
 
 def over_epochs(height: int, y_label: str) -> figure:
@@ -232,7 +278,7 @@ def new_plot(height: int, x_label: str, y_label: str, **options: Any) -> figure:
     plot = figure(
         height=height,
         sizing_mode="stretch_width",
-        tools="box_zoom,reset,save",
+        tools="box_zoom,zoom_in,zoom_out,reset,save",
         active_drag=None,  # or a finger on the chart would not scroll the page
         x_axis_label=x_label,
         y_axis_label=y_label,
@@ -241,7 +287,7 @@ def new_plot(height: int, x_label: str, y_label: str, **options: Any) -> figure:
         outline_line_color=None,
         **options,
     )
-    plot.toolbar.update(logo=None, autohide=True)
+    plot.toolbar.logo = None
     plot.xgrid.visible = False
     for axis in (*plot.xaxis, *plot.yaxis):
         axis.update(

@@ -11,15 +11,29 @@ from urllib.parse import quote
 
 import yaml
 
-from cnnbench.analysis import Comparison, Group, Ranking, Record, is_number
+from cnnbench.analysis import Comparison, Group, Ranking, Record, is_number, pareto_front
 from cnnbench.analysis import number as recorded
 from cnnbench.errors import CnnbenchError
-from cnnbench.reporting.columns import COSTS, Column, mean_text, ranking_columns, verdict
-from cnnbench.reporting.page.charts import SHOWN, Curve, Point, colour, learning_curves, quality_against_cost
-from cnnbench.reporting.page.render import Cell, Heading, Row, Table, render
-from cnnbench.reporting.text import count, duration, fixed
+from cnnbench.reporting.columns import COSTS, Column, interval_text, mean_text, ranking_columns, verdict
+from cnnbench.reporting.page.charts import (
+    MOST_CURVES,
+    OTHERS,
+    PALETTE,
+    SHOWN,
+    Curve,
+    Mark,
+    Point,
+    colour,
+    learning_curves,
+    quality_against_cost,
+)
+from cnnbench.reporting.page.render import Answer, Cell, Heading, Row, Table, render
+from cnnbench.reporting.steps import after_comparison
+from cnnbench.reporting.tables import others_in_words, standing
+from cnnbench.reporting.text import count, count_of, duration, fixed, number
 from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
 
+MOST_VALUES = 12  # that are listed in one line
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
 
@@ -40,20 +54,65 @@ def comparison_page(
         refresh: seconds until a browser shows it anew; None where it is the last.
     """
     charts: dict[str, Any] = {}
+    tables: dict[str, Table] = {}
+    others = [_other(record, record.status, record.reason, place) for record in comparison.apart]
     rankings = []
     for position, ranking in enumerate(comparison.rankings):
-        rankings.append(_ranking(f"r{position}", ranking, place, charts))
+        name = f"r{position}"
+        groups = ranking.by_rank
+        tables |= {f"{name}-groups": _group_table(groups), f"{name}-runs": _run_table(groups, place)}
+        curves, damaged = curves_of(groups)
+        rankings.append(_ranking(name, ranking, curves, charts))
+        others += [_other(record, UNREADABLE, f"it has no curve: {why}", place) for record, why in damaged]
     return render(
         "comparison.html.j2",
         charts,
+        tables,
         refresh=refresh,
         title=title,
-        headline=headline(comparison),
         subtitle=subtitle(comparison),
+        answers={ranking.title: _answers(ranking, comparison.cost) for ranking in comparison.rankings},
+        steps=after_comparison(comparison, command),
         command=command,
         rankings=rankings,
-        others=_others(comparison, place),
+        others=others,
     )
+
+
+def _answers(ranking: Ranking, cost: str) -> list[Answer]:
+    """Answer how good the first of a ranking is, how sure that is, and at what cost."""
+    groups = ranking.by_rank
+    best, test = groups[0], groups[0].test_metric
+    word = "leading" if verdict(best, groups) == "first" else "best"
+    seeds = count_of(len(best.by_seed), "seed")
+    interval = interval_text(best)
+    spent = sum(record.cost["seconds"] for group in groups for record in group.records)
+    runs = count_of(sum(len(group.runs) for group in groups), "run")
+    return [
+        Answer(
+            "How good",
+            {
+                f"{word} {best.objective.replace('_', ' ')}": mean_text(best),
+                f"its test {test}": fixed(best.test.get(test, math.nan)),
+            },
+            f"{best.label}{standing(ranking)}",
+        ),
+        Answer(
+            "How sure",
+            {"seed, which gives no interval": "1"}
+            if interval == "–"
+            else {f"95 % interval, {seeds}": interval},
+            "; ".join(others_in_words(ranking, cost)),
+        ),
+        Answer(
+            "At what cost",
+            {
+                "its training": duration(best.cost["seconds"]),
+                "its parameters": count(best.cost["parameters"]),
+            },
+            f"{duration(spent)} of training in {runs}",
+        ),
+    ]
 
 
 def headline(comparison: Comparison) -> dict[str, str]:
@@ -83,13 +142,12 @@ def subtitle(comparison: Comparison) -> str:
     return " · ".join(parts)
 
 
-def _ranking(name: str, ranking: Ranking, place: Path, charts: dict[str, Any]) -> dict[str, Any]:
+def _ranking(name: str, ranking: Ranking, curves: Sequence[Curve], charts: dict[str, Any]) -> dict[str, Any]:
     """Return the variables of the template for one ranking, and add its charts to `charts`."""
     groups = ranking.by_rank
     objective = ranking.objective
     better = larger_is_better(objective)
     costs = [key for key in groups[0].cost if key in COSTS and COSTS[key].less]
-    curves = [curve for rank, group in enumerate(groups) for curve in curves_of(rank, group)]
     keys = dict.fromkeys(key for curve in curves for row in curve.history for key in row)
     metrics = [key for key in keys if key not in NOT_CURVES] or [objective]
     metrics.sort(key=lambda key: key != objective)  # the objective is shown first
@@ -104,16 +162,43 @@ def _ranking(name: str, ranking: Ranking, place: Path, charts: dict[str, Any]) -
         "title": ranking.title,
         "test": ranking.test_note,
         "direction": "more is better" if better else "less is better",
-        "groups": _group_table(groups),
-        "runs": _run_table(groups, place),
+        "configurations": len(groups),
+        "runs": sum(len(group.runs) for group in groups),
         "costs": labels,
         "metrics": metrics,
         "curves": len(curves),
         "shown": SHOWN,
+        "marks": _legend(groups),
+        "curves_in_words": _curves_in_words(curves, metrics[0]),
+        "cost_in_words": _cost_in_words(points, labels[0], objective, better),
         "differences": _differences(groups),
         "best": groups[0].label,
         "config": yaml.safe_dump(dict(groups[0].records[0].config), sort_keys=False, allow_unicode=True),
     }
+
+
+def _legend(groups: Sequence[Group]) -> list[Mark]:
+    named = [Mark(group.label, colour(rank)) for rank, group in enumerate(groups[: len(PALETTE)])]
+    more = len(groups) - len(named)
+    return named + ([Mark(f"{more:,} more", OTHERS)] if more else [])
+
+
+def _curves_in_words(curves: Sequence[Curve], metric: str) -> str:
+    ends: dict[str, list[float]] = {}
+    for curve in curves:
+        if curve.group < len(PALETTE) and curve.history and is_number(curve.history[-1].get(metric)):
+            ends.setdefault(curve.name, []).append(curve.history[-1][metric])
+    said = [f"{name} at {number(min(ends[name]))} to {number(max(ends[name]))}" for name in ends]
+    text = f"one line a run, of {metric} unless another metric is chosen"
+    return f"{text}; in the last epoch {'; '.join(said)}" if said else text
+
+
+def _cost_in_words(points: Sequence[Point], cost: str, objective: str, better: bool) -> str:
+    spent = [point.costs[cost] for point in points]
+    quality = [point.quality if better else -point.quality for point in points]
+    front = [points[index] for index in pareto_front(spent, quality)][:MOST_VALUES]
+    said = [f"{point.name} {fixed(point.quality)} at {number(point.costs[cost])}" for point in front]
+    return f"{objective} against {cost}, unless another cost is chosen; on the front {'; '.join(said)}"
 
 
 def _group_table(groups: Sequence[Group]) -> Table:
@@ -123,7 +208,7 @@ def _group_table(groups: Sequence[Group]) -> Table:
         for rank, group in enumerate(groups)
     ]
     headings = [Heading(column.heading, numeric=not column.is_text) for column in columns]
-    return Table(f"configurations by {groups[0].objective}", headings, rows, sorted_by=0)
+    return Table("configurations", headings, rows, sorted_by=0, is_selectable=True)
 
 
 def _cell(column: Column, group: Group) -> Cell:
@@ -150,18 +235,7 @@ def _run_table(groups: Sequence[Group], place: Path) -> Table:
                 Cell(duration(seconds), order_of(seconds)),
             ]
             rows.append(Row(cells, rank, f"{group.label} seed={record.seed}"))
-    return Table(f"runs by {objective}", headings, rows, sorted_by=1)
-
-
-def _others(comparison: Comparison, place: Path) -> list[dict[str, str]]:
-    """Return the runs that give no figures, or no curve, and why."""
-    rows = [_other(record, record.status, record.reason, place) for record in comparison.apart]
-    for record in (record for group in comparison.groups for record in group.records):
-        try:
-            _history(record)
-        except CnnbenchError as error:
-            rows.append(_other(record, UNREADABLE, f"it has no curve: {error.message}", place))
-    return rows
+    return Table("runs", headings, rows, sorted_by=1)
 
 
 def _other(record: Record, status: str, reason: str, place: Path) -> dict[str, str]:
@@ -202,16 +276,19 @@ def _link(run: RunFolder, place: Path) -> str:
 # -- Groups ----------------------------------------------------------------------------------------
 
 
-def curves_of(rank: int, group: Group) -> list[Curve]:
-    """Return the learning curve of each run, but of none whose history cannot be read."""
-    found = []
-    for record in group.records:
-        try:
-            rows = _history(record)
-        except CnnbenchError:
-            continue
-        found.append(Curve(group.label, str(record.seed), rank, colour(rank), rows))
-    return found
+def curves_of(groups: Sequence[Group]) -> tuple[list[Curve], list[tuple[Record, str]]]:
+    """Return the learning curves of the best runs, and those that cannot be read, each with the reason."""
+    curves: list[Curve] = []
+    damaged: list[tuple[Record, str]] = []
+    for rank, group in enumerate(groups):
+        for record in group.records:
+            if len(curves) == MOST_CURVES:
+                return curves, damaged
+            try:
+                curves.append(Curve(group.label, str(record.seed), rank, colour(rank), _history(record)))
+            except CnnbenchError as error:
+                damaged.append((record, error.message))
+    return curves, damaged
 
 
 def point_of(rank: int, group: Group, costs: Sequence[str]) -> Point:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cnnbench.reporting.page.charts import run_history
+from cnnbench.reporting.page.charts import history_in_words, history_marks, run_history
 from cnnbench.reporting.page.render import render
 from cnnbench.reporting.page.run import environment_rows, sizes
 from cnnbench.reporting.text import duration, number
@@ -49,11 +49,14 @@ def progress_page(
         headline=_headline(status, history, epochs, seconds_left),
         cause="" if is_running else str(folder.failure.get("cause") or folder.reason),
         stage="" if is_running else str(folder.failure.get("stage") or ""),
-        command=shlex.join(
-            environment.get("command", ["cnnbench", *folder.overrides])
-            if is_running
-            else ["cnnbench", "resume", str(folder.path)]
-        ),
+        steps={
+            "if it is stopped, go on with it" if is_running else "go on with it": shlex.join(
+                ["cnnbench", "resume", str(folder.path)]
+            )
+        },
+        command=shlex.join(environment.get("command", ["cnnbench", *folder.overrides])),
+        marks=history_marks(history),
+        words={id: history_in_words(history, id.partition("-")[2]) for id in charts},
         best_epoch=best,
         last={name: number(value) for name, value in (history[-1] if history else {}).items()},
         environment=dict(environment_rows(environment)),

@@ -24,17 +24,23 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLOURS = 64  # of a chart in a notebook
+MOST_ROWS = 100  # of a table at first
 
 
-def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
+def render(
+    template: str, charts: Mapping[str, Any], tables: Mapping[str, Table] | None = None, **content: Any
+) -> str:
     """Return a page.
 
     Args:
         template: a file of `TEMPLATES`.
         charts: by the id of the element that each is drawn in.
+        tables: by their ids; what is beyond their first rows is packed, until somebody asks for it.
         content: the variables of the template.
     """
     library, library_hash = _library()
+    parts: Any = _environment().get_template("macros.html.j2").module
+    rest = {id: str(parts.rows(table, table.rest)) for id, table in (tables or {}).items() if table.rest}
     script = _text("page.js")
     page = (
         _environment()
@@ -44,6 +50,8 @@ def render(template: str, charts: Mapping[str, Any], **content: Any) -> str:
             script=script,
             library=library,
             charts=_packed(json.dumps(charts, allow_nan=False).encode()),
+            rows=_packed(json.dumps(rest).encode()) if rest else None,
+            tables=tables,
             scripts_allowed=f"'{library_hash}' '{_hash(script.encode())}'",
             **content,
         )
@@ -110,7 +118,22 @@ def _hash(script: bytes) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}"
 
 
-# -- Tables ----------------------------------------------------------------------------------------
+# -- Answers and tables ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the questions that the first screen answers.
+
+    Attributes:
+        question: in a word or two.
+        figures: texts by their labels, the first one large.
+        note: a sentence beside them.
+    """
+
+    question: str
+    figures: Mapping[str, str]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,9 +183,23 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is sorted by its column number `sorted_by`."""
+    """A table that is sorted by its column number `sorted_by`.
+
+    Attributes:
+        is_selectable: whether the first cell of a row highlights its group.
+    """
 
     caption: str
     columns: Sequence[Heading]
     rows: Sequence[Row]
     sorted_by: int
+    is_selectable: bool = False
+
+    @property
+    def first(self) -> Sequence[Row]:
+        """The rows that are seen at once."""
+        return self.rows[:MOST_ROWS]
+
+    @property
+    def rest(self) -> Sequence[Row]:
+        return self.rows[MOST_ROWS:]

@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from cnnbench.analysis import Record
+from cnnbench.analysis import Record, is_number
 from cnnbench.reporting.columns import COSTS
 from cnnbench.reporting.figures import read_png
-from cnnbench.reporting.page.charts import run_history
-from cnnbench.reporting.page.render import data_uri, render
-from cnnbench.reporting.text import duration, fixed, number
+from cnnbench.reporting.page.charts import history_in_words, history_marks, run_history
+from cnnbench.reporting.page.render import Answer, data_uri, render
+from cnnbench.reporting.steps import after_run, more_seeds
+from cnnbench.reporting.text import count_of, duration, fixed, number
 from cnnbench.runs import DONE, TRAINED, RunFolder
 
 # In the order of the page; the learning curves are drawn there by its script.
@@ -54,8 +55,11 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         charts,
         chart_ids=list(charts),
         title=metrics["name"],
-        headline=headline(metrics),
+        answers={"": list(_answers(metrics, environment, spent))},
         subtitle=subtitle(metrics, environment),
+        steps={"more seeds": more_seeds(folder, metrics["seed"]), **after_run(folder, metrics)},
+        marks=history_marks(history),
+        words={id: history_in_words(history, id.partition("-")[2]) for id in charts},
         command=shlex.join(environment.get("command", ["cnnbench", *folder.overrides])),
         notes=environment.get("dataset", {}).get("notes", []),
         best_epoch=metrics["best_epoch"],
@@ -93,6 +97,45 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
         "training": duration(cost["seconds"]["fit"]),
         "best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}",
     }
+
+
+def _answers(
+    metrics: Mapping[str, Any], environment: Mapping[str, Any], spent: Mapping[str, float]
+) -> Iterator[Answer]:
+    """Answer how good a run is, how sure that is, and at what cost."""
+    name, test = TRAINED[metrics["task"]][-1], metrics["metrics"]["test"]
+    examples = environment.get("dataset", {}).get("splits", {}).get("test", 0)
+    yield Answer(
+        "How good",
+        {
+            f"test {name}": fixed(test.get(name)),
+            metrics["objective"].replace("_", " "): fixed(metrics["value"]),
+        },
+        f"best epoch {metrics['best_epoch']} of {metrics['epochs']}",
+    )
+    one = "one seed: more of them say how far trainings differ"
+    if name == "accuracy" and examples and is_number(test.get(name)):
+        low, high = share_interval(test[name], examples)
+        figures = {f"95 % interval of the test {name}": f"{fixed(low)} – {fixed(high)}"}
+        yield Answer("How sure", figures, f"{count_of(examples, 'test example')}; {one}")
+    else:
+        yield Answer("How sure", {"seed": "1"}, one)
+    fit = metrics["cost"]["seconds"]["fit"]
+    figures = {"training": duration(fit), "parameters": COSTS["parameters"].text(spent["parameters"])}
+    known = {"latency": "for one example", "memory": "at the peak"}
+    rest = [
+        f"{COSTS[key].text(spent[key])} {words}" for key, words in known.items() if math.isfinite(spent[key])
+    ]
+    yield Answer("At what cost", figures, ", ".join(rest))
+
+
+def share_interval(share: float, examples: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of so many examples, by Jeffreys (Brown, Cai and DasGupta 2001)."""
+    from scipy.special import betaincinv
+
+    right = share * examples
+    low, high = (float(betaincinv(right + 0.5, examples - right + 0.5, at)) for at in (0.025, 0.975))
+    return low, high
 
 
 def subtitle(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

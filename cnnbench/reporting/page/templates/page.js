@@ -3,11 +3,11 @@
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const byId = (id) => document.getElementById(id);
 
-// -- theme: as the system has it, until the switch is used ---------------------------------------
+// -- theme: as the system has it, until the switch is used; a reload keeps it ----------------------
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 const themeSwitch = byId("theme");
-let chosen = null;
+let chosen = history.state?.theme;
 
 function applyTheme() {
   const theme = chosen ?? (system.matches ? "dark" : "light");
@@ -17,11 +17,25 @@ function applyTheme() {
 }
 themeSwitch.addEventListener("click", () => {
   chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  history.replaceState({ theme: chosen }, "");
   applyTheme();
 });
 system.addEventListener("change", applyTheme);
 
-// -- tables --------------------------------------------------------------------------------------
+// -- the page of what is under way, which a reader can hold ---------------------------------------
+
+const refresh = byId("refresh");
+if (refresh) {
+  const due = setTimeout(() => location.reload(), 1000 * refresh.dataset.seconds);
+  refresh.hidden = false;
+  refresh.addEventListener("click", () => {
+    if (refresh.textContent === "Refresh") location.reload();
+    clearTimeout(due);
+    refresh.textContent = "Refresh";
+  });
+}
+
+// -- tables: sorted, filtered, and of long ones only the first rows --------------------------------
 
 // What is missing has an empty order and comes last, in either direction.
 const orderOf = (cell) => cell.dataset.order ?? cell.textContent.trim();
@@ -32,18 +46,67 @@ function compareText(a, b) {
   return Number.isNaN(difference) ? collator.compare(a, b) : difference;
 }
 
-function sortBy(header) {
-  const direction = header.ariaSort === "ascending" ? "descending" : "ascending";
-  for (const other of header.parentElement.cells) other.removeAttribute("aria-sort");
-  header.setAttribute("aria-sort", direction);
-  const body = header.closest("table").tBodies[0];
-  const keyed = [...body.rows].map((row) => [orderOf(row.cells[header.cellIndex]), row]);
-  const sign = direction === "ascending" ? 1 : -1;
-  keyed.sort(([a], [b]) => (a === "") - (b === "") || sign * compareText(a, b));
-  body.append(...keyed.map(([, row]) => row));
-}
-for (const header of all("table.sortable thead th")) {
-  header.firstElementChild.addEventListener("click", () => sortBy(header));
+class Table {
+  constructor(element) {
+    this.element = element;
+    this.body = element.tBodies[0];
+    this.total = Number(element.dataset.total);
+    this.limit = Number(element.dataset.shown);
+    this.matches = () => true;
+    this.marked = new Set();
+    const box = element.closest(".scroll");
+    this.sideways = box.nextElementSibling;
+    new ResizeObserver(() => (this.sideways.hidden = box.scrollWidth <= box.clientWidth)).observe(box);
+    this.seen = this.sideways.nextElementSibling?.querySelector("[data-seen]");
+    this.all = this.sideways.nextElementSibling?.querySelector("[data-all]");
+    this.all?.addEventListener("click", async () => {
+      await this.unpack();
+      this.limit = Infinity;
+      this.show();
+    });
+    for (const header of element.tHead.rows[0].cells) {
+      header.firstElementChild.addEventListener("click", () => this.sort(header));
+    }
+    this.show();
+  }
+
+  get rows() {
+    return [...this.body.rows];
+  }
+
+  // The rows beyond the first, which the page keeps packed until they are needed.
+  async unpack() {
+    if (this.body.rows.length === this.total) return;
+    this.unpacking ??= unpacked("rows").then((rows) => {
+      this.body.insertAdjacentHTML("beforeend", JSON.parse(rows)[this.element.id]);
+    });
+    await this.unpacking;
+  }
+
+  async sort(header) {
+    if (this.body.rows.length < this.total) await this.unpack(); // else at once
+    const direction = header.ariaSort === "ascending" ? "descending" : "ascending";
+    for (const other of header.parentElement.cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", direction);
+    const keyed = this.rows.map((row) => [orderOf(row.cells[header.cellIndex]), row]);
+    const sign = direction === "ascending" ? 1 : -1;
+    keyed.sort(([a], [b]) => (a === "") - (b === "") || sign * compareText(a, b));
+    this.body.append(...keyed.map(([, row]) => row));
+    this.show();
+  }
+
+  show() {
+    const found = new Set(this.rows.filter(this.matches));
+    const shown = new Set([...found].slice(0, this.limit));
+    for (const row of this.body.rows) {
+      row.hidden = !shown.has(row);
+      row.classList.toggle("marked", this.marked.has(row.dataset.group));
+    }
+    this.found = found.size === this.body.rows.length ? this.total : found.size;
+    if (!this.all) return;
+    this.seen.value = `${shown.size.toLocaleString("en")} of ${this.found.toLocaleString("en")} rows`;
+    this.all.hidden = shown.size === this.found;
+  }
 }
 
 // -- one ranking: its filter, its highlighted groups, and what of that the charts show -------------
@@ -51,27 +114,35 @@ for (const header of all("table.sortable thead th")) {
 class Ranking {
   constructor(element) {
     this.element = element;
-    this.rows = all("tbody tr", element);
-    for (const row of this.rows) row.searched = `${row.textContent} ${row.dataset.search}`.toLowerCase();
-    this.groupRows = all(`#${element.id}-groups tbody tr`);
-    this.visible = new Set(this.groupRows.map((row) => row.dataset.group));
+    this.tables = all("table", element).map((table) => new Table(table));
+    this.visible = null; // all
     this.marked = new Set();
     this.filter = element.querySelector("[data-filter]");
     this.filter.addEventListener("input", () => this.applyFilter());
     this.limit = element.querySelector("[data-limit]");
     this.limit?.addEventListener("change", () => this.draw());
-    for (const button of all("button.select", element)) {
-      button.addEventListener("click", () => this.mark(button));
-    }
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("button.select");
+      if (button) this.mark(button);
+    });
     this.applyFilter();
   }
 
-  applyFilter() {
+  async applyFilter() {
     const words = this.filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const row of this.rows) row.hidden = !words.every((word) => row.searched.includes(word));
-    const shown = this.groupRows.filter((row) => !row.hidden);
-    this.visible = new Set(shown.map((row) => row.dataset.group));
-    this.element.querySelector("[data-found]").value = `${shown.length} of ${this.groupRows.length} configurations`;
+    for (const table of this.tables) if (words.length && table.body.rows.length < table.total) await table.unpack();
+    const matches = (row) => {
+      row.searched ??= `${row.textContent} ${row.dataset.search}`.toLowerCase();
+      return words.every((word) => row.searched.includes(word));
+    };
+    for (const table of this.tables) {
+      table.matches = matches;
+      table.show();
+    }
+    const [groups] = this.tables;
+    this.visible = words.length ? new Set(groups.rows.filter(matches).map((row) => row.dataset.group)) : null;
+    const [found, total] = [groups.found, groups.total].map((number) => number.toLocaleString("en"));
+    this.element.querySelector("[data-found]").value = `${found} of ${total} configurations`;
     this.draw();
   }
 
@@ -80,7 +151,10 @@ class Ranking {
     const isMarked = !this.marked.delete(group);
     if (isMarked) this.marked.add(group);
     button.setAttribute("aria-pressed", isMarked);
-    for (const row of this.rows) row.classList.toggle("marked", this.marked.has(row.dataset.group));
+    for (const table of this.tables) {
+      table.marked = this.marked;
+      table.show();
+    }
     this.draw();
   }
 
@@ -96,7 +170,7 @@ class Ranking {
     const marks = charts.get(id)?.get_model_by_name("marks");
     if (!marks) return null;
     const groups = [...marks.data_source.get_column("group")].map(String);
-    const visible = [...groups.keys()].filter((n) => this.visible.has(groups[n])).slice(0, limit);
+    const visible = [...groups.keys()].filter((n) => this.visible?.has(groups[n]) ?? true).slice(0, limit);
     marks.view.filter.indices = visible;
     marks.data_source.selected.indices = visible.filter((n) => this.marked.has(groups[n]));
     return { shown: visible.length, total: groups.length };
@@ -120,6 +194,18 @@ async function drawCharts() {
   for (const [id, item] of Object.entries(JSON.parse(await unpacked("charts")))) {
     const views = await Bokeh.embed.embed_item(item, id);
     charts.set(id, views.roots[0].model.document);
+    nameTools(byId(id));
+  }
+}
+
+// Bokeh's tools answer to the keyboard, but say of themselves neither what they are nor what they are called.
+function nameTools(root) {
+  for (const element of all("*", root)) {
+    if (element.tabIndex === 0 && element.title) {
+      element.role = "button";
+      element.ariaLabel = element.title;
+    }
+    if (element.shadowRoot) nameTools(element.shadowRoot);
   }
 }
 
