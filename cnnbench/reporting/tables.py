@@ -135,21 +135,16 @@ def answers(comparison: analysis.Comparison) -> list[str]:
 
 
 def _answer(ranking: analysis.Ranking, cost: str) -> str:
-    best = ranking.by_rank[0]
+    best, *others = ranking.by_rank
     data = f" on {ranking.dataset}" if ranking.dataset else ""
     if not math.isfinite(best.mean):
         return f"no run has a finite {ranking.objective}{data}"
     seeds = len(best.by_seed)
     spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " with one seed"
-    first = f"{best.label}{standing(ranking)}: {ranking.objective} {number(best.mean)}{spread}{data}"
-    return "; ".join([first, *others_in_words(ranking, cost)])
-
-
-def standing(ranking: analysis.Ranking) -> str:
-    """Say whether the first of a ranking is the best; nothing where it is alone."""
-    others = ranking.by_rank[1:]
     alike = any(group.verdict.indistinguishable for group in others)
-    return " comes first" if alike else " is best" if others else ""
+    place = " comes first" if alike else " is best" if others else ""
+    first = f"{best.label}{place}: {ranking.objective} {number(best.mean)}{spread}{data}"
+    return "; ".join([first, *others_in_words(ranking, cost)])
 
 
 def others_in_words(ranking: analysis.Ranking, cost: str) -> list[str]:

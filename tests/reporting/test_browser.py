@@ -1,4 +1,4 @@
-"""The HTML pages in a real Chromium, from disk: sorted, filtered, hovered, by keyboard, and attacked."""
+"""The HTML pages in a real Chromium, from disk: seen, sorted, hovered, by keyboard, by axe, and attacked."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from page_runs import write_failed, write_run, write_sweep
+from page_runs import CONFIG, history, write_failed, write_run, write_sweep
 
 from cnnbench.analysis.comparison import compare
 from cnnbench.reporting.page.comparison import comparison_page
+from cnnbench.reporting.page.progress import progress_page
 from cnnbench.reporting.page.run import run_page
-from cnnbench.runs.folder import find_runs
+from cnnbench.runs.folder import RunFolder, find_runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -86,17 +87,69 @@ class Opened:
         return " ".join(shown.inner_text().split())
 
 
+KINDS = ("run", "two", "failed", "running")
+# What can be clicked or scrolled, inside Bokeh's elements too; each gets a number.
+OPERABLE = """() => {
+  window.operable = [];
+  const scrolls = (element) => {
+    const { overflowX, overflowY } = getComputedStyle(element);
+    return (/auto|scroll/.test(overflowX) && element.scrollWidth > element.clientWidth)
+      || (/auto|scroll/.test(overflowY) && element.scrollHeight > element.clientHeight);
+  };
+  const walk = (root) => root.querySelectorAll("*").forEach((element) => {
+    const clicks = element.matches("a[href], button, select, input, summary, [role=button]");
+    if ((clicks || scrolls(element)) && element.checkVisibility()) operable.push(element);
+    if (element.shadowRoot) walk(element.shadowRoot);
+  });
+  walk(document.body);
+  return operable.map((element) => element.outerHTML.slice(0, 80));
+}"""
+# The number of what has the focus, and whether that is seen.
+FOCUSED = """() => {
+  let element = document.activeElement;
+  while (element.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+  const { outlineStyle, outlineWidth } = getComputedStyle(element);
+  return [operable.indexOf(element), outlineStyle !== "none" && parseFloat(outlineWidth) > 0];
+}"""
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A page of a run and of a sweep."""
+    """A page of each kind: a run, a sweep, two rankings, a run that has failed, and one under way."""
     place = tmp_path_factory.mktemp("pages")
     write_sweep(place / "sweep")
     run = write_run(place / "run", notes=["a note"])
-    made = {"run": place / "run.html", "sweep": place / "sweep.html"}
-    made["run"].write_text(run_page(run, run.metrics), encoding="utf-8")
-    comparison = compare(find_runs([place / "sweep"]))
-    made["sweep"].write_text(comparison_page(comparison, "sweep", place), encoding="utf-8")
-    return made
+    live = RunFolder.create(place / "live")
+    live.write_config(CONFIG, ["seed=0"])
+    for row in history(0.5):
+        live.append_history(row)
+    write_sweep(place / "two")
+    for seed in (0, 1):
+        other = write_run(place / "two" / f"z{seed}", seed=seed)
+        other.write_metrics({**other.metrics, "objective": "val_loss", "value": 0.5 + seed})
+    command = "cnnbench -m model.dropout=0.0,0.25,0.5 seed=0,1"
+    pages = {
+        "run": run_page(run, run.metrics),
+        "failed": progress_page(write_failed(place / "failed", "the loss became nan"), "failed"),
+        "running": progress_page(live, "running", 8, 60.0),
+        **{
+            name: comparison_page(compare(find_runs([place / name])), name, place, command)
+            for name in ("sweep", "two")
+        },
+    }
+    for name, page in pages.items():
+        (place / f"{name}.html").write_text(page, encoding="utf-8")
+    return {name: place / f"{name}.html" for name in pages}
+
+
+@pytest.fixture(params=KINDS)
+def opened(request: pytest.FixtureRequest, browser: Browser, files: dict[str, Path]) -> Iterator[Opened]:
+    """A page of each kind, which stays as it is."""
+    page = Opened(browser, files[request.param])
+    if request.param == "running":
+        page.page.get_by_role("button", name="Stop refreshing").click()
+    yield page
+    page.page.context.close()
 
 
 @pytest.fixture
@@ -126,6 +179,81 @@ def test_a_page_opens_from_disk(
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, background[4:-1].split(","))) < 200) == (scheme == "dark")
     page.context.close()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("kind", ["run", "sweep", "two"])
+def test_the_first_screen_answers_four_questions(
+    browser: Browser, files: dict[str, Path], kind: str, width: int
+) -> None:
+    opened = Opened(browser, files[kind], viewport={"width": width, "height": 800})
+    page = opened.page
+    for question in ("How good", "How sure", "At what cost"):
+        found = page.get_by_role("heading", name=question, exact=True)
+        assert found.count() == (2 if kind == "two" else 1)
+        assert all(one.bounding_box()["y"] < 800 for one in found.all())
+    line = page.locator(".steps code").first
+    assert line.inner_text().startswith("cnnbench ")
+    box = line.bounding_box()
+    assert box["y"] + box["height"] <= 800
+    page.context.close()
+
+
+def test_each_ranking_names_its_own_best(browser: Browser, files: dict[str, Path]) -> None:
+    opened = Opened(browser, files["two"])
+    read = [" ".join(text.split()) for text in opened.page.locator(".answers").all_inner_texts()]
+    assert read[0].startswith("val_accuracy How good leading val accuracy 0.9050 ± 0.0071")
+    assert "model.dropout=0.0 comes first" in read[0]
+    assert read[1].startswith("val_loss How good best val loss 1.0000 ± 0.71")
+    opened.page.get_by_role("link", name="val_loss", exact=True).click()
+    assert opened.page.url.endswith("#r1")
+    opened.page.context.close()
+
+
+def test_no_column_runs_off_unseen(opened: Opened) -> None:
+    """Neither beyond the page nor, without a sign and the keyboard's focus, inside the box of a table."""
+    page = opened.page
+    boxes = """() => [...document.querySelectorAll(".scroll")].map((box) => [
+      box.scrollWidth > box.clientWidth, box.tabIndex === 0 && box.nextElementSibling.checkVisibility()])"""
+    unseen = """() => [...document.querySelectorAll("main *")].filter((element) =>
+      !element.closest(".scroll, .chart") && element.getBoundingClientRect().right > innerWidth + 0.5)"""
+    for width in (400, 800, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert [is_cut for is_cut, _ in page.evaluate(boxes)] == [said for _, said in page.evaluate(boxes)]
+        assert page.evaluate(f"({unseen})().length") == 0
+
+
+def test_axe_finds_nothing_serious(opened: Opened) -> None:
+    """Whatever the theme and the width."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    opened.page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    for scheme in ("light", "dark"):
+        for width in (400, 1280):
+            opened.page.emulate_media(color_scheme=scheme)
+            opened.page.set_viewport_size({"width": width, "height": 800})
+            found = axe.run(opened.page).response["violations"]
+            assert [
+                (one["id"], one["nodes"]) for one in found if one["impact"] in ("serious", "critical")
+            ] == []
+
+
+def test_everything_has_its_turn_on_the_keyboard(opened: Opened) -> None:
+    """What can be clicked or scrolled gets the focus, and shows it."""
+    page = opened.page
+    page.set_viewport_size({"width": 400, "height": 800})
+    names = page.evaluate(OPERABLE)
+    reached: set[int] = set()
+    page.evaluate("document.activeElement.blur()")
+    for _ in range(2 * len(names)):  # what might scroll has the focus too
+        if reached >= set(range(len(names))):
+            break
+        page.keyboard.press("Tab")
+        number, is_seen = page.evaluate(FOCUSED)
+        assert number < 0 or is_seen, names[number]
+        reached.add(number)
+    assert [name for number, name in enumerate(names) if number not in reached] == []
 
 
 def test_without_scripts_a_page_has_its_tables_and_theme(browser: Browser, files: dict[str, Path]) -> None:
@@ -204,30 +332,74 @@ def test_a_run_says_its_values_at_each_epoch(browser: Browser, files: dict[str, 
     opened.page.context.close()
 
 
-def test_everything_can_be_reached_and_done_by_keyboard(sweep: Opened) -> None:
+def test_what_can_be_clicked_can_be_done_by_keyboard(sweep: Opened) -> None:
     page = sweep.page
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.className") == "skip"
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "theme"
+
+    def tab_to(selector: str) -> None:
+        page.keyboard.press("Tab")
+        while not page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            page.keyboard.press("Tab")
+
+    tab_to(".skip")
+    tab_to("#theme")
     page.keyboard.press("Enter")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    page.keyboard.press("Tab")
-    page.keyboard.type("dropout=0.5")  # the filter
+    tab_to("[data-filter]")
+    page.keyboard.type("dropout=0.5")
     assert sweep.column(2) == ["0.5"]
-    page.keyboard.press("Tab")  # the table, which scrolls
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.closest('th').cellIndex") == 0
-    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid"
+    tab_to("th button")
     page.keyboard.press("Enter")
     assert page.locator("#r0-groups th").first.get_attribute("aria-sort") == "descending"
-    while not page.evaluate("document.activeElement.matches('button.select')"):
-        page.keyboard.press("Tab")
+    tab_to("button.select")
     page.keyboard.press("Space")
     assert page.evaluate("document.activeElement.ariaPressed") == "true"
     selected = "charts.get('r0-curves').get_model_by_name('marks').data_source.selected.indices"
     assert page.evaluate(selected) == [4, 5]
+    width = "(({ start, end }) => end - start)(charts.get('r0-curves').roots()[0].y_range)"
+    before = page.evaluate(width)
+    page.locator("#r0-curves").get_by_role("button", name="Zoom In").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(width) < before
+
+
+def test_a_page_of_what_is_under_way_can_be_held(browser: Browser, files: dict[str, Path]) -> None:
+    page = browser.new_context().new_page()
+    page.clock.install()
+    loads: list[str] = []
+    page.on("load", lambda loaded: loads.append(loaded.url))
+    page.goto(files["running"].as_uri())
+    with page.expect_event("load"):
+        page.clock.fast_forward(5000)
+    page.get_by_role("button", name="Stop refreshing").click()
+    page.clock.fast_forward(60_000)
+    assert len(loads) == 2
+    with page.expect_event("load"):
+        page.get_by_role("button", name="Refresh", exact=True).click()
+    page.context.close()
+
+
+def test_a_long_table_shows_its_first_rows(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sorts and filters them all, and has them on demand."""
+    monkeypatch.setattr("cnnbench.reporting.page.render.MOST_ROWS", 3)
+    for n in range(5):
+        write_run(tmp_path / "runs" / str(n), n / 10, dropout=n / 10, epochs=1)
+    path = tmp_path / "page.html"
+    path.write_text(comparison_page(compare(find_runs([tmp_path])), "title", tmp_path), encoding="utf-8")
+    opened = Opened(browser, path)
+    assert opened.column(1) == ["1", "2", "3"]
+    opened.page.locator("#r0-groups th").first.get_by_role("button").click()
+    opened.page.locator("#r0-groups th[aria-sort=descending]").wait_for()
+    assert opened.column(1) == ["5", "4", "3"]
+    opened.page.get_by_label("Filter").fill("dropout=0.1")
+    opened.page.get_by_text("1 of 5 configurations").wait_for()
+    assert opened.column(2) == ["0.1"]
+    assert opened.column(2, "r0-runs") == ["4"]
+    opened.page.get_by_label("Filter").fill("")
+    opened.page.get_by_role("button", name="Show all").first.click()
+    assert opened.column(1) == ["5", "4", "3", "2", "1"]
+    opened.page.context.close()
 
 
 def test_the_switch_repaints_the_charts(sweep: Opened) -> None:
@@ -254,7 +426,7 @@ def test_the_switch_repaints_the_charts(sweep: Opened) -> None:
 
 def test_the_command_is_copied(browser: Browser, files: dict[str, Path]) -> None:
     opened = Opened(browser, files["run"], permissions=["clipboard-read", "clipboard-write"])
-    opened.page.get_by_role("button", name="Copy").click()
+    opened.page.get_by_role("button", name="Copy").last.click()
     opened.page.get_by_role("button", name="Copied").wait_for()
     assert opened.page.evaluate("navigator.clipboard.readText()") == "cnnbench"
     opened.page.context.close()

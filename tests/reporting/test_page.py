@@ -25,10 +25,10 @@ from page_runs import write_failed, write_run, write_sweep
 from PIL import Image
 
 from cnnbench.analysis.comparison import compare, pareto_front
-from cnnbench.reporting.page.charts import MOST_POINTS, run_history
+from cnnbench.reporting.page.charts import MOST_POINTS, Curve, learning_curves, run_history
 from cnnbench.reporting.page.comparison import comparison_page
 from cnnbench.reporting.page.notebook import comparison_html, run_html
-from cnnbench.reporting.page.run import run_page
+from cnnbench.reporting.page.run import run_page, share_interval
 from cnnbench.reporting.tables import answers
 from cnnbench.runs.folder import RunFolder, find_runs
 
@@ -142,6 +142,21 @@ def test_a_long_history_is_thinned_and_keeps_its_last_epoch() -> None:
     assert len(drawn) <= MOST_POINTS
     assert drawn[-1] == 1000
     assert drawn == sorted(drawn)
+
+
+def test_a_curve_of_one_epoch_is_a_point() -> None:
+    curve = Curve("one", "0", 0, "#123456", [{"epoch": 1, "accuracy": 0.5}])
+    chart = json.dumps(learning_curves([curve], ["accuracy"]))
+    assert '"name": "Scatter"' in chart
+    (packed,) = re.findall(r'"end_0", .*?"data": "([^"]*)"', chart)
+    assert np.frombuffer(gzip.decompress(base64.b64decode(packed)), np.float32).tolist() == [0.5]
+
+
+@pytest.mark.parametrize(("share", "examples", "low", "high"), [(0.9, 10, 0.62, 0.99), (1, 360, 0.993, 1)])
+def test_chance_leaves_an_interval(share: float, examples: int, low: float, high: float) -> None:
+    """Those of Jeffreys: beta(9.5, 1.5) and beta(360.5, 0.5)."""
+    found = share_interval(share, examples)
+    assert found == pytest.approx((low, high), abs=5e-3)
 
 
 # -- self-contained, and nothing foreign runs ------------------------------------------------------

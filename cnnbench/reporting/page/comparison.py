@@ -29,10 +29,11 @@ from cnnbench.reporting.page.charts import (
 )
 from cnnbench.reporting.page.render import Answer, Cell, Heading, Row, Table, render
 from cnnbench.reporting.steps import after_comparison
-from cnnbench.reporting.tables import others_in_words, standing
+from cnnbench.reporting.tables import others_in_words
 from cnnbench.reporting.text import count, count_of, duration, fixed, number
 from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
 
+WORDS = {"first": ("leading", " comes first"), "best": ("best", " is best")}  # of the first of a ranking
 MOST_VALUES = 12  # that are listed in one line
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
@@ -83,7 +84,7 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
     """Answer how good the first of a ranking is, how sure that is, and at what cost."""
     groups = ranking.by_rank
     best, test = groups[0], groups[0].test_metric
-    word = "leading" if verdict(best, groups) == "first" else "best"
+    word, place = WORDS.get(verdict(best, groups), ("best", ""))
     seeds = count_of(len(best.by_seed), "seed")
     interval = interval_text(best)
     spent = sum(record.cost["seconds"] for group in groups for record in group.records)
@@ -95,7 +96,7 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
                 f"{word} {best.objective.replace('_', ' ')}": mean_text(best),
                 f"its test {test}": fixed(best.test.get(test, math.nan)),
             },
-            f"{best.label}{standing(ranking)}",
+            f"{best.label}{place}",
         ),
         Answer(
             "How sure",

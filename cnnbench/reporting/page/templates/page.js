@@ -54,11 +54,9 @@ class Table {
     this.limit = Number(element.dataset.shown);
     this.matches = () => true;
     this.marked = new Set();
-    const box = element.closest(".scroll");
-    this.sideways = box.nextElementSibling;
-    new ResizeObserver(() => (this.sideways.hidden = box.scrollWidth <= box.clientWidth)).observe(box);
-    this.seen = this.sideways.nextElementSibling?.querySelector("[data-seen]");
-    this.all = this.sideways.nextElementSibling?.querySelector("[data-all]");
+    const below = element.closest(".scroll").nextElementSibling.nextElementSibling;
+    this.seen = below?.querySelector("[data-seen]");
+    this.all = below?.querySelector("[data-all]");
     this.all?.addEventListener("click", async () => {
       await this.unpack();
       this.limit = Infinity;
@@ -107,6 +105,11 @@ class Table {
     this.seen.value = `${shown.size.toLocaleString("en")} of ${this.found.toLocaleString("en")} rows`;
     this.all.hidden = shown.size === this.found;
   }
+}
+
+// Says so where a table is wider than its box.
+for (const box of all(".scroll")) {
+  new ResizeObserver(() => (box.nextElementSibling.hidden = box.scrollWidth <= box.clientWidth)).observe(box);
 }
 
 // -- one ranking: its filter, its highlighted groups, and what of that the charts show -------------
