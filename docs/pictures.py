@@ -47,7 +47,7 @@ def screenshot(page: Path, file: Path) -> None:
     subprocess.run(
         [browser, *flags, f"--screenshot={file}", page.as_uri()], check=True, stderr=subprocess.DEVNULL
     )
-    Image.open(file).convert("RGB").quantize(COLOURS).save(file, optimize=True)
+    Image.open(file).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
 
 
 def main() -> None:
