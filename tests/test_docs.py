@@ -37,7 +37,8 @@ ROWS = [line for line in (DOCS / "faults.md").read_text().splitlines() if line.s
 PROMISES = [line for line in ROWS if not re.match(r"\| (---|fault or attack) \|", line)]
 # A block, or code within a line.
 PIECES = re.compile(r"^```(\w+)(?: [^\n]*)?\n(.*?)^```|(?<!`)`([^`]+)`(?!`)", re.DOTALL | re.MULTILINE)
-TYPED = re.compile(r"(?:source <\()?(?:cnnbench|make|python|pip|tensorboard) .*")
+TOOLS = "docker|cnnbench|make|python|pip|tensorboard"
+TYPED = re.compile(rf"(?:source <\()?(?:{TOOLS}) .*")
 # What an example names that is not there: a run, a folder, an option of one's own, an address.
 PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|\$\(")
 # What prose has for the place of a run, and a name.
@@ -47,6 +48,7 @@ NOT_HERE = {
     "make": "sets up an environment, and runs all tests or measures for hours",
     "pip": "needs a network",
     "python": "a benchmark, which measures for minutes to hours",
+    "docker": "needs a Docker engine",
     "tensorboard": "serves until it is stopped, and is no package of the tests",
 }
 
@@ -65,10 +67,11 @@ def commands_of(page: str) -> Iterator[str]:
             words = " ".join(code.split())
             lines = [words] if TYPED.fullmatch(words) else []
         for line in lines:
-            found = re.search(r"(?:cnnbench|make|python|pip|tensorboard)\b[^|#]*", line)
+            found = re.search(rf"(?<![\w$])(?:{TOOLS})\b[^|#]*", line)
             assert found or not line.strip(), f"{page}: what is {line!r}?"
             if found and "…" not in line:
                 text = found[0].strip().removesuffix(")") if "<(" in line else found[0].strip()
+                text = text.replace("schema NAME", "schema verify")
                 yield re.sub(r"\b(?:RUN|SWEEP|NEW|NAME)\b", lambda match: MEANT[match[0]], text)
 
 
@@ -181,8 +184,14 @@ def test_a_command_that_is_not_executed_names_what_exists(command: str) -> None:
     elif tool == "pip":
         assert words[0] == "install"
         for what in words[1:]:
-            assert re.match(r"(\.|cnnbench|git\+<URL of your copy>)(\[|$)", what)
+            assert re.match(r"(\.|cnnbench|git\+<URL of your copy>|pandas|jupyterlab)(\[|$)", what)
             assert set(re.findall(r"\[(\w+)\]", what)) <= set(project["optional-dependencies"])
+    elif command.startswith("docker build"):
+        assert (ROOT / words[words.index("-f") + 1]).is_file()
+        assert set(re.findall(r"DEVICE=(\w+)", command)) <= {"cpu", "cuda"}
+    elif command.startswith("docker run"):
+        (image,) = (place for place, word in enumerate(words) if word.partition(":")[0] == "cnnbench")
+        assert api.compose(*words[image + 1 :]).config
     else:
         assert tool in project["optional-dependencies"]
 
