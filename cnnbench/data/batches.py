@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from cnnbench.data.dataset import Examples, Split
+from cnnbench.data.dataset import Split
+from cnnbench.system import usable_cores
 
 Augment = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+PARALLEL = 2  # batches that are read at once, and that wait, where the CPU trains, too
 _as_it_is = tf.autograph.experimental.do_not_convert  # translating a function takes 30 ms
 
 
@@ -33,6 +38,8 @@ class Feed:
             ``(batch,)`` against it.
         parts: each batch can be cut into this many equal ones. An epoch leaves out fewer examples than that,
             with a seed others each time.
+        device: to which batches of `dataset` are brought ahead, by as many threads as there are cores; None
+            where they stay on the CPU, which trains.
 
     Attributes:
         split, batch_size, seed, augment, column: as given.
@@ -49,23 +56,21 @@ class Feed:
         augment: Augment | None = None,
         column: bool = False,
         parts: int = 1,
+        device: str | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augment, self.column = augment, column
         self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
         self.first = 0
+        self.device, self.parallel = device, usable_cores() if device else PARALLEL
         self._order = _Order(len(split), self.examples, seed)
-        with tf.device("CPU:0"):
-            self._take, self._targets = _reader(split.x), tf.constant(split.y)
-            self.dataset = self._batches()
 
     def rest(self, first: int) -> Feed:
         """Return a feed of the same batches from step `first` of each epoch on."""
         shorter = copy(self)
+        shorter.__dict__.pop("dataset", None)
         shorter.first = first
-        with tf.device("CPU:0"):
-            shorter.dataset = shorter._batches()
         return shorter
 
     @property
@@ -77,6 +82,16 @@ class Feed:
         self._order.epoch = epoch
 
     @property
+    def order(self) -> np.ndarray:
+        """Indices ``(examples,)`` int32 of the examples in the order of `epoch`."""
+        return self._order()[0]
+
+    @property
+    def numbers(self) -> tf.data.Dataset:
+        """The numbers of the steps of an epoch, for a training that reads the batches itself."""
+        return tf.data.Dataset.range(self.first, self.steps)
+
+    @property
     def augmented(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
         """A function from images and labels to augmented images; None without augmentation."""
         augment = self.augment
@@ -86,12 +101,25 @@ class Feed:
             augment(tf.constant(x), tf.constant(y), tf.constant([self.seed or 0, 0]), None)[0]
         )
 
-    def _batches(self) -> tf.data.Dataset:
+    def reader(self, device: str, resident: bool) -> Reader:
+        """Return what reads a batch in a graph.
+
+        Args:
+            device: on which the targets lie.
+            resident: whether the examples do, too; else numpy reads them for each batch.
+        """
+        with tf.device(device):
+            take, targets = _taker(self.split, resident), tf.constant(self.split.y)
+            turns = tf.constant(self._order.first_turns if self.augment else np.zeros(0, np.int32))
+        seed = (self.seed or 0) % 2**31
+        return Reader(take, targets, turns, self.augment, seed, self.steps, self.column)
+
+    @cached_property
+    def dataset(self) -> tf.data.Dataset:
+        """The batches, epoch after epoch: each iteration is one of `epoch`."""
         # Local names, because TensorFlow keeps what it traces, `self` too, as long as the process.
         examples, batch_size, first, steps = self.examples, self.batch_size, self.first, self.steps
-        order, take, targets = self._order, self._take, self._targets
-        augment, column = self.augment, self.column
-        seed = (self.seed or 0) % 2**31
+        order, augment = self._order, self.augment
 
         def draw(_: Any) -> Any:
             # Called when an epoch begins. (`from_generator` complains if the program ends within one.)
@@ -103,29 +131,61 @@ class Feed:
             numbers = tf.data.Dataset.range(first, steps, output_type=tf.int32)
             return tf.data.Dataset.zip(numbers, tf.data.Dataset.from_tensors((indices, epoch)).repeat())
 
-        def gather(number: Any, drawn: Any) -> Any:
-            order_of_epoch, epoch = drawn
-            indices = order_of_epoch[number * batch_size : (number + 1) * batch_size]
-            x, y = take(indices), tf.gather(targets, indices)
-            if augment:
-                batch_seed = tf.stack([tf.constant(seed, tf.int32), epoch * steps + number])
-                turns = (tf.gather(order.first_turns, indices) + epoch) % 2
-                x, y = augment(x, y, batch_seed, turns)
-            return (x, y[:, None]) if column else (x, y)
-
         options = tf.data.Options()
         options.deterministic = True
         # There is nothing to tune, and an epoch would end only when the tuner next wakes up, which doubles
         # the time of a short epoch at worst.
         options.autotune.enabled = False
-        if self.seed is None and augment is None:  # all epochs are alike
-            cuts = cut(tf.range(examples), tf.constant(0))
-        else:
-            cuts = tf.data.Dataset.range(1).map(_as_it_is(draw)).flat_map(_as_it_is(cut))
-        # An augmentation of the user's own may need AutoGraph.
-        batches = cuts.map(gather if augment else _as_it_is(gather), num_parallel_calls=2)
-        counted = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
-        return counted.prefetch(2).with_options(options)
+        with tf.device("CPU:0"):
+            read = self.reader("CPU:0", isinstance(self.split.x, np.ndarray))
+
+            def gather(number: Any, drawn: Any) -> Any:
+                order_of_epoch, epoch = drawn
+                indices = order_of_epoch[number * batch_size : (number + 1) * batch_size]
+                return read(indices, epoch, number)
+
+            if self.seed is None and augment is None:  # all epochs are alike
+                cuts = cut(tf.range(examples), tf.constant(0))
+            else:
+                cuts = tf.data.Dataset.range(1).map(_as_it_is(draw)).flat_map(_as_it_is(cut))
+            # An augmentation of the user's own may need AutoGraph.
+            batches = cuts.map(gather if augment else _as_it_is(gather), num_parallel_calls=self.parallel)
+            counted = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
+            ahead = counted.prefetch(self.parallel).with_options(options)
+        if self.device is None:
+            return ahead
+        return ahead.apply(tf.data.experimental.prefetch_to_device(self.device, self.parallel))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads a batch of a feed in a graph, from tensors that it holds.
+
+    Attributes:
+        take: from indices to examples.
+        targets: of all examples.
+        turns: of each example in the first epoch; empty without augmentation.
+        augment: as of the feed, or None.
+        seed: of the feed.
+        steps: of an epoch.
+        column: whether targets are given as ``(batch, 1)``.
+    """
+
+    take: Callable[[Any], Any]
+    targets: tf.Tensor
+    turns: tf.Tensor
+    augment: Augment | None
+    seed: int
+    steps: int
+    column: bool
+
+    def __call__(self, indices: Any, epoch: Any, number: Any) -> tuple[Any, Any]:
+        """Return examples and targets of the batch that is step `number` of an epoch."""
+        x, y = self.take(indices), tf.gather(self.targets, indices)
+        if self.augment:
+            seed = tf.stack([tf.constant(self.seed, tf.int32), epoch * self.steps + number])
+            x, y = self.augment(x, y, seed, (tf.gather(self.turns, indices) + epoch) % 2)
+        return (x, y[:, None]) if self.column else (x, y)
 
 
 class _Order:
@@ -150,14 +210,36 @@ class _Order:
         return order[: self.taken], np.int32(self.epoch)
 
 
-def _reader(x: Examples) -> Callable[[Any], Any]:
-    """Return a function from indices to examples, in memory or, by numpy, in a mapped file."""
-    if isinstance(x, np.ndarray):
-        resident = tf.constant(x)
-        return lambda indices: tf.gather(resident, indices)
+def _taker(split: Split, resident: bool) -> Callable[[Any], Any]:
+    """Return a function from indices to examples, on the device or, by numpy, in a mapped file."""
+    x = split.x
+    if resident:
+        whole = isinstance(x, np.ndarray)
+        examples = tf.constant(x) if whole else tf.concat(list(map(tf.constant, split.pieces())), 0)
+        if x.dtype == np.uint8 and "GPU" in examples.device:
+            return _taker_of_bytes(examples)
+        return lambda indices: tf.gather(examples, indices)
 
     def read(indices: Any) -> Any:
         examples = tf.numpy_function(x.__getitem__, [indices], x.dtype)
         return tf.ensure_shape(examples, (None, *x.shape[1:]))
 
     return read
+
+
+def _taker_of_bytes(examples: tf.Tensor) -> Callable[[Any], Any]:
+    """Return a function that gathers bytes eight by eight, for which TensorFlow has a kernel on a GPU.
+
+    Without one it would fetch all examples from there for each batch.
+    """
+    shape = examples.shape[1:]
+    rows = tf.reshape(examples, (len(examples), -1))
+    rows = tf.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
+    words = tf.bitcast(tf.reshape(rows, (len(rows), -1, 8)), tf.int64)
+    length, width = math.prod(shape), rows.shape[1]
+
+    def take(indices: Any) -> Any:
+        taken = tf.reshape(tf.bitcast(tf.gather(words, indices), tf.uint8), (-1, width))
+        return tf.reshape(taken[:, :length], (-1, *shape))
+
+    return take

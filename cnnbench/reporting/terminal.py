@@ -38,7 +38,7 @@ class Terminal(Observer):
             "data set": f"{summary.dataset}  ({splits}; {shape} → {summary.outputs})",
             "model": f"{summary.model}  ({summary.parameters:,} parameters, "
             f"{count(summary.flops, 'FLOP')} per example)",
-            "device": f"{summary.device}, {summary.precision}",
+            "device": ", ".join(filter(None, (summary.device, summary.precision, summary.engine))),
             "training": f"up to {summary.epochs} epochs of {summary.steps:,} steps "
             f"of {summary.batch_size:,} examples",
             "folder": str(summary.folder),

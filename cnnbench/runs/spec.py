@@ -76,6 +76,8 @@ class Training(BaseModel):
         save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
             each epoch, unless that took more than 2 % of the time.
         steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
+        resident: keep the examples in the memory of the GPU; null does where half of what is free suffices.
+        jit_compile: compile steps by XLA; null does on a GPU where the run is long enough to earn it.
         test_time_augmentation: predict the mean over views of each image: `mirror`, or `mirror_translate`.
         distribute: `mirrored` trains on all GPUs of the machine, each with an equal part of every batch.
     """
@@ -94,6 +96,8 @@ class Training(BaseModel):
     fine_tuning: FineTuning | None = None
     save_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    resident: bool | None = None
+    jit_compile: bool | None = None
     test_time_augmentation: Literal["mirror", "mirror_translate"] | None = None
     distribute: Literal["mirrored"] | None = None
 
@@ -196,6 +200,7 @@ class Summary:
     flops: int
     device: str
     precision: str
+    engine: str
     epochs: int
     steps: int
     batch_size: int

@@ -181,7 +181,7 @@ def _sample(split: Split) -> Split:
 
 def _forward_seconds(path: Path, split: Split, batch_size: int) -> float:
     """Measure the stored model: seconds of one example in a batch of an evaluation."""
-    model, feed = load_checkpoint(path), Feed(split, evaluation_batch(batch_size))
+    model, feed = load_checkpoint(path), Feed(split, evaluation_batch(batch_size, split.x.shape[1:]))
     forward = forward_graph(model)
     predict_outputs(forward, feed)  # traced
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-from .caches import Cache, clear_caches, list_caches, make_room, mark_used
+from .caches import Cache, clear_caches, list_caches, make_room, mark_used, recall, remember
 from .files import (
     append_row,
     atomic,
@@ -36,6 +36,7 @@ from .hardware import (
     advice_on_memory,
     available_memory,
     cpu_name,
+    gpu_memory_free,
     gpus,
     has_bfloat16,
     require_memory,
@@ -66,6 +67,7 @@ __all__ = [
     "damaged_file",
     "default_cache_dir",
     "go_without_cache",
+    "gpu_memory_free",
     "gpus",
     "has_bfloat16",
     "hold",
@@ -86,6 +88,8 @@ __all__ = [
     "read_json",
     "read_rows",
     "read_yaml",
+    "recall",
+    "remember",
     "remove",
     "remove_abandoned",
     "require_memory",

@@ -10,23 +10,25 @@ from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cnnbench.errors import CnnbenchError
-from cnnbench.system.files import default_cache_dir
-from cnnbench.system.locks import claim, share
+from cnnbench.system.files import cache_folder, default_cache_dir, go_without_cache, read_json, write_json
+from cnnbench.system.locks import claim, locked, share
 
 log = logging.getLogger("cnnbench")
 LIMIT = "CNNBENCH_CACHE_LIMIT"  # of the decoded pictures, e.g. 50GB
-LIMITS = {"images": 20 * 10**9, "code": 10**9, "precision": 10**6}  # bytes of each cache
+LIMITS = {"images": 20 * 10**9, "code": 10**9, "precision": 10**6, "xla": 2 * 10**9}  # bytes of each cache
 # The whole names of what cnnbench puts there. Anything else is somebody's own: a folder `images` in
 # CNNBENCH_CACHE or `dataset.cache_dir` may hold pictures. Of folders only copies of code are ours.
 STEM = r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{20}"
 NAMES = {
     "images": rf"({STEM})\.(npy|json|lock(\.\w+)*|\d+-[0-9a-f]{{8}}\.tmp)",
     "code": r"\.?([0-9a-f]{16})(\.used|\.\d+-[\w.-]+\.tmp)?",
-    "precision": r"\.?(precision)\.(json|lock(\.\w+)*|\d+-[\w.-]+\.tmp\.json)",
+    "xla": r"(xla_compile_cache__[\w-]+)\.pb.*",
+    "precision": r"\.?(precision|compilation)(\.json)?\.(json|lock(\.\w+)*|\d+-[\w.-]+\.tmp\.json)",
 }
+REMEMBERED = 5000  # values of a name
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _in_use: dict[Path, IO[bytes]] = {}  # open as long as this process lives
 
@@ -36,7 +38,8 @@ class Cache:
     """One folder of the cache.
 
     Attributes:
-        name: what it holds: `images` (decoded pictures), `code` (of sweeps), `precision` (timings).
+        name: what it holds: `images` (decoded pictures), `code` (of sweeps), `precision` (remembered times),
+            `xla` (programs for a GPU).
         folder: where it is.
         bytes: its size.
         limit: the most bytes that it keeps; what is in use stays beyond that.
@@ -106,6 +109,37 @@ def mark_used(path: Path) -> None:
         share(file)
         _in_use[marker] = file
     os.utime(marker)
+
+
+# -- Remembered times --------------------------------------------------------------------------------
+
+
+def recall(name: str, key: str) -> Any:
+    """Return what `remember` has kept; None where that is nothing, or damaged."""
+    folder = cache_folder()
+    return None if folder is None else _remembered(folder / f"{name}.json").get(key)
+
+
+def remember(name: str, key: str, value: Any) -> None:
+    """Keep a value for the runs and processes that come after; nothing happens without a cache."""
+    if (folder := cache_folder()) is None:
+        return
+    path = folder / f"{name}.json"
+    try:
+        with locked(path.with_suffix(".json.lock")):
+            known = _remembered(path)
+            known.pop(key, None)
+            write_json(path, dict([*known.items(), (key, value)][-REMEMBERED:]))
+    except OSError as error:
+        go_without_cache(error)
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    try:
+        known = read_json(path)
+    except CnnbenchError:  # damaged: made anew
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 # -- Entries ---------------------------------------------------------------------------------------

@@ -65,6 +65,28 @@ def gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
+def gpu_memory_free() -> int | None:
+    """Return the free bytes of the fullest GPU that this process may use; None where nothing tells."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", *_chosen()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    found = [line.strip() for line in listed.stdout.splitlines()]
+    if listed.returncode or not found or not all(line.isdigit() for line in found):
+        return None
+    return min(map(int, found)) * 2**20
+
+
+def _chosen() -> list[str]:
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return ["-i", chosen] if chosen else []
+
+
 # -- Memory ----------------------------------------------------------------------------------------
 
 

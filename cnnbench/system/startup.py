@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from cnnbench.errors import CnnbenchError
+from cnnbench.system.files import cache_folder
+from cnnbench.system.hardware import gpus
 
 log = logging.getLogger("cnnbench")
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # not tab and line end
@@ -31,6 +33,7 @@ def import_tensorflow(plugins: Sequence[str] = ()) -> None:
     TensorFlow says later reaches the user from the level of warnings on.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    _keep_programs()
     if "tensorflow" not in sys.modules:
         # What lives as long as the process need not be searched for garbage: not while there is more and more
         # of it, which takes a sixth of the import, and not by every run of a sweep, for 0.2 s.
@@ -47,6 +50,13 @@ def import_tensorflow(plugins: Sequence[str] = ()) -> None:
         logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     for plugin in plugins:
         import_module(module_name(plugin))
+
+
+def _keep_programs() -> None:
+    """Let XLA keep what it compiles for a GPU, for the runs and processes that come after."""
+    flags = os.environ.get("TF_XLA_FLAGS", "")
+    if gpus() and "persistent_cache" not in flags and (folder := cache_folder("xla")) is not None:
+        os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_persistent_cache_directory={folder}".strip()
 
 
 def module_name(plugin: str) -> str:

@@ -18,6 +18,7 @@ from cnnbench.data import Dataset, Feed, Split
 from cnnbench.runs import RunSpec
 from cnnbench.system import PeakMemory, weights_that_fit
 from cnnbench.training import model as parts
+from cnnbench.training.chunks import Engine, choose_engine
 from cnnbench.training.device import Machine, forget_gpu_peak, shared_batch, synchronize
 from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops, loss_batch
@@ -36,6 +37,7 @@ class Built:
     Attributes:
         model: the whole model, compiled.
         machine: device and precision.
+        engine: how steps are executed.
         train: the feed of the training split.
         held_out: the feeds of the other splits, by name.
         callbacks: the configured ones, by name.
@@ -47,6 +49,7 @@ class Built:
 
     model: keras.Model
     machine: Machine
+    engine: Engine
     train: Feed
     held_out: Mapping[str, Feed]
     callbacks: Mapping[str, keras.callbacks.Callback]
@@ -65,7 +68,9 @@ class Compilation:
         task: of the data set.
         augment: augmentation of the training images, or None.
         steps: of an epoch.
+        whole_steps: those of a whole batch, one at least.
         machine: device and precision.
+        engine: how steps are executed.
         replicas: number of devices that share a batch.
         model: the whole model.
         flops: of its forward pass in training, for one example.
@@ -75,7 +80,9 @@ class Compilation:
     task: str
     augment: Any
     steps: int
+    whole_steps: int
     machine: Machine
+    engine: Engine
     replicas: int
     model: keras.Model
     flops: int
@@ -96,17 +103,24 @@ class Compilation:
                 else 1,  # Keras chains none that several devices share
                 self.flops if part is self.model else count_flops(part),
                 spec.training.examples_per_step,
-                self.steps,
+                self.whole_steps,
                 on_gpu,
             ),
-            jit_compile=on_gpu and not spec.deterministic and alone,  # as Keras decides
+            jit_compile=self.engine.xla and not self.engine.resident,
         )
         nn.require_registered(part)  # now, and not when the trained model is loaded again
-        if not on_gpu and alone:  # on a GPU XLA fuses them
+        if not on_gpu and alone and not self.engine.xla:  # which fuses operations itself
             use_fast_kernels(part)
 
 
-def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, replicas: int) -> Built:
+def build_run(
+    spec: RunSpec,
+    dataset: Dataset,
+    settled: str,
+    machine: Machine,
+    replicas: int,
+    before: Mapping[str, Any] | None = None,
+) -> Built:
     """Make and compile the model of a run, in the scope of its devices.
 
     Args:
@@ -115,6 +129,7 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
         settled: precision from the config, or of the run that is resumed.
         machine: prepared for it.
         replicas: number of devices that share a batch.
+        before: the engine of a run that is resumed, as stored.
 
     Raises:
         CnnbenchError: a value of the config does not fit the data, or the model does not fit into memory.
@@ -138,7 +153,9 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
     loss = parts.build("loss", partial(parts.make_loss, spec, dataset.task, augment))
     column, most = dataset.outputs == 1, loss_batch(model, loss, batch_size)
-    train = Feed(dataset.train, batch_size, spec.seed, augment, column, parts=replicas)
+    engine = choose_engine(spec, dataset.train, model, machine, replicas, before)
+    ahead = engine.device if engine.on_gpu and replicas == 1 else None
+    train = Feed(dataset.train, batch_size, spec.seed, augment, column, parts=replicas, device=ahead)
     held_out = {
         # The test split is for the stored model, which is on one device.
         name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
@@ -147,10 +164,15 @@ def build_run(spec: RunSpec, dataset: Dataset, settled: str, machine: Machine, r
     }
     callbacks = {name: parts.build(f"callback {name}", make) for name, make in spec.callbacks.items()}
     trained = count_flops(built) if views else flops  # on one view
-    compilation = Compilation(spec, dataset.task, augment, train.steps, machine, replicas, model, trained)
+    whole = max(1, train.examples // batch_size)
+    compilation = Compilation(
+        spec, dataset.task, augment, train.steps, whole, machine, engine, replicas, model, trained
+    )
     compilation(model)
     size = {"parameters": model.count_params(), "flops_per_example": flops}
-    return Built(model, machine, train, held_out, callbacks, compilation, size, memory, tuple(remarks))
+    return Built(
+        model, machine, engine, train, held_out, callbacks, compilation, size, memory, tuple(remarks)
+    )
 
 
 def network(spec: RunSpec, dataset: Dataset) -> Callable[[], keras.Model]:

@@ -22,6 +22,14 @@ from cnnbench.training.callbacks import (
     TrainingDivergedError,
     ValidationMetrics,
 )
+from cnnbench.training.chunks import (
+    Chunks,
+    Engine,
+    build_metrics,
+    compiled_if_worth,
+    evaluate_in_chunks,
+    train_in_chunks,
+)
 from cnnbench.training.measure import evaluation_batch
 from cnnbench.training.resume import State, StateSaver, restore
 
@@ -44,6 +52,7 @@ class Fitting:
         saver: comes after every other callback.
         interruption: notices a wish to stop.
         class_weight: by class index, or None.
+        engine: how steps are executed.
         folder: keeps the best checkpoint, and the step that broke a training.
     """
 
@@ -58,6 +67,7 @@ class Fitting:
     saver: StateSaver
     interruption: Interruption
     class_weight: Mapping[int, float] | None
+    engine: Engine
     folder: RunFolder
 
     @property
@@ -136,9 +146,17 @@ class Fitting:
             last = max(last, at.epoch)  # fewer epochs may have been accepted as a change
             parts = [(train, at.epoch, at.epoch if at.stopped else last)]
             if at.step and at.epoch < last:
-                # Keras makes the metrics' variables with the first batch that it sees; they go on too.
-                model.evaluate(train.dataset.take(1), verbose=0)
+                build_metrics(model, train.dataset.element_spec)  # they go on, too
                 parts = [(train.rest(at.step), at.epoch, at.epoch + 1), (train, at.epoch + 1, last)]
+        chunks = None
+        if self.engine.resident:
+            engine = self.engine
+            if engine.network and (phase, model) != (FIRST, self.model):
+                steps = (last - first) * train.steps
+                engine = compiled_if_worth(engine, model, steps, phase, train.batch_size)
+            chunks = train_in_chunks(model, train, engine, self.class_weight)
+            if val is not None:
+                chunks.meanwhile.append(evaluate_in_chunks(model, val, engine).trace)
         self.saver.begin(phase, last, state)
         callbacks = _Callbacks(
             [*self._chosen_metrics(val), self.recorder, *self.callbacks, self.saver],
@@ -148,7 +166,7 @@ class Fitting:
         )
         callbacks.begin()
         for feed, begin, end in parts:
-            self._fit_part(model, feed, val, begin, end, callbacks)
+            self._fit_part(model, feed, val, begin, end, callbacks, chunks)
             if model.stop_training:
                 break
             if end < last and self.saver.latest:
@@ -161,18 +179,27 @@ class Fitting:
         return [ValidationMetrics(val, self.task, names)] if names and val is not None else []
 
     def _fit_part(
-        self, model: keras.Model, train: Any, val: Any, begin: int, end: int, callbacks: _Callbacks
+        self,
+        model: keras.Model,
+        train: Any,
+        val: Any,
+        begin: int,
+        end: int,
+        callbacks: _Callbacks,
+        chunks: Chunks | None,
     ) -> None:
         self.recorder.feed = train
+        if chunks is not None:
+            chunks.feed = train
         try:
             with self.interruption.patient():
                 model.fit(
-                    train.dataset,
+                    train.numbers if chunks else train.dataset,
                     shuffle=False,  # the feed does
                     initial_epoch=begin,
                     epochs=end,
-                    validation_data=val and val.dataset,
-                    class_weight=self.class_weight,
+                    validation_data=val and (val.numbers if chunks else val.dataset),
+                    class_weight=None if chunks else self.class_weight,
                     callbacks=callbacks,
                     verbose=0,
                 )
@@ -251,6 +278,6 @@ def can_cache(model: keras.Model) -> bool:
 
 def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
     """Return a feed of features for a feed of images, with the same targets in the same order."""
-    in_order = Feed(feed.split, evaluation_batch(feed.batch_size))
+    in_order = Feed(feed.split, evaluation_batch(feed.batch_size, feed.split.x.shape[1:]))
     features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
     return Feed(Split(features, feed.split.y), feed.batch_size, feed.seed, column=feed.column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cnnbench.runs import RunFolder, metrics
 from cnnbench.system import PeakMemory
 from cnnbench.training.device import gpu_peak_bytes
 
+GPU_BATCH, GPU_VALUES = 2048, 2**23  # examples, and their values, of a forward pass on a GPU
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 
 
@@ -125,9 +127,15 @@ def predict_outputs(forward: Callable[[Any], Any], feed: Feed) -> np.ndarray:
     return np.concatenate([forward(x).numpy() for x, _ in feed.dataset]).astype(np.float32, copy=False)
 
 
-def evaluation_batch(batch_size: int) -> int:
-    """Return a batch size for a forward pass, which saves time when larger and keeps nothing in memory."""
-    return max(batch_size, 256)
+def evaluation_batch(batch_size: int, shape: Sequence[int]) -> int:
+    """Return a batch size for a forward pass, which saves time when larger and keeps nothing in memory.
+
+    Args:
+        batch_size: of the training.
+        shape: of an example.
+    """
+    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    return max(batch_size, 256, min(GPU_BATCH, GPU_VALUES // math.prod(shape)) if on_gpu else 0)
 
 
 def loss_batch(model: keras.Model, loss: Any, batch_size: int) -> int:
@@ -139,7 +147,7 @@ def loss_batch(model: keras.Model, loss: Any, batch_size: int) -> int:
     means = getattr(loss, "reduction", None) in ("sum_over_batch_size", "mean")
     known = [loss, *layers_of(model)]
     if means and all(_is_ours_or_kerass(one) for one in known):
-        return evaluation_batch(batch_size)
+        return evaluation_batch(batch_size, model.inputs[0].shape[1:])
     return KERAS_BATCH
 
 

@@ -61,9 +61,11 @@ def steps_per_execution(wanted: int | str, flops: int, batch_size: int, steps: i
     """
     if wanted != "auto":
         return int(wanted)
-    rate = 1e13 if on_gpu else 5e10 * usable_cores()
-    seconds = 3 * flops * batch_size / rate + 0.001
-    return int(np.clip(0.4 / seconds, 1, steps))
+    rate, launch = (5e13, 0.0005) if on_gpu else (5e10 * usable_cores(), 0.001)
+    seconds = 3 * flops * batch_size / rate + launch
+    most = int(np.clip(0.4 / seconds, 1, steps))
+    # As few steps as possible that are no chunk of this length; of several such lengths the longest.
+    return min(range(most, most // 2, -1), key=lambda length: steps % length)
 
 
 def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = None) -> keras.Model:

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from cnnbench import system
 from cnnbench.data import Dataset
-from cnnbench.errors import CnnbenchError, first_line
+from cnnbench.errors import first_line
 from cnnbench.nn import layers_of
 from cnnbench.runs import RunSpec
 from cnnbench.system import has_bfloat16
@@ -29,7 +28,6 @@ from cnnbench.training.probe import first_examples, training_step
 log = logging.getLogger("cnnbench")
 WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
 POLICIES = ("float32", "mixed_bfloat16")
-KEPT = 5000  # networks whose times are remembered
 GAIN = 0.9  # of the time of float32, at most
 PROBE_SECONDS, MOST_STEPS = 1.0, 20
 
@@ -58,15 +56,21 @@ def built_in_best(
     at_most = 2 * model.count_params() * int(np.prod(dataset.input_shape[:-1]))
     if passes * at_most < WORTH or passes * (flops := count_flops(model)) < WORTH:
         return model, machine
-    policy = _faster(build, dataset, spec.training.examples_per_step, [_outline(model), flops])
+    policy = _faster(build, dataset, spec.training.examples_per_step, [outline(model), flops])
     # Anew in any case: a probe draws random numbers, one that is remembered does not.
     machine = prepare_machine(spec.seed, spec.deterministic, spec.device, policy)
     return build(), machine
 
 
-def _outline(model: keras.Model) -> list[str]:
+def outline(model: keras.Model) -> list[str]:
     """Return the kinds and sizes of the layers, which tell apart networks that take different times."""
     return [f"{type(layer).__name__} {layer.count_params()}" for layer in layers_of(model) if layer.built]
+
+
+def digest(*told: Any) -> str:
+    """Return a name for what a time depends on, and for the versions of TensorFlow and Keras."""
+    text = json.dumps([*told, tf.__version__, keras.__version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int, told: Any) -> str:
@@ -76,18 +80,15 @@ def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int,
     that all of a sweep have the same. Leaves the global policy on float32.
     """
     threads = os.environ.get(system.THREADS) or system.usable_cores()
-    name = [told, dataset.input_shape, dataset.outputs, batch_size, system.cpu_name(), threads]
-    text = json.dumps([*name, tf.__version__, keras.__version__], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    key = digest(told, dataset.input_shape, dataset.outputs, batch_size, system.cpu_name(), threads)
     times, folder = None, system.cache_folder()
     try:
         if folder is not None:
-            path = folder / "precision.json"
-            with system.locked(path.with_suffix(".lock")):
-                times = _read(path).get(key)
+            with system.locked(folder / "precision.lock"):
+                times = _right(system.recall("precision", key))
                 if times is None:
                     times = _times(build, dataset, batch_size)
-                    system.write_json(path, dict([*_read(path).items(), (key, times)][-KEPT:]))
+                    system.remember("precision", key, times)
     except OSError as error:  # no reason not to train
         system.go_without_cache(error)
     times = times or _times(build, dataset, batch_size)
@@ -118,16 +119,9 @@ def _times(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int) 
     return times
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        known: dict[str, Any] = system.read_json(path)
-    except CnnbenchError:  # damaged: made anew
-        return {}
-    return {
-        key: times
-        for key, times in known.items()
-        if isinstance(times, dict) and all(isinstance(times.get(policy), float) for policy in POLICIES)
-    }
+def _right(times: Any) -> dict[str, float] | None:
+    right = isinstance(times, dict) and all(isinstance(times.get(policy), float) for policy in POLICIES)
+    return times if right else None
 
 
 def _step(

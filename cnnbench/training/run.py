@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -152,7 +152,8 @@ def prepare(job: Job) -> Prepared:
         spec, identity = job.spec, replace(identity, config=system.plain(job.continuation.config))
         machine = prepare_machine(spec.seed, spec.deterministic, spec.device, settled)  # a probe draws
     with phases("build"), devices.scope(), system.shortage_explained(spec.training.examples_per_step):
-        built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync)
+        engine = job.folder.environment.get("engine")
+        built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync, engine)
     announce(job, dataset, built, [*notes, *built.remarks], identity)
     return Prepared(dataset, devices, built, identity)
 
@@ -168,7 +169,7 @@ def announce(
     described = describe_environment(spec.config, spec.overrides, built.machine, dataset, notes)
     changes = [*before.get("changes", []), *job.continuation.changes]
     job.continuation.write(identity)
-    described["batch_size"] = training.examples_per_step
+    described |= {"batch_size": training.examples_per_step, "engine": asdict(built.engine)}
     folder.write_environment({**described, "changes": changes} if changes else described)
     folder.write_code(installed_packages(), git_diff(Path.cwd(), described["git"]))
     for note in notes:
@@ -184,6 +185,7 @@ def announce(
             parameters=built.size["parameters"],
             flops=built.size["flops_per_example"],
             device=built.machine.device,
+            engine=built.engine.describe(),
             precision=built.machine.precision,
             epochs=training.epochs + (training.fine_tuning.epochs if training.fine_tuning else 0),
             steps=built.train.steps,
@@ -245,6 +247,7 @@ def fit(job: Job, prepared: Prepared) -> None:
             class_weight=data.class_weights(prepared.dataset)
             if training.class_weight == "balanced"
             else None,
+            engine=built.engine,
             folder=folder,
         ).run(state)
     job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes
