@@ -83,10 +83,11 @@ def measure(name: str, batch: int, xla: bool, epochs: int) -> Chunks:
         train.numbers, validation_data=val.numbers, epochs=epochs, shuffle=False, verbose=0, callbacks=[clock]
     )
     seconds, first = median(clock.training[1:]), chunks.compile_seconds or 0.0
+    rate, step = TRAIN / seconds, 1e6 * seconds / train.steps
     print(
-        f"{name + ', ' + str(batch):16} {chained:4} steps a chunk, the first {first:5.1f} s, first epoch "
-        f"{clock.training[0]:5.1f} s; {TRAIN / seconds:9,.0f} examples/s, {1e6 * seconds / train.steps:7,.0f} "
-        f"us a step; validation {1000 * median(clock.validation[1:]):.0f} ms",
+        f"{f'{name}, {batch}':16} {chained:4} steps a chunk, the first {first:5.1f} s, first epoch "
+        f"{clock.training[0]:5.1f} s; {rate:9,.0f} examples/s, {step:7,.0f} us a step; validation "
+        f"{1000 * median(clock.validation[1:]):.0f} ms",
         flush=True,
     )
     return chunks
