@@ -65,6 +65,7 @@ class Feed:
         self.first = 0
         self.device, self.parallel = device, usable_cores() if device else PARALLEL
         self._order = _Order(len(split), self.examples, seed)
+        self._readers: dict[tuple[str, bool], Reader] = {}  # shared with `rest`
 
     def rest(self, first: int) -> Feed:
         """Return a feed of the same batches from step `first` of each epoch on."""
@@ -102,17 +103,21 @@ class Feed:
         )
 
     def reader(self, device: str, resident: bool) -> Reader:
-        """Return what reads a batch in a graph.
+        """Return what reads a batch in a graph; the same one for the same device, with one copy of the data.
 
         Args:
             device: on which the targets lie.
             resident: whether the examples do, too; else numpy reads them for each batch.
         """
+        if (known := self._readers.get((device, resident))) is not None:
+            return known
         with tf.device(device):
             take, targets = _taker(self.split, resident), tf.constant(self.split.y)
             turns = tf.constant(self._order.first_turns if self.augment else np.zeros(0, np.int32))
         seed = (self.seed or 0) % 2**31
-        return Reader(take, targets, turns, self.augment, seed, self.steps, self.column)
+        made = Reader(take, targets, turns, self.augment, seed, self.steps, self.column)
+        self._readers[device, resident] = made
+        return made
 
     @cached_property
     def dataset(self) -> tf.data.Dataset:

@@ -14,7 +14,7 @@ from PIL import Image
 from cnnbench import system
 from cnnbench.data.images.folder import image_folder
 from cnnbench.errors import CnnbenchError
-from cnnbench.system import locks
+from cnnbench.system import caches, locks
 
 USES = """
 import sys
@@ -48,6 +48,9 @@ def load(root: Path) -> object:
     return image_folder(str(root), size=8)
 
 
+PROGRAM = "xla_compile_cache__18446744073709551615__2686995786725435813__XLA_GPU_JIT.pb"
+
+
 def kept(cache: Path) -> list[str]:
     return sorted(path.name.partition("-")[0] for path in (cache / "images").glob("*.npy"))
 
@@ -58,11 +61,41 @@ def test_caches_are_listed_with_sizes_limits_and_entries(tmp_path: Path, cache: 
     (cache / "code" / "0123456789abcdef").mkdir(parents=True)
     (cache / "code" / "0123456789abcdef" / "a.py").write_bytes(bytes(100))
     (cache / "precision.json").write_bytes(bytes(10))
-    images, code, precision = system.list_caches()
+    (cache / "xla").mkdir()
+    (cache / "xla" / PROGRAM).write_bytes(bytes(70))
+    images, code, precision, xla = system.list_caches()
     size = sum(path.stat().st_size for path in (cache / "images").iterdir())
     assert images == system.Cache("images", cache / "images", size, 20 * 10**9, 1)
     assert code == system.Cache("code", cache / "code", 100, 10**9, 1)
     assert precision == system.Cache("precision", cache, 10, 10**6, 1)
+    assert xla == system.Cache("xla", cache / "xla", 70, 2 * 10**9, 1)
+
+
+def test_programs_beyond_the_limit_go_the_oldest_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(caches.LIMITS, "xla", 150)
+    (cache / "xla").mkdir(parents=True)
+    for number in (1, 2, 3):
+        path = cache / "xla" / PROGRAM.replace("18446744073709551615", str(number))
+        path.write_bytes(bytes(70))
+        os.utime(path, (10**9 + number, 10**9 + number))
+    (cache / "xla" / "mine.pb").write_bytes(bytes(1000))
+    system.make_room(cache / "xla", 0)
+    assert sorted(path.name.split("__")[1] for path in (cache / "xla").glob("xla_*")) == ["2", "3"]
+    assert (cache / "xla" / "mine.pb").exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
+def test_what_is_remembered_is_there_for_the_next_one_and_damage_is_none(cache: Path, damage: bytes) -> None:
+    assert system.recall("compilation", "a") is None
+    system.remember("compilation", "a", {"seconds": 2.5})
+    system.remember("compilation", "b", {"lost": 1.0})
+    assert system.recall("compilation", "a") == {"seconds": 2.5}
+    (cache / "compilation.json").write_bytes(damage)
+    assert system.recall("compilation", "a") is None
+    system.remember("compilation", "c", 1)
+    assert system.recall("compilation", "c") == 1
+    assert system.clear_caches() > 0
+    assert not [path for path in cache.iterdir() if path.is_file()]
 
 
 def test_what_was_used_least_recently_goes_first_and_what_is_in_use_stays(
