@@ -13,10 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench.data.dataset import Split
-from cnnbench.system import usable_cores
 
 Augment = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
-PARALLEL = 2  # batches that are read at once, and that wait, where the CPU trains, too
 _as_it_is = tf.autograph.experimental.do_not_convert  # translating a function takes 30 ms
 
 
@@ -38,8 +36,7 @@ class Feed:
             ``(batch,)`` against it.
         parts: each batch can be cut into this many equal ones. An epoch leaves out fewer examples than that,
             with a seed others each time.
-        device: to which batches of `dataset` are brought ahead, by as many threads as there are cores; None
-            where they stay on the CPU, which trains.
+        parallel: batches of `dataset` that are read at once, and that wait.
 
     Attributes:
         split, batch_size, seed, augment, column: as given.
@@ -56,14 +53,14 @@ class Feed:
         augment: Augment | None = None,
         column: bool = False,
         parts: int = 1,
-        device: str | None = None,
+        parallel: int = 2,
     ) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augment, self.column = augment, column
         self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
         self.first = 0
-        self.device, self.parallel = device, usable_cores() if device else PARALLEL
+        self.parallel = parallel
         self._order = _Order(len(split), self.examples, seed)
         self._readers: dict[tuple[str, bool], Reader] = {}  # shared with `rest`
 
@@ -156,10 +153,7 @@ class Feed:
             # An augmentation of the user's own may need AutoGraph.
             batches = cuts.map(gather if augment else _as_it_is(gather), num_parallel_calls=self.parallel)
             counted = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
-            ahead = counted.prefetch(self.parallel).with_options(options)
-        if self.device is None:
-            return ahead
-        return ahead.apply(tf.data.experimental.prefetch_to_device(self.device, self.parallel))
+            return counted.prefetch(self.parallel).with_options(options)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from cnnbench import models, nn
 from cnnbench.data import Dataset, Feed, Split
 from cnnbench.runs import RunSpec
-from cnnbench.system import PeakMemory, weights_that_fit
+from cnnbench.system import PeakMemory, usable_cores, weights_that_fit
 from cnnbench.training import model as parts
 from cnnbench.training.chunks import Engine, choose_engine
 from cnnbench.training.device import Machine, forget_gpu_peak, shared_batch, synchronize
@@ -154,8 +154,8 @@ def build_run(
     loss = parts.build("loss", partial(parts.make_loss, spec, dataset.task, augment))
     column, most = dataset.outputs == 1, loss_batch(model, loss, batch_size)
     engine = choose_engine(spec, dataset.train, model, machine, replicas, before)
-    ahead = engine.device if engine.on_gpu and replicas == 1 else None
-    train = Feed(dataset.train, batch_size, spec.seed, augment, column, parts=replicas, device=ahead)
+    parallel = usable_cores() if machine.on_gpu else 2  # a CPU that trains has no more to give
+    train = Feed(dataset.train, batch_size, spec.seed, augment, column, parts=replicas, parallel=parallel)
     held_out = {
         # The test split is for the stored model, which is on one device.
         name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
