@@ -225,8 +225,8 @@ class Chunks:
         read = tf.function(
             feed.reader(engine.device, resident=True),
             input_signature=[tf.TensorSpec((None,), tf.int32), number, number],
-            # There are kernels for a GPU to gather examples, but not to change bytes. XLA knows our operations;
-            # those of a user's own augmentation run where TensorFlow has kernels for them.
+            # There are kernels for a GPU to gather examples, but not to change bytes, which XLA can. What a
+            # user's own augmentation does runs where TensorFlow has kernels for it.
             jit_compile=engine.on_gpu and type(feed.augment).__module__.startswith("cnnbench."),
             # An augmentation of the user's own may need AutoGraph.
             autograph=feed.augment is not None,
