@@ -133,6 +133,32 @@ def test_one_program_trains_and_one_takes_what_is_left() -> None:
     assert without_rest._plain.experimental_get_tracing_count() == 0
 
 
+class Stop(keras.callbacks.Callback):
+    """Stops within an epoch, after a chunk."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.model.stop_training = batch >= 3
+
+
+@pytest.mark.parametrize("engine", [ON_CPU, BY_XLA], ids=["plain", "xla"])
+def test_the_rest_of_an_epoch_is_that_of_the_whole(engine: Engine) -> None:
+    feed = Feed(
+        examples(8 * 9 + 1), 8, 1, augmentation(crop_padding=1).for_data(SHAPE, CLASSES, "multiclass")
+    )
+    given: dict[str, Any] = {"shuffle": False, "verbose": 0}
+    whole, broken = network(2), network(2)
+    train_in_chunks(whole, feed, engine)
+    whole.fit(feed.numbers, **given)
+    chunks = train_in_chunks(broken, feed, engine)
+    broken.fit(feed.numbers, callbacks=[Stop()], **given)
+    assert int(broken.optimizer.iterations) == 4
+    chunks.feed = feed.rest(4)
+    broken.fit(chunks.feed.numbers, **given)
+    assert int(broken.optimizer.iterations) == 10
+    for found, expected in zip(broken.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[Chunks]:
     made: list[Chunks] = []
     begin = Chunks.__init__
