@@ -363,11 +363,15 @@ class Run:
         recorded, spec = self.result, self.spec()
         dataset = {**spec.config["dataset"], **({"max_pixels": max_pixels} if max_pixels else {})}
         shape = recorded["input_shape"]
-        source = inference.items(files, stdin, shape, inference.picture_reader(shape, dataset))
+        # A data set that says how pictures are resized is one of files in any size.
+        name = self.files.environment.get("dataset", {}).get("name", "another data set")
+        shrunk = None if "resize" in dataset else inference.Shrunk(shape, name)
+        source = inference.items(files, stdin, shape, inference.picture_reader(shape, dataset, shrunk))
         model = inference.load_model(self.files, spec)
-        return inference.predict(
+        answers = inference.predict(
             model, recorded["task"], recorded["class_names"], inference.batches(source, inference.BATCH)
         )
+        return inference.remarked(answers, shrunk)
 
     def evaluate(
         self, *overrides: str, split: Literal["val", "test"] = "test", config_dir: Place | None = None

@@ -302,7 +302,7 @@ def write_package(folder: Path) -> None:
 
 
 def forget_package() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("mine", "tiny")]:
         del sys.modules[name]
 
 

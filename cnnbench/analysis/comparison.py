@@ -123,6 +123,13 @@ class Group:
         return float(expit(centre - reach)), float(expit(centre + reach))
 
     @property
+    def best_run(self) -> Record:
+        """Its run with the best value of the objective."""
+        up = larger_is_better(self.objective)
+        pairs = zip(self.values, self.records, strict=True)
+        return min(pairs, key=lambda pair: -pair[0] if up else pair[0])[1]
+
+    @property
     def test_metric(self) -> str:
         """Name of the test metric that tables show."""
         return "accuracy" if "accuracy" in self.test else "rmse"
@@ -140,14 +147,16 @@ class Ranking:
     Attributes:
         objective: name of the metric.
         dataset: the data set in words; empty where the configs do not say.
-        groups: the best first.
+        groups: the best first, or in the order of `sorted_by`.
         test: name of the statistical test; empty where none was possible.
+        sorted_by: the column by which the groups are ordered instead of the objective; empty for none.
     """
 
     objective: str
     dataset: str
     groups: Sequence[Group]
     test: str
+    sorted_by: str = ""
 
     @property
     def title(self) -> str:
@@ -155,9 +164,23 @@ class Ranking:
         return f"{self.objective} on {self.dataset}" if self.dataset else self.objective
 
     @property
-    def test_note(self) -> str:
-        """The test and its error rate; empty where there was none."""
-        return f"{self.test}, 5 % for all pairs together" if self.test else ""
+    def order_note(self) -> str:
+        """What the order is by, and what the tests are of; empty where both are by the objective."""
+        if not self.sorted_by:
+            return ""
+        return f"sorted by {self.sorted_by}; tests and p are of {self.objective}"
+
+    @property
+    def test_notes(self) -> list[str]:
+        """The test and its error rate, and what `worse by 0.3 ± 0.1` means; empty where there was none."""
+        tests = [f"{self.test}, 5 % for all pairs together"] if self.test else []
+        is_any_worse = any(group.verdict.worse for group in self.groups)
+        return tests + (["worse by: difference ± half of its 95 % interval"] if is_any_worse else [])
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the first is better than all the others."""
+        return all(group.verdict.worse for group in self.by_rank[1:])
 
     @property
     def by_rank(self) -> list[Group]:
@@ -367,7 +390,9 @@ def _order(ranking: Ranking, key: str) -> Ranking:
             return (1, 0.0, str(value))
         return (2, 0.0, "") if math.isnan(value) else (0, -value if down else value, "")
 
-    return replace(ranking, groups=[ranking.groups[index] for index in sorted(range(len(rows)), key=place)])
+    groups = [ranking.groups[index] for index in sorted(range(len(rows)), key=place)]
+    is_by_rank = key in ("rank", "mean", ranking.objective)
+    return replace(ranking, groups=groups, sorted_by="" if is_by_rank else key)
 
 
 # -- Rows for tables and files -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ class VerdictRow(TypedDict):
 
     Attributes:
         worse_by: by how much its mean is worse.
-        margin: half the width of the interval of that difference.
+        margin: half the width of the 95 % interval of that difference, for all pairs of the ranking together.
         p: adjusted for all pairs of the ranking.
         worse: whether it certainly is.
         indistinguishable: whether the difference may be chance.

@@ -17,7 +17,7 @@ from rich.table import Table
 from cnnbench import analysis, config, reporting, runs, sweeps, system
 from cnnbench.cli.console import caches_table
 from cnnbench.cli.contract import Answer
-from cnnbench.cli.typed import OUTPUTS, place, run_place
+from cnnbench.cli.typed import OUTPUTS, made_place, run_place
 from cnnbench.errors import CnnbenchError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def list_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[ListedRuns]:
     """List runs, the latest first: status, figure, tags and note."""
-    parser.add_argument("places", nargs="*", type=place, help="run or sweep folders (default: outputs)")
+    parser.add_argument("places", nargs="*", type=made_place, help="run or sweep folders (default: outputs)")
     parser.add_argument("--tag", help="only runs with this tag")
     parser.add_argument("--status", help="only such as are done, failed, interrupted, running, …")
     given = parser.parse_intermixed_args(arguments)
@@ -131,7 +131,7 @@ class Candidate:
 
 def clean(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Cleaned]:
     """Show runs that may go and what the caches hold; --runs removes those, --caches empties these."""
-    parser.add_argument("places", nargs="*", type=place, help="where runs lie (default: outputs)")
+    parser.add_argument("places", nargs="*", type=made_place, help="where runs lie (default: outputs)")
     parser.add_argument("--runs", action="store_true", help="remove the runs that are listed")
     parser.add_argument("--caches", action="store_true", help="empty them; what is in use stays")
     given = parser.parse_intermixed_args(arguments)

@@ -25,7 +25,7 @@ from cnnbench.cli.console import (
     train,
 )
 from cnnbench.cli.contract import Answer, HelpAsked, Meaning, Output, Parser, meaning, read_output
-from cnnbench.cli.typed import reading, understood
+from cnnbench.cli.typed import UnclearRunError, reading, understood
 from cnnbench.cli.verbs import VERBS, config_folder
 from cnnbench.errors import (
     EXIT_DONE,
@@ -97,7 +97,15 @@ def _guarded(name: str, output: Output, answer: Callable[[], int]) -> int:
 
 def _answer(arguments: Sequence[str], output: Output) -> int:
     """Answer one line, and write what programs get of it; the exit code."""
-    line = understood(arguments, VERBS)
+    line = list(arguments)
+    try:
+        line = understood(line, VERBS)
+        return _answer_understood(arguments, line, output)
+    except UnclearRunError as error:
+        raise error.in_line(line) from None
+
+
+def _answer_understood(arguments: Sequence[str], line: Sequence[str], output: Output) -> int:
     if (said := reading(arguments, line)) is not None:
         stderr().print(said, markup=False, highlight=False, soft_wrap=True)
     asked = meaning(line, VERBS)

@@ -11,12 +11,12 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cnnbench import config, data, reporting, runs, sweeps
+from cnnbench import analysis, config, data, reporting, runs, sweeps
 from cnnbench.errors import CnnbenchError
 
 # What starts a run elsewhere, and what it is here.
@@ -66,6 +66,29 @@ NO_VALUE = "0"
 NO_FLAGS: Mapping[str, Sequence[str]] = MappingProxyType({})
 OUTPUTS = Path("outputs")
 OPENING, CLOSING = "[{(", "]})"
+MOST_LINES = 3  # that a hint offers
+
+
+class UnclearRunError(CnnbenchError):
+    """A text that is no run, but may be meant for some.
+
+    Args:
+        message: what is wrong.
+        text: as typed.
+        meant: what each may be, and its folder; whoever knows the line makes a line to type of each.
+    """
+
+    def __init__(self, message: str, text: str, meant: Sequence[tuple[str, Path]]) -> None:
+        super().__init__(message, f"name one whole: {', '.join(str(folder) for _, folder in meant)}")
+        self.text, self.meant = text, meant
+
+    def in_line(self, line: Sequence[str]) -> CnnbenchError:
+        """Return the error whose hint has the whole line for each folder."""
+        lines = [
+            f"{what}{shlex.join(['cnnbench', *(str(folder) if one == self.text else one for one in line)])}"
+            for what, folder in self.meant
+        ]
+        return CnnbenchError(self.message, lines[0] if len(lines) == 1 else "\n  ".join(["one of", *lines]))
 
 
 def understood(arguments: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
@@ -243,19 +266,20 @@ def _keys_of(rest: Sequence[str]) -> list[str]:
     return [named, *read]
 
 
-def place(text: str, say: bool = True, one: bool = False) -> Path:
+def place(text: str, say: bool = True) -> Path:
     """Return the folder of a run or sweep by its path, a file in it, its name below `outputs`, or `latest`.
+
+    A name is that of the folder, or the run's own where one run alone has it.
 
     Args:
         text: as typed.
         say: print which folder a name or `latest` is.
-        one: the latest run, be it one of a sweep; else the latest thing made, be it a sweep.
 
     Returns:
         the folder; the path as typed where there is none.
 
     Raises:
-        CnnbenchError: several have that name.
+        UnclearRunError: several have that name.
     """
     path = existing(text)
     if path is not None:
@@ -265,14 +289,15 @@ def place(text: str, say: bool = True, one: bool = False) -> Path:
         return Path(os.path.expanduser(text))  # noqa: PTH111  a Path would complain of ~name
     made, inner = list_made()
     if text == LATEST:
-        found = sorted([*made, *inner], key=_begun)
-        found = [folder for folder in found if not sweeps.Sweep.is_one(folder)] if one else found
-        found = [folder if one or folder in made else folder.parent for folder in found[-1:]]
+        newest = sorted([*made, *inner], key=_begun)[-1:]
+        found = [folder if folder in made else folder.parent for folder in newest]
     else:
         found = [folder for folder in (*made, *inner) if folder.name == text]
+        if not found and not text.startswith("-"):  # every run is read for this, so not for a flag
+            found = [folder for folder in (*made, *inner) if _own_name(folder) == text]
     if len(found) > 1:
-        names = ", ".join(map(str, found[:3]))
-        raise CnnbenchError(f"{len(found)} folders have the name {text}", f"name one whole: {names}")
+        kind = "folders" if found[0].name == text else "runs"
+        raise UnclearRunError(f"{len(found)} {kind} have the name {text}", text, _newest(found))
     if found and say:
         reporting.stderr().print(f"{text}: {found[0]}", markup=False, highlight=False)
     return found[0] if found else Path(text)
@@ -284,9 +309,61 @@ def list_made() -> tuple[list[Path], list[Path]]:
     return made, [run for folder in made if sweeps.Sweep.is_one(folder) for run in _below(folder)]
 
 
+def made_place(text: str) -> Path:
+    """Return the folder of a run or sweep; see `place`.
+
+    Raises:
+        UnclearRunError: several have that name, or none has, but as a part of its own.
+    """
+    return _made(text, lambda folder: True)
+
+
+def _made(text: str, is_wanted: Callable[[Path], bool]) -> Path:
+    folder = place(text)
+    if existing(text) or folder != Path(text) or Path(text).name != text:
+        return folder
+    near = [one for one in chain(*list_made()) if text.lower() in one.name.lower() and is_wanted(one)]
+    if text and near:
+        raise UnclearRunError(
+            f"there is no run {text}, but {len(near)} with that in the name", text, _newest(near)
+        )
+    return folder
+
+
 def run_place(text: str) -> Path:
-    """Return the folder of one run; see `place`."""
-    return place(text, one=True)
+    """Return the folder of one run; see `made_place`.
+
+    Raises:
+        UnclearRunError: it is a sweep.
+    """
+    folder = _made(text, lambda one: not sweeps.Sweep.is_one(one))
+    if not sweeps.Sweep.is_one(folder):
+        return folder
+    found = runs.find_runs([folder])
+    compared = analysis.compare(found)
+    best = [
+        (f"its best by {ranking.title}: ", ranking.by_rank[0].best_run.folder.path)
+        for ranking in compared.rankings
+    ]
+    failed = [
+        ("one that failed: ", record.folder.path) for record in compared.apart if record.status == runs.FAILED
+    ]
+    meant = [*best[: MOST_LINES - 1], *failed[:1]] or _newest([run.path for run in found])
+    raise UnclearRunError(f"{folder} is a sweep, and one of its runs is wanted", text, meant)
+
+
+def _newest(folders: Sequence[Path]) -> list[tuple[str, Path]]:
+    return [("", folder) for folder in sorted(folders, key=_begun, reverse=True)[:MOST_LINES]]
+
+
+def _own_name(folder: Path) -> str | None:
+    """Return the name that tables and pages show for a run; None for a sweep and for what cannot be read."""
+    if sweeps.Sweep.is_one(folder):
+        return None
+    try:
+        return str(runs.RunFolder(folder).quick_config.get("name"))
+    except CnnbenchError:  # damaged: it is found by its folder
+        return None
 
 
 def _below(folder: Path) -> list[Path]:
@@ -295,6 +372,8 @@ def _below(folder: Path) -> list[Path]:
 
 def _begun(folder: Path) -> tuple[int, str]:
     """Return when a run was begun, which no tag and no page that is written later changes."""
+    if sweeps.Sweep.is_one(folder):
+        return max(map(_begun, _below(folder)), default=(0, folder.name))
     file = folder / runs.CONFIG
     return file.stat().st_mtime_ns if file.is_file() else 0, folder.name
 

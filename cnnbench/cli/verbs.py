@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from cnnbench.cli.console import (
 )
 from cnnbench.cli.contract import Answer, Rows
 from cnnbench.cli.housekeeping import clean, list_runs, note_run, tag_run
-from cnnbench.cli.typed import place, run_place
+from cnnbench.cli.typed import made_place, run_place
 from cnnbench.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -305,12 +306,31 @@ def compare_runs(
     parser: argparse.ArgumentParser, arguments: Sequence[str]
 ) -> Answer[analysis.ComparisonContent]:
     """Rank runs: mean ± deviation over seeds, which differences are real, and what they cost."""
-    parser.add_argument(
-        "places", nargs="*", type=place, default=[Path("outputs")], help="run or sweep folders"
+    if any(re.fullmatch(r"(--)?objective(=.*)?", text) for text in arguments):
+        raise CnnbenchError(
+            "compare takes no objective: it is fixed when runs are made, by objective=… in their line",
+            "cnnbench compare … --sort test_accuracy orders the rows by another figure",
+        )
+    parser.description = (
+        f"{compare_runs.__doc__} Ranked and tested is the objective of the runs, which is fixed when "
+        "they are made: objective=val_f1_macro in their line, by default val_accuracy, val_rmse of a "
+        "regression."
     )
-    parser.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE[,VALUE…]")
     parser.add_argument(
-        "--sort", metavar="KEY", help="objective, test metric (test_f1_macro), cost, config key"
+        "places", nargs="*", type=made_place, default=[Path("outputs")], help="run or sweep folders"
+    )
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE[,VALUE…]",
+        help="only runs whose config has one of these values: model=cnn,mlp; several filters must all hold",
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="KEY",
+        help="order the rows by another column: test_f1_macro, seconds, parameters, a config key; rank, "
+        "tests and p stay those of the objective",
     )
     parser.add_argument(
         "--cost",
@@ -355,7 +375,7 @@ def diff_runs(
 
 def report_runs(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Reported]:
     """Write one HTML page: of a run, or of all runs below a folder."""
-    parser.add_argument("place", type=place, help="a run folder, or a folder with runs below it")
+    parser.add_argument("place", type=made_place, help="a run folder, or a folder with runs below it")
     parser.add_argument("--output", type=_path, metavar="FILE", help=f"default: {runs.REPORT} in that folder")
     given = parser.parse_args(arguments)
     output, named = given.output or given.place / runs.REPORT, given.output is not None
@@ -392,7 +412,7 @@ def _write_page(page: str, output: Path, named: bool) -> None:
 def resume(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[RunContent | SweepContent]:
     """Go on with a run or a sweep that was interrupted, failed or killed, to the result it would have had."""
     parser.add_argument(
-        "run", metavar="place", type=place, help="a run or a sweep: its folder, its name, or latest"
+        "run", metavar="place", type=made_place, help="a run or a sweep: its folder, its name, or latest"
     )
     _takes_places(parser)
     _takes_trust(parser)

@@ -653,11 +653,25 @@ def friendly(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         raise CnnbenchError(shown(" ".join(lines[:2])) if lines else type(error).__name__) from error
 
 
+def _as_plugin(group: str, option: str) -> str:
+    """Return how a Python file is used; empty for what is none."""
+    name = Path(option).stem
+    if not option.endswith(".py") or not name.isidentifier():
+        return ""
+    return (
+        f"a file of your own is a plugin: plugins=[{option}] {group}={name}, "
+        f"with conf/{group}/{name}.yaml that says _target_: {name}.FUNCTION"
+    )
+
+
 def _diagnose_group(group: str, override: Override, known: Iterable[str]) -> None:
     value = override.value()
     for option in value if isinstance(value, list) else [value]:
         if (isinstance(option, str) and option not in known) or option is None:
-            raise CnnbenchError(f"{group} has no option {option!r}", nearest(str(option), known))
+            raise CnnbenchError(
+                f"{group} has no option {option!r}",
+                _as_plugin(group, str(option)) or nearest(str(option), known),
+            )
     if override.is_add():
         instead = str(override.input_line).lstrip("+")
         raise CnnbenchError(f"{group} has an option already", f"replace it: {instead}")

@@ -1,7 +1,7 @@
 from . import fetch
 from .batches import Feed
 from .dataset import Dataset, Examples, Split, Task
-from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings
+from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .reading import special_file, unwrapped
 from .splits import class_weights, leaks, remarks, with_validation
@@ -23,6 +23,7 @@ __all__ = [
     "leaks",
     "pillow_warnings",
     "remarks",
+    "size_of",
     "special_file",
     "unwrapped",
     "with_validation",

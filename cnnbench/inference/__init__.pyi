@@ -15,11 +15,13 @@ from .prediction import (
     Lines,
     Prediction,
     PredictionRow,
+    Shrunk,
     batches,
     items,
     picture_reader,
     predict,
     prediction_as_json,
+    remarked,
 )
 from .verification import Verdict, verify
 from .visualization import visualize
@@ -36,6 +38,7 @@ __all__ = [
     "Prediction",
     "PredictionRow",
     "Quantize",
+    "Shrunk",
     "Verdict",
     "batches",
     "chooses_dataset",
@@ -48,6 +51,7 @@ __all__ = [
     "picture_reader",
     "predict",
     "prediction_as_json",
+    "remarked",
     "require_finished",
     "stored_spec",
     "summary",

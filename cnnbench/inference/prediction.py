@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 from typing_extensions import TypedDict
 
+from cnnbench import reporting
 from cnnbench.data import (
     IMAGE_SUFFIXES,
     Recipe,
@@ -25,15 +26,18 @@ from cnnbench.data import (
     decode,
     is_system_folder,
     pillow_warnings,
+    size_of,
     special_file,
 )
 from cnnbench.errors import first_line
+from cnnbench.runs import RunFolder
 
 BATCH = 64
 CHANNELS = (1, 3)  # of a picture: grey, or red, green and blue
 ARRAYS, TABLES = (".npy", ".npz"), (".csv",)
 ARRAY_NAMES = ("x", "x_test", "inputs")  # in an .npz with several arrays
 MAX_PIXELS = 89_478_485  # from here on Pillow suspects a decompression bomb
+MUCH_LARGER = 4  # times the height or width of the network's input
 IDLE_SECONDS = 0.2  # slowly typed paths are answered one by one
 
 
@@ -80,6 +84,47 @@ def predict(
                 else answer(item.name, task, class_names, np.asarray(next(outputs), np.float64))
                 for item, example in zip(batch, read, strict=True)
             ]
+
+
+class Shrunk:
+    """The pictures that are much larger than a network's input, which it was not trained to see shrunk.
+
+    Args:
+        shape: of the model's input, without the batch.
+        trained_on: name of the data set.
+    """
+
+    def __init__(self, shape: Sequence[int], trained_on: str) -> None:
+        self._shape, self._trained_on = shape, trained_on
+        self._found: list[tuple[str, str]] = []  # of several threads
+
+    def look_at(self, path: Path) -> None:
+        """Take notice of a picture that could be decoded."""
+        height, width, colours = size_of(path)
+        if max(height / self._shape[0], width / self._shape[1]) >= MUCH_LARGER:
+            self._found.append((str(path), _picture(height, width, colours)))
+
+    @property
+    def remark(self) -> str:
+        """One line for all of them; empty for none."""
+        if not self._found:
+            return ""
+        path, size = min(self._found)
+        more = f"; {len(self._found) - 1} more like it" if len(self._found) > 1 else ""
+        (height, width, colours) = self._shape
+        small = _picture(height, width, colours)
+        return f"{path}: {size}, shrunk to {small}: this run was trained on {self._trained_on}{more}"
+
+
+def _picture(height: int, width: int, colours: int) -> str:
+    return f"{width}×{height} {'grey' if colours == 1 else 'colour'}"
+
+
+def remarked(answers: Iterator[list[Prediction]], shrunk: Shrunk | None) -> Iterator[list[Prediction]]:
+    """Yield all answers, and print at their end what is to be said of the pictures."""
+    yield from answers
+    if shrunk is not None and shrunk.remark:
+        reporting.stderr().print(f"warning: {shrunk.remark}", markup=False, emoji=False, style="yellow")
 
 
 def _read(item: Item) -> np.ndarray | str:
@@ -229,12 +274,15 @@ class Item:
     read: Callable[[], np.ndarray]
 
 
-def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable[[Path], np.ndarray]:
+def picture_reader(
+    shape: Sequence[int], dataset: Mapping[str, Any], shrunk: Shrunk | None = None
+) -> Callable[[Path], np.ndarray]:
     """Return a function from a picture file to an example, prepared as the training examples were.
 
     Args:
         shape: of the model's input, without the batch.
         dataset: the run's config of the data set; `resize`, `max_pixels` and `bits` are used.
+        shrunk: takes notice of the pictures.
 
     Returns:
         a function to uint8 of that shape, which raises `UnreadableError`.
@@ -244,7 +292,14 @@ def picture_reader(shape: Sequence[int], dataset: Mapping[str, Any]) -> Callable
         return lambda path: _refuse(reason)
     most = int(dataset.get("max_pixels") or MAX_PIXELS)
     recipe = Recipe(shape[0], shape[1], shape[2], dataset.get("resize", "stretch"), most, dataset.get("bits"))
-    return lambda path: decode(path, recipe)[0]
+
+    def read(path: Path) -> np.ndarray:
+        pixels = decode(path, recipe)[0]
+        if shrunk is not None:
+            shrunk.look_at(path)
+        return pixels
+
+    return read
 
 
 def items(
@@ -267,7 +322,7 @@ def items(
             lines = (line.rstrip("\r\n") for line in stdin)
             yield from items((line for line in lines if line and line != "-"), stdin, shape, picture)
         elif Path(argument).is_dir():
-            yield from (Item(str(path), partial(picture, path)) for path in _pictures(argument))
+            yield from _of_folder(argument, picture)
         elif argument.lower().endswith(ARRAYS):
             yield from _of_array(argument, shape)
         elif argument.lower().endswith(TABLES):
@@ -309,13 +364,17 @@ def _pump(source: Iterator[Item], waiting: queue.Queue[Item | BaseException | No
         waiting.put(error)
 
 
-def _pictures(folder: str) -> Iterator[Path]:
+def _of_folder(folder: str, picture: Callable[[Path], np.ndarray]) -> Iterator[Item]:
     for place, folders, files in os.walk(folder):
+        if RunFolder(Path(place)).has_run:
+            folders.clear()
+            yield Item(place, partial(_refuse, "the folder of a run, whose figures are no inputs"))
+            continue
         folders[:] = sorted(name for name in folders if not is_system_folder(name))
         for name in sorted(files):
             # Hidden ones are no pictures: `._cat.jpg` is what macOS leaves beside cat.jpg.
             if name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not name.startswith("."):
-                yield Path(place, name)
+                yield Item(str(Path(place, name)), partial(picture, Path(place, name)))
 
 
 def _refuse(reason: str) -> np.ndarray:

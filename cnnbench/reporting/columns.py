@@ -21,22 +21,30 @@ class Cost:
         heading: of a column.
         label: of an axis, with its unit.
         text: writes a value.
-        less: how a group that costs less is called; empty where more is better.
+        less: how many times less a group costs, as in `2 × smaller`; empty where more is better.
+        cheaper: what a group is that costs less.
     """
 
     heading: str
     label: str
     text: Callable[[float], str]
     less: str = ""
+    cheaper: str = ""
 
 
 COSTS = {
-    "parameters": Cost("parameters", "parameters", count, "smaller"),
-    "flops": Cost("FLOPs", "FLOPs per example", count, "fewer FLOPs"),
-    "seconds": Cost("training", "training, seconds", duration, "faster to train"),
+    "parameters": Cost("parameters", "parameters", count, "smaller", "smaller"),
+    "flops": Cost("FLOPs", "FLOPs per example", count, "fewer FLOPs", "cheaper in FLOPs"),
+    "seconds": Cost("training", "training, seconds", duration, "faster to train", "cheaper to train"),
     "examples_per_second": Cost("examples/s", "examples per second", number),
-    "latency": Cost("latency", "latency of one example, seconds", milliseconds, "faster for one example"),
-    "memory": Cost("memory", "peak memory, bytes", memory, "less memory"),
+    "latency": Cost(
+        "latency",
+        "latency of one example, seconds",
+        milliseconds,
+        "faster for one example",
+        "faster for one example",
+    ),
+    "memory": Cost("memory", "peak memory, bytes", memory, "less memory", "cheaper in memory"),
 }
 
 

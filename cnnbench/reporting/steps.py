@@ -50,7 +50,7 @@ def after_comparison(comparison: Comparison, command: str | None) -> dict[str, s
         if is_open(ranking):
             lines["more seeds" if command else f"more seeds{on}"] = _more_seeds_of(best, ranking, command)
         if math.isfinite(best.mean):
-            record = best.records[0]
+            record = best.best_run
             lines[f"predict with the best{on}"] = _predict(record.folder, record.metrics)
     return lines
 

@@ -69,7 +69,7 @@ def _ranking(ranking: analysis.Ranking, cost: str, width: int, most: int) -> Tab
     if left_out:
         notes.append(f"no room for {', '.join(reversed(left_out))}: --csv FILE and --html FILE have all")
     table.caption = escape("\n".join(notes))
-    table.title = escape(f"ranking by {ranking.title}")
+    table.title = escape("\n".join(filter(None, (f"ranking by {ranking.title}", ranking.order_note))))
     return table
 
 
@@ -103,9 +103,7 @@ def _worth(column: Column, cost: str) -> int | None:
 
 
 def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:
-    notes = [f"{ON_FRONT} none is better and costs less ({COSTS[cost].heading})"]
-    if ranking.test:
-        notes.append(ranking.test_note)
+    notes = [f"{ON_FRONT} no other is both better and {COSTS[cost].cheaper}", *ranking.test_notes]
     if len(ranking.groups) > most:
         notes.append(f"{len(ranking.groups) - most} more groups: --top, --filter or --csv shows them")
     return notes
@@ -140,11 +138,21 @@ def _answer(ranking: analysis.Ranking, cost: str) -> str:
     if not math.isfinite(best.mean):
         return f"no run has a finite {ranking.objective}{data}"
     seeds = len(best.by_seed)
-    spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " with one seed"
-    alike = any(group.verdict.indistinguishable for group in others)
-    place = " comes first" if alike else " is best" if others else ""
-    first = f"{best.label}{place}: {ranking.objective} {number(best.mean)}{spread}{data}"
+    spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " from one seed"
+    figure = f"{ranking.objective} {number(best.mean)}{spread}{data}"
+    first = f"{first_in_words(ranking)}{' with' if others else ':'} {figure}"
     return "; ".join([first, *others_in_words(ranking, cost)])
+
+
+def first_in_words(ranking: analysis.Ranking) -> str:
+    """Say what the first of a ranking is: it is best only where it was shown to be better than all others."""
+    best, *others = ranking.by_rank
+    if not others:
+        return best.label
+    if ranking.is_settled:
+        return f"{best.label} is best"
+    is_any_worse = any(group.verdict.worse for group in others)
+    return f"{'no single best' if is_any_worse else 'no difference shown'}: {best.label} leads"
 
 
 def others_in_words(ranking: analysis.Ranking, cost: str) -> list[str]:
@@ -152,9 +160,10 @@ def others_in_words(ranking: analysis.Ranking, cost: str) -> list[str]:
     best, *others = ranking.by_rank
     alike = [group for group in others if group.verdict.indistinguishable]
     untested = [group for group in others if not group.verdict.indistinguishable and not group.verdict.worse]
+    worse = len(others) - len(alike) - len(untested)
     parts = []
-    if others and not alike and not untested:
-        parts.append("the other is worse" if len(others) == 1 else f"all {len(others)} others are worse")
+    if worse and worse == len(others):
+        parts.append("the other is worse" if worse == 1 else f"all {worse} others are worse")
     if alike:
         cheapest = min(alike, key=lambda group: (math.isnan(group.cost[cost]), group.cost[cost]))
         text = f"{cheapest.label} is not distinguishable ({probability(cheapest.verdict.p)})"
@@ -166,6 +175,8 @@ def others_in_words(ranking: analysis.Ranking, cost: str) -> list[str]:
             parts.append(f"nor {'is 1 more' if len(alike) == 2 else f'are {len(alike) - 1} more'}")
     if untested:
         parts.append(f"{len(untested)} not tested ({untested[0].verdict.reason}): more seeds would tell")
+    if 0 < worse < len(others):
+        parts.append(f"{worse} {'is' if worse == 1 else 'are'} worse")
     return parts
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cnnbench.reporting.output import say
-from cnnbench.reporting.text import count, duration, memory, milliseconds, number
+from cnnbench.reporting.text import best_epoch, count, duration, memory, milliseconds, number
 from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary
 
 HEADINGS = {"examples_per_second": "examples/s", "seconds": "time"}
@@ -98,12 +98,9 @@ class Terminal(Observer):
     def finished(self, result: RunResult) -> None:
         self.close()
         metrics = result.metrics
-        table = Table(
-            title=f"{metrics['name']}: best epoch {metrics['best_epoch']} of {metrics['epochs']}",
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-        )
+        # Not the title of the table, which is broken where the table is narrower.
+        say(self.console, f"{metrics['name']}: {best_epoch(metrics)}", style="italic")
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("")
         splits = metrics["metrics"]
         for split in splits:

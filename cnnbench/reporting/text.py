@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 def number(value: float | None) -> str:
@@ -32,6 +34,12 @@ def count(value: float, unit: str = "") -> str:
 def count_of(value: int, noun: str) -> str:
     """Write 1 run and 1,234 runs."""
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def best_epoch(metrics: Mapping[str, Any]) -> str:
+    """Write which epoch of a finished run is the best, of how many, and by what."""
+    by = f" ({metrics['best_by']})" if metrics.get("best_by") else ""
+    return f"best epoch {metrics['best_epoch']} of {metrics['epochs']}{by}"
 
 
 def duration(seconds: float) -> str:

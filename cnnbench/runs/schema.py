@@ -49,6 +49,7 @@ class RunMetrics(TypedDict):
         weights: the digest of each file of weights that the model began with; lacking in runs of 0.1.0.
         changes: one text for each change that a resumed run accepted; lacking in runs of 0.1.0.
         best_epoch: the one whose weights are kept, from 1 on.
+        best_by: what it has, such as `lowest val_loss`; lacking without a checkpoint, and in runs of 0.1.0.
         epochs: how many were trained.
         cost: counts, seconds and bytes.
         started: ISO 8601, with the offset of the time zone.
@@ -68,6 +69,7 @@ class RunMetrics(TypedDict):
     weights: NotRequired[Mapping[str, str]]
     changes: NotRequired[list[str]]
     best_epoch: int
+    best_by: NotRequired[str]
     epochs: int
     cost: Cost
     started: str

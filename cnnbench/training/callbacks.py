@@ -59,6 +59,12 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.whole: keras.Model | None = None
         self.write: Callable[[Callable[[Path], object], Mapping[str, Any]], None] | None = None
 
+    @property
+    def chosen_by(self) -> str:
+        """What the best epoch has, such as `lowest val_loss`."""
+        by = f", by more than {self.min_delta:g}" if self.min_delta else ""
+        return f"{'highest' if self.sign > 0 else 'lowest'} {self.monitor}{by}"
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.monitor not in (logs or {}):
             raise CnnbenchError(f"monitor={self.monitor} does not exist", nearest(self.monitor, logs or {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     from cnnbench.training.measure import Measured
 
 log = logging.getLogger("cnnbench")
+KERAS_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")  # of a network that was given none
+OPTION = re.compile(r"\+{0,2}model=[\w/-]+")
 
 
 @dataclass
@@ -181,7 +184,7 @@ def announce(
             splits={name: len(split) for name, split in dataset.splits.items()},
             input_shape=dataset.input_shape,
             outputs=dataset.outputs,
-            model=built.model.name,
+            model=model_name(spec, built.model.name),
             parameters=built.size["parameters"],
             flops=built.size["flops_per_example"],
             device=built.machine.device,
@@ -271,11 +274,16 @@ def measure(job: Job, prepared: Prepared) -> Measured:
 
 def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     """Write the page, and `metrics.json` last: where it says `done`, all other files are there."""
+    from cnnbench.training.callbacks import BestCheckpoint
+
     spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
     # Not the test split: ranking by it would be fitting to it.
     split = "val_" if "val" in prepared.built.held_out else ""
     objective = spec.objective or split + runs.metrics.OBJECTIVE[dataset.task]
     cost: Any = {**prepared.built.size, **measured.costs, "seconds": phases.seconds}
+    chosen_by = [
+        one.chosen_by for one in prepared.built.callbacks.values() if isinstance(one, BestCheckpoint)
+    ]
     result: runs.RunMetrics = {
         "status": "done",
         "name": spec.name,
@@ -295,6 +303,8 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "started": job.started,
         "finished": system.now(),
     }
+    if chosen_by:
+        result["best_by"] = ", ".join(chosen_by)
     with phases("report"):
         folder.write_report(run_page(folder, result))
     folder.write_metrics(result)
@@ -363,6 +373,15 @@ def fitting_batch_named(built: Built) -> Iterator[None]:
             raise
         said = f"training.batch_size={size} fits" if size else "not even a single example fits"
         raise system.OutOfMemoryError(f"{error}; {said}") from error
+
+
+def model_name(spec: runs.RunSpec, name: str) -> str:
+    """Return a network's name; its option's or its function's for one that Keras has made up."""
+    if not KERAS_NAME.fullmatch(name):
+        return name
+    chosen = [text.partition("=")[2] for text in spec.overrides if OPTION.fullmatch(text)]
+    target = str(dict(spec.config.get("model") or {}).get("_target_", name))
+    return (chosen or [target.rpartition(".")[2]])[-1]
 
 
 def with_batch_size(spec: runs.RunSpec, size: int) -> runs.RunSpec:

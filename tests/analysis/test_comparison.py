@@ -190,7 +190,7 @@ def test_where_a_search_stops_all_others_the_best_still_names_its_values(runs: R
     runs.add(0.9, optimizer={**BASE["optimizer"], "learning_rate": 0.003})
     runs.add(0.0, status="pruned", optimizer={**BASE["optimizer"], "learning_rate": 0.1})
     runs.add(0.0, status="failed", training={"epochs": 1})  # nobody searched for that
-    assert tables.answers(runs.compare()) == ["optimizer.learning_rate=0.003: val_accuracy 0.9 with one seed"]
+    assert tables.answers(runs.compare()) == ["optimizer.learning_rate=0.003: val_accuracy 0.9 from one seed"]
 
 
 def test_what_does_not_compare_is_ranked_apart(runs: Runs) -> None:
@@ -330,6 +330,10 @@ def test_each_group_is_said_to_be_worse_or_not_distinguishable(runs: Runs) -> No
     assert re.fullmatch(r"not distinguishable \(p = 0\.\d+\)", said[1])
     assert re.fullmatch(r"worse by 0\.31 ± 0\.0\d+", said[2])
     assert said[3] == "one run"
+    (sentence,) = tables.answers(runs.compare())
+    assert sentence.startswith("no single best: training.epochs=2 leads with val_accuracy 0.91")
+    assert sentence.endswith("; 1 not tested (one run): more seeds would tell; 1 is worse")
+    assert "worse by: difference ± half of its 95 % interval" in rendered(runs.compare())
 
 
 def test_a_seed_that_was_run_twice_is_no_second_piece_of_evidence(runs: Runs) -> None:
@@ -348,7 +352,7 @@ def test_the_front_is_what_nothing_beats_at_its_cost(runs: Runs) -> None:
     comparison = runs.compare()
     assert {group.mean for group in comparison.groups if group.on_front} == {0.5, 0.75, 0.875}
     assert sum(group.on_front for group in comparison.groups) == 3  # 0.75 once: the second costs more
-    marked = [line for line in rendered(comparison).splitlines() if "◆ " in line and "none is" not in line]
+    marked = [line for line in rendered(comparison).splitlines() if "◆ " in line and "no other" not in line]
     assert len(marked) == 3
 
 
@@ -363,6 +367,8 @@ def test_the_front_is_by_the_cost_that_is_asked_for(runs: Runs) -> None:
     runs.add(0.75, training={"epochs": 2})
     assert len([g for g in compare(runs.made, "parameters").groups if g.on_front]) == 2
     assert [g.mean for g in compare(runs.made, "latency").groups if g.on_front] == [0.75]  # the same for both
+    for cost, text in (("latency", "faster for one example"), ("seconds", "cheaper to train")):
+        assert f"◆ no other is both better and {text}" in rendered(compare(runs.made, cost))
 
 
 def test_data_sets_are_ranked_apart_and_it_is_said(runs: Runs) -> None:
@@ -386,7 +392,7 @@ def test_the_answer_names_what_does_as_well_for_less(runs: Runs) -> None:
     three_seeds(runs, 0.92, 0.93, 0.91, model=CNN)
     (sentence,) = tables.answers(runs.compare())
     assert sentence.startswith(
-        "model=cnn comes first: val_accuracy 0.92 ± 0.01 over 3 seeds; model=mlp is not "
+        "no difference shown: model=cnn leads with val_accuracy 0.92 ± 0.01 over 3 seeds; model=mlp is not "
     )
     assert re.search(r"\(p = 0\.\d+\) and 1\.3 × faster to train$", sentence)
 
@@ -395,7 +401,7 @@ def test_the_answer_says_when_all_others_are_worse(runs: Runs) -> None:
     for epochs, level in enumerate([0.5, 0.625, 0.75], start=1):
         three_seeds(runs, level, level + 0.01, level + 0.011 + epochs / 1000, training={"epochs": epochs})
     (sentence,) = tables.answers(runs.compare())
-    assert sentence.startswith("training.epochs=3 is best: val_accuracy 0.758")
+    assert sentence.startswith("training.epochs=3 is best with val_accuracy 0.758")
     assert sentence.endswith("; all 2 others are worse")
 
 
@@ -403,7 +409,8 @@ def test_the_answer_of_one_seed_says_that_it_is_no_answer(runs: Runs) -> None:
     runs.add(0.5, model=MLP)
     runs.add(0.75, model=CNN)
     assert tables.answers(runs.compare()) == [
-        "model=cnn is best: val_accuracy 0.75 with one seed; 1 not tested (one run): more seeds would tell"
+        "no difference shown: model=cnn leads with val_accuracy 0.75 from one seed; 1 not tested (one run): "
+        "more seeds would tell"
     ]
 
 
@@ -477,6 +484,8 @@ def test_filters_choose_runs(some: Runs, run_cli: Any, filters: list[str], means
         (["--filter", "model=vgg"], "model is one of: cnn, mlp"),
         (["--sort", "test_acuracy"], "did you mean test_accuracy?"),
         (["--csv", "no/where.csv"], "cannot write no/where.csv"),
+        (["objective=test_accuracy"], "compare takes no objective: it is fixed when runs are made"),
+        (["--objective", "test_accuracy"], "compare … --sort test_accuracy"),
     ],
 )
 def test_a_wrong_option_is_one_line(some: Runs, run_cli: Any, arguments: list[str], message: str) -> None:
@@ -493,6 +502,8 @@ def test_a_wrong_option_is_one_line(some: Runs, run_cli: Any, arguments: list[st
 def test_groups_are_shown_by_any_column(some: Runs, run_cli: Any, key: str, ranks: list[int]) -> None:
     outcome = run_cli("compare", str(some.folder), "--sort", key, "--json", "-")
     assert [group["rank"] for group in groups_of(outcome.out)] == ranks
+    said = f"sorted by {key}; tests and p are of val_accuracy"
+    assert (said in run_cli("compare", str(some.folder), "--sort", key).out) == (key != "val_accuracy")
 
 
 def test_json_has_every_run_and_csv_every_group(some: Runs, run_cli: Any, folder: Path) -> None:

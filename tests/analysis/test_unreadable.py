@@ -241,7 +241,7 @@ def test_equal_runs_are_no_seeds_of_one_configuration(tmp_path: Path) -> None:
     comparison = analysis.compare([RunFolder(tmp_path / f"run_{number}") for number in range(3)])
     (group,) = comparison.groups
     assert len(group.by_seed) == 1
-    assert tables.answers(comparison)[0].endswith("with one seed")
+    assert tables.answers(comparison)[0].endswith("from one seed")
     assert (
         "±"
         not in reporting.comparison_page(comparison, "runs", tmp_path)

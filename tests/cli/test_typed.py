@@ -15,6 +15,7 @@ from PIL import Image
 from cnnbench.cli.typed import place, understood
 from cnnbench.cli.verbs import VERBS
 from cnnbench.errors import CnnbenchError
+from cnnbench.runs import RunFolder
 
 Cli = Callable[..., Outcome]
 
@@ -99,7 +100,8 @@ REFUSED = [
     ("--verify done", "is a verb here", "cnnbench verify done"),
     ("device=cuda:1", "the GPUs that it sees", "CUDA_VISIBLE_DEVICES=1"),
     ("monitor=val_loss", "there is no key monitor", "callbacks.checkpoint.monitor=val_loss"),
-    ("verify twice", "2 folders have the name", "outputs/twice"),
+    ("verify twice", "2 folders have the name", "cnnbench verify outputs/twice"),
+    ("verify cnn_synthetic", "3 runs have the name", "cnnbench verify outputs/older"),
 ]
 
 
@@ -113,7 +115,10 @@ def here(folder: Path, finished_run: Path) -> Path:
     shutil.copytree(finished_run, folder / "done")
     for number, name in enumerate(("older", "newer")):
         shutil.copytree(finished_run, folder / "outputs" / name)
-        os.utime(folder / "outputs" / name / "config.yaml", (number, number))
+        config = folder / "outputs" / name / "config.yaml"
+        if name == "newer":  # than the name of its folder
+            config.write_text(config.read_text().replace("name: cnn_synthetic", "name: named", 1))
+        os.utime(config, (number, number))
     return folder
 
 
@@ -159,6 +164,7 @@ def test_how_a_line_was_read_is_said_once_and_it_runs(run_cli: Cli, folder: Path
         ("done/best.keras", "done"),
         ("done/figures/learning_curves.png", "done"),
         ("older", "outputs/older"),
+        ("named", "outputs/newer"),
         ("latest", "outputs/newer"),
         ("pics", "pics"),
         ("nowhere", "nowhere"),
@@ -169,15 +175,36 @@ def test_a_run_is_its_folder_a_file_in_it_its_name_or_the_latest(text: str, foun
     assert place(text, say=False) == Path(found)
 
 
-def test_the_latest_of_a_sweep_is_the_sweep_or_its_last_run(here: Path) -> None:
+@pytest.mark.parametrize("typed", ["latest", "sweep", "outputs/sweep"])
+def test_of_a_sweep_the_best_run_is_offered_and_none_is_taken(typed: str, here: Path, run_cli: Cli) -> None:
     sweep = here / "outputs" / "sweep"
-    for number in (1, 0):  # runs of a sweep need not end in their order
-        shutil.copytree(here / "done", sweep / f"{number:03d}")
-        os.utime(sweep / f"{number:03d}" / "config.yaml", (2e9 + number, 2e9 + number))
+    for number, value in ((0, 0.25), (2, 0.5), (1, 0.75)):  # runs of a sweep need not end in their order
+        run = RunFolder(sweep / f"{number:03d}")
+        shutil.copytree(here / "done", run.path)
+        (run.path / "config.yaml").write_text(
+            (run.path / "config.yaml").read_text().replace("seed: 0", f"seed: {number}", 1)
+        )
+        os.utime(run.path / "config.yaml", (2e9 + number, 2e9 + number))
+        run.write_metrics({**run.metrics, "seed": number, "value": value})
     (sweep / "sweep.json").touch()
-    assert place("latest", say=False) == Path("outputs/sweep")
-    assert place("latest", say=False, one=True) == Path("outputs/sweep/001")
+    assert place(typed, say=False) == Path("outputs/sweep")
     assert place("000", say=False) == Path("outputs/sweep/000")
+    outcome = run_cli("predict", typed, "a b.jpg")
+    assert outcome.exit_code == 2
+    assert "outputs/sweep is a sweep, and one of its runs is wanted" in outcome.err
+    assert outcome.err.endswith("val_accuracy on synthetic: cnnbench predict outputs/sweep/001 'a b.jpg'\n")
+
+
+def test_a_part_of_a_name_is_answered_with_lines_the_newest_first(here: Path, run_cli: Cli) -> None:
+    for number in range(4):
+        run = here / "outputs" / f"2026-11-2{number}_tiny"
+        shutil.copytree(here / "done", run)
+        os.utime(run / "config.yaml", (1e9 - number, 1e9 - number))
+    outcome = run_cli("evaluate", "TINY", "--split", "val")
+    assert outcome.exit_code == 2
+    assert "there is no run TINY, but 4 with that in the name" in outcome.err
+    lines = [f"cnnbench evaluate outputs/2026-11-2{number}_tiny --split val" for number in range(3)]
+    assert [line.strip() for line in outcome.err.splitlines()[-3:]] == lines
 
 
 def test_the_latest_run_is_named_and_shown(here: Path, run_cli: Cli) -> None:

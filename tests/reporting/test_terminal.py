@@ -27,6 +27,7 @@ SUMMARY = Summary(
     flops=1_234_567,
     device="CPU: AMD EPYC [2], 2 cores",
     precision="float32",
+    engine="",
     epochs=3,
     steps=21,
     batch_size=64,
@@ -49,6 +50,7 @@ RESULT = RunResult(
     {
         "name": "cnn_digits",
         "best_epoch": 2,
+        "best_by": "lowest val_loss",
         "epochs": 3,
         "metrics": {
             "train": {"loss": 0.5, "accuracy": 0.75},
@@ -160,7 +162,7 @@ def test_the_results_have_every_split_and_the_cost(is_terminal: bool) -> None:
     screen, out = console(is_terminal=is_terminal)
     whole_run(Terminal(screen))
     text = out.getvalue()
-    after = text[text.index("best epoch 2 of 3") :]
+    after = text[text.index("cnn_digits: best epoch 2 of 3 (lowest val_loss)\n") :]
     lines = {line.split()[0]: line.split()[1:] for line in after.splitlines() if line.strip()}
     assert lines["train"] == ["val", "test"]
     assert lines["loss"] == ["0.5", "0.625", "0.875"]

@@ -30,6 +30,7 @@ FORMATS = (
 )  # fmt: skip
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 DEPTHS: tuple[Bits, ...] = get_args(Bits)  # of the values in files with 16 bits a value
+GREY = ("1", "L", "I", "F")  # beginnings of Pillow's modes
 SIXTEEN_BITS = 65535
 BOMB = 2**31  # pixels; no real picture has more
 # Of a value in these raw modes Pillow reads the higher byte; in the mode of the other order, the lower one.
@@ -123,6 +124,12 @@ def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
         raise UnreadableError(f"cannot be opened: {error.strerror}", may_pass=True) from error
     with file:
         return _pixels(file, recipe)
+
+
+def size_of(path: Path) -> tuple[int, int, int]:
+    """Read the height, width and number of colours, 3 or 1, of a picture that can be decoded."""
+    with Image.open(path, formats=formats()) as image:
+        return image.height, image.width, 1 if image.mode.startswith(GREY) else 3
 
 
 @contextmanager

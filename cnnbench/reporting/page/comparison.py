@@ -14,7 +14,7 @@ import yaml
 from cnnbench.analysis import Comparison, Group, Ranking, Record, is_number, pareto_front
 from cnnbench.analysis import number as recorded
 from cnnbench.errors import CnnbenchError
-from cnnbench.reporting.columns import COSTS, Column, interval_text, mean_text, ranking_columns, verdict
+from cnnbench.reporting.columns import COSTS, Column, interval_text, mean_text, ranking_columns
 from cnnbench.reporting.page.charts import (
     MOST_CURVES,
     OTHERS,
@@ -29,11 +29,10 @@ from cnnbench.reporting.page.charts import (
 )
 from cnnbench.reporting.page.render import Answer, Cell, Heading, Row, Table, render
 from cnnbench.reporting.steps import after_comparison
-from cnnbench.reporting.tables import others_in_words
+from cnnbench.reporting.tables import first_in_words, others_in_words
 from cnnbench.reporting.text import count, count_of, duration, fixed, number
 from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
 
-WORDS = {"first": ("leading", " comes first"), "best": ("best", " is best")}  # of the first of a ranking
 MOST_VALUES = 12  # that are listed in one line
 NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 
@@ -84,7 +83,7 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
     """Answer how good the first of a ranking is, how sure that is, and at what cost."""
     groups = ranking.by_rank
     best, test = groups[0], groups[0].test_metric
-    word, place = WORDS.get(verdict(best, groups), ("best", ""))
+    word = "best" if ranking.is_settled else "leading"
     seeds = count_of(len(best.by_seed), "seed")
     interval = interval_text(best)
     spent = sum(record.cost["seconds"] for group in groups for record in group.records)
@@ -96,7 +95,7 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
                 f"{word} {best.objective.replace('_', ' ')}": mean_text(best),
                 f"its test {test}": fixed(best.test.get(test, math.nan)),
             },
-            f"{best.label}{place}",
+            first_in_words(ranking),
         ),
         Answer(
             "How sure",
@@ -122,7 +121,7 @@ def headline(comparison: Comparison) -> dict[str, str]:
     best = comparison.groups[0]
     test = best.test_metric
     spent = sum(record.cost["seconds"] for group in comparison.groups for record in group.records)
-    word = "leading" if verdict(best, comparison.rankings[0].groups) == "first" else "best"
+    word = "best" if comparison.rankings[0].is_settled else "leading"
     return {
         f"{word} {best.objective.replace('_', ' ')}": mean_text(best),
         f"its test {test}": fixed(best.test.get(test, math.nan)),
@@ -161,7 +160,7 @@ def _ranking(name: str, ranking: Ranking, curves: Sequence[Curve], charts: dict[
         "id": name,
         "objective": objective,
         "title": ranking.title,
-        "test": ranking.test_note,
+        "tests": ranking.test_notes,
         "direction": "more is better" if better else "less is better",
         "configurations": len(groups),
         "runs": sum(len(group.runs) for group in groups),

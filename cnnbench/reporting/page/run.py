@@ -16,7 +16,7 @@ from cnnbench.reporting.figures import read_png
 from cnnbench.reporting.page.charts import history_in_words, history_marks, run_history
 from cnnbench.reporting.page.render import Answer, data_uri, render
 from cnnbench.reporting.steps import after_run, more_seeds
-from cnnbench.reporting.text import count_of, duration, fixed, number
+from cnnbench.reporting.text import best_epoch, count_of, duration, fixed, number
 from cnnbench.runs import DONE, TRAINED, RunFolder
 
 # In the order of the page; the learning curves are drawn there by its script.
@@ -111,7 +111,7 @@ def _answers(
             f"test {name}": fixed(test.get(name)),
             metrics["objective"].replace("_", " "): fixed(metrics["value"]),
         },
-        f"best epoch {metrics['best_epoch']} of {metrics['epochs']}",
+        best_epoch(metrics),
     )
     one = "one seed: more of them say how far trainings differ"
     if name == "accuracy" and examples and is_number(test.get(name)):
