@@ -379,9 +379,10 @@ def model_name(spec: runs.RunSpec, name: str) -> str:
     """Return a network's name; its option's or its function's for one that Keras has made up."""
     if not KERAS_NAME.fullmatch(name):
         return name
+    model = spec.config.get("model")
+    target = str(model.get("_target_", name)) if isinstance(model, Mapping) else name
     chosen = [text.partition("=")[2] for text in spec.overrides if OPTION.fullmatch(text)]
-    target = str(dict(spec.config.get("model") or {}).get("_target_", name))
-    return (chosen or [target.rpartition(".")[2]])[-1]
+    return chosen[-1] if chosen else target.rpartition(".")[2]
 
 
 def with_batch_size(spec: runs.RunSpec, size: int) -> runs.RunSpec:

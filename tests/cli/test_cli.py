@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY, Outcome, without_remarks
+from conftest import TINY, Outcome, own_model, without_remarks
 from PIL import Image
 
 from cnnbench import errors
@@ -42,6 +42,11 @@ sys.exit(code)
 WRONG = [
     # unknown options, and the nearest one
     ("model=cn", "model has no option 'cn'", "did you mean cnn?"),
+    (
+        "model=tiny.py",
+        "model has no option 'tiny.py'",
+        "plugins=[tiny.py] model=tiny, with conf/model/tiny.yaml",
+    ),
     ("optimizer=adm", "optimizer has no option 'adm'", "did you mean adam?"),
     ("optimizer/learning_rate=cosin", "optimizer/learning_rate has no option", "did you mean cosine?"),
     ("dataset=cifar11", "dataset has no option 'cifar11'", "did you mean cifar10?"),
@@ -395,6 +400,20 @@ def test_the_help_fits_a_terminal_of_80_columns(
         lines = re.sub("\x1b\\[[0-9;]*m", "", run_cli(flag).out).splitlines()
         assert max(map(len, lines)) <= 80
         assert any("training" in line or "--cfg" in line for line in lines)
+
+
+UNNAMED = """
+import keras
+
+def unnamed(input_shape, outputs):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(outputs)])
+"""
+
+
+def test_a_network_without_a_name_has_that_of_its_option(run_cli: Cli, folder: Path) -> None:
+    outcome = run_cli(*own_model(folder, "unnamed", UNNAMED))
+    assert outcome.exit_code == 0, outcome.err
+    assert "model: unnamed  (" in outcome.out
 
 
 def test_a_run_ends_with_three_lines_to_go_on_with(run_cli: Cli, folder: Path) -> None:

@@ -203,7 +203,7 @@ def test_each_ranking_names_its_own_best(browser: Browser, files: dict[str, Path
     opened = Opened(browser, files["two"])
     read = [" ".join(text.split()) for text in opened.page.locator(".answers").all_inner_texts()]
     assert read[0].startswith("val_accuracy How good leading val accuracy 0.9050 ± 0.0071")
-    assert "model.dropout=0.0 comes first" in read[0]
+    assert "model.dropout=0.0 leads" in read[0]
     assert read[1].startswith("val_loss How good best val loss 1.0000 ± 0.71")
     opened.page.get_by_role("link", name="val_loss", exact=True).click()
     assert opened.page.url.endswith("#r1")

@@ -196,6 +196,7 @@ def test_best_json_describes_the_best_epoch_of_the_history(folder: Path) -> None
     lowest = min(history, key=lambda row: row["val_loss"])
     assert best["epoch"] == lowest["epoch"] == read_json(folder / "metrics.json")["best_epoch"]
     assert best["value"] == pytest.approx(lowest["val_loss"])
+    assert read_json(folder / "metrics.json")["best_by"] == "lowest val_loss"
     assert best["sha256"] == sha256(folder / "best.keras")
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"} <= set(history[0])
 
@@ -462,6 +463,7 @@ def test_the_epoch_is_recorded_whose_weights_early_stopping_puts_back(stops: boo
     best = int(np.argmax(losses)) + 1
     assert best < len(losses)  # else this test says nothing
     assert folder.best["epoch"] == folder.metrics["best_epoch"] == best
+    assert "best_by" not in folder.metrics
     assert folder.best["metrics"]["val_loss"] == losses[best - 1]
     assert folder.metrics["metrics"]["val"]["loss"] == pytest.approx(losses[best - 1], rel=1e-5)
     assert folder.metrics["metrics"]["train"]["loss"] == folder.history[best - 1]["loss"]
