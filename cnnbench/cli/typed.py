@@ -361,9 +361,10 @@ def _own_name(folder: Path) -> str | None:
     if sweeps.Sweep.is_one(folder):
         return None
     try:
-        return str(runs.RunFolder(folder).quick_config.get("name"))
+        name = runs.RunFolder(folder).quick_config.get("name")
     except CnnbenchError:  # damaged: it is found by its folder
         return None
+    return None if name is None else str(name)
 
 
 def _below(folder: Path) -> list[Path]:
