@@ -58,7 +58,7 @@ def after_comparison(comparison: Comparison, command: str | None) -> dict[str, s
 def is_open(ranking: Ranking) -> bool:
     """Tell whether more seeds may still tell the best from another."""
     best, *others = ranking.by_rank
-    return len(best.by_seed) < ENOUGH_SEEDS and not (others and all(group.verdict.worse for group in others))
+    return len(best.by_seed) < ENOUGH_SEEDS and not (others and ranking.is_settled)
 
 
 def _more_seeds_of(best: Group, ranking: Ranking, command: str | None) -> str:

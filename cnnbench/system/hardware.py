@@ -53,38 +53,26 @@ def gpus() -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name not in ("", "-1")]
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return []
-    return listed.stdout.split() if listed.returncode == 0 else []
+    return _ask_gpus("index")
 
 
 def gpu_memory_free() -> int | None:
     """Return the free bytes of the fullest GPU that this process may use; None where nothing tells."""
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", *_chosen()],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    found = [line.strip() for line in listed.stdout.splitlines()]
-    if listed.returncode or not found or not all(line.isdigit() for line in found):
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = _ask_gpus("memory.free", *(["-i", chosen] if chosen else []))
+    if not found or not all(mebibytes.isdigit() for mebibytes in found):
         return None
     return min(map(int, found)) * 2**20
 
 
-def _chosen() -> list[str]:
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return ["-i", chosen] if chosen else []
+def _ask_gpus(what: str, *flags: str) -> list[str]:
+    """Ask the driver's own tool for a number of each GPU; none where it is missing or fails."""
+    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits", *flags]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return []
+    return listed.stdout.split() if listed.returncode == 0 else []
 
 
 # -- Memory ----------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def choose_engine(
         model: the whole network.
         machine: prepared for the run.
         replicas: devices that share a batch.
-        before: the engine of a run that is resumed, as stored, which goes on compiled or not.
+        before: the engine of a run that is resumed, as stored; on a GPU it stays compiled or not.
     """
     training, on_gpu, augments = spec.training, machine.on_gpu, spec.augmentation is not None
     device = "GPU:0" if on_gpu else "CPU:0"
@@ -100,10 +100,10 @@ def choose_engine(
     engine = Engine(device, resident, bool(training.jit_compile), "as the config says", augments=augments)
     if training.jit_compile is not None:
         return engine
-    if before:
-        return replace(engine, xla=bool(before["xla"]), why=str(before["why"]), network=before["network"])
     if not on_gpu or spec.deterministic:
         return replace(engine, xla=False, why="deterministic=true" if on_gpu else "on a CPU it gains nothing")
+    if before:
+        return replace(engine, xla=bool(before["xla"]), why=str(before["why"]), network=before["network"])
     steps = training.epochs * (len(train) // training.examples_per_step)
     return compiled_if_worth(engine, model, steps, machine.precision, training.examples_per_step)
 
@@ -117,7 +117,7 @@ def compiled_if_worth(engine: Engine, model: keras.Model, steps: int, *told: Any
         engine: on a GPU.
         model: what is trained.
         steps: of the training.
-        told: what else the time depends on, such as precision and batch size; an augmentation.
+        told: what else the time depends on, such as precision and batch size.
     """
     layers = len(model.layers) + (LAYERS_OF_AUGMENTATION if engine.augments else 0)
     network = digest(outline(model), len(model.trainable_weights), engine.augments, *told)

@@ -146,17 +146,12 @@ class Fitting:
             last = max(last, at.epoch)  # fewer epochs may have been accepted as a change
             parts = [(train, at.epoch, at.epoch if at.stopped else last)]
             if at.step and at.epoch < last:
-                build_metrics(model, train.dataset.element_spec)  # they go on, too
                 parts = [(train.rest(at.step), at.epoch, at.epoch + 1), (train, at.epoch + 1, last)]
         chunks = None
         if self.engine.resident:
-            engine = self.engine
-            if engine.network and (phase, model) != (FIRST, self.model):
-                steps = (last - first) * train.steps
-                engine = compiled_if_worth(engine, model, steps, phase, train.batch_size)
-            chunks = train_in_chunks(model, train, engine, self.class_weight)
-            if val is not None:
-                chunks.meanwhile.append(evaluate_in_chunks(model, val, engine).trace)
+            chunks = self._chunks(model, train, val, phase, last - first)
+        elif len(parts) > 1:
+            build_metrics(model, train.dataset.element_spec)  # they go on, too
         self.saver.begin(phase, last, state)
         callbacks = _Callbacks(
             [*self._chosen_metrics(val), self.recorder, *self.callbacks, self.saver],
@@ -173,6 +168,16 @@ class Fitting:
                 # At the end of `fit` an optimizer may put averages in the place of the weights.
                 diagnose.restore(model, self.saver.latest)
         callbacks.end()
+
+    def _chunks(self, model: keras.Model, train: Feed, val: Feed | None, phase: str, epochs: int) -> Chunks:
+        """Let a model train and be evaluated by chunks; what is not the whole run's decides on XLA anew."""
+        engine = self.engine
+        if engine.network and (phase, model) != (FIRST, self.model):
+            engine = compiled_if_worth(engine, model, epochs * train.steps, phase, train.batch_size)
+        chunks = train_in_chunks(model, train, engine, self.class_weight)
+        if val is not None:
+            chunks.meanwhile.append(evaluate_in_chunks(model, val, engine).trace)
+        return chunks
 
     def _chosen_metrics(self, val: Feed | None) -> list[keras.callbacks.Callback]:
         names = [name for name in self.training.metrics or () if name not in metrics.TRAINED[self.task]]

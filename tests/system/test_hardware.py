@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -160,3 +161,29 @@ def test_nothing_of_ours_needs_a_module_that_windows_lacks(
     imports = "from cnnbench import data, runs, system"
     outcome = run_python(f"{lacks}; {imports}; print(system.usable_cores() > 0, runs.find_runs([]))")
     assert (outcome.out, outcome.exit_code) == ("True []\n", 0), outcome.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    ("script", "named", "free"),
+    [
+        (
+            'case "$1" in *index) echo 0; echo 1;; *free) echo 81079; echo 40000;; esac',
+            ["0", "1"],
+            40000 * 2**20,
+        ),
+        ('case "$1" in *index) echo 0;; *free) echo "[N/A]";; esac', ["0"], None),
+        ("echo no driver; exit 9", [], None),
+        (None, [], None),
+    ],
+)
+def test_the_drivers_tool_is_asked_for_gpus_and_their_memory(
+    script: str | None, named: list[str], free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if script is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    assert hardware.gpus() == named
+    assert hardware.gpu_memory_free() == free

@@ -308,6 +308,7 @@ def test_a_resumed_run_goes_on_as_it_began() -> None:
     before = {"xla": True, "why": "it was long", "network": "abc"}
     assert choose("GPU", Setting(epochs=1), before=before).xla
     assert not choose("GPU", Setting(epochs=1, jit_compile=False), before=before).xla
+    assert not choose("CPU", Setting(epochs=1), before=before).xla  # where a program of XLA is slow
 
 
 @pytest.mark.usefixtures("remembered")
