@@ -1,6 +1,6 @@
 from . import fetch
 from .batches import Feed
-from .dataset import Dataset, Examples, Split, Task
+from .dataset import Column, Dataset, Examples, Split, Task
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .reading import special_file, unwrapped
@@ -8,6 +8,7 @@ from .splits import class_weights, leaks, remarks, with_validation
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "Column",
     "Dataset",
     "Examples",
     "Feed",

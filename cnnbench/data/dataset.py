@@ -16,8 +16,9 @@ import numpy as np
 
 from cnnbench.errors import CnnbenchError, nearest
 
-Task = Literal["multiclass", "binary", "regression"]
+Task = Literal["multiclass", "binary", "multilabel", "regression"]
 TASKS = get_args(Task)
+SEVERAL = ("multiclass", "multilabel")  # tasks with an output for each name
 PIECE_VALUES = 2**24  # 64 MB as float32
 BLOCK_VALUES = 2**18  # checked together; blocks that fit the processor's cache are several times faster
 
@@ -94,11 +95,18 @@ class Split:
     Attributes:
         x: images ``(n, height, width, channels)`` uint8, or features ``(n, columns)`` float32. Images in
             files are `Rows` of a memory-mapped array; both have `len`, `shape`, `dtype` and indexing.
-        y: ``(n,)``; class indices (any integer type) or, for regression, float32 values.
+        y: ``(n,)`` class indices (any integer type); ``(n, labels)`` uint8, 1 for each label that an example
+            has; or, for regression, ``(n,)`` or ``(n, targets)`` float32 values.
+        groups: ``(n,)`` integers; examples of one group (a patient, a camera) never lie in two splits.
+        weights: ``(n,)`` float32, how much an example counts in the training.
+        names: of the files or rows that the examples come from.
     """
 
     x: Examples
     y: np.ndarray
+    groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -110,18 +118,30 @@ class Split:
         if isinstance(self.x, Rows) and self.x.digests is not None:
             digest.update(np.ascontiguousarray(self.x.digests[self.x.indices]).data)
             digest.update(np.ascontiguousarray(self.y).data)
+            self._add_groups_and_weights(digest)
         else:
             self.add_bytes(digest)
         return digest.hexdigest()
 
     def add_bytes(self, digest: hashlib._Hash) -> None:
-        """Update `digest` with the bytes of all examples, then of the targets."""
+        """Update `digest` with the bytes of all examples, then of the targets and what else is known."""
         for values in chain(self.pieces(), [self.y]):
             digest.update(np.ascontiguousarray(values).data)
+        self._add_groups_and_weights(digest)
+
+    def _add_groups_and_weights(self, digest: hashlib._Hash) -> None:
+        for values in (self.groups, self.weights):
+            if values is not None:
+                digest.update(np.ascontiguousarray(values).data)
 
     def take(self, indices: np.ndarray) -> Split:
-        x = self.x.take(indices) if isinstance(self.x, Rows) else self.x[indices]
-        return Split(x, self.y[indices])
+        return Split(
+            self.x.take(indices) if isinstance(self.x, Rows) else self.x[indices],
+            self.y[indices],
+            None if self.groups is None else self.groups[indices],
+            None if self.weights is None else self.weights[indices],
+            None if self.names is None else [self.names[index] for index in indices],
+        )
 
     def pieces(self, size: int = 2048, most: int | None = None) -> Iterator[np.ndarray]:
         """Yield the examples, at most `size` at a time and fewer if they are large, to bound the memory.
@@ -135,20 +155,37 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: in the file.
+        categories: texts in the order of their codes; empty for numbers.
+    """
+
+    name: str
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """One data set, ready to be split and fed.
 
     Attributes:
         name: for summaries and figures.
-        task: ``multiclass`` (class indices, one output per class), ``binary`` (0 or 1, one output)
-            or ``regression`` (one output).
+        task: ``multiclass`` (class indices, one output per class), ``binary`` (0 or 1, one output),
+            ``multilabel`` (0 or 1 for each label, one output per label) or ``regression`` (one output per
+            target).
         train: for learning.
         test: for the final figures, after the training.
         val: for choosing the best epoch; None lets the run draw it from ``train``.
-        class_names: in the order of the class indices; empty for regression.
+        class_names: in the order of the class indices, or of the labels; empty for regression. The second of
+            two classes is the positive one.
         notes: one line for each thing the user should know, such as an unreadable file.
         bits: depth at which pictures with 16 bits a value were read; None without such pictures.
         files: a digest of each file's content by its name, if every example is a file.
+        target_names: of a regression, in the order of the targets; may be empty.
+        columns: of a table; its examples may then lack values, which are NaN, and a category is its code.
 
     Raises:
         CnnbenchError: it cannot be trained on or measured (see `refuse`).
@@ -163,6 +200,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     bits: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    target_names: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):
@@ -182,8 +221,10 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """Width of the model's last layer: one per class, or 1 for binary and regression."""
-        return len(self.class_names) if self.task == "multiclass" else 1
+        """Width of the model's last layer: one per class, label or target, and 1 for binary."""
+        if self.task in ("multiclass", "multilabel"):
+            return len(self.class_names)
+        return 1 if self.train.y.ndim == 1 else self.train.y.shape[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -220,18 +261,18 @@ def refuse(dataset: Dataset) -> None:
     for name, split in dataset.splits.items():
         where = f"{dataset.name}: {name}"
         _refuse_type(where, split)
-        _refuse_form(where, split, dataset.task)
+        _refuse_form(where, split, dataset)
         _refuse_other_examples(where, split, dataset.train)
         if dataset.task == "regression":
             _refuse_targets(where, split.y)
         else:
-            _refuse_labels(where, split.y, len(dataset.class_names))
-        _refuse_inputs(where, split)
+            _refuse_labels(where, split.y, 2 if dataset.task == "multilabel" else len(dataset.class_names))
+        _refuse_inputs(where, split, may_lack_values=bool(dataset.columns))
 
 
 def _refuse_class_names(dataset: Dataset) -> None:
     names = len(dataset.class_names)
-    if (dataset.task == "binary" and names != 2) or (dataset.task == "multiclass" and names < 2):
+    if (dataset.task == "binary" and names != 2) or (dataset.task in SEVERAL and names < 2):
         wanted = "2" if dataset.task == "binary" else "2 or more"
         raise CnnbenchError(
             f"{dataset.name}: a {dataset.task} task needs {wanted} class_names, there are {names}",
@@ -253,22 +294,32 @@ def _refuse_type(where: str, split: Split) -> None:
             )
 
 
-def _refuse_form(where: str, split: Split, task: str) -> None:
+def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
     x, y = split.x.shape, split.y.shape
     if len(x) < 2 or 0 in x[1:]:
         raise CnnbenchError(
             f"{where} inputs have the shape {x}: not one row of values for each example",
             "(examples, columns), or (examples, height, width, channels) for images",
         )
-    if len(y) != 1:
+    if dataset.task == "multilabel":
+        if len(y) != 2 or y[1] != len(dataset.class_names):
+            names = len(dataset.class_names)
+            raise CnnbenchError(f"{where} targets have the shape {y}, not (examples, {names}): 0 or 1 a label")
+    elif dataset.task == "regression" and len(y) == 2 and y[1] > 1:
+        if y[1] != dataset.outputs:
+            raise CnnbenchError(f"{where} has {y[1]} targets for each example, train has {dataset.outputs}")
+    elif len(y) != 1:
         hint = "y.reshape(-1) drops the second axis"
-        if task != "regression":
+        if dataset.task != "regression":
             hint = "class indices are wanted: y.argmax(axis=1) of one-hot rows, y.reshape(-1) of (n, 1)"
         raise CnnbenchError(f"{where} targets have the shape {y}, not one value for each example", hint)
     if x[0] != y[0]:
         raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
     if x[0] == 0:
         raise CnnbenchError(f"{where} is empty: this split needs an example at least")
+    for what, values in (("groups", split.groups), ("weights", split.weights), ("names", split.names)):
+        if values is not None and len(values) != x[0]:
+            raise CnnbenchError(f"{where} has {x[0]:,} examples but {len(values):,} {what}")
 
 
 def _refuse_other_examples(where: str, split: Split, train: Split) -> None:
@@ -288,6 +339,9 @@ def _refuse_labels(where: str, y: np.ndarray, classes: int) -> None:
         right &= y == np.floor(y)
     if right.all():
         return
+    if y.ndim == 2:
+        example, label = (int(axis[0]) for axis in np.nonzero(~right))
+        raise CnnbenchError(f"{where} label {label} of example {example} is {y[example, label]}, not 0 or 1")
     first, count = int(np.argmin(right)), int(np.count_nonzero(~right))
     more = f"; {count:,} of {len(y):,} labels are none of them" if count > 1 else ""
     from_one = y.dtype.kind != "f" and y.min() == 1 and y.max() == classes
@@ -299,7 +353,7 @@ def _refuse_labels(where: str, y: np.ndarray, classes: int) -> None:
 
 
 def _refuse_targets(where: str, y: np.ndarray) -> None:
-    bad = np.flatnonzero(~_finite(y))
+    bad = np.flatnonzero(~_finite(y).reshape(len(y), -1).all(axis=1))
     if len(bad):
         raise CnnbenchError(
             f"{where}: {len(bad):,} of {len(y):,} targets are NaN or infinite, the first of example {bad[0]} "
@@ -308,15 +362,19 @@ def _refuse_targets(where: str, y: np.ndarray) -> None:
         )
 
 
-def _refuse_inputs(where: str, split: Split) -> None:
+def _refuse_inputs(where: str, split: Split, may_lack_values: bool) -> None:
     if split.x.dtype.kind != "f":
         return
     size = max(1, BLOCK_VALUES // math.prod(split.x.shape[1:]))
-    finite = [_finite(piece).reshape(len(piece), -1).all(axis=1) for piece in split.pieces(size)]
+
+    def right(values: np.ndarray) -> np.ndarray:
+        return _finite(values) | np.isnan(values) if may_lack_values else _finite(values)
+
+    finite = [right(piece).reshape(len(piece), -1).all(axis=1) for piece in split.pieces(size)]
     bad = np.flatnonzero(~np.concatenate(finite))
     if len(bad):
         example = np.asarray(split.x[bad[0]])
-        at = tuple(int(axis[0]) for axis in np.nonzero(~_finite(example)))
+        at = tuple(int(axis[0]) for axis in np.nonzero(~right(example)))
         place = f"column {at[0]}" if len(at) == 1 else f"at {at}"
         raise CnnbenchError(
             f"{where}: {len(bad):,} of {len(split):,} examples have inputs that are NaN or infinite, "

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Outcome
 
-from cnnbench.data.dataset import Dataset, Rows, Split
+from cnnbench.data.dataset import Column, Dataset, Rows, Split
 from cnnbench.data.splits import with_validation
 from cnnbench.errors import CnnbenchError
 
@@ -225,3 +225,42 @@ def test_a_function_of_ones_own_with_wrong_labels_is_one_line(
     lines = outcome.err.strip().splitlines()
     assert lines[0].startswith("error: mine: train label of example 3 is 3, but the 3 classes are 0 to 2")
     assert len(lines) == 2
+
+
+# ---------------------------------------------------------------- several labels and targets, groups, weights
+
+
+def several(y: np.ndarray, task: str = "multilabel", **more: object) -> Dataset:
+    split = Split(np.zeros((4, 2), np.float32), y, **more)  # type: ignore[arg-type]
+    names = ("a", "b", "c") if task == "multilabel" else ()
+    return Dataset("d", task, split, split, class_names=names)  # type: ignore[arg-type]
+
+
+def test_several_labels_and_several_targets_have_an_output_each() -> None:
+    assert several(np.eye(4, 3, dtype=np.uint8)).outputs == 3
+    assert several(np.ones((4, 2), np.float32), "regression").outputs == 2
+    with pytest.raises(CnnbenchError, match=r"not \(examples, 3\)"):
+        several(np.eye(4, 2, dtype=np.uint8))
+    with pytest.raises(CnnbenchError, match="label 1 of example 2 is 5, not 0 or 1"):
+        several(np.array([[0, 1, 0], [0, 0, 0], [0, 5, 1], [1, 1, 1]]))
+
+
+def test_groups_weights_and_names_go_with_the_examples_and_belong_to_the_fingerprint() -> None:
+    y, groups = np.eye(4, 3, dtype=np.uint8), np.array([7, 7, 8, 9])
+    data = several(y, groups=groups, weights=np.ones(4, np.float32), names=["p", "q", "r", "s"])
+    taken = data.train.take(np.array([3, 0]))
+    assert (taken.groups.tolist(), taken.names) == ([9, 7], ["s", "p"])  # type: ignore[union-attr]
+    assert len({one.train.fingerprint for one in (data, several(y), several(y, groups=groups[::-1]))}) == 3
+    with pytest.raises(CnnbenchError, match="4 examples but 2 groups"):
+        several(y, groups=groups[:2])
+
+
+def test_a_table_may_lack_values_and_nothing_else() -> None:
+    x, y = np.array([[1, np.nan], [np.nan, 2]], np.float32), np.zeros(2, np.float32)
+    columns = (Column("a"), Column("b"))
+    Dataset("d", "regression", Split(x, y), Split(x, y), columns=columns)
+    with pytest.raises(CnnbenchError, match="NaN"):
+        Dataset("d", "regression", Split(x, y), Split(x, y))
+    x[0, 0] = np.inf
+    with pytest.raises(CnnbenchError, match="inf"):
+        Dataset("d", "regression", Split(x, y), Split(x, y), columns=columns)

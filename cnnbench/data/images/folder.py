@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from cnnbench.data.dataset import Dataset, Rows, Split, listed
+from cnnbench.data.dataset import Dataset, Rows, Split, Task, listed
 from cnnbench.data.images import cache
 from cnnbench.data.images.cache import HIDDEN, Images
 from cnnbench.data.images.decoding import Bits, Recipe, Resize
@@ -30,6 +30,7 @@ from cnnbench.data.images.layout import (
     system_folders,
     typed,
 )
+from cnnbench.data.partition import TooFewError, hold_out
 from cnnbench.errors import CnnbenchError
 
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -99,13 +100,14 @@ def image_folder(
         refuse_empty_class(split, part)
     refuse_shared(parts)
     splits = {split: part.split for split, part in parts.items()}
+    task: Task = "binary" if len(classes) == 2 else "multiclass"
     if "test" not in parts:
-        train, test = _split(parts["train"], test_fraction, split_seed)
+        train, test = _split(parts["train"], task, test_fraction, split_seed)
         splits |= {"train": splits["train"].take(train), "test": splits["train"].take(test)}
     deep = [part.images.deep for part in parts.values() if part.images.deep]
     return Dataset(
         name=printable(top.resolve().name),
-        task="binary" if len(classes) == 2 else "multiclass",
+        task=task,
         train=splits["train"],
         val=splits.get("val"),
         test=splits["test"],
@@ -242,21 +244,12 @@ def _load(folders: ClassFolders, recipe: Recipe, cache_dir: str | None) -> Part:
     return Part(folders, images, np.array(labels, np.int64))
 
 
-def _split(part: Part, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(part: Part, task: Task, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows for training and for testing; equal images stay together, on either side."""
-    from sklearn.model_selection import train_test_split
-
-    _, first, content = np.unique(part.digests, return_index=True, return_inverse=True)
-    first = np.sort(first)
     try:
-        _, test = train_test_split(first, test_size=test_fraction, random_state=seed, stratify=part.y[first])
-    except ValueError as error:
+        return hold_out(part.y, task, test_fraction, seed, contents=part.digests)
+    except TooFewError as error:
         raise _too_few(part, test_fraction) from error
-    is_test = np.isin(content, content[test])
-    rows = np.flatnonzero(~is_test), np.flatnonzero(is_test)
-    if any(len(np.unique(part.y[side])) < len(part.folders.classes) for side in rows):
-        raise _too_few(part, test_fraction)
-    return rows
 
 
 def _too_few(part: Part, test_fraction: float) -> CnnbenchError:
