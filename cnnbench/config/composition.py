@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -76,6 +77,9 @@ INSTEAD = {
 }
 
 
+_merged: dict[tuple[Path | None, Sequence[str]], DictConfig] | None = None  # while files are unchanged
+
+
 def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
     """Compose a config, with Hydra's own node in it.
 
@@ -110,8 +114,7 @@ def _composed(parsed: Sequence[Override], folder: Path | None) -> DictConfig:
     """Let Hydra choose the options, fill in the keywords that they leave out, and change values."""
     chosen = [one for one in parsed if _chooses_option(one, folder)]
     values = [one for one in parsed if not _chooses_option(one, folder)]
-    with _session(folder) as (_, search):
-        composed = hydra_compose("config", [*search, *_lines(chosen)], return_hydra_config=True)
+    composed = _of_options(tuple(_lines(chosen)), folder)
     keywords = _Keywords(composed)
     for one in sorted(values, key=lambda one: one.key_or_group != "plugins"):  # signatures are read from them
         _change(composed, one, keywords)
@@ -120,6 +123,29 @@ def _composed(parsed: Sequence[Override], folder: Path | None) -> DictConfig:
     composed.hydra.overrides.hydra.extend(_lines(one for one in values if one.is_hydra_override()))
     composed.hydra.job.override_dirname = ",".join(sorted(task))
     return composed
+
+
+def _of_options(chosen: Sequence[str], folder: Path | None) -> DictConfig:
+    """Let Hydra merge the files of the options that are chosen."""
+    known = _merged.get((folder, chosen)) if _merged is not None else None
+    if known is None:
+        with _session(folder) as (_, search):
+            known = hydra_compose("config", [*search, *chosen], return_hydra_config=True)
+        if _merged is None:
+            return known
+        _merged[folder, chosen] = known
+    return deepcopy(known)
+
+
+@contextmanager
+def files_unchanged() -> Iterator[None]:
+    """Merge files once for each choice of options, as long as this lasts: for many runs at once."""
+    global _merged
+    _merged = {}
+    try:
+        yield
+    finally:
+        _merged = None
 
 
 def _chooses_option(override: Override, folder: Path | None) -> bool:

@@ -85,6 +85,12 @@ class Feed:
         return self._order()[0]
 
     @property
+    def form(self) -> tuple[Any, ...]:
+        """What a graph that reads this feed depends on, beside the augmentation and the device."""
+        x, y = self.split.x, self.split.y
+        return x.shape, str(x.dtype), y.shape, str(y.dtype), self.batch_size, self.steps, self.column
+
+    @property
     def numbers(self) -> tf.data.Dataset:
         """The numbers of the steps of an epoch, for a training that reads the batches itself."""
         return tf.data.Dataset.range(self.first, self.steps)
@@ -109,10 +115,11 @@ class Feed:
         if (known := self._readers.get((device, resident))) is not None:
             return known
         with tf.device(device):
-            take, targets = _taker(self.split, resident), tf.constant(self.split.y)
-            turns = tf.constant(self._order.first_turns if self.augment else np.zeros(0, np.int32))
-        seed = (self.seed or 0) % 2**31
-        made = Reader(take, targets, turns, self.augment, seed, self.steps, self.column)
+            examples, take = _taker(self.split, resident)
+            turns = self._order.first_turns if self.augment else np.zeros(0, np.int32)
+            seed = np.int32((self.seed or 0) % 2**31)
+            arrays = (examples, *map(tf.constant, (self.split.y, turns, seed)))
+        made = Reader(arrays, take, self.augment, self.steps, self.column)
         self._readers[device, resident] = made
         return made
 
@@ -144,7 +151,7 @@ class Feed:
             def gather(number: Any, drawn: Any) -> Any:
                 order_of_epoch, epoch = drawn
                 indices = order_of_epoch[number * batch_size : (number + 1) * batch_size]
-                return read(indices, epoch, number)
+                return read(indices, epoch, number, *read.arrays)
 
             if self.seed is None and augment is None:  # all epochs are alike
                 cuts = cut(tf.range(examples), tf.constant(0))
@@ -158,32 +165,33 @@ class Feed:
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads a batch of a feed in a graph, from tensors that it holds.
+    """What reads a batch of a feed in a graph.
+
+    A graph takes the arrays as arguments, so that it can read another feed's of the same form.
 
     Attributes:
-        take: from indices to examples.
-        targets: of all examples.
-        turns: of each example in the first epoch; empty without augmentation.
+        arrays: all examples, their targets, their turns in the first epoch (empty without augmentation), and
+            the feed's seed.
+        take: from all examples and indices to some.
         augment: as of the feed, or None.
-        seed: of the feed.
         steps: of an epoch.
         column: whether targets are given as ``(batch, 1)``.
     """
 
-    take: Callable[[Any], Any]
-    targets: tf.Tensor
-    turns: tf.Tensor
+    arrays: tuple[tf.Tensor, ...]
+    take: Callable[[Any, Any], Any]
     augment: Augment | None
-    seed: int
     steps: int
     column: bool
 
-    def __call__(self, indices: Any, epoch: Any, number: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, indices: Any, epoch: Any, number: Any, examples: Any, targets: Any, turns: Any, seed: Any
+    ) -> tuple[Any, Any]:
         """Return examples and targets of the batch that is step `number` of an epoch."""
-        x, y = self.take(indices), tf.gather(self.targets, indices)
+        x, y = self.take(examples, indices), tf.gather(targets, indices)
         if self.augment:
-            seed = tf.stack([tf.constant(self.seed, tf.int32), epoch * self.steps + number])
-            x, y = self.augment(x, y, seed, (tf.gather(self.turns, indices) + epoch) % 2)
+            of_batch = tf.stack([seed, epoch * self.steps + number])
+            x, y = self.augment(x, y, of_batch, (tf.gather(turns, indices) + epoch) % 2)
         return (x, y[:, None]) if self.column else (x, y)
 
 
@@ -209,36 +217,38 @@ class _Order:
         return order[: self.taken], np.int32(self.epoch)
 
 
-def _taker(split: Split, resident: bool) -> Callable[[Any], Any]:
-    """Return a function from indices to examples, on the device or, by numpy, in a mapped file."""
+def _taker(split: Split, resident: bool) -> tuple[tf.Tensor, Callable[[Any, Any], Any]]:
+    """Return all examples, and a function from them and indices to some.
+
+    Those in a mapped file that are not to lie on the device are read by numpy; there are none to return.
+    """
     x = split.x
     if resident:
         whole = isinstance(x, np.ndarray)
         examples = tf.constant(x) if whole else tf.concat(list(map(tf.constant, split.pieces())), 0)
         if x.dtype == np.uint8 and "GPU" in examples.device:
             return _taker_of_bytes(examples)
-        return lambda indices: tf.gather(examples, indices)
+        return examples, tf.gather
 
-    def read(indices: Any) -> Any:
+    def read(_: Any, indices: Any) -> Any:
         examples = tf.numpy_function(x.__getitem__, [indices], x.dtype)
         return tf.ensure_shape(examples, (None, *x.shape[1:]))
 
-    return read
+    return tf.constant(0), read
 
 
-def _taker_of_bytes(examples: tf.Tensor) -> Callable[[Any], Any]:
-    """Return a function that gathers bytes eight by eight, for which TensorFlow has a kernel on a GPU.
+def _taker_of_bytes(examples: tf.Tensor) -> tuple[tf.Tensor, Callable[[Any, Any], Any]]:
+    """Return bytes eight by eight, which TensorFlow has a kernel to gather on a GPU, and what gathers them.
 
     Without one it would fetch all examples from there for each batch.
     """
     shape = examples.shape[1:]
     rows = tf.reshape(examples, (len(examples), -1))
     rows = tf.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
-    words = tf.bitcast(tf.reshape(rows, (len(rows), -1, 8)), tf.int64)
     length, width = math.prod(shape), rows.shape[1]
 
-    def take(indices: Any) -> Any:
+    def take(words: Any, indices: Any) -> Any:
         taken = tf.reshape(tf.bitcast(tf.gather(words, indices), tf.uint8), (-1, width))
         return tf.reshape(taken[:, :length], (-1, *shape))
 
-    return take
+    return tf.bitcast(tf.reshape(rows, (len(rows), -1, 8)), tf.int64), take

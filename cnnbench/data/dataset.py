@@ -301,10 +301,23 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
             f"{where} inputs have the shape {x}: not one row of values for each example",
             "(examples, columns), or (examples, height, width, channels) for images",
         )
+    _refuse_targets_form(where, y, dataset)
+    if x[0] != y[0]:
+        raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
+    if x[0] == 0:
+        raise CnnbenchError(f"{where} is empty: this split needs an example at least")
+    for what, values in (("groups", split.groups), ("weights", split.weights), ("names", split.names)):
+        if values is not None and len(values) != x[0]:
+            raise CnnbenchError(f"{where} has {x[0]:,} examples but {len(values):,} {what}")
+
+
+def _refuse_targets_form(where: str, y: tuple[int, ...], dataset: Dataset) -> None:
     if dataset.task == "multilabel":
         if len(y) != 2 or y[1] != len(dataset.class_names):
             names = len(dataset.class_names)
-            raise CnnbenchError(f"{where} targets have the shape {y}, not (examples, {names}): 0 or 1 a label")
+            raise CnnbenchError(
+                f"{where} targets have the shape {y}, not (examples, {names}): 0 or 1 a label"
+            )
     elif dataset.task == "regression" and len(y) == 2 and y[1] > 1:
         if y[1] != dataset.outputs:
             raise CnnbenchError(f"{where} has {y[1]} targets for each example, train has {dataset.outputs}")
@@ -313,13 +326,6 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
         if dataset.task != "regression":
             hint = "class indices are wanted: y.argmax(axis=1) of one-hot rows, y.reshape(-1) of (n, 1)"
         raise CnnbenchError(f"{where} targets have the shape {y}, not one value for each example", hint)
-    if x[0] != y[0]:
-        raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
-    if x[0] == 0:
-        raise CnnbenchError(f"{where} is empty: this split needs an example at least")
-    for what, values in (("groups", split.groups), ("weights", split.weights), ("names", split.names)):
-        if values is not None and len(values) != x[0]:
-            raise CnnbenchError(f"{where} has {x[0]:,} examples but {len(values):,} {what}")
 
 
 def _refuse_other_examples(where: str, split: Split, train: Split) -> None:

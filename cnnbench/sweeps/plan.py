@@ -136,6 +136,14 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
             bases=bases,
         )
         return Planned([], first["run_dir"], read.launcher, stored.model_dump(), read.plan.resume)
+    with config.files_unchanged():
+        jobs = _jobs(read, config_dir)
+    if not jobs:
+        raise CnnbenchError("sweep.exclude leaves no run", "leave out fewer combinations")
+    return Planned(jobs, jobs[0].config["run_dir"], read.launcher, None, read.plan.resume)
+
+
+def _jobs(read: Line, config_dir: str | None) -> list[Job]:
     jobs: list[Job] = []
     for overrides in read.combinations:
         try:
@@ -145,9 +153,7 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
             raise CnnbenchError(f"{where}: {error.message}", error.hint) from error
         if job is not None:
             jobs.append(job)
-    if not jobs:
-        raise CnnbenchError("sweep.exclude leaves no run", "leave out fewer combinations")
-    return Planned(jobs, jobs[0].config["run_dir"], read.launcher, None, read.plan.resume)
+    return jobs
 
 
 def makes_sweep(overrides: Sequence[str]) -> bool:

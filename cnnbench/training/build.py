@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench import models, nn
-from cnnbench.data import Dataset, Feed, Split
+from cnnbench.data import Dataset, Feed, Split, class_weights
 from cnnbench.runs import RunSpec
 from cnnbench.system import PeakMemory, usable_cores, weights_that_fit
 from cnnbench.training import model as parts
+from cnnbench.training import programs
 from cnnbench.training.chunks import Engine, choose_engine
 from cnnbench.training.device import Machine, forget_gpu_peak, shared_batch, synchronize
 from cnnbench.training.kernels import use_fast_kernels
@@ -45,6 +46,7 @@ class Built:
         size: `parameters`, and `flops_per_example` of the forward pass.
         memory: peak since before the model was made.
         remarks: one line for each finding about the data.
+        program: name of what the steps are traced to; None where no other run can share it.
     """
 
     model: keras.Model
@@ -57,6 +59,7 @@ class Built:
     size: Mapping[str, int]
     memory: PeakMemory
     remarks: tuple[str, ...] = ()
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def build_run(
         models.check_layer(model, training.fine_tuning.from_layer)
     remarks = adapt(model, dataset.train)
     synchronize(model, replicas)
+    if replicas == 1:
+        programs.hold_statistics(model)
     flops = count_flops(model)
     augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
     augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
@@ -170,8 +175,25 @@ def build_run(
     )
     compilation(model)
     size = {"parameters": model.count_params(), "flops_per_example": flops}
+    name = None
+    if engine.resident and training.fine_tuning is None:
+        told = [machine, engine.xla, spec.deterministic, model.steps_per_execution, augment, train.form]
+        told += [held_out["val"].form] if "val" in held_out else []
+        told += [class_weights(dataset)] if training.class_weight == "balanced" else []
+        name = programs.program_name(model, [augment, *callbacks.values()], *told)
+    model = programs.take(name, model)
     return Built(
-        model, machine, engine, train, held_out, callbacks, compilation, size, memory, tuple(remarks)
+        model,
+        machine,
+        engine,
+        train,
+        held_out,
+        callbacks,
+        replace(compilation, model=model),
+        size,
+        memory,
+        tuple(remarks),
+        name,
     )
 
 

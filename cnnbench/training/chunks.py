@@ -222,9 +222,11 @@ class Chunks:
         self._iterator: Any = None
         self._next = 0
         self._order = np.zeros(0, np.int32)
+        self._device = engine.device
+        specs = [tf.TensorSpec(one.shape, one.dtype) for one in self._arrays]
         read = tf.function(
             feed.reader(engine.device, resident=True),
-            input_signature=[tf.TensorSpec((None,), tf.int32), number, number],
+            input_signature=[tf.TensorSpec((None,), tf.int32), number, number, *specs],
             # There are kernels for a GPU to gather examples, but not to change bytes, which XLA can. What a
             # user's own augmentation does runs where TensorFlow has kernels for it.
             jit_compile=engine.on_gpu and type(feed.augment).__module__.startswith("cnnbench."),
@@ -239,11 +241,13 @@ class Chunks:
             """Return steps with batches of a length, or of any; a number of steps, or as many as is said."""
 
             @_as_it_is
-            def run(indices: Any, epoch: Any, first: Any, *said: Any) -> Any:
+            def run(indices: Any, epoch: Any, first: Any, *given: Any) -> Any:
+                said, arrays = given[: -len(specs)], given[-len(specs) :]
+
                 def one(number: Any) -> tuple[Any]:
                     begin = number * size
                     rows = tf.slice(indices, [begin], [length]) if length else indices[begin : begin + size]
-                    x, y = read(rows, epoch, first + number)
+                    x, y = read(rows, epoch, first + number, *arrays)
                     if length:
                         x, y = (tf.ensure_shape(one, (length, *one.shape[1:])) for one in (x, y))
                     step(x, y)
@@ -254,7 +258,7 @@ class Chunks:
                 return model.get_metrics_result()
 
             indices = tf.TensorSpec((length and count and length * count,), tf.int32)
-            signature = [indices, number, number, *([number] if count is None else [])]
+            signature = [indices, number, number, *([number] if count is None else []), *specs]
             return tf.function(run, input_signature=signature, jit_compile=count is not None)
 
         self._plain = program(None, None)
@@ -310,7 +314,12 @@ class Chunks:
             except Exception as error:  # noqa: BLE001  it comes again where the program is called
                 log.debug("a program could not be traced ahead: %s", first_line(error))
 
+    @property
+    def _arrays(self) -> tuple[tf.Tensor, ...]:
+        return self.feed.reader(self._device, resident=True).arrays
+
     def _run(self, function: Any, *given: Any) -> Any:
+        given = (*given, *self._arrays)
         try:
             return function(*given)
         except (*DAMAGED, tf.errors.InvalidArgumentError) as error:

@@ -174,6 +174,10 @@ class Fitting:
         engine = self.engine
         if engine.network and (phase, model) != (FIRST, self.model):
             engine = compiled_if_worth(engine, model, epochs * train.steps, phase, train.batch_size)
+        if isinstance(chunks := model.train_function, Chunks):  # of a run before
+            if val is not None:
+                model.test_function.feed = val
+            return chunks
         chunks = train_in_chunks(model, train, engine, self.class_weight)
         if val is not None:
             chunks.meanwhile.append(evaluate_in_chunks(model, val, engine).trace)

@@ -145,16 +145,18 @@ def _normalization(layer: Any) -> Call | None:
     if len(shape) != 4 or tuple(layer.axis) not in ((3,), (-1,)) or None in shape[1:3]:
         return None
 
+    places, dtype = shape[1] * shape[2], layer.compute_dtype
+    mean, deviation = (
+        tf.Variable(tf.cast(tf.tile(tf.reshape(one, (1, -1)), (1, places)), dtype), trainable=False)
+        for one in (layer.mean, tf.maximum(tf.sqrt(layer.variance), keras.backend.epsilon()))
+    )
+
     def call(inputs: Any) -> Any:
         """Normalize to the same bits as Keras."""
-        places, dtype = shape[1] * shape[2], layer.compute_dtype
-        deviation = tf.maximum(tf.sqrt(layer.variance), keras.backend.epsilon())
-        mean, deviation = (
-            tf.cast(tf.tile(tf.reshape(one, (1, -1)), (1, places)), dtype) for one in (layer.mean, deviation)
-        )
         rows = tf.reshape(tf.cast(inputs, dtype), (-1, places * shape[3]))
         return tf.reshape((rows - mean) / deviation, (-1, *shape[1:]))
 
+    call.statistics = (mean, deviation)  # type: ignore[attr-defined]
     return call
 
 

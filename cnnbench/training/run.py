@@ -204,6 +204,7 @@ def announce(
 
 def fit(job: Job, prepared: Prepared) -> None:
     """Train, or continue from the last state in the folder, until the best checkpoint is stored."""
+    from cnnbench.training import programs
     from cnnbench.training.callbacks import Recorder
     from cnnbench.training.fit import Fitting
     from cnnbench.training.resume import State, StateSaver
@@ -253,6 +254,7 @@ def fit(job: Job, prepared: Prepared) -> None:
             engine=built.engine,
             folder=folder,
         ).run(state)
+    programs.keep(built.program, built.model)
     job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes
 
 

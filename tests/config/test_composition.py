@@ -114,6 +114,25 @@ def test_composing_twice_does_not_disturb_a_composition_before() -> None:
     assert first.seed == 1
 
 
+def test_while_files_are_unchanged_a_choice_of_options_is_merged_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    merged: list[Any] = []
+    hydra = composition.hydra_compose
+    monkeypatch.setattr(composition, "hydra_compose", lambda *a, **k: (merged.append(a), hydra(*a, **k))[1])
+    lines = [("model=cnn", "seed=1"), ("model=cnn", "seed=2", "model.filters=[3]"), ("model=mlp", "seed=1")]
+    alone = [OmegaConf.to_yaml(composition.compose(line)) for line in lines]
+    assert len(merged) == 3
+    with composition.files_unchanged():
+        assert [OmegaConf.to_yaml(composition.compose(line)) for line in (*lines, lines[0])] == [
+            *alone,
+            alone[0],
+        ]
+    assert len(merged) == 5
+    composition.compose(lines[0])
+    assert len(merged) == 6
+
+
 def test_a_sweep_is_taken_apart_in_hydras_order() -> None:
     assert combinations(axes(["model=mlp,cnn", "seed=0,1", "training=smoke"])) == [
         (f"model={model}", f"seed={seed}", "training=smoke") for model in ("mlp", "cnn") for seed in (0, 1)

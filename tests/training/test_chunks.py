@@ -235,7 +235,7 @@ def test_a_damaged_program_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None
     assert trained is not None
     failures = [tf.errors.OutOfRangeError(None, None, "Read less bytes than requested")]
 
-    def run() -> str:
+    def run(*given: Any) -> str:
         if failures:
             raise failures.pop()
         return "done"
@@ -252,7 +252,8 @@ def test_a_damaged_program_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None
 def test_bytes_gathered_as_words_are_the_same_bytes(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).integers(0, 256, (11, *shape)).astype(np.uint8)
     indices = np.array([3, 3, 10, 0], np.int32)
-    np.testing.assert_array_equal(_taker_of_bytes(tf.constant(x))(indices), x[indices])
+    words, take = _taker_of_bytes(tf.constant(x))
+    np.testing.assert_array_equal(take(words, indices), x[indices])
 
 
 # ---------------------------------------------------------------- the choice
