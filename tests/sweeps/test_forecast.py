@@ -234,3 +234,5 @@ def test_the_first_epoch_or_chunk_is_no_measure() -> None:
     by_chunks = Phase((8,), chunks=[(10, 5.0), (10, 1.0), (5, 0.5)])
     assert by_chunks.epoch_seconds(steps=100) == 10.0
     assert by_chunks.measured_seconds == 1.0
+    # By XLA, and then the smaller batch that is left, for which a GPU loads kernels: no measure of either.
+    assert Phase((8,), chunks=[(703, 12.0), (1, 5.0)]).later_chunks == []
