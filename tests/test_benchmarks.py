@@ -119,6 +119,14 @@ def test_a_gpu_is_left_alone_where_the_cpu_is_asked_for(
     assert "H100" not in (tmp_path / "out" / "table.md").read_text()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="os.wait4 is of POSIX")
+@pytest.mark.parametrize(("device", "seen"), [("cpu", ""), ("gpu", "3")])
+def test_a_process_sees_the_gpu_or_none(device: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    asks = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    assert bench._run([sys.executable, "-c", asks], device)[0] == f"{seen}\n"
+
+
 def test_who_computes_without_the_gpu_is_no_contender_of_it(
     bench_of: Callable[..., Any], has_gpu: None
 ) -> None:
