@@ -35,7 +35,7 @@ mutations: $(VENV)/ready  ## whether the tests notice 40 changes of the code (be
 	$(PYTEST) -q --cov=cnnbench --cov-branch --cov-context=test --cov-report=
 	$(BIN)/python benchmarks/mutations.py --coverage .coverage $(ARGS)
 
-bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Lightning; two to three hours (benchmarks/bench.py)
+bench: $(VENV)/ready .venv-bench/ready  ## against plain Keras, PyTorch and Lightning, on a GPU where one is; hours (benchmarks/bench.py)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 .venv-bench/ready: benchmarks/contenders/requirements.txt

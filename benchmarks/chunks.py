@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,12 +31,10 @@ from cnnbench.training.build import adapt
 from cnnbench.training.chunks import Chunks, Engine, evaluate_in_chunks, train_in_chunks
 from cnnbench.training.measure import count_flops, evaluation_batch
 
+sys.path.insert(0, str(Path(__file__).parent))
+from bench import CPU, GPU, LINES, described
+
 SHAPE, CLASSES, TRAIN, VAL = (32, 32, 3), 10, 45_000, 5_000
-LINES = {
-    "N3": ["experiment=notes/cifar10_cnn"],
-    "ResNet-20": ["model=resnet", "dataset=cifar10", "optimizer=sgd"],
-    "airbench": ["experiment=best/cifar10_94"],
-}
 
 
 class Clock(keras.callbacks.Callback):
@@ -133,8 +132,10 @@ def main() -> None:
     parser.add_argument("--no-xla", action="store_true")
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
-    for gpu in tf.config.list_physical_devices("GPU"):
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    print(described(GPU if gpus else CPU), flush=True)
     for item in given.what:
         name, batch = item.split(":")
         chunks = measure(name, int(batch), not given.no_xla, given.epochs)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import recipes
+import tensorflow as tf
 from keras import layers
 
 
@@ -93,7 +94,10 @@ def main() -> None:
             verbose=0,
         )
         _, accuracy = keras.models.load_model(best).evaluate(x_test, y_test, verbose=0)
-    recipes.report([len(x) / seconds for seconds in clock.seconds], float(np.asarray(accuracy)))
+    more = {}
+    if tf.config.list_logical_devices("GPU"):
+        more["gpu_memory"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    recipes.report([len(x) / seconds for seconds in clock.seconds], float(np.asarray(accuracy)), **more)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import gzip
 import json
 import pickle
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +66,32 @@ class Given:
     epochs: int
     examples: int | None
     seed: int
+    mode: str | None
 
 
-def given() -> Given:
-    """The command line of a contender: network, folder of the data sets, epochs, examples, seed."""
+def given(modes: Sequence[str] = ()) -> Given:
+    """The command line of a contender: network, folder of the data sets, epochs, examples, batch size, seed.
+
+    Args:
+        modes: of a contender with several, of which `--mode` names one.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("network", choices=RECIPES)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--examples", type=int)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    if modes:
+        parser.add_argument("--mode", choices=modes, required=True)
     found = parser.parse_args()
-    return Given(RECIPES[found.network], found.data, found.epochs, found.examples, found.seed)
+    recipe = RECIPES[found.network]
+    recipe = replace(recipe, batch_size=found.batch_size or recipe.batch_size)
+    mode = found.mode if modes else None
+    return Given(recipe, found.data, found.epochs, found.examples, found.seed, mode)
 
 
-def report(throughputs: list[float], accuracy: float, **more: str) -> None:
+def report(throughputs: list[float], accuracy: float, **more: str | int) -> None:
     """The last line of a contender: median examples per second after the first epoch, test accuracy."""
     rate = float(np.median(throughputs[1:] or throughputs))
     print(json.dumps({"examples_per_second": rate, "accuracy": float(accuracy), **more}))

@@ -159,7 +159,7 @@ def forecast_table(forecasts: Sequence[sweeps.Forecast], is_sweep: bool) -> Tabl
                 reporting.count(row.flops),
                 reporting.duration(row.epoch_seconds or 0),
                 reporting.duration(row.seconds or 0),
-                f"{(row.peak_memory_bytes or 0) / 1e9:.2f} GB",
+                f"{(row.peak_memory_bytes or 0) / 1e9:.2f} GB{_of_gpu(row)}",
             ]
         else:
             figures = ["[red]fails[/]", "", "", "", ""]
@@ -167,6 +167,31 @@ def forecast_table(forecasts: Sequence[sweeps.Forecast], is_sweep: bool) -> Tabl
         names = [escape(typed), escape(row.folder or "")][: len(left)]
         table.add_row(str(row.number), *names, *figures)
     return table
+
+
+def _of_gpu(row: sweeps.Forecast) -> str:
+    """Return the line below the memory of the process; none on a CPU."""
+    if row.peak_gpu_memory_bytes is None:
+        return ""
+    fits = row.free_gpu_memory_bytes is None or row.peak_gpu_memory_bytes <= row.free_gpu_memory_bytes
+    said = f"{row.peak_gpu_memory_bytes / 1e9:.2f} GB GPU"
+    return f"\n{said}" if fits else f"\n[red]{said}[/]"
+
+
+def gpu_lines(forecasts: Sequence[sweeps.Forecast]) -> list[str]:
+    """Say on which GPU jobs were tried, what is free of its memory, and how steps are executed there."""
+    kinds: dict[tuple[str, int | None, str], list[str]] = {}
+    for row in forecasts:
+        if row.device is not None:
+            kind = (row.device, row.free_gpu_memory_bytes, row.engine or "")
+            kinds.setdefault(kind, []).append(str(row.number))
+    lines = []
+    for (device, free, engine), numbers in kinds.items():
+        which = ", ".join(numbers[:5]) + ("…" if len(numbers) > 5 else "")
+        which = f"run{'s' if len(numbers) > 1 else ''} {which}: " if len(kinds) > 1 else ""
+        there = f", {free / 1e9:.1f} GB of its memory free" if free is not None else ""
+        lines.append(f"{device}{there}; {which}{engine}")
+    return lines
 
 
 def caches_table(caches: Sequence[system.Cache]) -> Table:

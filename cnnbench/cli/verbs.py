@@ -25,6 +25,7 @@ from cnnbench.cli.console import (
     differences_table,
     finished_content,
     forecast_table,
+    gpu_lines,
     options_text,
     run_content,
     sweep_content,
@@ -119,6 +120,8 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[C
         f"({reporting.duration(3600 * hours)}) one after another, estimated from a few steps of each kind on "
         "this machine; early stopping ends some sooner"
     )
+    for line in gpu_lines(forecasts):
+        _say(line)
     lines = (f"run {forecast.number} would fail: {forecast.error}" for forecast in fails)
     reporting.say(reporting.stdout(), *lines, style="red")
     content: Checked = {"jobs": forecasts, "hours": hours, "fails": len(fails)}

@@ -145,6 +145,8 @@ class RunSpec:
         plugins: modules or .py files of the user's own, to be imported before a model is built or loaded.
         callbacks: by name, each `callback()` → `keras.callbacks.Callback`.
         trackers: by name, each `tracker()` → `cnnbench.reporting.trackers.Tracker`.
+        rehearses: the training that this run only tries with a few steps: XLA is chosen as it would be for
+            that, and nothing is remembered. None for a run of its own.
         config: the resolved config as plain values, to be written down.
         overrides: what the user typed.
     """
@@ -161,6 +163,7 @@ class RunSpec:
     callbacks: Mapping[str, Factory] = field(default_factory=dict)
     trackers: Mapping[str, Factory] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
+    rehearses: Training | None = None
     seed: int = 0
     deterministic: bool = False
     device: Device = "auto"

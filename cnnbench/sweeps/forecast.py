@@ -56,10 +56,11 @@ def forecast_line(
         if job is not None:
             forecasts[number] = Forecast(number, overrides, job.folder)
             alike.setdefault(_kind(job), []).append(job)
+    free = system.gpu_memory_free()  # TensorFlow keeps what it has taken
     for jobs, found in zip(
         alike.values(), _rehearsed([jobs[0] for jobs in alike.values()], tell), strict=True
     ):
-        forecasts.update((job.number, _forecast(job, found)) for job in jobs)
+        forecasts.update((job.number, _forecast(job, found, free)) for job in jobs)
     return list(forecasts.values())
 
 
@@ -69,7 +70,7 @@ def _kind(job: Job) -> str:
     return json.dumps({**kept, "training": training}, sort_keys=True)
 
 
-def _forecast(job: Job, found: Rehearsal | str) -> Forecast:
+def _forecast(job: Job, found: Rehearsal | str, free: int | None) -> Forecast:
     if isinstance(found, str):
         return Forecast(job.number, job.overrides, job.folder, error=found)
     training = job.config["training"]
@@ -84,6 +85,10 @@ def _forecast(job: Job, found: Rehearsal | str) -> Forecast:
         epoch_seconds=found.epoch_seconds[0],
         seconds=found.once_seconds + sum(spent),
         peak_memory_bytes=found.peak_memory_bytes,
+        device=found.device,
+        engine=found.engine,
+        peak_gpu_memory_bytes=found.peak_gpu_memory_bytes,
+        free_gpu_memory_bytes=None if found.device is None else free,
     )
 
 

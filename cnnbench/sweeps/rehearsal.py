@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -11,16 +13,19 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from cnnbench.data import Dataset, Feed, Split, with_validation
 from cnnbench.nn import load_checkpoint
 from cnnbench.runs import RunFolder, RunSpec, Training
 from cnnbench.sweeps.schema import Rehearsal
 from cnnbench.system import PeakMemory
-from cnnbench.training import evaluation_batch, forward_graph, predict_outputs, run
+from cnnbench.training import Engine, evaluation_batch, forward_graph, predict_outputs, run
 
 MEASURED_SECONDS = 2.0  # of each phase, after tracing and compilation
 MOST_EXAMPLES = 512  # of a split that is only evaluated, or whose features are computed once
+MOST_ON_GPU = 2048  # as many as one batch of an evaluation has there, which takes memory
+FEATURE = 4  # bytes
 FEWEST_EPOCHS = 4  # the first is no measure: functions are traced in it
 
 
@@ -38,7 +43,8 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
     memory, began = PeakMemory(), time.perf_counter()
     training = spec.training
     whole = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
-    small = _shortened(whole, with_train=_may_cache(spec))
+    on_gpu = spec.device != "cpu" and bool(tf.config.list_physical_devices("GPU"))
+    small = _shortened(whole, MOST_ON_GPU if on_gpu else MOST_EXAMPLES, with_train=_may_cache(spec))
     watch = Stopwatch(_steps(small, training))
     loading = memory.bytes()  # the run starts measuring anew
     result = run.run(
@@ -49,6 +55,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
             trackers={},
             callbacks={**spec.callbacks, "stopwatch": lambda: watch},
             training=_with_enough_epochs(training),
+            rehearses=training,
         )
     ).metrics["cost"]
     once = time.perf_counter() - began - result["seconds"]["import"]
@@ -71,7 +78,26 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
         once_seconds=once,
         epoch_seconds=epochs,
         peak_memory_bytes=max(loading, memory.bytes()) + _bytes(whole) - _bytes(small),
+        **_of_gpu(RunFolder(folder), result, max(_left_out(whole, small, phase) for phase in watch.phases)),
     )
+
+
+def _of_gpu(folder: RunFolder, cost: Mapping[str, Any], left_out: int) -> dict[str, Any]:
+    """Return what a rehearsal says of the GPU; nothing on a CPU.
+
+    Args:
+        folder: of the rehearsed run.
+        cost: of that.
+        left_out: bytes of examples that are not in `folder`'s run, and would lie on the GPU with the others.
+    """
+    if (peak := cost.get("peak_gpu_memory_bytes")) is None:
+        return {}
+    engine = Engine(**folder.environment["engine"])
+    return {
+        "device": folder.environment["device"],
+        "engine": engine.describe(),
+        "peak_gpu_memory_bytes": peak + (left_out if engine.resident else 0),
+    }
 
 
 @dataclass
@@ -92,14 +118,20 @@ class Phase:
         """Return the seconds of an epoch of so many steps."""
         if self._later_epochs:
             return median(self._later_epochs)
-        return steps * median(seconds / count for count, seconds in self.chunks[1:] or self.chunks)
+        return steps * median(seconds / count for count, seconds in self.later_chunks or self.chunks)
 
     @property
     def measured_seconds(self) -> float:
         """The part of the time that belongs to epochs, and not to what happens once."""
         if self._later_epochs:
             return sum(self._later_epochs) + median(self._later_epochs)  # the first epoch's share too
-        return sum(seconds for _, seconds in self.chunks[1:])
+        return sum(seconds for _, seconds in self.later_chunks)
+
+    @property
+    def later_chunks(self) -> list[tuple[int, float]]:
+        """The chunks that are not the first of their length, for which a program may be made."""
+        lengths = [count for count, _ in self.chunks]
+        return [chunk for place, chunk in enumerate(self.chunks) if chunk[0] in lengths[:place]]
 
     @property
     def _later_epochs(self) -> list[float]:
@@ -137,7 +169,7 @@ class Stopwatch(keras.callbacks.Callback):
         phase = self.phases[-1]
         done = min(batch + 1, self.steps)  # Keras counts the last chunk as if it were a full one
         phase.chunks.append((done - self._first_step, time.perf_counter() - self._chunk_began))
-        if sum(seconds for _, seconds in phase.chunks[1:]) >= MEASURED_SECONDS:
+        if sum(seconds for _, seconds in phase.later_chunks) >= MEASURED_SECONDS:
             self._cut_short = done < self.steps
             self.model.stop_training = True
 
@@ -166,16 +198,16 @@ def _may_cache(spec: RunSpec) -> bool:
     return spec.training.cache_features and spec.augmentation is None and target.endswith(".transfer")
 
 
-def _shortened(dataset: Dataset, with_train: bool) -> Dataset:
+def _shortened(dataset: Dataset, most: int, with_train: bool) -> Dataset:
     """Return the data with a sample of every split on which no step is made."""
-    val = dataset.val and _sample(dataset.val)
-    train = _sample(dataset.train) if with_train else dataset.train
-    return replace(dataset, train=train, val=val, test=_sample(dataset.test))
+    val = dataset.val and _sample(dataset.val, most)
+    train = _sample(dataset.train, most) if with_train else dataset.train
+    return replace(dataset, train=train, val=val, test=_sample(dataset.test, most))
 
 
-def _sample(split: Split) -> Split:
+def _sample(split: Split, most: int) -> Split:
     # At equal distances: many a data set lies on disk class by class.
-    size = min(len(split), MOST_EXAMPLES)
+    size = min(len(split), most)
     return split.take(np.linspace(0, len(split) - 1, size).astype(int))
 
 
@@ -187,6 +219,14 @@ def _forward_seconds(path: Path, split: Split, batch_size: int) -> float:
     start = time.perf_counter()
     predict_outputs(forward, feed)
     return (time.perf_counter() - start) / len(split)
+
+
+def _left_out(whole: Dataset, small: Dataset, phase: Phase) -> int:
+    """Return the bytes of the examples that a phase would train and validate with, and a sample lacks."""
+    on_features = phase.input_shape != whole.input_shape
+    size = FEATURE if on_features else whole.train.x.dtype.itemsize
+    counts = [sum(len(split) for split in (one.train, one.val) if split) for one in (whole, small)]
+    return (counts[0] - counts[1]) * math.prod(phase.input_shape) * size
 
 
 def _bytes(dataset: Dataset) -> int:

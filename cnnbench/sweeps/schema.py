@@ -148,6 +148,9 @@ class Rehearsal:
             figures. Without the import of TensorFlow, which a sweep does not repeat.
         epoch_seconds: the time of one epoch with its validation, for each phase (training, fine-tuning).
         peak_memory_bytes: the most resident memory.
+        device: the GPU that computes; None on a CPU.
+        engine: how steps are executed there, as the summary of a run says it.
+        peak_gpu_memory_bytes: the most that TensorFlow takes there at once: examples, weights, activations.
     """
 
     parameters: int
@@ -155,6 +158,9 @@ class Rehearsal:
     once_seconds: float
     epoch_seconds: Sequence[float]
     peak_memory_bytes: int
+    device: str | None = None
+    engine: str | None = None
+    peak_gpu_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,8 @@ class Forecast:
     Attributes:
         number, overrides, folder: as of `Job`.
         parameters, flops, peak_memory_bytes: as of `Rehearsal`; None where the job would fail.
+        device, engine, peak_gpu_memory_bytes: as of `Rehearsal`; None where it would fail, and on a CPU.
+        free_gpu_memory_bytes: of the GPU before anything was tried; None where nothing tells.
         epoch_seconds: the estimated time of an epoch.
         seconds: the estimated time of the whole run; early stopping may end it sooner.
         error: why it would fail, in one line.
@@ -177,4 +185,8 @@ class Forecast:
     epoch_seconds: float | None = None
     seconds: float | None = None
     peak_memory_bytes: int | None = None
+    device: str | None = None
+    engine: str | None = None
+    peak_gpu_memory_bytes: int | None = None
+    free_gpu_memory_bytes: int | None = None
     error: str | None = None

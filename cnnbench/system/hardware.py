@@ -65,14 +65,23 @@ def gpu_memory_free() -> int | None:
     return min(map(int, found)) * 2**20
 
 
+def gpus_and_drivers() -> list[str]:
+    """Name each GPU that this process may use, with its driver: `NVIDIA H100 80GB HBM3, driver 580.95.05`."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None and not gpus():
+        return []
+    found = _ask_gpus("name,driver_version", *(["-i", chosen] if chosen else []))
+    return [f"{name}, driver {driver}" for name, _, driver in (line.rpartition(", ") for line in found)]
+
+
 def _ask_gpus(what: str, *flags: str) -> list[str]:
-    """Ask the driver's own tool for a number of each GPU; none where it is missing or fails."""
+    """Ask the driver's own tool for a line about each GPU; none where it is missing or fails."""
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits", *flags]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return []
-    return listed.stdout.split() if listed.returncode == 0 else []
+    return [line.strip() for line in listed.stdout.splitlines()] if listed.returncode == 0 else []
 
 
 # -- Memory ----------------------------------------------------------------------------------------

@@ -104,11 +104,14 @@ def choose_engine(
         return replace(engine, xla=False, why="deterministic=true" if on_gpu else "on a CPU it gains nothing")
     if before:
         return replace(engine, xla=bool(before["xla"]), why=str(before["why"]), network=before["network"])
-    steps = training.epochs * (len(train) // training.examples_per_step)
-    return compiled_if_worth(engine, model, steps, machine.precision, training.examples_per_step)
+    size, tried = training.examples_per_step, spec.rehearses
+    steps = (tried or training).epochs * (len(train) // size)
+    return compiled_if_worth(engine, model, steps, machine.precision, size, remembers=tried is None)
 
 
-def compiled_if_worth(engine: Engine, model: keras.Model, steps: int, *told: Any) -> Engine:
+def compiled_if_worth(
+    engine: Engine, model: keras.Model, steps: int, *told: Any, remembers: bool = True
+) -> Engine:
     """Return the engine for a training, compiled where that saves more time than it takes.
 
     What short runs lose without it is remembered: when they would have gained what it takes, it is compiled.
@@ -118,6 +121,7 @@ def compiled_if_worth(engine: Engine, model: keras.Model, steps: int, *told: Any
         model: what is trained.
         steps: of the training.
         told: what else the time depends on, such as precision and batch size.
+        remembers: what is lost without it; a rehearsal loses nothing.
     """
     layers = len(model.layers) + (LAYERS_OF_AUGMENTATION if engine.augments else 0)
     network = digest(outline(model), len(model.trainable_weights), engine.augments, *told)
@@ -126,7 +130,7 @@ def compiled_if_worth(engine: Engine, model: keras.Model, steps: int, *told: Any
     if isinstance(known, dict):
         seconds, lost = known.get("seconds", seconds), known.get("lost", 0.0)
     gain = steps * layers * GAIN
-    if gain + lost <= seconds:
+    if gain + lost <= seconds and remembers:
         remember(COMPILED, network, {"seconds": seconds, "lost": lost + gain})
     why = f"about {seconds:.0f} s to compile, about {gain:.1f} s gained in {steps:,} steps"
     if lost:

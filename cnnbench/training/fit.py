@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -54,6 +54,7 @@ class Fitting:
         class_weight: by class index, or None.
         engine: how steps are executed.
         folder: keeps the best checkpoint, and the step that broke a training.
+        rehearses: the training that this one tries; None for one of its own.
     """
 
     model: keras.Model
@@ -69,6 +70,7 @@ class Fitting:
     class_weight: Mapping[int, float] | None
     engine: Engine
     folder: RunFolder
+    rehearses: Training | None = None
 
     @property
     def checkpoints(self) -> list[BestCheckpoint]:
@@ -171,13 +173,18 @@ class Fitting:
 
     def _chunks(self, model: keras.Model, train: Feed, val: Feed | None, phase: str, epochs: int) -> Chunks:
         """Let a model train and be evaluated by chunks; what is not the whole run's decides on XLA anew."""
-        engine = self.engine
-        if engine.network and (phase, model) != (FIRST, self.model):
-            engine = compiled_if_worth(engine, model, epochs * train.steps, phase, train.batch_size)
         if isinstance(chunks := model.train_function, Chunks):  # of a run before
             if val is not None:
                 model.test_function.feed = val
             return chunks
+        engine, tried = self.engine, self.rehearses
+        if tried is not None:
+            epochs = tried.epochs if phase == FIRST or tried.fine_tuning is None else tried.fine_tuning.epochs
+        if engine.network and (phase, model) != (FIRST, self.model):
+            told = (phase, train.batch_size)
+            engine = compiled_if_worth(engine, model, epochs * train.steps, *told, remembers=tried is None)
+        if tried is not None:
+            engine = replace(engine, network="")  # nor are the seconds of its compilation remembered
         chunks = train_in_chunks(model, train, engine, self.class_weight)
         if val is not None:
             chunks.meanwhile.append(evaluate_in_chunks(model, val, engine).trace)

@@ -253,6 +253,7 @@ def fit(job: Job, prepared: Prepared) -> None:
             else None,
             engine=built.engine,
             folder=folder,
+            rehearses=job.spec.rehearses,
         ).run(state)
     programs.keep(built.program, built.model)
     job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes

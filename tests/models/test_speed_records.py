@@ -273,6 +273,31 @@ def test_muon_leaves_all_else_to_adam() -> None:
     assert all(velocity is not None for velocity in excluding.adam_velocities)
 
 
+def test_muon_leaves_all_else_to_sgd_where_it_is_asked_to() -> None:
+    variables = [keras.Variable(np.full(shape, 2.0)) for shape in ((3, 3, 4, 8), (8, 3), (8,))]
+    optimizer = Muon(
+        0.1, all_else="sgd", sgd_lr_ratio=5.0, sgd_momentum=0.5, bias_lr_scale=0.1, adam_weight_decay=0.2
+    )
+    expected = {1: np.full((8, 3), 2.0), 2: np.full(8, 2.0)}
+    gathered = 0.0
+    for gradient in (1.0, -3.0):
+        optimizer.apply([tf.fill(one.shape, gradient) for one in variables], variables)
+        gathered = gradient + 0.5 * gathered
+        for place, rate in ((1, 0.5), (2, 0.05)):
+            decayed = expected[place] * (1 - 0.1 * 0.2)
+            expected[place] = decayed - rate * (gradient + 0.5 * gathered)  # Nesterov's
+    for place, values in expected.items():
+        np.testing.assert_allclose(variables[place].numpy(), values, rtol=1e-5)
+    assert np.linalg.norm(variables[0].numpy()) == pytest.approx(np.sqrt(8), rel=0.2)  # a kernel as ever
+
+
+def test_biases_have_a_learning_rate_of_their_own() -> None:
+    weight, bias = keras.Variable(np.zeros((8, 3))), keras.Variable(np.zeros(8))
+    Muon(0.1, adam_lr_ratio=0.01, bias_lr_scale=4.0).apply([tf.ones((8, 3)), tf.ones(8)], [weight, bias])
+    np.testing.assert_allclose(weight.numpy(), -0.001, rtol=1e-4)  # Adam's first step
+    np.testing.assert_allclose(bias.numpy(), -0.004, rtol=1e-4)
+
+
 def test_muon_leaves_depthwise_kernels_to_adam_and_bears_float16() -> None:
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -288,7 +313,9 @@ def test_muon_leaves_depthwise_kernels_to_adam_and_bears_float16() -> None:
 
 
 def test_muon_survives_a_file(tmp_path: Path) -> None:
-    model, optimizer, _ = trained_step(momentum=0.7)
+    model, optimizer, _ = trained_step(
+        momentum=0.7, all_else="sgd", sgd_lr_ratio=2.0, sgd_momentum=0.5, bias_lr_scale=3.0
+    )
     model.save(tmp_path / "model.keras")
     again = checkpoints.load_checkpoint(tmp_path / "model.keras").optimizer
     assert isinstance(again, Muon)

@@ -187,7 +187,7 @@ def test_a_run_has_two_programs_and_one_of_two_phases_four(
     monkeypatch.setattr(
         "cnnbench.training.build.choose_engine", lambda *given: Engine("CPU:0", True, False, "", "abc")
     )
-    monkeypatch.setattr(fit, "compiled_if_worth", lambda engine, *told: asked.append(told[1:]) or engine)
+    monkeypatch.setattr(fit, "compiled_if_worth", lambda engine, *told, **_: asked.append(told[1:]) or engine)
     backbone = ("backbone=MobileNet", "weights=null", "backbone_arguments={alpha:0.25}")
     phases = "training.fine_tuning={from_layer:conv_pw_13,epochs:2,learning_rate:1e-5}"
     line = [text for text in TINY if not text.startswith(("model.", "dataset.size"))]
@@ -263,6 +263,7 @@ class Setting:
     """A run's spec, as far as the choice asks for it."""
 
     augmentation = None
+    rehearses: Training | None = None
 
     def __init__(self, deterministic: bool = False, **training: Any) -> None:
         self.deterministic, self.training = deterministic, Training(**training)
@@ -302,6 +303,14 @@ def test_short_runs_compile_once_they_would_have_gained_it(remembered: dict[str,
     remembered[chosen[0].network] = {"seconds": 2.0}  # as it took, and it is kept
     assert choose("GPU", Setting(epochs=20)).xla
     assert not choose("GPU", Setting(epochs=5)).xla
+
+
+def test_a_rehearsal_is_compiled_as_what_it_stands_for_and_loses_nothing(remembered: dict[str, Any]) -> None:
+    for epochs in (10, 1000):
+        tried = Setting(epochs=4)
+        tried.rehearses = Training(epochs=epochs)
+        assert choose("GPU", tried).xla == (epochs == 1000)
+    assert remembered == {}
 
 
 @pytest.mark.usefixtures("remembered")
