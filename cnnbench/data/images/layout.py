@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, Protocol
 
 from cnnbench.data.fetch import search_folders
 from cnnbench.data.reading import reading, special_file
@@ -41,6 +41,13 @@ SYSTEM_FOLDERS = {
 OLD_BINS = re.compile(r"RECYCLER|RECYCLED|FOUND\.\d{3}|found\.\d{3}")  # "recycled" may well be a class
 
 
+class Member(Protocol):
+    """A part of a file that holds an image: of an archive, or a cell of a table."""
+
+    def open(self) -> BinaryIO:
+        """Return its bytes; raise `OSError` or `UnreadableError`."""
+
+
 @dataclass(frozen=True)
 class ImageFile:
     """A file that should be an image.
@@ -51,12 +58,14 @@ class ImageFile:
         identity: size, time of change, inode and the inode's time of change; differs once the file is
             replaced or written to, even if its name and time of change are kept. Empty for a broken link.
         is_hidden: listed, but not opened.
+        member: what is read if the image is a part of the file at `path`.
     """
 
     path: Path
     name: str
     identity: tuple[int, ...]
-    is_hidden: bool
+    is_hidden: bool = False
+    member: Member | None = None
 
     @property
     def label(self) -> str:
