@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ FOREIGN = {  # what a file begins with that is no text: name, and what to do
 ENCODING, SEPARATOR, ROWS, FIRST = b"encoding", b"separator", b"rows", b"first_row"
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Path, columns: Sequence[str] | None = None, *, content: bytes | None = None) -> pa.Table:
     """Read a table.
 
     Cells of CSV stay the text that they are, without the white space around it, and empty ones are null;
@@ -53,6 +53,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             cp949 or cp1252; Parquet; JSON lines or a list of JSON objects. Its first bytes tell Parquet,
             whatever its name.
         columns: those to read; None for all.
+        content: of a table of text that is a part of another file; `path` then only names it.
 
     Returns:
         the table; its metadata have `encoding` and `separator` of CSV.
@@ -60,12 +61,13 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         CnnbenchError: the file is missing, is no table, or is damaged; the message names the row.
     """
-    if is_parquet(path):
-        return _numbered(_parquet(path, columns), 1)
-    with reading(path):
-        content = path.read_bytes()
+    if content is None:
+        if is_parquet(path):
+            return _numbered(_parquet(path, columns), 1)
+        with reading(path):
+            content = path.read_bytes()
     is_json = path.suffix.lower() in JSON
-    table = _json(path, _decoded(path, content)[0]) if is_json else _csv(path, content)
+    table = from_records(path, _records(path, _decoded(path, content)[0])) if is_json else _csv(path, content)
     return table if columns is None else table.select([find_column(path, table, name) for name in columns])
 
 
@@ -233,10 +235,15 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
 # -- JSON ------------------------------------------------------------------------------------------
 
 
-def _json(path: Path, text: str) -> pa.Table:
+def from_records(path: Path, records: Iterable[tuple[int, Any]]) -> pa.Table:
+    """Return the table of JSON objects, each with the number of its row; what one lacks is null.
+
+    Raises:
+        CnnbenchError: there is none, one is no object, or a column has values of two types.
+    """
     cells: dict[str, list[Any]] = {}
     count = 0
-    for number, record in _records(path, text):
+    for number, record in records:
         if not isinstance(record, dict):
             raise CnnbenchError(
                 f"{path}, row {number}: {str(record)[:60]!r} is no JSON object",

@@ -70,7 +70,7 @@ class ImageFile:
     @property
     def label(self) -> str:
         """The class."""
-        return _composed(self.name.partition("/")[0])
+        return composed(self.name.partition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ class ClassFolders:
 
 def printable(name: str) -> str:
     """Return a file name on one line, with escapes for what a terminal cannot show."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _composed(name))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in composed(name))
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """Return a name in Unicode's NFC; macOS stores accents and Korean syllables in pieces."""
     return unicodedata.normalize("NFC", name)
 
@@ -191,7 +191,7 @@ def _splits_by_words(folders: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in folders:
-        split = _split_of(folder.name)
+        split = split_of(folder.name)
         if split in found:
             return {}
         if split is not None:
@@ -201,7 +201,7 @@ def _splits_by_words(folders: Sequence[Path]) -> dict[str, Path]:
     return found if "train" in found and len(found) > 1 and confirmed else {}
 
 
-def _split_of(name: str) -> str | None:
+def split_of(name: str) -> str | None:
     """Return the split that a word in `name` tells; None for no split or several."""
     words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
     found = [split for split, known in SPLIT_NAMES.items() if words & known]
@@ -209,7 +209,7 @@ def _split_of(name: str) -> str | None:
 
 
 def _folder_names(folder: Path) -> set[str]:
-    return {_composed(path.name) for path in _subfolders(inner(folder))}
+    return {composed(path.name) for path in _subfolders(inner(folder))}
 
 
 def _common(names: Sequence[set[str]]) -> set[str]:
@@ -224,7 +224,7 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
     nested = [folder for folder, inside in zip(folders, names, strict=True) if len(inside) > 1]
     if not nested or any(_images_in(inner(folder)) for folder in nested):
         return
-    if len(nested) == 1 and _split_of(nested[0].name) and sum(map(bool, names)) == 1 and len(folders) > 1:
+    if len(nested) == 1 and split_of(nested[0].name) and sum(map(bool, names)) == 1 and len(folders) > 1:
         raise CnnbenchError(
             f"{root} has {printable(nested[0].name)}, which holds folders, beside others that hold none",
             f"{typed(root=nested[0])}; dataset.layout=classes takes all of them as classes",
@@ -237,7 +237,7 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
         for names in ([folder.name for folder in folders], sorted(common))
     )
     as_classes = f"dataset.layout=classes takes {outer} as the classes"
-    if all(_split_of(name) for name in common):
+    if all(split_of(name) for name in common):
         raise CnnbenchError(
             f"{root} has {outer}, and in each {inside}: splits inside classes",
             f"put the splits above: {root / 'train' / 'CLASS'}; {as_classes}, and both splits for one",
@@ -266,7 +266,7 @@ def _whole_set(root: Path) -> Path | None:
     """Return the folder above, if `root` is one of several splits in it."""
     root = Path(os.path.abspath(root))  # noqa: PTH100  links are not resolved
     above = root.parent.parent if root.parent.name == root.name else root.parent
-    if _split_of(root.name) is None:
+    if split_of(root.name) is None:
         return None
     try:
         found, _ = split_folders(above)
@@ -306,8 +306,8 @@ def scan(folder: Path, title: str = "") -> ClassFolders:
     for subfolder in subfolders:
         files.extend(_files(subfolder, subfolder.name, (), passed_over))
     # The same order, and so the same split, whichever way the file system writes its names.
-    files.sort(key=lambda file: (_composed(file.name), file.name))
-    classes = sorted({_composed(subfolder.name) for subfolder in subfolders})
+    files.sort(key=lambda file: (composed(file.name), file.name))
+    classes = sorted({composed(subfolder.name) for subfolder in subfolders})
     return ClassFolders(
         folder, title, tuple(classes), tuple(files), tuple(_images_in(folder)), tuple(passed_over)
     )
@@ -328,7 +328,7 @@ def _files(
         else:
             yield from _files(Path(entry.path), f"{name}/{entry.name}", (*above, identity), passed_over)
     for entry in others:
-        if _may_be_image(entry.name):
+        if may_be_image(entry.name):
             is_hidden = entry.name.startswith(".")
             yield ImageFile(Path(entry.path), f"{name}/{entry.name}", _identity(entry), is_hidden)
 
@@ -340,7 +340,7 @@ def _identity(entry: os.DirEntry[str]) -> tuple[int, ...]:
     return ()
 
 
-def _may_be_image(name: str) -> bool:
+def may_be_image(name: str) -> bool:
     """Tell whether a file may be an image: any may, except what usually lies beside pictures."""
     suffix = Path(name).suffix.lower()
     if name.startswith("."):

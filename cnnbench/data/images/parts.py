@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -30,6 +30,8 @@ class Listing:
         y: ``(n, …)``, the target of each.
         shown: what messages call a file that is not called by its own name.
         several: what is said of equal images with different targets.
+        where: says of a name which row it is of; None without rows.
+        groups, weights: as of a `Split`.
     """
 
     place: str
@@ -38,6 +40,9 @@ class Listing:
     y: np.ndarray
     shown: Mapping[str, str] = field(default_factory=dict)
     several: str = "are in more than one class"
+    where: Callable[[str], str] | None = None
+    groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,25 @@ class Part:
 
     @property
     def split(self) -> Split:
-        digests = np.array(self.digests, "S64")
-        return Split(Rows(self.images.pixels, np.arange(len(self.y)), digests), self.y, names=self.names)
+        groups, weights = self.listing.groups, self.listing.weights
+        return Split(
+            Rows(self.images.pixels, np.arange(len(self.y)), np.array(self.digests, "S64")),
+            self.y,
+            None if groups is None else groups[self.rows],
+            None if weights is None else weights[self.rows],
+            self.names,
+        )
 
     def shown(self, name: str) -> str:
         return self.listing.shown.get(name, name)
 
+    def called(self, name: str) -> str:
+        """Return what messages call a file: its name, after its row where it has one."""
+        return self.listing.where(name) if self.listing.where else self.shown(name)
+
     def unreadable(self) -> list[str]:
         """Return a line, name and reason, for each file that is no readable image."""
-        return [f"{self.shown(name)}: {reason}" for name, reason in self.images.skipped.items()]
+        return [f"{self.called(name)}: {reason}" for name, reason in self.images.skipped.items()]
 
 
 def load_all(
@@ -129,8 +144,12 @@ def refuse_shared(parts: dict[str, Part]) -> None:
     """Refuse an image in two splits, which would make the figures too good."""
     known: dict[str, tuple[str, str]] = {}  # the first split and name of each digest
     for split, part in parts.items():
-        named = list(zip(part.digests, part.names, strict=True))
-        shared = [(*known[digest], name) for digest, name in named if digest in known]
+        named = [(digest, name) for name, digest in part.images.used.items()]
+        shared = [
+            (known[digest][0], parts[known[digest][0]].called(known[digest][1]), part.called(name))
+            for digest, name in named
+            if digest in known
+        ]
         if shared:
             others = " and ".join(dict.fromkeys(other for other, _, _ in shared))
             pairs = [f"{there} = {here}" for _, there, here in shared]
@@ -178,12 +197,11 @@ def _copies(part: Part) -> list[str]:
     copies = [rows for rows in rows_of.values() if len(rows) > 1]
     if not copies:
         return []
-    shown = [" = ".join(part.names[row] for row in rows[:3]) for rows in copies]
+    names = list(part.images.used)
+    shown = [" = ".join(part.called(names[row]) for row in rows[:3]) for rows in copies]
     extra = sum(len(rows) - 1 for rows in copies)
     found = [f"{part.listing.place}: {extra} images are copies of others, pixel for pixel: {listed(shown)}"]
-    torn = [
-        names for names, rows in zip(shown, copies, strict=True) if (part.y[rows] != part.y[rows[0]]).any()
-    ]
+    torn = [same for same, rows in zip(shown, copies, strict=True) if (part.y[rows] != part.y[rows[0]]).any()]
     if torn:
         found.append(f"{part.listing.place}: {len(torn)} images {part.listing.several}: {listed(torn)}")
     return found
