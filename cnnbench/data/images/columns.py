@@ -494,7 +494,7 @@ def splits(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:
     coded = texts(table, name).combine_chunks().dictionary_encode()
     known = [_split_of(text) for text in coded.dictionary.to_pylist()]
     codes = coded.indices.fill_null(len(known)).to_numpy()
-    found = np.array([*[split or "" for split in known], ""])[codes]
+    found: np.ndarray = np.array([*[split or "" for split in known], ""])[codes]
     if (found == "").any():
         row = int(np.argmax(found == ""))
         text = table.column(name)[row].as_py()

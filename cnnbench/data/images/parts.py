@@ -62,7 +62,7 @@ class Part:
     @cached_property
     def y(self) -> np.ndarray:
         """The target of each readable image."""
-        return self.listing.y[self.rows]
+        return np.asarray(self.listing.y[self.rows])
 
     @property
     def digests(self) -> list[str]:

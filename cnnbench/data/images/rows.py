@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.data.dataset import listed
 from cnnbench.data.fetch import search_folders
 from cnnbench.data.images import archives, columns
-from cnnbench.data.images.archives import Cell, Cells, UnreadableError, is_archive
+from cnnbench.data.images.archives import Cell, Cells, is_archive
+from cnnbench.data.images.decoding import UnreadableError
 from cnnbench.data.images.layout import IMAGE_SUFFIXES, ImageFile, composed, may_be_image, split_of
 from cnnbench.data.images.places import UNEVEN, Disk, Inside, even, resolve
 from cnnbench.data.reading import damaged, reading
