@@ -5,6 +5,7 @@ from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pil
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
+from .sources.arrays import holds_arrays
 from .splits import class_weights, leaks, remarks, with_validation
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "class_weights",
     "decode",
     "fetch",
+    "holds_arrays",
     "infer_task",
     "is_system_folder",
     "leaks",
