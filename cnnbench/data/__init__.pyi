@@ -3,7 +3,9 @@ from .batches import Feed
 from .dataset import Column, Dataset, Examples, Split, Task
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
+from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
+from .sources.arrays import holds_arrays
 from .splits import class_weights, leaks, remarks, with_validation
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "class_weights",
     "decode",
     "fetch",
+    "holds_arrays",
+    "infer_task",
     "is_system_folder",
     "leaks",
     "pillow_warnings",
@@ -27,5 +31,6 @@ __all__ = [
     "size_of",
     "special_file",
     "unwrapped",
+    "with_positive",
     "with_validation",
 ]

@@ -153,7 +153,7 @@ def with_dataset(config: Mapping[str, Any], other: Mapping[str, Any], task: str)
     Raises:
         CnnbenchError: the tasks differ, for which the check of the config would blame the loss.
     """
-    named = other["dataset"].get("task", task)
+    named = other["dataset"].get("task") or task
     if named != task:
         raise CnnbenchError(f"that data set is a {named} task, but this run's is {task}")
     return {**config, "dataset": other["dataset"], "data_dir": other["data_dir"]}
