@@ -3,6 +3,7 @@ from .batches import Feed
 from .dataset import Column, Dataset, Examples, Split, Task
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
+from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
 from .splits import class_weights, leaks, remarks, with_validation
 
@@ -20,6 +21,7 @@ __all__ = [
     "class_weights",
     "decode",
     "fetch",
+    "infer_task",
     "is_system_folder",
     "leaks",
     "pillow_warnings",
@@ -27,5 +29,6 @@ __all__ = [
     "size_of",
     "special_file",
     "unwrapped",
+    "with_positive",
     "with_validation",
 ]

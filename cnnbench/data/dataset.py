@@ -304,7 +304,9 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
     if dataset.task == "multilabel":
         if len(y) != 2 or y[1] != len(dataset.class_names):
             names = len(dataset.class_names)
-            raise CnnbenchError(f"{where} targets have the shape {y}, not (examples, {names}): 0 or 1 a label")
+            raise CnnbenchError(
+                f"{where} targets have the shape {y}, not (examples, {names}): 0 or 1 a label"
+            )
     elif dataset.task == "regression" and len(y) == 2 and y[1] > 1:
         if y[1] != dataset.outputs:
             raise CnnbenchError(f"{where} has {y[1]} targets for each example, train has {dataset.outputs}")
