@@ -37,9 +37,10 @@ class Feed:
         parts: each batch can be cut into this many equal ones. An epoch leaves out fewer examples than that,
             with a seed others each time.
         parallel: batches of `dataset` that are read at once, and that wait.
+        weights: ``(n,)``, how much each example counts; batches are then of three, the weights last.
 
     Attributes:
-        split, batch_size, seed, augment, column: as given.
+        split, batch_size, seed, augment, column, weights: as given.
         examples, steps: of one epoch.
         epoch: the next one to be drawn, from 0; set by the training.
         first: the step at which each epoch begins.
@@ -54,9 +55,10 @@ class Feed:
         column: bool = False,
         parts: int = 1,
         parallel: int = 2,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.augment, self.column = augment, column
+        self.augment, self.column, self.weights = augment, column, weights
         self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
         self.first = 0
@@ -111,8 +113,9 @@ class Feed:
         with tf.device(device):
             take, targets = _taker(self.split, resident), tf.constant(self.split.y)
             turns = tf.constant(self._order.first_turns if self.augment else np.zeros(0, np.int32))
+            weights = None if self.weights is None else tf.constant(self.weights, tf.float32)
         seed = (self.seed or 0) % 2**31
-        made = Reader(take, targets, turns, self.augment, seed, self.steps, self.column)
+        made = Reader(take, targets, turns, self.augment, seed, self.steps, self.column, weights)
         self._readers[device, resident] = made
         return made
 
@@ -168,6 +171,7 @@ class Reader:
         seed: of the feed.
         steps: of an epoch.
         column: whether targets are given as ``(batch, 1)``.
+        weights: of all examples, or None.
     """
 
     take: Callable[[Any], Any]
@@ -177,14 +181,16 @@ class Reader:
     seed: int
     steps: int
     column: bool
+    weights: tf.Tensor | None = None
 
-    def __call__(self, indices: Any, epoch: Any, number: Any) -> tuple[Any, Any]:
-        """Return examples and targets of the batch that is step `number` of an epoch."""
+    def __call__(self, indices: Any, epoch: Any, number: Any) -> tuple[Any, ...]:
+        """Return examples, targets and, if there are any, weights of the batch that is step `number`."""
         x, y = self.take(indices), tf.gather(self.targets, indices)
         if self.augment:
             seed = tf.stack([tf.constant(self.seed, tf.int32), epoch * self.steps + number])
             x, y = self.augment(x, y, seed, (tf.gather(self.turns, indices) + epoch) % 2)
-        return (x, y[:, None]) if self.column else (x, y)
+        y = y[:, None] if self.column else y
+        return (x, y) if self.weights is None else (x, y, tf.gather(self.weights, indices))
 
 
 class _Order:

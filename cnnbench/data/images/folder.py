@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,6 +38,7 @@ from cnnbench.data.images.parts import (
     refuse_shared,
     refuse_unreadable,
 )
+from cnnbench.data.labels import with_positive
 from cnnbench.data.partition import TooFewError, hold_out
 from cnnbench.errors import CnnbenchError
 
@@ -56,6 +58,7 @@ def image_folder(
     bits: Bits | None = None,
     layout: Layout = "auto",
     cache_dir: str | None = None,
+    positive: str | None = None,
     data_dir: str | None = None,
 ) -> Dataset:
     """Load images whose class is the name of their folder; two classes make a binary task.
@@ -81,11 +84,12 @@ def image_folder(
             the brightest picture needs. Pictures of 8 bits stay as they are.
         layout: ``classes`` takes the folders of `root` as the classes, whatever their names and contents.
         cache_dir: where decoded images are kept; None: CNNBENCH_CACHE, else the user's cache folder.
+        positive: of two classes, the one that precision, recall and f1 are of; None: the second by name.
         data_dir: looked in first for a relative `root` that is not in the working folder.
 
     Returns:
         x ``(n, height, width, channels)`` uint8 as `Rows` of a mapped file, y ``(n,)`` int64. The classes are
-        in the order of their names.
+        in the order of their names; a positive one comes last.
 
     Raises:
         CnnbenchError: a folder is missing, or one above or below it is meant; a class has no images;
@@ -99,13 +103,17 @@ def image_folder(
         refuse_split_alone(top)
     folders, found_notes = _folders(top, root, test_root, data_dir, layout)
     classes = _classes(folders)
+    _, class_names = with_positive(np.arange(0), map(printable, classes), positive)
     parts = load_all({split: _listing(found) for split, found in folders.items()}, recipe, cache_dir, bits)
     if strict:
         refuse_unreadable(parts)
     for split, part in parts.items():
         refuse_empty_class(split, folders[split], part)
     refuse_shared(parts)
-    splits = {split: part.split for split, part in parts.items()}
+    splits = {
+        split: replace(part.split, y=with_positive(part.y, map(printable, classes), positive)[0])
+        for split, part in parts.items()
+    }
     task: Task = "binary" if len(classes) == 2 else "multiclass"
     if "test" not in parts:
         train, test = _split(parts["train"], classes, task, test_fraction, split_seed)
@@ -117,7 +125,7 @@ def image_folder(
         train=splits["train"],
         val=splits.get("val"),
         test=splits["test"],
-        class_names=tuple(printable(name) for name in classes),
+        class_names=class_names,
         notes=(*found_notes, *depth(top, parts), *about),
         bits=bits_of(parts),
         files=digests_of(parts),
