@@ -468,12 +468,13 @@ def _words_read(text: str, groups: Mapping[str, Mapping[str, str]]) -> list[str]
 
 def _own_data(text: str) -> list[str] | None:
     """Return what reads the folder of pictures, or the arrays, of that name; None where it is neither."""
-    if _is_pictures(text):
-        return ["dataset=image_folder", _place_of_data("root", text)]
     path = existing(text)
-    if path is not None and not is_run(path) and data.holds_arrays(path):
-        return ["dataset=arrays", _place_of_data("file", text)]
-    return None
+    if path is not None and not is_run(path):
+        if data.holds_manifest(path):
+            return ["dataset=manifest", _place_of_data("file", text)]
+        if data.holds_arrays(path):
+            return ["dataset=arrays", _place_of_data("file", text)]
+    return ["dataset=image_folder", _place_of_data("root", text)] if _is_pictures(text) else None
 
 
 def _place_of_data(key: str, text: str) -> str:

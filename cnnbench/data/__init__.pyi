@@ -3,6 +3,7 @@ from .batches import Feed
 from .dataset import Column, Dataset, Examples, Split, Task, listed
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
+from .images.rows import holds_manifest
 from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
 from .sources.arrays import holds_arrays
@@ -23,6 +24,7 @@ __all__ = [
     "example_weights",
     "fetch",
     "holds_arrays",
+    "holds_manifest",
     "infer_task",
     "is_system_folder",
     "label_weights",

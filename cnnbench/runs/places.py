@@ -62,8 +62,8 @@ def places_in(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a config whose relative places are written from the root, as seen from the working folder.
 
-    A folder or file of data may lie in a data folder instead. What is nowhere stays as it was typed, for whoever
-    looks for it says so.
+    A folder or file of data may lie in a data folder instead. What is nowhere stays as it was typed, for
+    whoever looks for it says so.
 
     Raises:
         CnnbenchError: `data_dir` is no folder.
@@ -79,6 +79,8 @@ def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
         if key.rpartition(".")[2] in ("run_dir", "cache_dir"):  # may be made
             return os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
         if os.path.exists(path):  # noqa: PTH110  False, too, where it may not be looked at
+            return os.path.abspath(path)  # noqa: PTH100
+        if "*" in path and os.path.exists(os.path.dirname(path)):  # noqa: PTH110, PTH120  a pattern
             return os.path.abspath(path)  # noqa: PTH100
         is_data = key.startswith("dataset.") and key.endswith(("root", "file"))
         folders = fetch.search_folders(data_dir) if is_data else []

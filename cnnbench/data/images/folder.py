@@ -38,6 +38,7 @@ from cnnbench.data.images.parts import (
     refuse_shared,
     refuse_unreadable,
 )
+from cnnbench.data.images.rows import holds_manifest
 from cnnbench.data.labels import with_positive
 from cnnbench.data.partition import TooFewError, hold_out
 from cnnbench.errors import CnnbenchError
@@ -102,7 +103,7 @@ def image_folder(
     if layout == "auto" and test_root is None:
         refuse_split_alone(top)
     folders, found_notes = _folders(top, root, test_root, data_dir, layout)
-    classes = _classes(folders)
+    classes = _classes(top, folders)
     _, class_names = with_positive(np.arange(0), map(printable, classes), positive)
     parts = load_all({split: _listing(found) for split, found in folders.items()}, recipe, cache_dir, bits)
     if strict:
@@ -185,7 +186,7 @@ def _beside(found: ClassFolders) -> list[str]:
     return [f"{found.folder}: not used, for they are in no class folder: {listed(names)}"]
 
 
-def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
+def _classes(top: Path, folders: dict[str, ClassFolders]) -> tuple[str, ...]:
     """Return the names of the classes; refuse fewer than two, and splits with different ones."""
     train = folders["train"]
     if len(train.classes) < 2:
@@ -193,9 +194,10 @@ def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
         there += f", and {listed(train.beside)}" if train.beside else ""
         needed = "it needs one for each class, two at least, with the images of the class inside"
         other = other_root(train.folder)
-        raise CnnbenchError(
-            f"{train.folder} has {there}", f"{needed}: {typed(root=other)}" if other else needed
-        )
+        hint = f"{needed}: {typed(root=other)}" if other else needed
+        if holds_manifest(top):
+            hint = f"the labels are in a file there: dataset=manifest {typed(file=top)}"
+        raise CnnbenchError(f"{train.folder} has {there}", hint)
     for split, found in folders.items():
         lacking = sorted(set(train.classes) - set(found.classes))
         more = sorted(set(found.classes) - set(train.classes))

@@ -122,7 +122,9 @@ def find_folder(key: str, value: str, data_dir: str | None) -> Path:
                 return folder
             if folder.exists():
                 kind = special_file(folder) or "a file"
-                hint = "unpack it and name the folder" if kind == "a file" else "name the folder of pictures"
+                hint = "name the folder of pictures"
+                if kind == "a file":
+                    hint = f"dataset=manifest {typed(file=Path(value))} reads tables, archives and Parquet"
                 raise CnnbenchError(f"{key}={value} is {kind}, not a folder", hint)
     looked = "" if wanted.is_absolute() else f" in {', '.join(map(str, places))}"
     example = f"{value.rstrip('/')}/CLASS/*.jpg"
@@ -247,6 +249,14 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
         f"{root} has {outer}, which hold the same folders, {inside}: those seem to be the classes",
         f"{typed(root=first, test_root=second)}; {as_classes}",
     )
+
+
+def count_classes(root: Path) -> int:
+    """Return how many class folders a folder has, as far as its folders tell."""
+    try:
+        return len(_subfolders(split_folders(root)[0]["train"]))
+    except CnnbenchError:  # folders of some kind, of which the reader of them says what is wrong
+        return 2
 
 
 def refuse_split_alone(root: Path) -> None:

@@ -15,7 +15,14 @@ from cnnbench.data.fetch import search_folders
 from cnnbench.data.images import archives, columns
 from cnnbench.data.images.archives import Cell, Cells, is_archive
 from cnnbench.data.images.decoding import UnreadableError
-from cnnbench.data.images.layout import IMAGE_SUFFIXES, ImageFile, composed, may_be_image, split_of
+from cnnbench.data.images.layout import (
+    IMAGE_SUFFIXES,
+    ImageFile,
+    composed,
+    count_classes,
+    may_be_image,
+    split_of,
+)
 from cnnbench.data.images.places import UNEVEN, Disk, Inside, even, resolve
 from cnnbench.data.reading import damaged, reading
 from cnnbench.data.tabular import (
@@ -149,6 +156,27 @@ def tables_in(folder: Path) -> list[Path]:
             except CnnbenchError:  # another table, or none
                 continue
     return found
+
+
+def holds_manifest(path: Path) -> bool:
+    """Tell whether a path that exists is for `manifest`: a table of pictures, an archive, or a folder with such.
+
+    A folder with class folders is none.
+    """
+    if path.is_dir():
+        try:
+            return count_classes(path) < 2 and bool(files_in(path))
+        except CnnbenchError:
+            return False
+    if is_archive(path.name):
+        return path.is_file()
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    try:
+        names_pictures(path)
+    except CnnbenchError:  # another table, or none
+        return False
+    return True
 
 
 def names_pictures(path: Path, *, with_labels: bool = False) -> None:
