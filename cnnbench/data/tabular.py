@@ -310,12 +310,13 @@ def _decoded(path: Path, content: bytes) -> tuple[str, str]:
             raise CnnbenchError(f"{path} is {what}, not a table of text", hint)
     marked = next((name for mark, name in MARKS.items() if content.startswith(mark)), None)
     if marked is None and b"\0" in content[:4096]:
-        if len(content) % 2 or content[:2].count(0) != 1:
-            raise CnnbenchError(f"{path} is no text: it has zero bytes", "save the table as CSV (UTF-8)")
         marked = "utf-16-be" if content[0] == 0 else "utf-16-le"
     for encoding in [marked] if marked else ["utf-8", "cp949", "cp1252"]:
         try:
-            return content.decode(encoding), encoding
+            text = content.decode(encoding)
+            if "\0" in text:
+                raise CnnbenchError(f"{path} is no text: it has zero bytes", "save the table as CSV (UTF-8)")
+            return text, encoding  # noqa: TRY300
         except UnicodeDecodeError as error:
             if marked or encoding == "utf-8":
                 row = content.count(b"\n", 0, error.start) + 1
@@ -340,7 +341,7 @@ def _csv(path: Path, content: bytes) -> pa.Table:
     names, lines = _header(path, text, separator)
     body = text.split("\n", lines)[lines] if text.count("\n") >= lines else ""
     if not body.strip():
-        raise CnnbenchError(f"{path} has a header and no rows", f"a row has {len(names)} cells")
+        raise CnnbenchError(f"{path} has a header and no rows", "write a row for each example below it")
     wrong: list[Any] = []
 
     def refused(row: Any) -> str:

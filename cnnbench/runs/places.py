@@ -80,7 +80,7 @@ def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
             return os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
         if os.path.exists(path):  # noqa: PTH110  False, too, where it may not be looked at
             return os.path.abspath(path)  # noqa: PTH100
-        if "*" in path and os.path.exists(os.path.dirname(path)):  # noqa: PTH110, PTH120  a pattern
+        if "*" in value and os.path.exists(os.path.dirname(path)):  # noqa: PTH110, PTH120  a pattern
             return os.path.abspath(path)  # noqa: PTH100
         is_data = key.startswith("dataset.") and key.endswith(("root", "file"))
         folders = fetch.search_folders(data_dir) if is_data else []

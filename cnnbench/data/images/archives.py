@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import threading
+import weakref
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -157,7 +158,7 @@ class Tar:
             file: BinaryIO = path.open("rb")
             if not path.name.lower().endswith(".tar"):
                 file = _unpacked(path, file)
-        self._opened = OpenFile(file, threading.Lock())
+        self._opened = OpenFile(file)
 
     def members(self) -> Iterator[tuple[str, Member, tuple[int, ...]]]:
         with reading(self._path), tarfile.open(fileobj=self._opened.file, mode="r:") as tar:
@@ -177,10 +178,12 @@ class Tar:
         return TarMember(self._opened, info.offset_data, info.size)
 
 
-@dataclass(frozen=True)
 class OpenFile:
-    file: BinaryIO
-    lock: threading.Lock
+    """A file that several threads read, closed with the last member of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.lock = file, threading.Lock()
+        weakref.finalize(self, file.close)
 
 
 @dataclass(frozen=True)
@@ -208,15 +211,19 @@ def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
         opener: Any = gzip.open if "gz" in suffix else bz2.open if "bz2" in suffix else lzma.open
         most = MOST_GROWTH * max(path.stat().st_size, COPIED_AT_ONCE)
         out = tempfile.TemporaryFile()  # noqa: SIM115  open as long as its members are in use
-        with opener(file) as unpacking:
-            while piece := unpacking.read(COPIED_AT_ONCE):
-                if out.tell() > most:
-                    raise CnnbenchError(
-                        f"{path} unpacks to more than {MOST_GROWTH} times its size",
-                        "no pictures do; if these are, unpack it yourself",
-                    )
-                out.write(piece)
-    out.seek(0)
+        try:
+            with opener(file) as unpacking:
+                while piece := unpacking.read(COPIED_AT_ONCE):
+                    if out.tell() > most:
+                        raise CnnbenchError(
+                            f"{path} unpacks to more than {MOST_GROWTH} times its size",
+                            "no pictures do; if these are, unpack it yourself",
+                        )
+                    out.write(piece)
+            out.seek(0)
+        except BaseException:
+            out.close()
+            raise
     return out
 
 

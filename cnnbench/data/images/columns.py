@@ -146,10 +146,11 @@ def image_column(path: Path, table: pa.Table, image: str | None, taken: Sequence
         return find_column(path, table, image)
     known = [name for name in (_known(table, [one], taken) for one in IMAGES) if name]
     named = [name for name in table.column_names if name not in taken and _names_images(table, name)]
+    has_header = not any(_has_ending(name) for name in table.column_names)
     best = [name for name in known if name in named] or named or known
-    if not best:
+    if not best or not has_header:
         hint = f"dataset.image=COLUMN; {columns_of(table)}"
-        if any(_has_ending(name) for name in table.column_names):
+        if not has_header:
             hint = "its first row seems to be of data: write a header above it, such as image,label"
         raise CnnbenchError(f"{path} has no column that is known to name pictures", hint)
     return best[0]
@@ -232,9 +233,6 @@ def targets(
         found = _of_columns(path, table, names, task, where)
     else:
         found = _of_column(path, table, names[0], task, separator, known_classes.get(names[0], ()), where)
-    if task is None:
-        notes = (f"the labels make the task {found.task}; another: dataset.task=", *found.notes)
-        found = Targets(found.task, found.y, found.class_names, found.target_names, notes)
     if found.task == "regression":
         if positive is not None:
             raise CnnbenchError(

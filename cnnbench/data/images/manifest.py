@@ -185,7 +185,8 @@ def checked(
     if groups is not None and splits is not None and found.group:
         columns.refuse_torn(splits, groups, found.group, where)
     weights = columns.weights(path, table, found.weight, where) if found.weight else None
-    said = [f"{path}: {len(table):,} rows; {found.said}", *pictures.notes]
+    made = "" if task else f"; a {targets.task} task, as the labels are"
+    said = [f"{path}: {len(table):,} rows of {found.said}{made}", *pictures.notes]
     said += [f"{path}: {note}" for note in targets.notes]
     there = np.flatnonzero([name is not None for name in pictures.names])
     said += _missing(pictures, len(there), strict)

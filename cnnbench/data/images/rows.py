@@ -159,7 +159,7 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def holds_manifest(path: Path) -> bool:
-    """Tell whether a path that exists is for `manifest`: a table of pictures, an archive, or a folder with such.
+    """Tell whether a path is for `manifest`: a table of pictures, an archive, or a folder with such.
 
     A folder with class folders is none.
     """
