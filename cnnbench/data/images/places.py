@@ -142,7 +142,7 @@ def resolve(tree: Disk | Inside, written: Sequence[str]) -> Resolved:
         written: as `even` returns them.
     """
     names = [tree.relative(name) if name.startswith("/") else name for name in written]
-    found = Resolved([name if _has(tree, name) else None for name in names])
+    found = Resolved(_there(tree, names))
     lacking = [index for index, name in enumerate(found.names) if name is None]
     if 2 * len(lacking) > len(names):
         _moved(tree, names, lacking, found)
@@ -156,9 +156,17 @@ def resolve(tree: Disk | Inside, written: Sequence[str]) -> Resolved:
     return found
 
 
-def _has(tree: Tree, name: str) -> bool:
-    folder, slash, base = name.rpartition("/")
-    return base in tree.files(folder or slash)
+def _there(tree: Tree, names: Sequence[str]) -> list[str | None]:
+    """Return each name that has a file, else None; written for a million of them."""
+    found: list[str | None] = []
+    last, files = "", tree.files("")
+    for name in names:
+        folder, slash, base = name.rpartition("/")
+        if (folder or slash) != last:
+            last = folder or slash
+            files = tree.files(last)
+        found.append(name if base in files else None)
+    return found
 
 
 def _moved(tree: Tree, names: Sequence[str], lacking: Sequence[int], found: Resolved) -> None:
