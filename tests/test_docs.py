@@ -212,6 +212,9 @@ def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setattr(local, "Worker", WorkerHere)
     for name in ("pics", "more_pics"):
         write_pictures(folder / name, "cat", "dog")
+    rows = [f"pics/{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(20)]
+    (folder / "pics.csv").write_text("\n".join(["image,label", *rows]))
+    shutil.make_archive(str(folder / "pics"), "zip", folder / "pics")
     (folder / "some" / "pictures").mkdir(parents=True)
     Image.new("RGB", (20, 30), (190, 9, 100)).save(folder / "some" / "photo.jpg")
     Image.new("L", (8, 8)).save(folder / "some" / "pictures" / "1.png")

@@ -26,12 +26,15 @@ from cnnbench.analysis.significance import Verdict, half_width, judge
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.runs import (
     DONE,
+    OBJECTIVE,
     PRUNED,
     UNREADABLE,
     RunFolder,
     flatten,
+    in_words,
     is_share,
     larger_is_better,
+    positive_class,
     text_of,
 )
 from cnnbench.system import load_yaml
@@ -132,7 +135,12 @@ class Group:
     @property
     def test_metric(self) -> str:
         """Name of the test metric that tables show."""
-        return "accuracy" if "accuracy" in self.test else "rmse"
+        return next((name for name in OBJECTIVE.values() if name in self.test), "rmse")
+
+    @property
+    def objective_in_words(self) -> str:
+        """The objective; of a binary task with the class that it is of, as `val_precision of dogs`."""
+        return in_words(self.objective, positive_class(self.records[0].metrics) if self.records else None)
 
     @property
     def label(self) -> str:
@@ -161,7 +169,8 @@ class Ranking:
     @property
     def title(self) -> str:
         """The objective, and on which data."""
-        return f"{self.objective} on {self.dataset}" if self.dataset else self.objective
+        objective = self.groups[0].objective_in_words
+        return f"{objective} on {self.dataset}" if self.dataset else objective
 
     @property
     def order_note(self) -> str:

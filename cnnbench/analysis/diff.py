@@ -14,7 +14,7 @@ from cnnbench.analysis.significance import half_width
 from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError
 from cnnbench.renamed import stored_config
-from cnnbench.runs import RunFolder, differing, flatten, metrics, without_places
+from cnnbench.runs import RunFolder, differing, flatten, metrics, positive_class, without_places
 
 Pairs = Mapping[str, tuple[Any, Any]]  # the value of the first run, and that of the second
 NO_DIFFERENCE = ("name",)  # places are no difference either
@@ -23,13 +23,14 @@ NOT_ENVIRONMENT = ("command", "config_hash")  # follow from the config
 
 @dataclass(frozen=True)
 class Flips:
-    """Test examples of which only one of two classifiers is right.
+    """Test examples of which only one of two classifiers is right; with several labels, in all of them.
 
     Attributes:
         gained: indices of examples that only the second has right.
         lost: indices of examples that only the first has right.
         p: of McNemar's exact test.
-        classes: for each class its name, examples, and how many of them each classifier has right.
+        classes: for each class its name, examples, and how many of them each classifier has right; for each
+            label all examples, and of how many each says rightly whether they have it.
     """
 
     gained: Sequence[int]
@@ -43,7 +44,8 @@ class Errors:
     """Absolute errors of two regressions on the same test examples.
 
     Attributes:
-        change: mean of the second's error minus the first's, in the unit of the targets.
+        change: mean of the second's error minus the first's, in the unit of the target; of several targets, of
+            the mean over them, each in its standard deviation.
         half_width: of its 95 % interval.
         p: of Wilcoxon's signed-rank test.
         smaller: number of examples on which the second is nearer.
@@ -68,6 +70,9 @@ class Difference:
         environment: versions, device, code and data that differ.
         predictions: on the test split; None where they do not compare.
         reason: the reason why they do not.
+        positive: the class that precision and recall of a binary task are of; None of another.
+        targets: how many values are predicted for an example; 0 of classes and labels.
+        of_labels: whether examples have any number of labels.
     """
 
     config: Pairs
@@ -76,6 +81,9 @@ class Difference:
     environment: Pairs
     predictions: Flips | Errors | None
     reason: str = ""
+    positive: str | None = None
+    targets: int = 0
+    of_labels: bool = False
 
 
 def difference(first: RunFolder, second: RunFolder) -> Difference:
@@ -98,6 +106,9 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
         environment=_differing(*environments, NOT_ENVIRONMENT),
         predictions=predictions,
         reason=reason,
+        positive=positive_class(both[0]),
+        targets=len(both[0].get("target_names", ())),
+        of_labels=both[0].get("task") == "multilabel",
     )
 
 
@@ -121,6 +132,8 @@ def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | 
     one, other = (run.predictions["outputs"] for run in (first, second))
     if not len(one) == len(other) == len(targets[0]):
         raise CnnbenchError(f"the predictions of {first.path} or {second.path} do not fit their targets")
+    if tasks == {"multilabel"}:
+        return flips_of_labels(targets[0], one, other, first.metrics.get("class_names") or []), ""
     if tasks == {"regression"}:
         return errors(targets[0], one, other), ""
     return flips(targets[0], one, other, first.metrics.get("class_names") or []), ""
@@ -137,12 +150,7 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
         second: the same.
         names: of the classes.
     """
-    from scipy.stats import binomtest
-
     right = [metrics.predicted_classes(outputs) == y_true for outputs in (first, second)]
-    gained, lost = np.flatnonzero(right[1] & ~right[0]), np.flatnonzero(right[0] & ~right[1])
-    changed = len(gained) + len(lost)
-    p = float(binomtest(len(gained), changed).pvalue) if changed else 1.0
     classes = [
         (
             str(names[index]) if index < len(names) else str(index),
@@ -152,6 +160,32 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
         )
         for index in np.unique(y_true).astype(int)
     ]
+    return _flips(right, classes)
+
+
+def flips_of_labels(
+    y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]
+) -> Flips:
+    """Compare two models on the same examples, which count as right where all labels are.
+
+    Args:
+        y_true: ``(n, labels)`` 0 or 1.
+        first: probabilities of the same shape.
+        second: the same.
+        names: of the labels.
+    """
+    right = [metrics.predicted_labels(outputs) == y_true for outputs in (first, second)]
+    counts = zip(names, *(one.sum(axis=0).tolist() for one in right), strict=True)
+    labels = [(str(name), len(y_true), *both) for name, *both in counts]
+    return _flips([one.all(axis=1) for one in right], labels)
+
+
+def _flips(right: Sequence[np.ndarray], classes: Sequence[tuple[str, int, int, int]]) -> Flips:
+    from scipy.stats import binomtest
+
+    gained, lost = np.flatnonzero(right[1] & ~right[0]), np.flatnonzero(right[0] & ~right[1])
+    changed = len(gained) + len(lost)
+    p = float(binomtest(len(gained), changed).pvalue) if changed else 1.0
     return Flips(gained.tolist(), lost.tolist(), p, classes)
 
 
@@ -162,13 +196,18 @@ def errors(y_true: np.ndarray, first: np.ndarray, second: np.ndarray) -> Errors:
     80–83), which a few large errors do not decide.
 
     Args:
-        y_true: ``(n,)`` values.
-        first: ``(n, 1)`` predicted values.
+        y_true: ``(n,)`` or ``(n, targets)`` values.
+        first: ``(n, targets)`` predicted values.
         second: the same.
     """
     from scipy.stats import wilcoxon
 
-    sizes = [np.abs(outputs.reshape(-1) - y_true.reshape(-1)) for outputs in (first, second)]
+    y_true = y_true.reshape(len(y_true), -1)
+    sizes = [np.abs(outputs - y_true) for outputs in (first, second)]
+    if y_true.shape[1] > 1:  # of different units
+        deviation = y_true.std(axis=0)
+        sizes = [size / np.where(deviation > 0, deviation, 1.0) for size in sizes]
+    sizes = [size.mean(axis=1) for size in sizes]
     change = sizes[1].astype(float) - sizes[0]
     p = float(wilcoxon(change).pvalue) if np.any(change) else 1.0
     if not np.isfinite(change).all():

@@ -111,7 +111,7 @@ def _block(title: str, rows: Mapping[str, str], width: int) -> str:
     return "\n".join([f"[bold]{title}[/]", *lines])
 
 
-def differences_table(rows: list[tuple[str, Any, Any, bool]]) -> Table:
+def differences_table(rows: list[tuple[str, Any, Any, bool]], positive: str | None) -> Table:
     """Lay out recorded against measured figures."""
     from rich.table import Table
 
@@ -121,7 +121,11 @@ def differences_table(rows: list[tuple[str, Any, Any, bool]]) -> Table:
     for name, recorded, measured, passed in rows:
         verdict = "[green]ok[/]" if passed else "[red]differs[/]"
         table.add_row(
-            escape(name), f"{recorded:.8f}", f"{measured:.8f}", f"{measured - recorded:+.2e}", verdict
+            escape(runs.in_words(name, positive)),
+            f"{recorded:.8f}",
+            f"{measured:.8f}",
+            f"{measured - recorded:+.2e}",
+            verdict,
         )
     return table
 

@@ -228,6 +228,12 @@ def meaning(arguments: Sequence[str], verbs: Iterable[str]) -> Meaning:
 
 
 def _of_path(path: Path, rest: Sequence[str]) -> Meaning:
+    if not runs.RunFolder(path).has_run and data.holds_arrays(path):
+        file = config.override("dataset.file", str(path.absolute()))
+        return Meaning("line", arguments=("dataset=arrays", file, *rest))
+    if not runs.RunFolder(path).has_run and data.holds_manifest(path):
+        file = config.override("dataset.file", str(path.absolute()))
+        return Meaning("line", arguments=("dataset=manifest", file, *rest))
     if path.is_file():
         if path.suffix.lower() in (".yaml", ".yml"):
             return Meaning("line", arguments=(*line_of_file(path), *rest))

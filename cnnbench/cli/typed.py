@@ -455,20 +455,31 @@ def _config_dir(line: Sequence[str]) -> str | None:
 
 
 def _words_read(text: str, groups: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Take a bare word for the one option of that name, or for the folder of pictures that it names."""
+    """Take a bare word for the one option of that name, or for the pictures or arrays that it names."""
     if ASSIGNMENT.fullmatch(text) or not NAME.fullmatch(text.strip("/").replace(".", "_") or "-"):
         return [text]
-    if _is_pictures(text):
-        return ["dataset=image_folder", _root(text)]
+    if (own := _own_data(text)) is not None:
+        return own
     places = [
         group for group in ("model", "dataset", "optimizer", "experiment") if text in groups.get(group, {})
     ]
     return [f"{places[0]}={text}"] if len(places) == 1 else [text]
 
 
-def _root(text: str) -> str:
+def _own_data(text: str) -> list[str] | None:
+    """Return what reads the folder of pictures, or the arrays, of that name; None where it is neither."""
+    path = existing(text)
+    if path is not None and not is_run(path):
+        if data.holds_manifest(path):
+            return ["dataset=manifest", _place_of_data("file", text)]
+        if data.holds_arrays(path):
+            return ["dataset=arrays", _place_of_data("file", text)]
+    return ["dataset=image_folder", _place_of_data("root", text)] if _is_pictures(text) else None
+
+
+def _place_of_data(key: str, text: str) -> str:
     plain = re.fullmatch(r"[\w./~-]+", text)
-    return f"dataset.root={text}" if plain else config.override("dataset.root", text)
+    return f"dataset.{key}={text}" if plain else config.override(f"dataset.{key}", text)
 
 
 def _key_read(
@@ -494,7 +505,7 @@ def _key_read(
     if meant in groups:
         return _option_read("", meant, value, groups[meant])
     if meant == "dataset.root" and not config.has_key(known(), meant):
-        return ["dataset=image_folder", f"{meant}={value}"]
+        return _own_data(value) or ["dataset=image_folder", f"{meant}={value}"]
     return [f"{meant}={value}"]
 
 
@@ -540,8 +551,8 @@ def _composed(line: Sequence[str], groups: Mapping[str, Mapping[str, str]]) -> d
 
 def _option_read(sign: str, group: str, value: str, members: Mapping[str, str]) -> list[str]:
     """Take an option in other letters, or by the end of its name, for the one that is like it."""
-    if group == "dataset" and value not in members and not sign and _is_pictures(value):
-        return ["dataset=image_folder", _root(value)]
+    if group == "dataset" and value not in members and not sign and (own := _own_data(value)) is not None:
+        return own
     if not re.fullmatch(r"[\w.,/-]+", value):
         return [f"{sign}{group}={value}"]
     return [f"{sign}{group}={','.join(_one_of(part, members) for part in value.split(','))}"]

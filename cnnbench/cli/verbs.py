@@ -197,7 +197,7 @@ def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Ans
     given = parser.parse_intermixed_args(arguments)
     verdict = _open(given).verify(*given.places)
     console = reporting.stdout()
-    console.print(differences_table(verdict.rows))
+    console.print(differences_table(verdict.rows, verdict.positive))
     for line in (*verdict.notes, *verdict.complaints):
         console.print(line, markup=False)
     console.print("[green]PASS[/]" if verdict.passed else "[red]FAIL[/]")
@@ -240,6 +240,8 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     given = parser.parse_intermixed_args(arguments)
     found = _open(given).evaluate(*given.overrides, split=given.split, config_dir=given.config_dir)
     reporting.stdout().print(inference.evaluation_table(found))
+    if found.by_output:
+        reporting.stdout().print(reporting.output_table(found.by_output, f"each on the {found.split} split"))
     for note in found.notes:
         reporting.stderr().print(note, markup=False, style="yellow")
     return Answer(found)

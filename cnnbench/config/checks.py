@@ -138,9 +138,11 @@ def _check_monitor(path: str, monitor: str, config: RunConfig) -> None:
         raise CnnbenchError(
             f"{path}={monitor}: the test split must not influence the training", "monitor a val_… metric"
         )
-    trained = metrics.TRAINED.get(str(config.dataset.get("task")))
+    task = str(config.dataset.get("task"))
+    trained = metrics.TRAINED.get(task)
     names = {"loss", *(trained or {name for task in metrics.TRAINED.values() for name in task})}
-    chosen = {f"val_{name}" for name in config.training.metrics or ()}
+    ranked_by = {metrics.OBJECTIVE[task]} if trained else set(metrics.OBJECTIVE.values())
+    chosen = {f"val_{name}" for name in {*(config.training.metrics or ()), *ranked_by}}
     # An option of `dataset` may bring a validation split of its own; then the fraction says nothing.
     if config.training.validation_fraction > 0 or "_target_" not in config.dataset:
         names |= {f"val_{name}" for name in names} | chosen
@@ -192,7 +194,7 @@ def _check_mixing(config: RunConfig) -> None:
             f"augmentation.{mixing[0]} mixes labels, which this loss cannot read",
             "use loss=auto or label_smoothing",
         )
-    if config.training.class_weight:
+    if config.training.class_weight and config.dataset.get("task") != "multilabel":
         raise CnnbenchError(
             f"augmentation.{mixing[0]} mixes labels, so an example has no class for training.class_weight",
             "use one of the two",

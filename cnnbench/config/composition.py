@@ -464,7 +464,7 @@ def spec_from(config: Mapping[str, Any], run_dir: Path | None, overrides: Sequen
     return runs.RunSpec(
         name=str(config.get("name") or (run_dir.name if run_dir else "run")),
         run_dir=run_dir,
-        dataset=Factory(config["dataset"], ("task",)),
+        dataset=Factory(config["dataset"], _for_checks_alone(config["dataset"])),
         model=Factory(config["model"]),
         optimizer=Factory(optimizer),
         learning_rate=Schedule(rate) if isinstance(rate, dict) else float(rate),
@@ -482,6 +482,11 @@ def spec_from(config: Mapping[str, Any], run_dir: Path | None, overrides: Sequen
         config=config,
         overrides=tuple(overrides),
     )
+
+
+def _for_checks_alone(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return `task` where it only tells what the function is known to give, and is no keyword of it."""
+    return () if "task" in signature(str(dataset["_target_"])).parameters else ("task",)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 from . import fetch
 from .batches import Feed
-from .dataset import Column, Dataset, Examples, Split, Task
+from .dataset import Column, Dataset, Examples, Split, Task, listed
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
+from .images.rows import holds_manifest
+from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
-from .splits import class_weights, leaks, remarks, with_validation
+from .sources.arrays import holds_arrays
+from .splits import example_weights, label_weights, leaks, remarks, task_in_words, with_validation
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -17,15 +20,22 @@ __all__ = [
     "Task",
     "TooLargeError",
     "UnreadableError",
-    "class_weights",
     "decode",
+    "example_weights",
     "fetch",
+    "holds_arrays",
+    "holds_manifest",
+    "infer_task",
     "is_system_folder",
+    "label_weights",
     "leaks",
+    "listed",
     "pillow_warnings",
     "remarks",
     "size_of",
     "special_file",
+    "task_in_words",
     "unwrapped",
+    "with_positive",
     "with_validation",
 ]

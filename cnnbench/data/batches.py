@@ -37,9 +37,10 @@ class Feed:
         parts: each batch can be cut into this many equal ones. An epoch leaves out fewer examples than that,
             with a seed others each time.
         parallel: batches of `dataset` that are read at once, and that wait.
+        weights: ``(n,)``, how much each example counts; batches are then of three, the weights last.
 
     Attributes:
-        split, batch_size, seed, augment, column: as given.
+        split, batch_size, seed, augment, column, weights: as given.
         examples, steps: of one epoch.
         epoch: the next one to be drawn, from 0; set by the training.
         first: the step at which each epoch begins.
@@ -54,9 +55,10 @@ class Feed:
         column: bool = False,
         parts: int = 1,
         parallel: int = 2,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.augment, self.column = augment, column
+        self.augment, self.column, self.weights = augment, column, weights
         self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
         self.first = 0
@@ -88,7 +90,8 @@ class Feed:
     def form(self) -> tuple[Any, ...]:
         """What a graph that reads this feed depends on, beside the augmentation and the device."""
         x, y = self.split.x, self.split.y
-        return x.shape, str(x.dtype), y.shape, str(y.dtype), self.batch_size, self.steps, self.column
+        form = (x.shape, str(x.dtype), y.shape, str(y.dtype), self.batch_size, self.steps)
+        return *form, self.column, self.weights is None
 
     @property
     def numbers(self) -> tf.data.Dataset:
@@ -119,6 +122,8 @@ class Feed:
             turns = self._order.first_turns if self.augment else np.zeros(0, np.int32)
             seed = np.int32((self.seed or 0) % 2**31)
             arrays = (examples, *map(tf.constant, (self.split.y, turns, seed)))
+            if self.weights is not None:
+                arrays = (*arrays, tf.constant(self.weights, tf.float32))
         made = Reader(arrays, take, self.augment, self.steps, self.column)
         self._readers[device, resident] = made
         return made
@@ -171,7 +176,7 @@ class Reader:
 
     Attributes:
         arrays: all examples, their targets, their turns in the first epoch (empty without augmentation), and
-            the feed's seed.
+            the feed's seed; their weights, if there are any.
         take: from all examples and indices to some.
         augment: as of the feed, or None.
         steps: of an epoch.
@@ -185,14 +190,23 @@ class Reader:
     column: bool
 
     def __call__(
-        self, indices: Any, epoch: Any, number: Any, examples: Any, targets: Any, turns: Any, seed: Any
-    ) -> tuple[Any, Any]:
-        """Return examples and targets of the batch that is step `number` of an epoch."""
+        self,
+        indices: Any,
+        epoch: Any,
+        number: Any,
+        examples: Any,
+        targets: Any,
+        turns: Any,
+        seed: Any,
+        weights: Any = None,
+    ) -> tuple[Any, ...]:
+        """Return examples, targets and, if there are any, weights of the batch that is step `number`."""
         x, y = self.take(examples, indices), tf.gather(targets, indices)
         if self.augment:
             of_batch = tf.stack([seed, epoch * self.steps + number])
             x, y = self.augment(x, y, of_batch, (tf.gather(turns, indices) + epoch) % 2)
-        return (x, y[:, None]) if self.column else (x, y)
+        y = y[:, None] if self.column else y
+        return (x, y) if weights is None else (x, y, tf.gather(weights, indices))
 
 
 class _Order:

@@ -226,6 +226,13 @@ class Dataset:
             return len(self.class_names)
         return 1 if self.train.y.ndim == 1 else self.train.y.shape[1]
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of a regression's targets, `target_1` and so on where it has none; of classes none."""
+        if self.task != "regression" or self.target_names:
+            return self.target_names
+        return tuple(f"target_{number + 1}" for number in range(self.outputs))
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of every split's shapes, types and bytes."""
@@ -267,6 +274,7 @@ def refuse(dataset: Dataset) -> None:
             _refuse_targets(where, split.y)
         else:
             _refuse_labels(where, split.y, 2 if dataset.task == "multilabel" else len(dataset.class_names))
+        _refuse_weights(where, split)
         _refuse_inputs(where, split, may_lack_values=bool(dataset.columns))
 
 
@@ -366,6 +374,20 @@ def _refuse_targets(where: str, y: np.ndarray) -> None:
             f"({y[bad[0]]})",
             "leave these examples out",
         )
+
+
+def _refuse_weights(where: str, split: Split) -> None:
+    if split.weights is None:
+        return
+    bad = np.flatnonzero(~(np.isfinite(split.weights) & (split.weights >= 0)))
+    if len(bad):
+        raise CnnbenchError(
+            f"{where}: {len(bad):,} of {len(split):,} weights are negative, NaN or infinite, the first of "
+            f"example {bad[0]} ({split.weights[bad[0]]})",
+            "a weight says how much an example counts in the training: 0 or more",
+        )
+    if not split.weights.any():
+        raise CnnbenchError(f"{where}: all weights are 0, so no example counts", "leave the weights out")
 
 
 def _refuse_inputs(where: str, split: Split, may_lack_values: bool) -> None:

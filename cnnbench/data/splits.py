@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
         """Return the rows of both parts, the second of that size."""
         counts = np.unique(train.y, return_counts=True)[1]
         is_stratified = (
-            dataset.task != "regression"
+            dataset.task in ("binary", "multiclass")
             and counts.min() > 1
             and len(counts) <= min(second, len(train) - second)
         )
@@ -59,6 +60,19 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
         )
     fit, held_out = drawn(held)
     return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
+
+
+def task_in_words(dataset: Dataset) -> str:
+    """Say what is learnt: how many classes or labels, which is the positive one, or which values."""
+    names, train = dataset.class_names, dataset.train
+    if dataset.task == "regression":
+        of = f" of {listed(dataset.target_names, NAMED)}" if dataset.target_names else ""
+        return f"regression{of}" if of or dataset.outputs == 1 else f"regression of {dataset.outputs} targets"
+    if dataset.task == "binary":
+        return f"binary: {names[0]} or {names[1]}; precision, recall and f1 are of {names[1]}"
+    if dataset.task == "multilabel":
+        return f"multilabel: {len(names)} labels, {train.y.sum() / len(train):.2g} of them an example"
+    return f"multiclass: {len(names)} classes"
 
 
 def leaks(dataset: Dataset) -> list[str]:
@@ -91,34 +105,59 @@ def _contradictions(dataset: Dataset, digests: dict[str, list[bytes]]) -> list[s
     """Return a line about equal inputs with different labels, over all splits; none for regression."""
     if dataset.task == "regression":
         return []
-    labels: dict[bytes, set[int]] = defaultdict(set)
+    labels: dict[bytes, set[Any]] = defaultdict(set)
     for name, values in digests.items():
         split = dataset.splits[name]
         if isinstance(split.x, np.ndarray):  # an image folder names such files itself
             for digest, label in zip(values, split.y.tolist(), strict=True):
-                labels[digest].add(int(label))
+                labels[digest].add(tuple(label) if isinstance(label, list) else int(label))
     torn = [sorted(several) for several in labels.values() if len(several) > 1]
     if not torn:
         return []
-    classes = " and ".join(dataset.class_names[label] for label in torn[0][:2])
-    return [f"{dataset.name}: equal inputs with different labels: {len(torn):,}; one is both {classes}"]
+    found = f"{dataset.name}: equal inputs with different labels: {len(torn):,}"
+    if dataset.task == "multilabel":
+        return [found]
+    return [f"{found}; one is both {' and '.join(dataset.class_names[label] for label in torn[0][:2])}"]
 
 
-def class_weights(dataset: Dataset) -> dict[int, float]:
-    """Return each class's weight: examples / (classes × examples of the class).
+def example_weights(dataset: Dataset, balanced: bool) -> np.ndarray | None:
+    """Return how much each training example counts, ``(n,)`` float32: its own weight, times its class's.
+
+    Args:
+        dataset: with the splits that the run uses.
+        balanced: weigh each class by examples / (classes × examples of the class).
+
+    Returns:
+        None where all count alike; the weights of labels are of `label_weights`.
 
     Raises:
-        CnnbenchError: the task is regression.
+        CnnbenchError: classes are to be balanced, and the task is regression.
     """
-    from sklearn.utils.class_weight import compute_class_weight
+    from sklearn.utils.class_weight import compute_sample_weight
 
-    if dataset.task == "regression":
+    train = dataset.train
+    if balanced and dataset.task == "regression":
         raise CnnbenchError(
             "training.class_weight is for classes, but this task is regression", "set it to null"
         )
-    present = np.unique(dataset.train.y)
-    weights = compute_class_weight("balanced", classes=present, y=dataset.train.y)
-    return {int(index): float(weight) for index, weight in zip(present, weights, strict=True)}
+    own = None if train.weights is None else train.weights.astype(np.float32)
+    if not balanced or dataset.task == "multilabel":
+        return own
+    weights = compute_sample_weight("balanced", train.y).astype(np.float32)
+    return weights if own is None else weights * own
+
+
+def label_weights(dataset: Dataset) -> np.ndarray:
+    """Return how much it counts that an example lacks or has a label, ``(labels, 2)`` float32.
+
+    Both sides of a label count the same in all: n / (2 × examples of that side). A label that all training
+    examples have, or none, counts as it is.
+    """
+    y = dataset.train.y
+    having = y.sum(axis=0, dtype=np.int64)
+    counts = np.stack([len(y) - having, having], axis=1)
+    weights = len(y) / (2 * np.maximum(counts, 1))
+    return np.where(counts.min(axis=1, keepdims=True) > 0, weights, 1.0).astype(np.float32)
 
 
 # -- Remarks ---------------------------------------------------------------------------------------
@@ -134,7 +173,8 @@ def remarks(dataset: Dataset, batch_size: int) -> list[str]:
     Raises:
         CnnbenchError: every training example has the same target.
     """
-    found = _values(dataset) if dataset.task == "regression" else _classes(dataset)
+    of_task = {"regression": _values, "multilabel": _labels}
+    found = of_task.get(dataset.task, _classes)(dataset)
     found += _inputs(dataset)
     examples = len(dataset.train)
     if batch_size > examples:
@@ -146,14 +186,36 @@ def remarks(dataset: Dataset, batch_size: int) -> list[str]:
 def _values(dataset: Dataset) -> list[str]:
     found = []
     for name, split in dataset.splits.items():
-        if split.y.min() < split.y.max():
-            continue
-        same = f"all {len(split):,} {name} targets are {split.y[0]:g}"
-        if name == "train":
-            raise CnnbenchError(
-                f"{dataset.name}: {same}, so there is nothing to learn", _check_hint("targets")
-            )
-        found.append(f"{dataset.name}: {same}, so {name}_r2 means nothing")
+        y = split.y.reshape(len(split), -1)
+        constant = np.flatnonzero(y.min(axis=0) == y.max(axis=0))
+        for index in constant[:NAMED]:
+            of = f" of {dataset.target_names[index]}" if dataset.target_names and y.shape[1] > 1 else ""
+            same = f"all {len(split):,} {name} targets{of} are {y[0, index]:g}"
+            if name == "train":
+                raise CnnbenchError(
+                    f"{dataset.name}: {same}, so there is nothing to learn", _check_hint("targets")
+                )
+            found.append(f"{dataset.name}: {same}, so {name}_r2 means nothing")
+    return found
+
+
+def _labels(dataset: Dataset) -> list[str]:
+    """Return lines about labels that all examples of a split have, or none."""
+    y, names = dataset.train.y, dataset.class_names
+    same = y.min(axis=0) == y.max(axis=0)
+    if same.all():
+        raise CnnbenchError(
+            f"{dataset.name}: all {len(y):,} train examples have the same labels, so there is nothing to learn",
+            _check_hint("labels"),
+        )
+    found = []
+    for split, part in dataset.splits.items():
+        for what, which in (("no", ~part.y.any(axis=0)), ("every", part.y.all(axis=0))):
+            if which.any():
+                labels = listed([names[index] for index in np.flatnonzero(which)], NAMED)
+                so = "never learnt" if split == "train" else f"not in {split}_mean_average_precision"
+                so = so if what == "no" else "nothing to tell apart"
+                found.append(f"{dataset.name}: labels that {what} {split} example has, so {so}: {labels}")
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnbench.config import with_values
@@ -11,7 +11,8 @@ from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
 from cnnbench.reporting import number
-from cnnbench.runs import RunFolder, RunSpec
+from cnnbench.runs import RunFolder, RunSpec, in_words
+from cnnbench.runs.metrics import by_output
 from cnnbench.system import plain
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Evaluation:
         examples: in that split.
         metrics: loss and final metrics.
         recorded: figures of the run's own split of that name; may be empty.
+        by_output: of several labels or targets, the figures of each, by name.
+        positive: the class that precision and recall are of; null unless the task is binary.
         notes: one line for each thing to know when the two are compared.
     """
 
@@ -40,6 +43,8 @@ class Evaluation:
     examples: int
     metrics: dict[str, float]
     recorded: dict[str, float]
+    by_output: dict[str, dict[str, float]] = field(default_factory=dict)
+    positive: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -75,7 +80,8 @@ def evaluate_checkpoint(
             f"put them back, or name those to measure on: cnnbench evaluate {folder.path} dataset.KEY=VALUE",
         )
     model = load_model(folder, spec)
-    _, figures = measure_split(model, dataset, split, spec.training)
+    outputs, figures = measure_split(model, dataset, split, spec.training)
+    names = dataset.class_names or dataset.targets
     return Evaluation(
         run=str(folder.path),
         dataset=dataset.name,
@@ -83,6 +89,8 @@ def evaluate_checkpoint(
         examples=len(dataset.splits[split]),
         metrics=figures,
         recorded=folder.metrics["metrics"].get(split, {}),
+        by_output=by_output(dataset.task, dataset.splits[split].y, outputs, names),
+        positive=dataset.class_names[1] if dataset.task == "binary" else None,
         notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
     )
 
@@ -94,27 +102,28 @@ def fit_or_refuse(dataset: Dataset, recorded: Mapping[str, Any]) -> list[str]:
         notes on a data set that fits.
 
     Raises:
-        CnnbenchError: the task, the shape of the examples or the number of classes differs.
+        CnnbenchError: the task, the shape of the examples or the number of outputs differs.
     """
     if dataset.task != recorded["task"]:
         raise CnnbenchError(f"{dataset.name} is a {dataset.task} task, but this run's is {recorded['task']}")
     wanted = tuple(recorded["input_shape"])
     if dataset.input_shape != wanted:
-        here, there = ("×".join(map(str, shape)) for shape in (dataset.input_shape, wanted))
-        raise CnnbenchError(f"{dataset.name} has examples of {here}, but this model takes {there}")
-    names = tuple(recorded["class_names"])
-    if len(dataset.class_names) != len(names):
-        raise CnnbenchError(
-            f"{dataset.name} has {len(dataset.class_names)} classes, but this model knows {len(names)}"
-        )
-    pairs = enumerate(zip(dataset.class_names, names, strict=True))
-    differing = next(((index, here, there) for index, (here, there) in pairs if here != there), None)
+        shown = ["×".join(map(str, shape)) for shape in (dataset.input_shape, wanted)]
+        raise CnnbenchError(f"{dataset.name} has examples of {shown[0]}, but this model takes {shown[1]}")
+    kind = {"multilabel": "label", "regression": "target"}.get(dataset.task, "class")
+    plural = "classes" if kind == "class" else f"{kind}s"
+    here = dataset.targets if kind == "target" else dataset.class_names
+    names = tuple(recorded.get("target_names", here) if kind == "target" else recorded["class_names"])
+    if len(here) != len(names):
+        raise CnnbenchError(f"{dataset.name} has {len(here)} {plural}, but this model knows {len(names)}")
+    pairs = enumerate(zip(here, names, strict=True))
+    differing = next(((index, pair) for index, pair in pairs if pair[0] != pair[1]), None)
     if differing is None:
         return []
-    index, here, there = differing
+    index, (ours, theirs) = differing
     return [
-        f"classes are matched by their index, but their names differ: "
-        f"{index} is {here!r} in this data set and {there!r} in the run"
+        f"{plural} are matched by their index, but their names differ: "
+        f"{index} is {ours!r} in this data set and {theirs!r} in the run"
     ]
 
 
@@ -153,7 +162,7 @@ def with_dataset(config: Mapping[str, Any], other: Mapping[str, Any], task: str)
     Raises:
         CnnbenchError: the tasks differ, for which the check of the config would blame the loss.
     """
-    named = other["dataset"].get("task", task)
+    named = other["dataset"].get("task") or task
     if named != task:
         raise CnnbenchError(f"that data set is a {named} task, but this run's is {task}")
     return {**config, "dataset": other["dataset"], "data_dir": other["data_dir"]}
@@ -175,5 +184,5 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table.add_column("value", justify="right")
     table.add_column(f"the run's own {evaluation.split} split", justify="right")
     for name, value in evaluation.metrics.items():
-        table.add_row(name, number(value), number(evaluation.recorded.get(name)))
+        table.add_row(escape(in_words(name, evaluation.positive)), number(value), number(evaluation.recorded.get(name)))
     return table

@@ -40,12 +40,13 @@ class Export:
     Attributes:
         path: of the file or folder.
         examples: of the test split that both computed.
-        metric: by which both are measured on these examples: `accuracy`, or `rmse` for regression.
+        metric: by which both are measured on these examples: `accuracy`, `f1_micro` for labels, `rmse` for
+            regression.
         value: what the file reaches; NaN where an output is not finite.
         of_keras: what the checkpoint reaches.
         difference: the largest absolute one between two outputs.
         tolerance: the most that passes; None where the agreement decides.
-        agreement: how many of the examples got the same class; None for regression.
+        agreement: how many of the examples got the same class, or the same labels; None for regression.
         size: bytes.
         passed: whether they agree.
         notes: one line for each thing worth knowing.
@@ -145,7 +146,10 @@ def _compare(
     difference = float(np.abs(measured - expected).max())
     limit = TOLERANCES[quantize] * max(1.0, float(np.abs(expected).max()))
     agreement = None
-    if task != "regression":
+    if task == "multilabel":
+        here, there = (metrics.predicted_labels(one) for one in outputs)
+        agreement = int((here == there).all(axis=1).sum())
+    elif task != "regression":
         here, there = (metrics.predicted_classes(one) for one in outputs)
         agreement = int((here == there).sum())
     by_class = quantize == "int8" and agreement is not None
@@ -154,19 +158,17 @@ def _compare(
     else:
         passed = difference <= limit  # False where it is NaN
     tolerance = None if by_class else limit
-    of_keras, value = (_score(one, y, task) for one in outputs)
-    metric = "rmse" if task == "regression" else "accuracy"
+    metric = metrics.TRAINED[task][-1]
+    of_keras, value = (_score(one, y, task, metric) for one in outputs)
     return Export(
         path, len(y), metric, value, of_keras, difference, tolerance, agreement, size, passed, notes
     )
 
 
-def _score(outputs: np.ndarray, y: np.ndarray, task: str) -> float:
+def _score(outputs: np.ndarray, y: np.ndarray, task: str, metric: str) -> float:
     if not np.isfinite(outputs).all():
         return math.nan
-    if task == "regression":
-        return float(np.sqrt(np.mean((outputs.reshape(-1) - y) ** 2)))
-    return float((metrics.predicted_classes(outputs) == y).mean())
+    return metrics.compute_named(task, y, outputs, [metric])[metric]
 
 
 def summary(export: Export) -> list[str]:
@@ -175,7 +177,8 @@ def summary(export: Export) -> list[str]:
     if export.tolerance is not None:
         line += f" (at most {export.tolerance:.2g})"
     if export.agreement is not None:
-        line += f"; same class for {export.agreement} of {export.examples}"
+        same = "labels" if export.metric == "f1_micro" else "class"
+        line += f"; same {same} for {export.agreement} of {export.examples}"
         if export.tolerance is None:
             line += f" (at least {LEAST_AGREEMENT_OF_INT8:.0%})"
     reached = "outputs that are NaN or infinite" if math.isnan(export.value) else f"{export.value:.4f}"

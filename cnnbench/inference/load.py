@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ from cnnbench.runs import (
     with_absolute_places,
 )
 from cnnbench.system import import_tensorflow
+
+PICTURES = ("cnnbench.data.images.folder.image_folder", "cnnbench.data.images.manifest.manifest")
 
 
 def require_finished(folder: RunFolder) -> None:
@@ -135,7 +138,7 @@ def _with_bits(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     dataset = config.get("dataset")
     if not isinstance(dataset, dict) or dataset.get("bits") is not None:
         return config
-    if current_name(str(dataset.get("_target_"))) != "cnnbench.data.images.folder.image_folder":
+    if current_name(str(dataset.get("_target_"))) not in PICTURES:
         return config
     recorded = folder.environment.get("dataset", {}).get("bits")
     return {**config, "dataset": {**dataset, "bits": recorded if recorded or "bits" in dataset else 16}}
@@ -169,7 +172,8 @@ def _refuse_lost_places(config: Mapping[str, Any], folder: RunFolder, verb: str)
             continue
         for one in value if isinstance(value, list) else [value]:
             path = Path(str(one))
-            if path.is_absolute() and not os.path.exists(path):  # noqa: PTH110  False where it is hidden, too
+            # exists is False where it is hidden, too; `shards/*.tar` is a pattern
+            if path.is_absolute() and not os.path.exists(path) and not glob.glob(str(path)):  # noqa: PTH110, PTH207
                 new = "[NEW]" if isinstance(value, list) else "NEW"
                 raise CnnbenchError(
                     f"{key}={path}: nothing is there any more",

@@ -22,14 +22,14 @@ from cnnbench.config import spec_from
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.evaluation import SPLITS
 from cnnbench.inference.load import differences, load_dataset, require_finished
-from cnnbench.runs import RunFolder, RunSpec, metrics
+from cnnbench.runs import RunFolder, RunSpec, metrics, positive_class
 
 # How far a figure may be from the recorded one, relative to it: on the same device, and on another. On one
 # device only the order of sums differs; another has other kernels, and a GPU multiplies float32 with 10 bits
 # of fraction (TF32).
 BOUNDS = {"float32": (1e-5, 2e-3), "mixed_bfloat16": (1e-3, 5e-3), "mixed_float16": (1e-3, 5e-3)}
 # Metrics that count decisions, some of which a difference of outputs within the bound may turn.
-DECISIONS = ("accuracy", "precision", "recall", "f1", "correlation", "kappa")
+DECISIONS = ("accuracy", "precision", "recall", "f1", "correlation", "kappa", "hamming")
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 # The child gets the folders of this process, so that the same code answers.
 CHILD = f"import sys; sys.path[:] = sys.argv[1:]; import {__name__} as child; child.answer_task()"
@@ -41,6 +41,7 @@ class Verdict:
 
     Attributes:
         rows: split and metric, recorded value, measured value, whether they agree.
+        positive: the class that precision and recall of a binary task are of; None of another.
         complaints: differences besides figures: of the file's hash, the data's fingerprint, the precision.
         notes: the tolerance, where it is not the narrowest, and its reason.
     """
@@ -48,6 +49,7 @@ class Verdict:
     rows: list[tuple[str, float, float, bool]]
     complaints: list[str]
     notes: list[str] = field(default_factory=list)
+    positive: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -96,7 +98,7 @@ def verify(folder: RunFolder, spec: RunSpec) -> Verdict:
             agrees = math.isclose(stored, measured, rel_tol=bound, abs_tol=min(allowed, 1.0))
             same = agrees or not (math.isfinite(stored) or math.isfinite(measured))
             rows.append((f"{split} {name}", stored, measured, same))
-    return Verdict(rows, complaints, notes)
+    return Verdict(rows, complaints, notes, positive_class(folder.metrics))
 
 
 def _without_cores(device: str) -> str:
@@ -224,9 +226,13 @@ def _batches(split: data.Split, column: bool) -> Any:
 
 
 def _undecided(task: str, y_true: np.ndarray, outputs: np.ndarray, close: float) -> tuple[int, int]:
-    """Count the examples between two classes by less than `close`, and those of the smallest class."""
+    """Count the examples between two classes by less than `close`, and those of the smallest class or label."""
     if task == "regression":
         return 0, len(y_true)
+    if task == "multilabel":
+        undecided = np.abs(2 * outputs - 1) <= 2 * close
+        having = y_true.sum(axis=0)
+        return int(undecided.sum()), int(having[having > 0].min(initial=len(y_true)))
     if outputs.shape[1] == 1:
         gaps = np.abs(2 * outputs[:, 0] - 1)
     else:

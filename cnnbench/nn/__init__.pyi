@@ -1,13 +1,15 @@
 from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint, require_registered
 from .layers import Dirac, PatchWhitening, layers_of
-from .losses import MixedAccuracy
+from .losses import LabelsF1, MixedAccuracy, TargetsRmse
 from .test_time import TestTimeViews, with_test_time_augmentation
 
 __all__ = [
     "Dirac",
+    "LabelsF1",
     "MixedAccuracy",
     "PatchWhitening",
+    "TargetsRmse",
     "TestTimeViews",
     "check_weights",
     "layers_of",

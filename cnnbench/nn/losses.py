@@ -1,7 +1,8 @@
-"""Losses and a metric that Keras lacks, registered with it."""
+"""Losses and metrics that Keras lacks, registered with it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import keras
@@ -10,12 +11,13 @@ from pydantic import Field
 
 
 def for_task(task: str, soft_labels: bool = False) -> keras.losses.Loss:
-    """Return the standard loss of a task; with `soft_labels` targets may be probabilities of the classes."""
+    """Return the standard loss of a task; with `soft_labels` class labels may be shares of the classes."""
     if task == "multiclass" and soft_labels:
         return SmoothedCrossentropy(0.0)
     return {
         "multiclass": keras.losses.SparseCategoricalCrossentropy,
         "binary": keras.losses.BinaryCrossentropy,
+        "multilabel": keras.losses.BinaryCrossentropy,
         "regression": keras.losses.MeanSquaredError,
     }[task]()
 
@@ -83,6 +85,80 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("cnnbench")
+class BalancedCrossentropy(keras.losses.Loss):
+    """Binary cross-entropy of several labels, each of which counts by whether an example has it.
+
+    ``y_true`` is ``(batch, labels)``, 0 or 1 or, where labels are mixed, between them; ``y_pred`` ``(batch,
+    labels)`` probabilities.
+
+    Args:
+        weights: for each label, how much it counts that an example lacks it, and that it has it.
+    """
+
+    def __init__(
+        self, weights: Sequence[Sequence[float]], name: str = "balanced_crossentropy", **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.weights = [[float(one) for one in pair] for pair in weights]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        shares = ops.cast(y_true, y_pred.dtype)
+        lacking, having = ops.transpose(ops.convert_to_tensor(self.weights, y_pred.dtype))
+        # Not of a copy of the outputs: Keras takes the values before their sigmoid, which do not round to 1.
+        losses = ops.binary_crossentropy(shares, y_pred)
+        return ops.mean((lacking + shares * (having - lacking)) * losses, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weights": self.weights}
+
+
+@keras.saving.register_keras_serializable("cnnbench")
+class LabelsF1(keras.metrics.F1Score):
+    """F1 over all labels of all examples together; mixed labels count as had from above 0.5."""
+
+    def __init__(self, name: str = "f1_micro", dtype: Any = None) -> None:
+        super().__init__(average="micro", threshold=0.5, name=name, dtype=dtype)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        had = ops.cast(ops.cast(y_true, "float32") > 0.5, self.dtype)
+        return super().update_state(had, y_pred, sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype}
+
+
+@keras.saving.register_keras_serializable("cnnbench")
+class TargetsRmse(keras.metrics.Metric):
+    """Mean over several targets of the root mean squared error of each.
+
+    Keras's own takes the root of the mean over all of them, which one target in a large unit decides alone.
+
+    Args:
+        targets: how many.
+    """
+
+    def __init__(self, targets: int, name: str = "rmse", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.targets = targets
+        self.squares = self.add_variable((targets,), "zeros", name="squares")
+        self.examples = self.add_variable((), "zeros", name="examples")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        squares = ops.square(ops.cast(y_pred, self.dtype) - ops.cast(y_true, self.dtype))
+        weights = ops.ones_like(squares[:, 0])
+        if sample_weight is not None:
+            weights = ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
+        self.squares.assign_add(ops.sum(squares * weights[:, None], axis=0))
+        self.examples.assign_add(ops.sum(weights))
+
+    def result(self) -> Any:
+        return ops.mean(ops.sqrt(ops.divide_no_nan(self.squares, self.examples)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"targets": self.targets, "name": self.name, "dtype": self.dtype}
 
 
 @keras.saving.register_keras_serializable("cnnbench")

@@ -28,6 +28,7 @@ from .tables import (
     difference_as_json,
     difference_sentences,
     difference_tables,
+    output_table,
     show_comparison,
 )
 from .terminal import Terminal
@@ -69,6 +70,7 @@ __all__ = [
     "layer_chain",
     "number",
     "output_as",
+    "output_table",
     "progress_page",
     "resumable",
     "run_figures",

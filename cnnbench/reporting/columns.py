@@ -67,7 +67,7 @@ class Column:
 
 def ranking_columns(groups: Sequence[analysis.Group], costs: Sequence[str] = tuple(COSTS)) -> list[Column]:
     """Describe the columns of groups that compare, with those costs of `COSTS`."""
-    objective, test = groups[0].objective, groups[0].test_metric
+    test = groups[0].test_metric
 
     def said(group: analysis.Group) -> str:
         return verdict(group, groups)
@@ -76,7 +76,7 @@ def ranking_columns(groups: Sequence[analysis.Group], costs: Sequence[str] = tup
         Column("#", lambda group: str(group.rank), lambda group: group.rank),
         *_config_columns(groups),
         Column("runs", lambda group: str(len(group.runs)), lambda group: len(group.runs)),
-        Column(objective, mean_text, lambda group: group.mean),
+        Column(groups[0].objective_in_words, mean_text, lambda group: group.mean),
         Column("95 % interval", interval_text, lambda group: group.interval[0]),
         Column("beside the best", said, said, is_text=True),
         Column(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal, cast
 
 from rich.box import SIMPLE_HEAD
@@ -16,10 +16,10 @@ from cnnbench import analysis
 from cnnbench.reporting.columns import COSTS, Column, probability, ranking_columns
 from cnnbench.reporting.output import natural_width, say, stdout
 from cnnbench.reporting.text import number
-from cnnbench.runs import PRUNED
+from cnnbench.runs import PRUNED, in_words
 from cnnbench.system import plain
 
-MOST_ROWS = 40
+MOST_ROWS, MOST_OUTPUTS = 40, 20
 WIDE = 200  # characters that have room for every column
 LONGEST_KEY, SHORTEST_TEXT = 32, 18  # characters of a text in one line, and where there is no room for that
 INTERVAL, VERDICT = "95 % interval", "beside the best"
@@ -241,6 +241,33 @@ def _group(group: analysis.Group) -> analysis.GroupRow:
     }
 
 
+# -- One run ---------------------------------------------------------------------------------------
+
+
+def output_table(figures: Mapping[str, Mapping[str, float]], title: str, most: int = MOST_OUTPUTS) -> Table:
+    """Lay the figures of each label or target, a line for each; of many labels the worst.
+
+    Args:
+        figures: by name, as `runs.metrics.by_output` gives them.
+        title: the heading.
+        most: lines.
+    """
+    names = list(figures)
+    caption = None
+    if len(names) > most:
+        key = "average_precision" if any("average_precision" in one for one in figures.values()) else "r2"
+        names.sort(key=lambda name: figures[name].get(key, -math.inf))
+        caption = f"the {most} with the lowest {key} of {len(names)}; metrics.json has all"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left", caption=caption)
+    table.add_column("", overflow="fold")
+    metrics = list(dict.fromkeys(metric for one in figures.values() for metric in one))
+    for metric in metrics:
+        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
+    for name in names[:most]:
+        table.add_row(escape(name), *(number(figures[name].get(metric)) for metric in metrics))
+    return table
+
+
 # -- Two runs --------------------------------------------------------------------------------------
 
 
@@ -253,14 +280,15 @@ def difference_tables(found: analysis.Difference) -> list[Table]:
     columns = ("", "first", "second", "difference")
     for title, pairs in (("metrics", found.metrics), ("cost", found.cost)):
         if pairs:
-            shown.append(_table(title, columns, _numbers(pairs)))
+            shown.append(_table(title, columns, _numbers(pairs, found.positive)))
     if isinstance(found.predictions, analysis.Flips):
         rows = [
             (name, str(size), str(first), str(second), f"{second - first:+d}")
             for name, size, first, second in found.predictions.classes
         ]
-        heads = ("class", "examples", "first right", "second right", "change")
-        shown.append(_table("test examples by class", heads, rows))
+        kind = "label" if found.of_labels else "class"
+        heads = (kind, "examples", "first right", "second right", "change")
+        shown.append(_table(f"test examples by {kind}", heads, rows))
     return shown
 
 
@@ -281,9 +309,9 @@ def _text(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _numbers(pairs: analysis.Pairs) -> list[tuple[str, str, str, str]]:
+def _numbers(pairs: analysis.Pairs, positive: str | None) -> list[tuple[str, str, str, str]]:
     return [
-        (key, number(first), number(second), _signed(second - first))
+        (in_words(key, positive), number(first), number(second), _signed(second - first))
         for key, (first, second) in pairs.items()
     ]
 
@@ -298,8 +326,9 @@ def difference_sentences(found: analysis.Difference) -> list[str]:
     if outcome is None:
         return [found.reason]
     if isinstance(outcome, analysis.Errors):
+        unit = f", in deviations, mean of {found.targets} targets" if found.targets > 1 else ""
         return [
-            f"absolute error, second minus first: {outcome.change:+.4g} ± {outcome.half_width:.2g} (95 %); "
+            f"absolute error{unit}, second minus first: {outcome.change:+.4g} ± {outcome.half_width:.2g} (95 %); "
             f"nearer on {outcome.smaller:,} test examples, farther off on {outcome.larger:,}; "
             f"Wilcoxon's test: {probability(outcome.p)}"
         ]

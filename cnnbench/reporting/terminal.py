@@ -12,10 +12,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cnnbench.reporting.output import say
+from cnnbench.reporting.tables import output_table
 from cnnbench.reporting.text import best_epoch, count, duration, memory, milliseconds, number
-from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary
+from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary, in_words, positive_class
 
+SHORT = {"val_mean_average_precision": "val_mAP"}
 HEADINGS = {"examples_per_second": "examples/s", "seconds": "time"}
+KEPT = ("seconds", "val_loss", "val_accuracy", *SHORT)  # the last to go where there is no room
 NARROWEST = 6  # characters of a column of figures
 
 
@@ -36,6 +39,7 @@ class Terminal(Observer):
         splits = ", ".join(f"{size:,} {name}" for name, size in summary.splits.items())
         rows = {
             "data set": f"{summary.dataset}  ({splits}; {shape} → {summary.outputs})",
+            "task": summary.task,
             "model": f"{summary.model}  ({summary.parameters:,} parameters, "
             f"{count(summary.flops, 'FLOP')} per example)",
             "device": ", ".join(filter(None, (summary.device, summary.precision, summary.engine))),
@@ -89,7 +93,7 @@ class Terminal(Observer):
         names = _that_fit(entry, self.console.width)
         if names != self.names:  # a phase of fine-tuning may have others
             self.names = names
-            say(self.console, _row("epoch", {name: HEADINGS.get(name, name) for name in names}))
+            say(self.console, _row("epoch", {name: _heading(name) for name in names}))
         total = self.summary.epochs if self.summary else "?"
         say(
             self.console, _row(f"{int(entry['epoch'])}/{total}", {name: _cell(name, entry) for name in names})
@@ -102,13 +106,16 @@ class Terminal(Observer):
         say(self.console, f"{metrics['name']}: {best_epoch(metrics)}", style="italic")
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("")
-        splits = metrics["metrics"]
+        splits, positive = metrics["metrics"], positive_class(metrics)
         for split in splits:
             table.add_column(split, justify="right", no_wrap=True)
         for name in splits["test"]:  # metrics below each other: there may be any number of them
-            table.add_row(escape(name), *(number(figures.get(name)) for figures in splits.values()))
+            named = in_words(name, positive)
+            table.add_row(escape(named), *(number(figures.get(name)) for figures in splits.values()))
         cost = metrics["cost"]
         self.console.print(table)
+        if each := metrics.get("by_output", {}).get("test"):
+            self.console.print(output_table(each, "each on the test split"))
         seconds = cost["seconds"]
         parts = (
             f"{duration(sum(seconds.values()))} in all",
@@ -127,14 +134,18 @@ class Terminal(Observer):
             self.progress = None
 
 
+def _heading(name: str) -> str:
+    return HEADINGS.get(name) or SHORT.get(name, name)
+
+
 def _that_fit(entry: Mapping[str, float], width: int) -> list[str]:
     """Return the columns of an epoch that a line has room for; the history has all."""
     names = [name for name in entry if name not in NO_METRICS]
     names += [name for name in HEADINGS if name in entry]
-    later = [name for name in names[2:] if name not in ("seconds", "val_loss", "val_accuracy")]
+    later = [name for name in names[2:] if name not in KEPT]
     least = ["examples_per_second", *reversed([name for name in later if name not in HEADINGS])]
     for name in least:
-        if len(_row("epoch", {name: HEADINGS.get(name, name) for name in names})) <= width:
+        if len(_row("epoch", {name: _heading(name) for name in names})) <= width:
             break
         names = [kept for kept in names if kept != name]
     return names
@@ -142,7 +153,7 @@ def _that_fit(entry: Mapping[str, float], width: int) -> list[str]:
 
 def _row(first: str, cells: Mapping[str, str]) -> str:
     """Return a line of columns that stand below each other."""
-    widths = {name: max(len(HEADINGS.get(name, name)), NARROWEST) for name in cells}
+    widths = {name: max(len(_heading(name)), NARROWEST) for name in cells}
     return "  ".join([f"{first:<7}", *(f"{text:>{widths[name]}}" for name, text in cells.items())])
 
 

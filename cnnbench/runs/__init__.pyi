@@ -28,7 +28,7 @@ from .identity import (
     weights_digests,
 )
 from .keys import differing, flatten, text_of
-from .metrics import TRAINED, is_share, larger_is_better
+from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .schema import EndedMetrics, RunMetrics
 from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
@@ -40,6 +40,7 @@ __all__ = [
     "INTERRUPTED",
     "METRICS",
     "NO_METRICS",
+    "OBJECTIVE",
     "PRUNED",
     "REPORT",
     "RUNNING",
@@ -70,12 +71,14 @@ __all__ = [
     "find_runs",
     "flatten",
     "is_place",
+    "in_words",
     "is_share",
     "larger_is_better",
     "metrics",
     "new_folder",
     "new_sweep_folder",
     "places_in",
+    "positive_class",
     "split_changes",
     "standing_still",
     "text_of",

@@ -62,8 +62,8 @@ def places_in(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a config whose relative places are written from the root, as seen from the working folder.
 
-    A folder of data may lie in a data folder instead. What is nowhere stays as it was typed, for whoever
-    looks for it says so.
+    A folder or file of data may lie in a data folder instead. What is nowhere stays as it was typed, for
+    whoever looks for it says so.
 
     Raises:
         CnnbenchError: `data_dir` is no folder.
@@ -80,7 +80,9 @@ def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
             return os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
         if os.path.exists(path):  # noqa: PTH110  False, too, where it may not be looked at
             return os.path.abspath(path)  # noqa: PTH100
-        is_data = key.startswith("dataset.") and key.endswith("root")
+        if "*" in value and os.path.exists(os.path.dirname(path)):  # noqa: PTH110, PTH120  a pattern
+            return os.path.abspath(path)  # noqa: PTH100
+        is_data = key.startswith("dataset.") and key.endswith(("root", "file"))
         folders = fetch.search_folders(data_dir) if is_data else []
         there = [folder / path for folder in folders if os.path.exists(folder / path)]  # noqa: PTH110
         return os.path.abspath(there[0]) if there else value  # noqa: PTH100

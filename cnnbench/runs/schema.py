@@ -7,6 +7,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic takes that of `typing` from Python 3.12 on
 
+from cnnbench.data import Task
+
 
 class Cost(TypedDict):
     """What the best checkpoint and its training cost.
@@ -39,12 +41,16 @@ class RunMetrics(TypedDict):
         status: `done`.
         name: of the run, from its config.
         task: what the outputs mean.
-        class_names: by class index; empty for regression.
+        class_names: by class index, or of the labels; empty for regression. Of two classes the second is the
+            positive one, which `precision`, `recall`, `f1` and `average_precision` are of.
+        target_names: of a regression; lacking for classes, and in runs of 0.1.0.
         input_shape: of one example, without the batch.
         seed: of everything random.
         objective: name of the metric that runs are ranked by.
         value: of the objective.
         metrics: by split and name; those of `train` are means over the best epoch.
+        by_output: of several labels or targets, the figures of each: by split, name and metric. `support` is
+            the number of examples that have the label. Lacking for classes and for one target.
         data: the digest of the data; lacking in runs of 0.1.0.
         weights: the digest of each file of weights that the model began with; lacking in runs of 0.1.0.
         changes: one text for each change that a resumed run accepted; lacking in runs of 0.1.0.
@@ -58,13 +64,15 @@ class RunMetrics(TypedDict):
 
     status: Literal["done"]
     name: str
-    task: Literal["multiclass", "binary", "regression"]
+    task: Task
     class_names: Sequence[str]
+    target_names: NotRequired[Sequence[str]]
     input_shape: Sequence[int]
     seed: int
     objective: str
     value: float
     metrics: Mapping[str, Mapping[str, float]]
+    by_output: NotRequired[Mapping[str, Mapping[str, Mapping[str, float]]]]
     data: NotRequired[str]
     weights: NotRequired[Mapping[str, str]]
     changes: NotRequired[list[str]]

@@ -68,9 +68,10 @@ class Training(BaseModel):
         examples: use only this many training examples (smoke runs); null for all.
         metrics: further figures of the validation split after each epoch, `val_NAME` in the history, and of
             every split at the end; a callback may monitor them. See `runs.metrics.CHOICES`.
-        class_weight: `balanced` weighs each example by the rarity of its class.
-        scale_targets: regression: let the network predict standardised targets; predictions and metrics stay
-            in the target's own unit.
+        class_weight: `balanced` weighs each example by the rarity of its class; of several labels, each label
+            of an example by how rarely it is so, had or lacked.
+        scale_targets: regression: let the network predict standardised targets, each by its own mean and
+            deviation; predictions and metrics stay in the target's own unit.
         cache_features: compute the features of a frozen backbone once, where nothing is augmented.
         fine_tuning: a second phase for `model=transfer`.
         save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
@@ -197,6 +198,7 @@ class Summary:
     dataset: str
     splits: Mapping[str, int]
     input_shape: tuple[int, ...]
+    task: str
     outputs: int
     model: str
     parameters: int

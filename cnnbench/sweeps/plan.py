@@ -128,7 +128,7 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
         bases = read.bases(config_dir)
         _check_search(read.search, bases)
         first = bases[0].config
-        task = first["dataset"].get("task", "multiclass")  # a wrong guess is told after the first run
+        task = first["dataset"].get("task") or "multiclass"  # a wrong guess is told after the first run
         stored = StoredSearch(
             settings=read.search,
             objective=first["objective"] or f"val_{runs.metrics.OBJECTIVE[task]}",

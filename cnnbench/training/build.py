@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench import models, nn
-from cnnbench.data import Dataset, Feed, Split, class_weights
+from cnnbench.data import Dataset, Feed, Split, example_weights, label_weights
+from cnnbench.errors import CnnbenchError
 from cnnbench.runs import RunSpec
 from cnnbench.system import PeakMemory, usable_cores, weights_that_fit
 from cnnbench.training import model as parts
@@ -77,6 +78,7 @@ class Compilation:
         replicas: number of devices that share a batch.
         model: the whole model.
         flops: of its forward pass in training, for one example.
+        label_weights: of several labels, as of `data.label_weights`; None where all count alike.
     """
 
     spec: RunSpec
@@ -89,6 +91,7 @@ class Compilation:
     replicas: int
     model: keras.Model
     flops: int
+    label_weights: np.ndarray | None
 
     def __call__(self, part: keras.Model, learning_rate: float | None = None) -> None:
         """Compile `part` with this learning rate; None takes the configured one."""
@@ -98,8 +101,12 @@ class Compilation:
             optimizer=parts.build(
                 "optimizer", partial(parts.make_optimizer, spec, self.steps, learning_rate)
             ),
-            loss=parts.build("loss", partial(parts.make_loss, spec, self.task, self.augment)),
-            metrics=parts.training_metrics(self.task, soft_labels=parts.mixes(self.augment)),
+            loss=parts.build(
+                "loss", partial(parts.make_loss, spec, self.task, self.augment, self.label_weights)
+            ),
+            metrics=parts.training_metrics(
+                self.task, parts.mixes(self.augment), outputs=self.model.outputs[0].shape[-1]
+            ),
             steps_per_execution=parts.steps_per_execution(
                 spec.training.steps_per_execution
                 if alone
@@ -156,11 +163,20 @@ def build_run(
     flops = count_flops(model)
     augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
     augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
-    loss = parts.build("loss", partial(parts.make_loss, spec, dataset.task, augment))
+    weights = example_weights(dataset, balanced := training.class_weight == "balanced")
+    if weights is not None and parts.mixes(augment):
+        raise CnnbenchError(
+            "the examples have weights, and mixup and cutmix make one example of two",
+            "use augmentation.mixup=0 and augmentation.cutmix=0, or leave the weights out",
+        )
+    of_labels = label_weights(dataset) if balanced and dataset.task == "multilabel" else None
+    loss = parts.build("loss", partial(parts.make_loss, spec, dataset.task, augment, of_labels))
     column, most = dataset.outputs == 1, loss_batch(model, loss, batch_size)
     engine = choose_engine(spec, dataset.train, model, machine, replicas, before)
     parallel = usable_cores() if machine.on_gpu else 2  # a CPU that trains has no more to give
-    train = Feed(dataset.train, batch_size, spec.seed, augment, column, parts=replicas, parallel=parallel)
+    train = Feed(
+        dataset.train, batch_size, spec.seed, augment, column, replicas, parallel, weights=weights
+    )
     held_out = {
         # The test split is for the stored model, which is on one device.
         name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
@@ -171,7 +187,7 @@ def build_run(
     trained = count_flops(built) if views else flops  # on one view
     whole = max(1, train.examples // batch_size)
     compilation = Compilation(
-        spec, dataset.task, augment, train.steps, whole, machine, engine, replicas, model, trained
+        spec, dataset.task, augment, train.steps, whole, machine, engine, replicas, model, trained, of_labels
     )
     compilation(model)
     size = {"parameters": model.count_params(), "flops_per_example": flops}
@@ -179,7 +195,7 @@ def build_run(
     if engine.resident and training.fine_tuning is None:
         told = [machine, engine.xla, spec.deterministic, model.steps_per_execution, augment, train.form]
         told += [held_out["val"].form] if "val" in held_out else []
-        told += [class_weights(dataset)] if training.class_weight == "balanced" else []
+        told += [None if of_labels is None else of_labels.tolist()]
         name = programs.program_name(model, [augment, *callbacks.values()], *told)
     model = programs.take(name, model)
     return Built(

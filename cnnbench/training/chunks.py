@@ -144,56 +144,36 @@ def fits(x: Examples) -> bool:
     return 2 * size * (1 if isinstance(x, np.ndarray) else 2) <= (UNKNOWN_FREE if free is None else free)
 
 
-def train_in_chunks(
-    model: keras.Model, feed: Feed, engine: Engine, class_weight: Mapping[int, float] | None = None
-) -> Chunks:
+def train_in_chunks(model: keras.Model, feed: Feed, engine: Engine) -> Chunks:
     """Let the `fit` of a compiled model train by chunks; it then takes the `numbers` of the feed as data.
 
     Args:
         model: compiled.
         feed: of the training split.
         engine: how its steps are executed.
-        class_weight: of an example by its class; a class that is not named counts once.
     """
-    weights = np.ones(max(class_weight or [0]) + 1, np.float32)
-    for label, weight in (class_weight or {}).items():
-        weights[label] = weight
-
-    def step(x: Any, y: Any) -> None:
-        if class_weight is None:
-            model.train_step((x, y))
-        else:
-            model.train_step((x, y, tf.gather(weights, _classes(y))))
-
-    chunks = Chunks(model, feed, engine, step, engine.xla)
+    chunks = Chunks(model, feed, engine, model.train_step, engine.xla)
     build_metrics(model, chunks.batch)
     model.train_function = chunks
     return chunks
 
 
-def _classes(y: Any) -> Any:
-    """Return the class of each target: ``(batch,)``, ``(batch, 1)``, or shares of the classes."""
-    if len(y.shape) > 1:
-        y = tf.argmax(y, axis=-1) if y.shape[-1] != 1 else tf.squeeze(y, -1)
-    return tf.cast(y, tf.int32)
-
-
 def evaluate_in_chunks(model: keras.Model, feed: Feed, engine: Engine) -> Chunks:
     """Let the `evaluate` of a compiled model, and of its `fit`, take the `numbers` of the feed as data."""
     # Batches are large: XLA would gain little, and take seconds.
-    model.test_function = Chunks(model, feed, engine, lambda x, y: model.test_step((x, y)), xla=False)
+    model.test_function = Chunks(model, feed, engine, model.test_step, xla=False)
     return model.test_function  # type: ignore[no-any-return]
 
 
-def build_metrics(model: keras.Model, batch: tuple[tf.TensorSpec, tf.TensorSpec]) -> None:
+def build_metrics(model: keras.Model, batch: tuple[tf.TensorSpec, ...]) -> None:
     """Make the variables of loss and metrics, which Keras would make within the loop, where it cannot."""
 
-    def update(x: Any, y: Any, outputs: Any) -> Any:
-        model.compute_loss(x, y, outputs, None)
-        return model.compute_metrics(x, y, outputs, None)
+    def update(outputs: Any, x: Any, y: Any, weights: Any = None) -> Any:
+        model.compute_loss(x, y, outputs, weights)
+        return model.compute_metrics(x, y, outputs, weights)
 
     outputs = tf.TensorSpec(model.outputs[0].shape, model.outputs[0].dtype)
-    tf.function(_as_it_is(update)).get_concrete_function(*batch, outputs)
+    tf.function(_as_it_is(update)).get_concrete_function(outputs, *batch)
 
 
 class Chunks:
@@ -203,7 +183,7 @@ class Chunks:
         model: compiled; its `steps_per_execution` are the steps of a chunk.
         feed: what is read, in order.
         engine: how.
-        step: what is done with a batch.
+        step: what is done with a batch: examples, targets and, if there are any, weights.
         xla: whether full steps are compiled.
 
     Attributes:
@@ -214,7 +194,7 @@ class Chunks:
     """
 
     def __init__(
-        self, model: keras.Model, feed: Feed, engine: Engine, step: Callable[[Any, Any], object], xla: bool
+        self, model: keras.Model, feed: Feed, engine: Engine, step: Callable[[Any], object], xla: bool
     ) -> None:
         self.feed, self.steps = feed, int(model.steps_per_execution)
         self._network = engine.network
@@ -251,10 +231,10 @@ class Chunks:
                 def one(number: Any) -> tuple[Any]:
                     begin = number * size
                     rows = tf.slice(indices, [begin], [length]) if length else indices[begin : begin + size]
-                    x, y = read(rows, epoch, first + number, *arrays)
+                    batch = read(rows, epoch, first + number, *arrays)
                     if length:
-                        x, y = (tf.ensure_shape(one, (length, *one.shape[1:])) for one in (x, y))
-                    step(x, y)
+                        batch = tuple(tf.ensure_shape(one, (length, *one.shape[1:])) for one in batch)
+                    step(batch)
                     return (number + 1,)
 
                 steps = said[0] if count is None else count

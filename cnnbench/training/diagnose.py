@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,19 +101,13 @@ def has_finite_weights(model: keras.Model) -> bool:
     return all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f")
 
 
-def find_bad_step(
-    model: keras.Model,
-    feed: Feed,
-    before_epoch: Sequence[np.ndarray],
-    class_weight: Mapping[int, float] | None = None,
-) -> BadStep | None:
+def find_bad_step(model: keras.Model, feed: Feed, before_epoch: Sequence[np.ndarray]) -> BadStep | None:
     """Repeat an epoch step by step up to the one that breaks it.
 
     Args:
         model: compiled; it ends in the state before the bad step.
         feed: its `epoch` is the one to repeat.
         before_epoch: a `snapshot` from its beginning, or from where the feed begins in it.
-        class_weight: as in the training.
 
     Returns:
         None where the epoch does not break again, as a GPU adds in another order each time.
@@ -127,14 +121,13 @@ def find_bad_step(
         shuffle=False,
         initial_epoch=feed.epoch,
         epochs=feed.epoch + 1,
-        class_weight=class_weight,
         callbacks=[watch],
         verbose=0,
     )
     if watch.bad_step is None:
         return None
     restore(model, watch.before)
-    x, y = next(feed.dataset.skip(watch.bad_step).take(1).as_numpy_iterator())
+    x, y, *_ = next(feed.dataset.skip(watch.bad_step).take(1).as_numpy_iterator())
     return BadStep(feed.epoch + 1, feed.first + watch.bad_step + 1, x, y)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from cnnbench import __version__, runs
 from cnnbench.config import fingerprint
-from cnnbench.data import Dataset
+from cnnbench.data import Dataset, task_in_words
 from cnnbench.system import plain, usable_cores
 from cnnbench.training.device import Machine
 
@@ -46,6 +46,7 @@ def describe_environment(
         "config_hash": config_hash(config),
         "dataset": {
             "name": dataset.name,
+            "task": task_in_words(dataset),
             "fingerprint": dataset.fingerprint,
             "splits": {name: len(split) for name, split in dataset.splits.items()},
             **({"bits": dataset.bits} if dataset.bits else {}),  # as which `predict` takes 16-bit pictures

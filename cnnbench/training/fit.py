@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,6 @@ class Fitting:
         callbacks: the configured ones.
         saver: comes after every other callback.
         interruption: notices a wish to stop.
-        class_weight: by class index, or None.
         engine: how steps are executed.
         folder: keeps the best checkpoint, and the step that broke a training.
         rehearses: the training that this one tries; None for one of its own.
@@ -67,7 +66,6 @@ class Fitting:
     callbacks: Sequence[keras.callbacks.Callback]
     saver: StateSaver
     interruption: Interruption
-    class_weight: Mapping[int, float] | None
     engine: Engine
     folder: RunFolder
     rehearses: Training | None = None
@@ -185,13 +183,14 @@ class Fitting:
             engine = compiled_if_worth(engine, model, epochs * train.steps, *told, remembers=tried is None)
         if tried is not None:
             engine = replace(engine, network="")  # nor are the seconds of its compilation remembered
-        chunks = train_in_chunks(model, train, engine, self.class_weight)
+        chunks = train_in_chunks(model, train, engine)
         if val is not None:
             chunks.meanwhile.append(evaluate_in_chunks(model, val, engine).trace)
         return chunks
 
     def _chosen_metrics(self, val: Feed | None) -> list[keras.callbacks.Callback]:
-        names = [name for name in self.training.metrics or () if name not in metrics.TRAINED[self.task]]
+        wanted = dict.fromkeys([metrics.OBJECTIVE[self.task], *(self.training.metrics or ())])
+        names = [name for name in wanted if name not in metrics.TRAINED[self.task]]
         return [ValidationMetrics(val, self.task, names)] if names and val is not None else []
 
     def _fit_part(
@@ -215,7 +214,6 @@ class Fitting:
                     initial_epoch=begin,
                     epochs=end,
                     validation_data=val and (val.numbers if chunks else val.dataset),
-                    class_weight=None if chunks else self.class_weight,
                     callbacks=callbacks,
                     verbose=0,
                 )
@@ -256,7 +254,7 @@ class Fitting:
             advice = "the same run without training.distribute says which tensor was the first"
             return TrainingDivergedError(f"{error}; {advice}")
         log.warning("%s; looking for the step that broke it", error)
-        bad = diagnose.find_bad_step(model, feed, self.recorder.before_epoch, self.class_weight)
+        bad = diagnose.find_bad_step(model, feed, self.recorder.before_epoch)
         if bad is None:
             return error
         self.folder.bad_step.write(model.save, bad.x, bad.y)
@@ -296,4 +294,5 @@ def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
     """Return a feed of features for a feed of images, with the same targets in the same order."""
     in_order = Feed(feed.split, evaluation_batch(feed.batch_size, feed.split.x.shape[1:]))
     features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
-    return Feed(Split(features, feed.split.y), feed.batch_size, feed.seed, column=feed.column)
+    split = Split(features, feed.split.y)
+    return Feed(split, feed.batch_size, feed.seed, column=feed.column, weights=feed.weights)

@@ -30,11 +30,13 @@ class Measured:
     Attributes:
         figures: final metrics by split; those of `train` are means over the best epoch.
         outputs: of the model, by split.
+        by_output: of several labels or targets, the figures of each, by split and name.
         costs: examples per second of the training, seconds for one example alone, bytes.
     """
 
     figures: Mapping[str, Mapping[str, float]]
     outputs: Mapping[str, np.ndarray]
+    by_output: Mapping[str, Mapping[str, Mapping[str, float]]]
     costs: Mapping[str, Any]
 
 
@@ -58,10 +60,13 @@ def measure_best(
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}
-    outputs = {}
+    outputs, by_output = {}, {}
     evaluation = Evaluation(model, dataset.task, chosen)
     for name, feed in held_out.items():
         outputs[name], figures[name] = evaluation(feed)
+        names = dataset.class_names or dataset.targets
+        if each := metrics.by_output(dataset.task, feed.split.y, outputs[name], names):
+            by_output[name] = each
     costs = {
         "examples_per_second": float(np.median([row["examples_per_second"] for row in folder.history])),
         "latency_seconds": measure_latency(forward_graph(model), dataset.test.x[0]),
@@ -71,7 +76,7 @@ def measure_best(
     if (on_gpu := gpu_peak_bytes()) is not None:
         costs["peak_gpu_memory_bytes"] = on_gpu
     folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
-    return Measured(figures, outputs, costs)
+    return Measured(figures, outputs, by_output, costs)
 
 
 class Evaluation:
@@ -124,7 +129,7 @@ def forward_graph(model: keras.Model) -> Callable[[Any], Any]:
 
 def predict_outputs(forward: Callable[[Any], Any], feed: Feed) -> np.ndarray:
     """Return outputs ``(n, outputs)`` float32 of a `forward_graph` for every example of a feed, in order."""
-    return np.concatenate([forward(x).numpy() for x, _ in feed.dataset]).astype(np.float32, copy=False)
+    return np.concatenate([forward(x).numpy() for x, *_ in feed.dataset]).astype(np.float32, copy=False)
 
 
 def evaluation_batch(batch_size: int, shape: Sequence[int]) -> int:

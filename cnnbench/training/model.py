@@ -28,10 +28,12 @@ def make_optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | N
     return spec.optimizer(learning_rate=schedule)
 
 
-def make_loss(spec: RunSpec, task: str, augment: Any) -> Any:
+def make_loss(spec: RunSpec, task: str, augment: Any, label_weights: np.ndarray | None = None) -> Any:
+    """Build the loss; `label_weights` ``(labels, 2)`` are for the standard one of several labels."""
+    if label_weights is not None:
+        return nn.losses.BalancedCrossentropy(label_weights.tolist())
     if spec.loss is not None:
         return spec.loss()
-
     return nn.losses.for_task(task, soft_labels=mixes(augment))
 
 
@@ -73,17 +75,18 @@ def with_activation(model: keras.Model, task: str, targets: np.ndarray | None = 
 
     Args:
         model: ends in raw outputs.
-        task: `multiclass`, `binary` or `regression`.
-        targets: of the training split, for a network that predicts them standardised; a last layer brings its
-            outputs back to their unit.
+        task: of the data set.
+        targets: of the training split, for a network that predicts them standardised, each by its own mean
+            and variance; a last layer brings its outputs back to their unit.
     """
-    activation = {"multiclass": "softmax", "binary": "sigmoid", "regression": "linear"}[task]
+    activation = {"multiclass": "softmax", "regression": "linear"}.get(task, "sigmoid")
     outputs = keras.layers.Activation(activation, dtype="float32", name="predictions")(model.outputs[0])
     if targets is not None:
+        several = targets.ndim > 1
         unscale = keras.layers.Normalization(
-            axis=None,
-            mean=float(targets.mean()),
-            variance=float(targets.var()),
+            axis=-1 if several else None,
+            mean=targets.mean(axis=0).tolist() if several else float(targets.mean()),
+            variance=targets.var(axis=0).tolist() if several else float(targets.var()),
             invert=True,
             dtype="float32",
             name="target_scale",
@@ -106,17 +109,24 @@ def compile_with(
     model.optimizer.build(model.trainable_variables)  # so that its state is all there from the first step on
 
 
-def training_metrics(task: str, soft_labels: bool = False) -> list[keras.metrics.Metric]:
+def training_metrics(task: str, soft_labels: bool = False, outputs: int = 1) -> list[keras.metrics.Metric]:
     """Return the metrics followed during training, with the names of `cnnbench.runs.metrics.TRAINED`.
 
     Args:
         task: of the data set.
-        soft_labels: targets may be probabilities of the classes (MixUp, CutMix).
+        soft_labels: targets may be shares of the classes (MixUp, CutMix).
+        outputs: of the model.
     """
+    if task == "multilabel":
+        return [nn.LabelsF1()]
+    if task == "regression":
+        of_one = keras.metrics.RootMeanSquaredError(name="rmse")
+        return [
+            keras.metrics.MeanAbsoluteError(name="mae"),
+            of_one if outputs == 1 else nn.TargetsRmse(outputs),
+        ]
     if soft_labels:
         return [nn.MixedAccuracy(name="accuracy")]
-    if task == "regression":
-        return [keras.metrics.MeanAbsoluteError(name="mae"), keras.metrics.RootMeanSquaredError(name="rmse")]
     if task == "binary":
         return [keras.metrics.BinaryAccuracy(name="accuracy")]
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]

@@ -183,6 +183,7 @@ def announce(
             dataset=dataset.name,
             splits={name: len(split) for name, split in dataset.splits.items()},
             input_shape=dataset.input_shape,
+            task=data.task_in_words(dataset),
             outputs=dataset.outputs,
             model=model_name(spec, built.model.name),
             parameters=built.size["parameters"],
@@ -248,9 +249,6 @@ def fit(job: Job, prepared: Prepared) -> None:
             callbacks=callbacks,
             saver=saver,
             interruption=job.interruption,
-            class_weight=data.class_weights(prepared.dataset)
-            if training.class_weight == "balanced"
-            else None,
             engine=built.engine,
             folder=folder,
             rehearses=job.spec.rehearses,
@@ -281,8 +279,10 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
 
     spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
     # Not the test split: ranking by it would be fitting to it.
-    split = "val_" if "val" in prepared.built.held_out else ""
-    objective = spec.objective or split + runs.metrics.OBJECTIVE[dataset.task]
+    split = "val" in prepared.built.held_out
+    trained = runs.TRAINED[dataset.task]
+    best = runs.OBJECTIVE[dataset.task]
+    objective = spec.objective or (f"val_{best}" if split else best if best in trained else trained[-1])
     cost: Any = {**prepared.built.size, **measured.costs, "seconds": phases.seconds}
     chosen_by = [
         one.chosen_by for one in prepared.built.callbacks.values() if isinstance(one, BestCheckpoint)
@@ -292,11 +292,13 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "name": spec.name,
         "task": dataset.task,
         "class_names": dataset.class_names,
+        **({"target_names": dataset.targets} if dataset.targets else {}),
         "input_shape": dataset.input_shape,
         "seed": spec.seed,
         "objective": objective,
         "value": runs.metrics.objective_value(measured.figures, objective),
         "metrics": measured.figures,
+        **({"by_output": measured.by_output} if measured.by_output else {}),
         "data": prepared.identity.data_digest,
         "weights": prepared.identity.weights,
         "changes": folder.environment.get("changes", []),
@@ -400,7 +402,13 @@ def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
     chosen = spec.training.metrics or ()
     runs.metrics.check_chosen(chosen, dataset.task)
     val = dataset.splits.get("val")
-    runs.metrics.check_computable(chosen, val.y if val else None, dataset.outputs)
+    names = (runs.metrics.OBJECTIVE[dataset.task], *chosen)
+    runs.metrics.check_computable(names, val.y if val else None, dataset.outputs)
+    if spec.training.class_weight and dataset.task == "multilabel" and spec.loss is not None:
+        raise CnnbenchError(
+            "training.class_weight weighs each label within its own loss, and another loss is chosen",
+            "use loss=auto, or set training.class_weight to null",
+        )
     if spec.training.scale_targets and dataset.task != "regression":
         raise CnnbenchError(
             f"training.scale_targets is for regression, not for {dataset.task}",

@@ -33,6 +33,10 @@ def place(folder: Path, finished_run: Path) -> Path:
     shutil.copy(folder / "pics" / "cat" / "1.png", folder / "flat" / "1.png")
     (folder / "mine.yaml").write_text("dataset: synthetic\ntraining: {epochs: 1}\n")
     (folder / "notes.txt").write_text("something")
+    (folder / "pets.csv").write_text("image,label\nflat/1.png,cat\n")
+    shutil.make_archive(str(folder / "pets"), "zip", folder / "pics")
+    (folder / "named").mkdir()
+    shutil.copy(folder / "pets.csv", folder / "named" / "labels.csv")
     return folder
 
 
@@ -46,6 +50,9 @@ MEANINGS = [
     ("./done/", "run", ""),
     ("many", "sweep", ""),
     ("pics seed=1", "line", "dataset=image_folder dataset.root='{here}/pics' seed=1"),
+    ("pets.csv seed=1", "line", "dataset=manifest dataset.file='{here}/pets.csv' seed=1"),
+    ("pets.zip", "line", "dataset=manifest dataset.file='{here}/pets.zip'"),
+    ("named", "line", "dataset=manifest dataset.file='{here}/named'"),
     ("mine.yaml seed=1", "line", "dataset=synthetic training.epochs=1 seed=1"),
     ("model=cnn", "line", "model=cnn"),
     ("+model.x=1", "line", "+model.x=1"),

@@ -39,10 +39,11 @@ SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "cifar100": ((32, 32, 3), 100),
     "fashion_mnist": ((28, 28, 1), 10),
     "image_folder": ((128, 128, 3), 3),
+    "manifest": ((128, 128, 3), 3),
     "mnist": ((28, 28, 1), 10),
 }
 # Where a YAML leaves a gap (???) that only its user can fill.
-GAPS = {"image_folder": ["dataset.root=my_images"]}
+GAPS = {"image_folder": ["dataset.root=my_images"], "manifest": ["dataset.file=my_images.csv"]}
 
 
 def spec_of(*overrides: str) -> RunSpec:

@@ -113,20 +113,19 @@ def mixup(images: Any, share: Any) -> Any:
 
 
 def mix_labels(labels: Any, share: Any, classes: int | None) -> Any:
-    """Return labels as shares, mixed as the images were.
+    """Return targets mixed as the images were.
 
     Args:
-        labels: ``(batch,)`` class indices; 0 and 1 where `classes` is None.
-        share: ``(batch,)`` of an example's own label; the rest is of the one before it.
-        classes: width of the result, or None for a binary task.
+        labels: ``(batch,)`` class indices; where `classes` is None, numbers ``(batch,)`` or
+            ``(batch, outputs)``: 0 and 1 of a class or of labels, or the targets of a regression.
+        share: ``(batch,)`` of an example's own target; the rest is of the one before it.
+        classes: width of the result, or None where targets are numbers.
 
     Returns:
-        ``(batch, classes)`` or ``(batch,)`` float32.
+        ``(batch, classes)``, or the shape of the labels, float32.
     """
-    if classes is None:
-        own = tf.cast(labels, tf.float32)
-    else:
-        own, share = tf.one_hot(labels, classes), share[:, None]
+    own = tf.cast(labels, tf.float32) if classes is None else tf.one_hot(labels, classes)
+    share = share[:, None] if len(own.shape) > 1 else share
     return share * own + (1 - share) * tf.roll(own, 1, 0)
 
 

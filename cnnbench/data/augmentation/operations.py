@@ -107,11 +107,10 @@ class Augmentation:
         Args:
             input_shape: ``(height, width, channels)``.
             outputs: of the model: one per class, or 1 for binary tasks.
-            task: ``multiclass``, ``binary`` or ``regression``.
+            task: of the data set.
 
         Raises:
-            CnnbenchError: the examples are no images, the settings would leave nothing of them, or mix
-                labels of a regression.
+            CnnbenchError: the examples are no images, or the settings would leave nothing of them.
         """
         if not self.changes_pixels:
             return self
@@ -133,16 +132,11 @@ class Augmentation:
                 f"augmentation.translation={self.translation} is less than half a pixel of these images",
                 f"use augmentation.translation={1 / side:.2g} or more",
             )
-        if self.mixes_labels and task == "regression":
-            raise CnnbenchError(
-                "mixup and cutmix mix class labels, but this task is regression",
-                "use augmentation.mixup=0 and augmentation.cutmix=0",
-            )
         return replace(self, outputs=outputs, task=task)
 
     @property
     def mixes_labels(self) -> bool:
-        """True if labels come back as shares, which the loss and the metrics must take."""
+        """True if labels come back as shares, and targets as means, which loss and metrics must take."""
         return self.mixup > 0 or self.cutmix > 0
 
     @property
@@ -179,14 +173,14 @@ class Augmentation:
 
         Args:
             images: ``(batch, height, width, channels)`` uint8 or float32; all but the batch static.
-            labels: ``(batch,)`` class indices, or 0 and 1.
+            labels: ``(batch,)`` class indices or values, or ``(batch, outputs)`` 0 and 1, or values.
             seed: ``(2,)`` int32; decides everything but alternating flips.
             turned: ``(batch,)`` int32, 1 for images to be flipped if flips alternate; None leaves that to
                 the seed.
 
         Returns:
-            Images of the same shape and type, and the labels: unchanged, or if `mixes_labels` float32 shares
-            ``(batch, classes)`` that sum to 1 (multiclass) or ``(batch,)`` (binary).
+            Images of the same shape and type, and the labels: unchanged, or if `mixes_labels` float32, as
+            shares ``(batch, classes)`` that sum to 1 (multiclass), else in their own shape.
         """
         if not self.changes_pixels:
             return images, labels

@@ -205,6 +205,8 @@ def _decode(recipe: Recipe, file: ImageFile) -> Decoded:
     if file.is_hidden:
         return UnreadableError(HIDDEN)
     try:
+        if file.member is not None:
+            return decoding.decode_member(file.member, recipe)
         return decoding.decode(file.path, recipe)
     except UnreadableError as error:
         return error

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from cnnbench.data.images.layout import Member
 from cnnbench.data.reading import special_file
 
 Resize = Literal["stretch", "crop", "pad"]
@@ -122,6 +123,16 @@ def decode(path: Path, recipe: Recipe) -> tuple[np.ndarray, int | None]:
         file = path.open("rb")
     except OSError as error:
         raise UnreadableError(f"cannot be opened: {error.strerror}", may_pass=True) from error
+    with file:
+        return _pixels(file, recipe)
+
+
+def decode_member(member: Member, recipe: Recipe) -> tuple[np.ndarray, int | None]:
+    """Read one part of a file; see `decode`."""
+    try:
+        file = member.open()
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}", may_pass=True) from error
     with file:
         return _pixels(file, recipe)
 

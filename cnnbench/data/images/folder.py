@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from cnnbench.data.dataset import Dataset, Rows, Split, Task, listed
-from cnnbench.data.images import cache
-from cnnbench.data.images.cache import HIDDEN, Images
+from cnnbench.data.dataset import Dataset, Task, listed
 from cnnbench.data.images.decoding import Bits, Recipe, Resize
 from cnnbench.data.images.layout import (
     ClassFolders,
@@ -30,11 +27,23 @@ from cnnbench.data.images.layout import (
     system_folders,
     typed,
 )
+from cnnbench.data.images.parts import (
+    Listing,
+    Part,
+    bits_of,
+    depth,
+    digests_of,
+    load_all,
+    notes,
+    refuse_shared,
+    refuse_unreadable,
+)
+from cnnbench.data.images.rows import holds_manifest
+from cnnbench.data.labels import with_positive
 from cnnbench.data.partition import TooFewError, hold_out
 from cnnbench.errors import CnnbenchError
 
 Side = Annotated[int, Field(ge=1, le=8192)]
-LISTED = 20  # files that the notes name
 
 
 def image_folder(
@@ -50,6 +59,7 @@ def image_folder(
     bits: Bits | None = None,
     layout: Layout = "auto",
     cache_dir: str | None = None,
+    positive: str | None = None,
     data_dir: str | None = None,
 ) -> Dataset:
     """Load images whose class is the name of their folder; two classes make a binary task.
@@ -75,11 +85,12 @@ def image_folder(
             the brightest picture needs. Pictures of 8 bits stay as they are.
         layout: ``classes`` takes the folders of `root` as the classes, whatever their names and contents.
         cache_dir: where decoded images are kept; None: CNNBENCH_CACHE, else the user's cache folder.
+        positive: of two classes, the one that precision, recall and f1 are of; None: the second by name.
         data_dir: looked in first for a relative `root` that is not in the working folder.
 
     Returns:
         x ``(n, height, width, channels)`` uint8 as `Rows` of a mapped file, y ``(n,)`` int64. The classes are
-        in the order of their names.
+        in the order of their names; a positive one comes last.
 
     Raises:
         CnnbenchError: a folder is missing, or one above or below it is meant; a class has no images;
@@ -92,33 +103,33 @@ def image_folder(
     if layout == "auto" and test_root is None:
         refuse_split_alone(top)
     folders, found_notes = _folders(top, root, test_root, data_dir, layout)
-    classes = _classes(folders)
-    parts = _load_all(folders, recipe, cache_dir, bits)
+    classes = _classes(top, folders)
+    _, class_names = with_positive(np.arange(0), map(printable, classes), positive)
+    parts = load_all({split: _listing(found) for split, found in folders.items()}, recipe, cache_dir, bits)
     if strict:
         refuse_unreadable(parts)
     for split, part in parts.items():
-        refuse_empty_class(split, part)
+        refuse_empty_class(split, folders[split], part)
     refuse_shared(parts)
-    splits = {split: part.split for split, part in parts.items()}
+    splits = {
+        split: replace(part.split, y=with_positive(part.y, map(printable, classes), positive)[0])
+        for split, part in parts.items()
+    }
     task: Task = "binary" if len(classes) == 2 else "multiclass"
     if "test" not in parts:
-        train, test = _split(parts["train"], task, test_fraction, split_seed)
+        train, test = _split(parts["train"], classes, task, test_fraction, split_seed)
         splits |= {"train": splits["train"].take(train), "test": splits["train"].take(test)}
-    deep = [part.images.deep for part in parts.values() if part.images.deep]
+    about = [note for split, part in parts.items() for note in (*notes(part), *_beside(folders[split]))]
     return Dataset(
         name=printable(top.resolve().name),
         task=task,
         train=splits["train"],
         val=splits.get("val"),
         test=splits["test"],
-        class_names=tuple(printable(name) for name in classes),
-        notes=(*found_notes, *_depth(top, parts), *(note for part in parts.values() for note in notes(part))),
-        bits=deep[0].bits if deep else None,
-        files={
-            name: digest
-            for part in parts.values()
-            for name, digest in zip(part.names, part.digests, strict=True)
-        },
+        class_names=class_names,
+        notes=(*found_notes, *depth(top, parts), *about),
+        bits=bits_of(parts),
+        files=digests_of(parts),
     )
 
 
@@ -167,7 +178,15 @@ def _passed_over(top: Path, folders: Mapping[str, ClassFolders]) -> list[str]:
     return [f"{top}: {are} left out: {listed(counted)}"]
 
 
-def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
+def _beside(found: ClassFolders) -> list[str]:
+    """Return one line about the images beside the class folders."""
+    if not found.beside:
+        return []
+    names = [found.shown(name) for name in found.beside]
+    return [f"{found.folder}: not used, for they are in no class folder: {listed(names)}"]
+
+
+def _classes(top: Path, folders: dict[str, ClassFolders]) -> tuple[str, ...]:
     """Return the names of the classes; refuse fewer than two, and splits with different ones."""
     train = folders["train"]
     if len(train.classes) < 2:
@@ -175,9 +194,10 @@ def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
         there += f", and {listed(train.beside)}" if train.beside else ""
         needed = "it needs one for each class, two at least, with the images of the class inside"
         other = other_root(train.folder)
-        raise CnnbenchError(
-            f"{train.folder} has {there}", f"{needed}: {typed(root=other)}" if other else needed
-        )
+        hint = f"{needed}: {typed(root=other)}" if other else needed
+        if holds_manifest(top):
+            hint = f"the labels are in a file there: dataset=manifest {typed(file=top)}"
+        raise CnnbenchError(f"{train.folder} has {there}", hint)
     for split, found in folders.items():
         lacking = sorted(set(train.classes) - set(found.classes))
         more = sorted(set(found.classes) - set(train.classes))
@@ -193,163 +213,45 @@ def _classes(folders: dict[str, ClassFolders]) -> tuple[str, ...]:
 # -- Parts -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Part:
-    """The readable images of the class folders of one split.
-
-    Attributes:
-        folders: hold the files.
-        images: their pixels and digests.
-        y: ``(n,)`` int64, the index of each image's class.
-    """
-
-    folders: ClassFolders
-    images: Images
-    y: np.ndarray
-
-    @property
-    def digests(self) -> list[str]:
-        return list(self.images.used.values())
-
-    @cached_property
-    def names(self) -> list[str]:
-        return [self.folders.shown(name) for name in self.images.used]
-
-    @property
-    def split(self) -> Split:
-        return Split(Rows(self.images.pixels, np.arange(len(self.y)), np.array(self.digests, "S64")), self.y)
-
-    def unreadable(self) -> list[str]:
-        """Return a line, name and reason, for each file that is no readable image."""
-        return [f"{self.folders.shown(name)}: {reason}" for name, reason in self.images.skipped.items()]
+def _listing(found: ClassFolders) -> Listing:
+    number = {name: index for index, name in enumerate(found.classes)}
+    return Listing(
+        str(found.folder),
+        found.folder.name,
+        found.files,
+        np.array([number[file.label] for file in found.files], np.int64),
+        {file.name: found.shown(file.name) for file in found.files},
+    )
 
 
-def _load_all(
-    folders: Mapping[str, ClassFolders], recipe: Recipe, cache_dir: str | None, bits: Bits | None
-) -> dict[str, Part]:
-    """Load every split, with one white for the 16-bit pictures of all."""
-    parts = {split: _load(found, recipe, cache_dir) for split, found in folders.items()}
-    deep = {split: part.images.deep.bits for split, part in parts.items() if part.images.deep}
-    bits = bits or max(deep.values(), default=None)
-    for split, taken in deep.items():
-        if taken != bits:
-            parts[split] = _load(folders[split], replace(recipe, bits=bits), cache_dir)
-    return parts
-
-
-def _load(folders: ClassFolders, recipe: Recipe, cache_dir: str | None) -> Part:
-    images = cache.load(folders.files, recipe, cache_dir, folders.folder.name)
-    number = {name: index for index, name in enumerate(folders.classes)}
-    labels = [number[file.label] for file in folders.files if file.name in images.used]
-    return Part(folders, images, np.array(labels, np.int64))
-
-
-def _split(part: Part, task: Task, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(
+    part: Part, classes: Sequence[str], task: Task, test_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows for training and for testing; equal images stay together, on either side."""
     try:
         return hold_out(part.y, task, test_fraction, seed, contents=part.digests)
     except TooFewError as error:
-        raise _too_few(part, test_fraction) from error
+        raise _too_few(part, classes, test_fraction) from error
 
 
-def _too_few(part: Part, test_fraction: float) -> CnnbenchError:
+def _too_few(part: Part, classes: Sequence[str], test_fraction: float) -> CnnbenchError:
     different = dict(zip(part.digests, part.y.tolist(), strict=True))
     index, count = min(Counter(different.values()).items(), key=lambda item: item[1])
     return CnnbenchError(
         f"test_fraction={test_fraction} of {len(different)} different images leaves a class without one to "
-        f"train or to test on; {printable(part.folders.classes[index])} has {count}",
+        f"train or to test on; {printable(classes[index])} has {count}",
         "add images, change test_fraction, or give a test folder: test_root=FOLDER",
     )
 
 
-# -- Refusals --------------------------------------------------------------------------------------
-
-
-def refuse_unreadable(parts: dict[str, Part]) -> None:
-    """Refuse any file that cannot be read, except hidden ones."""
-    lines = [line for part in parts.values() for line in part.unreadable() if not line.endswith(HIDDEN)]
-    if lines:
-        count = "1 file" if len(lines) == 1 else f"{len(lines)} files"
-        raise CnnbenchError(
-            f"strict=true, and {count} cannot be read: {listed(lines, separator='; ')}",
-            "mend or remove them, or leave them out with strict=false",
-        )
-
-
-def refuse_empty_class(split: str, part: Part) -> None:
+def refuse_empty_class(split: str, found: ClassFolders, part: Part) -> None:
     """Refuse a class without a readable image."""
-    for index, name in enumerate(part.folders.classes):
+    for index, name in enumerate(found.classes):
         if not (part.y == index).any():
-            start = part.folders.shown(f"{name}/")
+            start = found.shown(f"{name}/")
             reasons = [line for line in part.unreadable() if line.startswith(start)]
             raise CnnbenchError(
                 f"class {printable(name)} has no {'readable ' if reasons else ''}images in {split} "
-                f"({part.folders.folder / name})"
-                + (f": {listed(reasons, separator='; ')}" if reasons else ""),
+                f"({found.folder / name})" + (f": {listed(reasons, separator='; ')}" if reasons else ""),
                 "add some, or move the folder away",
             )
-
-
-def refuse_shared(parts: dict[str, Part]) -> None:
-    """Refuse an image in two splits, which would make the figures too good."""
-    known: dict[str, tuple[str, str]] = {}  # the first split and name of each digest
-    for split, part in parts.items():
-        named = list(zip(part.digests, part.names, strict=True))
-        shared = [(*known[digest], name) for digest, name in named if digest in known]
-        if shared:
-            others = " and ".join(dict.fromkeys(other for other, _, _ in shared))
-            pairs = [f"{there} = {here}" for _, there, here in shared]
-            raise CnnbenchError(
-                f"{split} shares {len(shared)} images with {others}, pixel for pixel: {listed(pairs)}",
-                f"remove them from one of the two: the figures on {split} would be too good; pictures that "
-                f"differ in more detail do so at a larger dataset.size",
-            )
-        known |= {digest: (split, name) for digest, name in named}
-
-
-# -- Notes -----------------------------------------------------------------------------------------
-
-
-def _depth(top: Path, parts: Mapping[str, Part]) -> list[str]:
-    """Return one line about the white of the pictures with 16 bits a value, if there are any."""
-    deep = [part.images.deep for part in parts.values() if part.images.deep]
-    if not deep:
-        return []
-    count, bits = sum(one.files for one in deep), deep[0].bits
-    line = (
-        f"{top}: {count} images have 16 bits a value, {max(one.brightest for one in deep)} at most: "
-        f"taken as {bits} bits, {2**bits - 1} is white"
-    )
-    rest = sum(len(part.images.used) for part in parts.values()) - count
-    return [f"{line}; {rest} have 8 bits, 255 is white" if rest else line]
-
-
-def notes(part: Part) -> list[str]:
-    """Return the lines about files that are not used and images that are in a folder twice."""
-    found = []
-    folder, unreadable = part.folders.folder, part.unreadable()
-    if unreadable:
-        found.append(f"{folder}: {len(unreadable)} of {len(part.folders.files)} files are not used")
-        found += unreadable[:LISTED]
-    if len(unreadable) > LISTED:
-        found.append(f"and {len(unreadable) - LISTED} more, all listed in {part.images.record or 'the log'}")
-    if part.folders.beside:
-        names = [part.folders.shown(name) for name in part.folders.beside]
-        found.append(f"{folder}: not used, for they are in no class folder: {listed(names)}")
-    return found + _copies(part)
-
-
-def _copies(part: Part) -> list[str]:
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(part.digests):
-        rows_of[digest].append(row)
-    copies = [rows for rows in rows_of.values() if len(rows) > 1]
-    if not copies:
-        return []
-    shown = [" = ".join(part.names[row] for row in rows[:3]) for rows in copies]
-    extra = sum(len(rows) - 1 for rows in copies)
-    found = [f"{part.folders.folder}: {extra} images are copies of others, pixel for pixel: {listed(shown)}"]
-    torn = [names for names, rows in zip(shown, copies, strict=True) if len(set(part.y[rows])) > 1]
-    if torn:
-        found.append(f"{part.folders.folder}: {len(torn)} images are in more than one class: {listed(torn)}")
-    return found

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, Protocol
 
 from cnnbench.data.fetch import search_folders
 from cnnbench.data.reading import reading, special_file
@@ -41,6 +41,13 @@ SYSTEM_FOLDERS = {
 OLD_BINS = re.compile(r"RECYCLER|RECYCLED|FOUND\.\d{3}|found\.\d{3}")  # "recycled" may well be a class
 
 
+class Member(Protocol):
+    """A part of a file that holds an image: of an archive, or a cell of a table."""
+
+    def open(self) -> BinaryIO:
+        """Return its bytes; raise `OSError` or `UnreadableError`."""
+
+
 @dataclass(frozen=True)
 class ImageFile:
     """A file that should be an image.
@@ -51,17 +58,19 @@ class ImageFile:
         identity: size, time of change, inode and the inode's time of change; differs once the file is
             replaced or written to, even if its name and time of change are kept. Empty for a broken link.
         is_hidden: listed, but not opened.
+        member: what is read if the image is a part of the file at `path`.
     """
 
     path: Path
     name: str
     identity: tuple[int, ...]
-    is_hidden: bool
+    is_hidden: bool = False
+    member: Member | None = None
 
     @property
     def label(self) -> str:
         """The class."""
-        return _composed(self.name.partition("/")[0])
+        return composed(self.name.partition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -91,10 +100,10 @@ class ClassFolders:
 
 def printable(name: str) -> str:
     """Return a file name on one line, with escapes for what a terminal cannot show."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _composed(name))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in composed(name))
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """Return a name in Unicode's NFC; macOS stores accents and Korean syllables in pieces."""
     return unicodedata.normalize("NFC", name)
 
@@ -113,7 +122,9 @@ def find_folder(key: str, value: str, data_dir: str | None) -> Path:
                 return folder
             if folder.exists():
                 kind = special_file(folder) or "a file"
-                hint = "unpack it and name the folder" if kind == "a file" else "name the folder of pictures"
+                hint = "name the folder of pictures"
+                if kind == "a file":
+                    hint = f"dataset=manifest {typed(file=Path(value))} reads tables, archives and Parquet"
                 raise CnnbenchError(f"{key}={value} is {kind}, not a folder", hint)
     looked = "" if wanted.is_absolute() else f" in {', '.join(map(str, places))}"
     example = f"{value.rstrip('/')}/CLASS/*.jpg"
@@ -182,7 +193,7 @@ def _splits_by_words(folders: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in folders:
-        split = _split_of(folder.name)
+        split = split_of(folder.name)
         if split in found:
             return {}
         if split is not None:
@@ -192,7 +203,7 @@ def _splits_by_words(folders: Sequence[Path]) -> dict[str, Path]:
     return found if "train" in found and len(found) > 1 and confirmed else {}
 
 
-def _split_of(name: str) -> str | None:
+def split_of(name: str) -> str | None:
     """Return the split that a word in `name` tells; None for no split or several."""
     words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
     found = [split for split, known in SPLIT_NAMES.items() if words & known]
@@ -200,7 +211,7 @@ def _split_of(name: str) -> str | None:
 
 
 def _folder_names(folder: Path) -> set[str]:
-    return {_composed(path.name) for path in _subfolders(inner(folder))}
+    return {composed(path.name) for path in _subfolders(inner(folder))}
 
 
 def _common(names: Sequence[set[str]]) -> set[str]:
@@ -215,7 +226,7 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
     nested = [folder for folder, inside in zip(folders, names, strict=True) if len(inside) > 1]
     if not nested or any(_images_in(inner(folder)) for folder in nested):
         return
-    if len(nested) == 1 and _split_of(nested[0].name) and sum(map(bool, names)) == 1 and len(folders) > 1:
+    if len(nested) == 1 and split_of(nested[0].name) and sum(map(bool, names)) == 1 and len(folders) > 1:
         raise CnnbenchError(
             f"{root} has {printable(nested[0].name)}, which holds folders, beside others that hold none",
             f"{typed(root=nested[0])}; dataset.layout=classes takes all of them as classes",
@@ -228,7 +239,7 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
         for names in ([folder.name for folder in folders], sorted(common))
     )
     as_classes = f"dataset.layout=classes takes {outer} as the classes"
-    if all(_split_of(name) for name in common):
+    if all(split_of(name) for name in common):
         raise CnnbenchError(
             f"{root} has {outer}, and in each {inside}: splits inside classes",
             f"put the splits above: {root / 'train' / 'CLASS'}; {as_classes}, and both splits for one",
@@ -238,6 +249,14 @@ def _refuse_parts(root: Path, folders: Sequence[Path]) -> None:
         f"{root} has {outer}, which hold the same folders, {inside}: those seem to be the classes",
         f"{typed(root=first, test_root=second)}; {as_classes}",
     )
+
+
+def count_classes(root: Path) -> int:
+    """Return how many class folders a folder has, as far as its folders tell."""
+    try:
+        return len(_subfolders(split_folders(root)[0]["train"]))
+    except CnnbenchError:  # folders of some kind, of which the reader of them says what is wrong
+        return 2
 
 
 def refuse_split_alone(root: Path) -> None:
@@ -257,7 +276,7 @@ def _whole_set(root: Path) -> Path | None:
     """Return the folder above, if `root` is one of several splits in it."""
     root = Path(os.path.abspath(root))  # noqa: PTH100  links are not resolved
     above = root.parent.parent if root.parent.name == root.name else root.parent
-    if _split_of(root.name) is None:
+    if split_of(root.name) is None:
         return None
     try:
         found, _ = split_folders(above)
@@ -297,8 +316,8 @@ def scan(folder: Path, title: str = "") -> ClassFolders:
     for subfolder in subfolders:
         files.extend(_files(subfolder, subfolder.name, (), passed_over))
     # The same order, and so the same split, whichever way the file system writes its names.
-    files.sort(key=lambda file: (_composed(file.name), file.name))
-    classes = sorted({_composed(subfolder.name) for subfolder in subfolders})
+    files.sort(key=lambda file: (composed(file.name), file.name))
+    classes = sorted({composed(subfolder.name) for subfolder in subfolders})
     return ClassFolders(
         folder, title, tuple(classes), tuple(files), tuple(_images_in(folder)), tuple(passed_over)
     )
@@ -319,7 +338,7 @@ def _files(
         else:
             yield from _files(Path(entry.path), f"{name}/{entry.name}", (*above, identity), passed_over)
     for entry in others:
-        if _may_be_image(entry.name):
+        if may_be_image(entry.name):
             is_hidden = entry.name.startswith(".")
             yield ImageFile(Path(entry.path), f"{name}/{entry.name}", _identity(entry), is_hidden)
 
@@ -331,7 +350,7 @@ def _identity(entry: os.DirEntry[str]) -> tuple[int, ...]:
     return ()
 
 
-def _may_be_image(name: str) -> bool:
+def may_be_image(name: str) -> bool:
     """Tell whether a file may be an image: any may, except what usually lies beside pictures."""
     suffix = Path(name).suffix.lower()
     if name.startswith("."):

@@ -25,6 +25,7 @@ from cnnbench.reporting.figures.canvas import (
     tidy,
 )
 from cnnbench.reporting.figures.lettering import lettering_for
+from cnnbench.runs import in_words
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -41,13 +42,16 @@ _MOST_NUMBERED = 25  # classes; beyond, numbers in the cells are too small to re
 _MOST_LABELLED = 100
 
 
-def learning_curves(history: Sequence[Mapping[str, float | None]], best_epoch: int | None) -> Figure:
+def learning_curves(
+    history: Sequence[Mapping[str, float | None]], best_epoch: int | None, positive: str | None = None
+) -> Figure:
     """Draw one panel for the loss, one for each metric, and one for the learning rate.
 
     Args:
         history: one mapping per epoch, in order: ``loss``, ``val_loss``, ``learning_rate``, …; a key may be
             missing in some epochs. A value that is NaN, infinite or None is marked by a cross at the bottom.
         best_epoch: counted from 1, or None.
+        positive: the class that precision and recall of a binary task are of.
     """
     names = _panel_names(history)
     if not names:
@@ -57,11 +61,12 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], best_epoch: i
     rows = math.ceil(len(shown) / columns)
     figure = new_figure(max(520, columns * 400), rows * 290 + 50)
     epochs = np.arange(1, len(history) + 1)
-    lettering = lettering_for(names)
+    lettering = lettering_for([*names, positive or ""])
     for index, name in enumerate(shown):
         axes = figure.add_subplot(rows, columns, index + 1)
         tidy(axes)
-        axes.set_title(lettering.clean(name), fontsize=LABEL, color=INK, **lettering.style)
+        heading = lettering.clean(in_words(name, positive))
+        axes.set_title(heading, fontsize=LABEL, color=INK, **lettering.style)
         axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
         axes.set_axisbelow(True)
         _draw_panel(axes, history, name, epochs)

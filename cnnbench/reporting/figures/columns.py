@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_HISTOGRAMS, _MOST_COLUMNS = 11, 10
+_MOST_HISTOGRAMS, _MOST_COLUMNS, _MOST_TARGETS = 11, 10, 4
 
 
 def feature_histograms(
@@ -35,38 +35,41 @@ def feature_histograms(
     class_names: Sequence[str],
     title: str,
     feature_names: Sequence[str] = (),
+    target_names: Sequence[str] = (),
 ) -> Figure:
-    """Draw a histogram of each of the first features, and of the targets.
+    """Draw a histogram of each of the first features, and of the targets; of labels, how many have each.
 
     Args:
         features: ``(n, columns)``.
-        labels: ``(n,)`` class indices, or the targets of a regression.
-        class_names: by class index; empty for regression.
+        labels: ``(n,)`` class indices, ``(n, labels)`` 0 or 1, or the targets of a regression.
+        class_names: by class or label; empty for regression.
         title: the heading.
         feature_names: by column; empty: "feature 1", …
+        target_names: of a regression with several targets.
     """
-    names = _names(features, feature_names)[:_MOST_HISTOGRAMS]
-    columns = min(4, len(names) + 1)
-    rows = math.ceil((len(names) + 1) / columns)
+    targets = ["target"] if labels.ndim == 1 else ["labels"] if class_names else [*target_names][:_MOST_TARGETS]
+    names = _names(features, feature_names)[: _MOST_HISTOGRAMS + 1 - len(targets)]
+    columns = min(4, len(names) + len(targets))
+    rows = math.ceil((len(names) + len(targets)) / columns)
     figure = new_figure(max(480, columns * 265), rows * 190 + 70)
-    lettering = lettering_for([title, *names, *class_names])
-    for index in range(len(names) + 1):
+    lettering = lettering_for([title, *names, *class_names, *targets])
+    for index, heading in enumerate([*names, *targets]):
         axes = figure.add_subplot(rows, columns, index + 1)
         tidy(axes)
-        is_target = index == len(names)
-        heading = "target" if is_target else names[index]
+        is_target = index >= len(names)
         axes.set_title(lettering.clean(heading, 26), fontsize=LABEL, color=INK, **lettering.style)
         axes.set_yticks([])
         if is_target and class_names:
-            counts = np.bincount(labels.astype(np.int64), minlength=len(class_names))
+            counts = labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels.astype(np.int64))
+            counts = np.pad(counts, (0, len(class_names) - len(counts)))
             axes.bar(range(len(counts)), counts, color=ORANGE)
             if len(counts) <= 4:
                 shown = [lettering.clean(name, 36 // len(counts)) for name in class_names]
                 axes.set_xticks(range(len(counts)), shown, **lettering.style)
             else:
-                axes.set_xlabel("class index", fontsize=CAPTION)
+                axes.set_xlabel("label" if labels.ndim > 1 else "class index", fontsize=CAPTION)
         else:
-            values = labels if is_target else features[:, index]
+            values = labels.reshape(len(labels), -1)[:, index - len(names)] if is_target else features[:, index]
             middle = _without_tails(values)
             axes.hist(middle, bins=30, range=histogram_range(middle), color=ORANGE if is_target else BLUE)
             axes.locator_params(axis="x", nbins=5)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnbench.data import Examples
+from cnnbench.data import Examples, listed
 from cnnbench.reporting.figures.canvas import (
     BLUE,
     GREEN,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TILE, _GAP, _HEAD = 128, 20, 48  # pixels: a picture's box, the space between two, the room for the title
+_MOST_LINES = 3  # below a picture
 Line = tuple[str, str]  # text, colour
 
 
@@ -35,28 +36,64 @@ def sample_grid(
     class_names: Sequence[str],
     title: str,
     feature_names: Sequence[str] = (),
+    target_names: Sequence[str] = (),
 ) -> Figure:
-    """Show up to 25 examples, evenly over the classes (over the targets' range in regression).
+    """Show up to 25 examples, evenly over the classes or labels (over the first target's range in regression).
 
     Args:
         images: ``(n, height, width, channels)``, uint8 or float; or ``(n, columns)`` features, of which
             histograms are drawn instead.
-        labels: ``(n,)`` class indices, or the targets of a regression.
-        class_names: by class index; empty for regression.
+        labels: ``(n,)`` class indices, ``(n, labels)`` 0 or 1, or the targets of a regression.
+        class_names: by class or label; empty for regression.
         title: the heading.
         feature_names: by column, for features.
+        target_names: of a regression with several targets.
     """
     if images.ndim == 2:
-        return feature_histograms(images[:], labels, class_names, title, feature_names)
-    if class_names:
+        return feature_histograms(images[:], labels, class_names, title, feature_names, target_names)
+    captions: list[list[Line]]
+    if class_names and labels.ndim > 1:
+        order, columns = _even_over_labels(labels), 5
+        captions = [_lines([class_names[label] for label in np.flatnonzero(labels[i])]) for i in order]
+    elif labels.ndim > 1:
+        ranks = np.argsort(labels[:, 0], kind="stable")
+        order, columns = ranks[_evenly(len(ranks), 25)], 5
+        captions = [
+            _lines([f"{name} {value:.4g}" for name, value in zip(target_names, labels[i], strict=True)])
+            for i in order
+        ]
+    elif class_names:
         order, columns = _even_over_classes(labels, len(class_names))
-        captions: list[list[Line]] = [[(class_names[int(labels[i])], INK)] for i in order]
+        captions = [[(class_names[int(labels[i])], INK)] for i in order]
     else:
         ranks = np.argsort(labels, kind="stable")
-        order = ranks[np.linspace(0, len(ranks) - 1, min(25, len(ranks))).round().astype(int)]
-        columns = 5
+        order, columns = ranks[_evenly(len(ranks), 25)], 5
         captions = [[(f"{float(labels[i]):.4g}", INK)] for i in order]
     return picture_grid(images[order], captions, columns, title)
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int)
+
+
+def _even_over_labels(labels: np.ndarray) -> np.ndarray:
+    """Pick 20 examples or fewer: in turn, the next one that has each label, and at the end one without any."""
+    order: list[int] = []
+    having = [np.flatnonzero(labels[:, label]).tolist() for label in range(labels.shape[1])]
+    having = [members for members in having if members][:19]
+    while len(order) < 19 and any(having):
+        for members in having:
+            if (found := next((one for one in members if one not in order), None)) is None:
+                members.clear()
+            elif len(order) < 19:
+                order.append(found)
+    return np.array([*order, *np.flatnonzero(~labels.any(axis=1))[:1]], dtype=np.intp)
+
+
+def _lines(texts: Sequence[str], colour: str = INK) -> list[Line]:
+    """Return texts as lines, and how many more there are below the second."""
+    shown = texts if len(texts) <= _MOST_LINES else [*texts[: _MOST_LINES - 1], f"and {len(texts) - 2} more"]
+    return [(text, colour) for text in shown or ["no label"]]
 
 
 def augmentation_grid(before: np.ndarray, after: np.ndarray, title: str) -> Figure:
@@ -102,11 +139,11 @@ def picture_grid(images: np.ndarray, captions: Sequence[Sequence[Line]], columns
     """Show images in so many columns, each above its lines of text."""
     columns = max(1, min(columns, len(images)))
     rows = max(1, math.ceil(len(images) / columns))
-    line_height = 17
+    line_height, lines = 17, max(map(len, captions))
     tiles = tiles_of(images, _TILE, tile_limits(images))
     box = (max(len(tile) for tile in tiles), _TILE)
     step_x = _TILE + _GAP
-    step_y = box[0] + 6 + line_height * len(captions[0]) + 8
+    step_y = box[0] + 6 + line_height * lines + 8
     lettering = lettering_for([title, *(text for lines in captions for text, _ in lines)])
     left = max(_GAP, (480 - columns * step_x + _GAP) // 2)  # never so narrow that the title is cut
     board = Board(2 * left + columns * step_x - _GAP, _HEAD + rows * step_y, title, lettering)
@@ -202,6 +239,52 @@ def worst_mistakes(
     return picture_grid(images[worst], captions, 5, f"{title}: true → predicted")
 
 
+def wrong_labels(
+    images: Examples,
+    y_true: np.ndarray,
+    outputs: np.ndarray,
+    class_names: Sequence[str],
+    feature_names: Sequence[str] = (),
+) -> Figure:
+    """Show the examples with the surest wrong labels, those that were given and those that were missed.
+
+    Args:
+        images: ``(n, height, width, channels)``, or ``(n, columns)`` features, shown as a table.
+        y_true: ``(n, labels)`` 0 or 1.
+        outputs: probabilities of the same shape.
+        class_names: of the labels.
+        feature_names: by column, for features.
+    """
+    title = "Surest mistakes"
+    usable = np.isfinite(outputs).all(axis=1)
+    if not usable.any():
+        return note_figure(NO_PREDICTION, title)
+    is_wrong = ((outputs > 0.5) != (y_true > 0.5)) & usable[:, None]
+    sureness = np.where(is_wrong, np.abs(outputs - y_true), -1.0)
+    wrong = np.flatnonzero(is_wrong.any(axis=1))
+    if not len(wrong):
+        return note_figure(f"No mistakes: all labels of {int(usable.sum())} examples are right.", title)
+    worst = wrong[np.argsort(-sureness[wrong].max(axis=1), kind="stable")][:20]
+    title = f"Surest mistakes ({len(worst)} of {len(wrong)} examples with a wrong label; {len(y_true)} in all)"
+
+    def told(row: int) -> tuple[str, list[str]]:
+        """Return the true labels, and the wrong ones with their probabilities, the surest first."""
+        order = [label for label in np.argsort(-sureness[row], kind="stable") if is_wrong[row, label]]
+        true = ", ".join(class_names[label] for label in np.flatnonzero(y_true[row])) or "no label"
+        sides = {label: "missed" if y_true[row, label] else "not" for label in order}
+        return true, [
+            f"{side} {class_names[label]} {_percent(float(outputs[row, label]))}" for label, side in sides.items()
+        ]
+
+    if images.ndim == 2:
+        cells = [(true, listed(mistakes, 1)) for true, mistakes in map(told, worst)]
+        return rows_table(images[:], worst, ("true", "mistaken"), cells, title, feature_names)
+    captions = [
+        [(true, GREEN), *((text, ORANGE) for text in mistakes[:2])] for true, mistakes in map(told, worst)
+    ]
+    return picture_grid(images[worst], captions, 5, title)
+
+
 def _percent(share: float) -> str:
     """Write 99.97 % as such: rounded to 100 % it would look like certainty."""
     if share >= 1:
@@ -210,17 +293,24 @@ def _percent(share: float) -> str:
 
 
 def largest_errors(
-    features: Examples, y_true: np.ndarray, y_pred: np.ndarray, feature_names: Sequence[str] = ()
+    features: Examples,
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    feature_names: Sequence[str] = (),
+    target_names: Sequence[str] = (),
 ) -> Figure:
     """Show the rows that a regression missed by most: their features, and by how much.
 
     Args:
         features: ``(n, columns)``; or images ``(n, height, width, channels)``, shown as such.
-        y_true: ``(n,)`` or ``(n, 1)`` values.
+        y_true: ``(n,)`` or ``(n, targets)`` values; several targets are measured by their deviation.
         y_pred: the same shape; rows with predictions that are not finite are left out.
         feature_names: by column; empty: "feature 1", …
+        target_names: of several targets.
     """
     title = "Largest errors"
+    if y_true.ndim > 1 and y_true.shape[1] > 1:
+        return _largest_of_several(features, y_true, y_pred, feature_names, target_names)
     truth, said = (np.asarray(values, np.float64).reshape(-1) for values in (y_true, y_pred))
     errors = said - truth
     usable = np.flatnonzero(np.isfinite(errors))
@@ -237,3 +327,28 @@ def largest_errors(
         return picture_grid(features[worst], captions, 5, title)
     bars = errors[worst]
     return rows_table(features[:], worst, ("true", "predicted", "error"), cells, title, feature_names, bars)
+
+
+def _largest_of_several(
+    features: Examples,
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    feature_names: Sequence[str],
+    target_names: Sequence[str],
+) -> Figure:
+    errors = y_pred.astype(np.float64) - y_true
+    usable = np.flatnonzero(np.isfinite(errors).all(axis=1))
+    if not len(usable):
+        return note_figure(NO_PREDICTION, "Largest errors")
+    deviation = y_true.std(axis=0)
+    distances = np.abs(errors / np.where(deviation > 0, deviation, 1.0)).mean(axis=1)
+    worst = usable[np.argsort(-distances[usable], kind="stable")][:15]
+    title = f"Largest errors ({len(worst)} of {len(usable)} examples), in deviations of the targets: true → predicted"
+    pairs = [[f"{y_true[i, at]:.4g} → {y_pred[i, at]:.4g}" for at in range(y_true.shape[1])] for i in worst]
+    if features.ndim > 2:
+        captions = [
+            _lines([f"{name} {pair}" for name, pair in zip(target_names, row, strict=True)]) for row in pairs
+        ]
+        return picture_grid(features[worst], captions, 5, title)
+    cells = [row[:_MOST_LINES] for row in pairs]
+    return rows_table(features[:], worst, target_names[:_MOST_LINES], cells, title, feature_names)

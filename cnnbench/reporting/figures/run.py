@@ -13,8 +13,15 @@ import numpy as np
 from cnnbench.data import Dataset
 from cnnbench.reporting.figures.canvas import new_figure, to_png
 from cnnbench.reporting.figures.charts import confusion_matrix, learning_curves, residuals
-from cnnbench.reporting.figures.images import augmentation_grid, largest_errors, sample_grid, worst_mistakes
-from cnnbench.runs import RunFolder, metrics
+from cnnbench.reporting.figures.images import (
+    augmentation_grid,
+    largest_errors,
+    sample_grid,
+    worst_mistakes,
+    wrong_labels,
+)
+from cnnbench.reporting.figures.outputs import label_bars, target_scatters
+from cnnbench.runs import RunFolder, metrics, positive_class
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,26 +45,32 @@ def figures_of_run(
         history: one entry per epoch.
         best_epoch: from 1.
         outputs: of the best checkpoint for the test split: probabilities ``(n, classes)`` or ``(n, 1)``,
-            or values ``(n, 1)``.
+            or values ``(n, targets)``.
         augment: from images and labels to augmented images; None where the run has no augmentation.
 
     Yields:
         name without suffix, and the PNG.
     """
-    train, test, names = dataset.train, dataset.test, dataset.class_names
+    train, test, names, targets = dataset.train, dataset.test, dataset.class_names, dataset.targets
+    title = f"{dataset.name}: training split"
+    positive = names[1] if dataset.task == "binary" else None
     drawings: Drawings = {
-        "samples": partial(sample_grid, train.x, train.y, names, f"{dataset.name}: training split"),
-        "learning_curves": partial(learning_curves, history, best_epoch),
+        "samples": partial(sample_grid, train.x, train.y, names, title, target_names=targets),
+        "learning_curves": partial(learning_curves, history, best_epoch, positive),
     }
     if augment is not None:
         before = train.x[:GRID]
         title = f"{dataset.name}: before and after augmentation"
         drawings["augmentation"] = partial(augmentation_grid, before, augment(before, train.y[:GRID]), title)
-    drawings |= _of_predictions(dataset.task, test.y, outputs, names)
+    drawings |= _of_predictions(dataset.task, test.y, outputs, names or targets)
     if dataset.task == "regression":
-        drawings["worst_mistakes"] = partial(largest_errors, test.x, test.y, outputs.reshape(-1))
+        shaped = outputs.reshape(test.y.shape)
+        drawings["worst_mistakes"] = partial(
+            largest_errors, test.x, test.y, shaped, target_names=targets
+        )
     else:
-        drawings["worst_mistakes"] = partial(worst_mistakes, test.x, test.y, outputs, names)
+        mistakes = wrong_labels if dataset.task == "multilabel" else worst_mistakes
+        drawings["worst_mistakes"] = partial(mistakes, test.x, test.y, outputs, names)
     for name, draw in drawings.items():
         yield name, to_png(draw())
 
@@ -65,7 +78,7 @@ def figures_of_run(
 def run_figures(folder: RunFolder) -> dict[str, Figure]:
     """Return the pictures of a finished run by name, without its data set and without TensorFlow.
 
-    ``learning_curves`` and ``confusion_matrix`` or ``residuals`` are drawn anew from the stored history and
+    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals`` are drawn anew from the stored history and
     predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show examples of the data set: they are
     read back from their PNG, and left out where the folder lacks it.
 
@@ -74,10 +87,12 @@ def run_figures(folder: RunFolder) -> dict[str, Figure]:
     """
     result, stored = folder.metrics, folder.predictions
     drawings: Drawings = {
-        "learning_curves": partial(learning_curves, folder.history, result.get("best_epoch"))
+        "learning_curves": partial(
+            learning_curves, folder.history, result.get("best_epoch"), positive_class(result)
+        )
     }
     if stored:
-        names = result.get("class_names") or ()
+        names = result.get("class_names") or result.get("target_names") or ()
         drawings |= _of_predictions(result["task"], stored["y_true"], stored["outputs"], names)
     figures = {name: draw() for name, draw in drawings.items()}
     for name, path in folder.figures.items():
@@ -93,12 +108,17 @@ def read_png(path: Path) -> bytes:
 
 
 def _of_predictions(
-    task: str, y_true: np.ndarray, outputs: np.ndarray, class_names: Sequence[str]
+    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]
 ) -> Drawings:
+    if task == "multilabel":
+        figures = metrics.by_output(task, y_true, outputs, names)
+        return {"labels": partial(label_bars, figures, len(y_true))}
+    if task == "regression" and y_true.ndim > 1:
+        return {"residuals": partial(target_scatters, y_true, outputs, names)}
     if task == "regression":
         return {"residuals": partial(residuals, y_true, outputs)}
     predicted = metrics.predicted_classes(outputs)
-    return {"confusion_matrix": partial(confusion_matrix, y_true, predicted, class_names)}
+    return {"confusion_matrix": partial(confusion_matrix, y_true, predicted, names)}
 
 
 def _shown(png: bytes) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,12 @@ from cnnbench.reporting.page.charts import history_in_words, history_marks, run_
 from cnnbench.reporting.page.render import Answer, data_uri, render
 from cnnbench.reporting.steps import after_run, more_seeds
 from cnnbench.reporting.text import best_epoch, count_of, duration, fixed, number
-from cnnbench.runs import DONE, TRAINED, RunFolder
+from cnnbench.runs import DONE, OBJECTIVE, TRAINED, RunFolder, in_words, positive_class
 
 # In the order of the page; the learning curves are drawn there by its script.
 PICTURES = {
     "confusion_matrix": "Confusion matrix of the test split",
+    "labels": "Each label on the test split",
     "residuals": "Predictions and residuals of the test split",
     "worst_mistakes": "Worst mistakes on the test split",
     "samples": "Examples of the training split",
@@ -47,9 +48,10 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
     spent = Record(folder, DONE, metrics=metrics).cost
     charts = {
         f"history-{name}": run_history(history, name, metrics["best_epoch"])
-        for name in ("loss", *TRAINED[metrics["task"]][-1:])
+        for name in ("loss", _followed(metrics["task"], history))
     }
     names, splits = figures_table(metrics)
+    output_names, outputs = outputs_table(metrics)
     return render(
         "run.html.j2",
         charts,
@@ -65,6 +67,8 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         best_epoch=metrics["best_epoch"],
         metric_names=names,
         splits=splits,
+        output_names=output_names,
+        outputs=outputs,
         costs={
             known.label.partition(",")[0]: known.text(spent[name])
             for name, known in COSTS.items()
@@ -79,16 +83,33 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
 
 
 def figures_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the names of the final metrics, and for each split their values as text."""
+    """Return the names of the final metrics for people, and for each split their values as text."""
     names = list(dict.fromkeys(name for split in metrics["metrics"].values() for name in split))
-    return names, {
+    positive = positive_class(metrics)
+    return [in_words(name, positive) for name in names], {
         split: [fixed(figures.get(name)) for name in names] for split, figures in metrics["metrics"].items()
     }
 
 
+def outputs_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the metrics of single labels or targets, and for each of these its values on the test split."""
+    found = metrics.get("by_output", {}).get("test", {})
+    names = list(dict.fromkeys(name for figures in found.values() for name in figures))
+    return [name.replace("_", " ") for name in names], {
+        output: [number(figures.get(name)) if name == "support" else fixed(figures.get(name)) for name in names]
+        for output, figures in found.items()
+    }
+
+
+def _followed(task: str, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the metric whose curve is drawn beside the loss."""
+    name = OBJECTIVE[task]
+    return name if any(f"val_{name}" in row or name in row for row in history) else TRAINED[task][-1]
+
+
 def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
     test = metrics["metrics"]["test"]
-    name = TRAINED[metrics["task"]][-1]
+    name = OBJECTIVE[metrics["task"]]
     cost = metrics["cost"]
     return {
         metrics["objective"].replace("_", " "): fixed(metrics["value"]),
@@ -103,7 +124,7 @@ def _answers(
     metrics: Mapping[str, Any], environment: Mapping[str, Any], spent: Mapping[str, float]
 ) -> Iterator[Answer]:
     """Answer how good a run is, how sure that is, and at what cost."""
-    name, test = TRAINED[metrics["task"]][-1], metrics["metrics"]["test"]
+    name, test = OBJECTIVE[metrics["task"]], metrics["metrics"]["test"]
     examples = environment.get("dataset", {}).get("splits", {}).get("test", 0)
     yield Answer(
         "How good",
@@ -167,7 +188,7 @@ def pictures(
 def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
     if name == "learning_curves":
         return f"{title}: training and validation over {metrics['epochs']} epochs"
-    if name in ("confusion_matrix", "residuals"):
+    if name in ("confusion_matrix", "labels", "residuals"):
         figures = ", ".join(f"{key} {number(value)}" for key, value in metrics["metrics"]["test"].items())
         return f"{title}: {figures}"
     return f"{title}, as a grid of small pictures"
@@ -183,5 +204,7 @@ def environment_rows(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]
     for name, label in (("code", "code"), ("config_hash", "config")):
         if name in environment:
             yield f"fingerprint of the {label}", str(environment[name])
+    if "task" in environment.get("dataset", {}):
+        yield "task", environment["dataset"]["task"]
     if "dataset" in environment:
         yield "fingerprint of the data", str(environment["dataset"].get("fingerprint"))
