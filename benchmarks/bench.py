@@ -262,7 +262,8 @@ def _run(command: list[str], device: str, told: str = "") -> tuple[str, float, i
             command, stdin=given, stdout=output, stderr=subprocess.PIPE, env=environment
         )
         assert process.stderr is not None
-        said = process.stderr.read().decode(errors="replace")
+        with process.stderr:
+            said = process.stderr.read().decode(errors="replace")
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
