@@ -1,12 +1,14 @@
 from . import fetch
 from .batches import Feed
-from .dataset import Column, Dataset, Examples, Split, Task
+from .dataset import Column, Dataset, Examples, Split, Task, listed
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
 from .sources.arrays import holds_arrays
+from .sources.table_file import encode_rows, is_table
 from .splits import class_weights, leaks, remarks, with_validation
+from .tabular import read_table, row_number
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -21,13 +23,18 @@ __all__ = [
     "UnreadableError",
     "class_weights",
     "decode",
+    "encode_rows",
     "fetch",
     "holds_arrays",
     "infer_task",
     "is_system_folder",
+    "is_table",
     "leaks",
+    "listed",
     "pillow_warnings",
+    "read_table",
     "remarks",
+    "row_number",
     "size_of",
     "special_file",
     "unwrapped",

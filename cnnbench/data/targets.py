@@ -13,6 +13,12 @@ from cnnbench.data.labels import infer_task, with_positive
 from cnnbench.data.partition import TooFewError, hold_out
 from cnnbench.errors import CnnbenchError
 
+# What people call the splits.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "te", "tst"), "test"),
+}
 COUNTED = 10  # classes whose counts a note tells
 
 
@@ -96,7 +102,12 @@ def read_targets(
 
 
 def drawn_apart(
-    split: Split, task: Task, test_fraction: float, seed: int, contents: Sequence[bytes], names: Sequence[str]
+    split: Split,
+    task: Task,
+    test_fraction: float,
+    seed: int,
+    contents: Sequence[bytes] | np.ndarray,
+    names: Sequence[str],
 ) -> tuple[Split, Split]:
     """Return the examples to train with and those to test on; equal ones, and groups, stay together.
 

@@ -1,18 +1,21 @@
 from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint, require_registered
-from .layers import Dirac, PatchWhitening, layers_of
+from .layers import Dirac, PatchWhitening, layers_of, put_first
 from .losses import MixedAccuracy
+from .tables import TableColumns
 from .test_time import TestTimeViews, with_test_time_augmentation
 
 __all__ = [
     "Dirac",
     "MixedAccuracy",
     "PatchWhitening",
+    "TableColumns",
     "TestTimeViews",
     "check_weights",
     "layers_of",
     "load_checkpoint",
     "losses",
+    "put_first",
     "require_registered",
     "schedules",
     "with_test_time_augmentation",

@@ -18,17 +18,12 @@ from pydantic import Field
 from cnnbench.data.dataset import Column, Dataset, Examples, Rows, Split, Task, listed
 from cnnbench.data.fetch import search_folders
 from cnnbench.data.reading import damaged, reading, special_file
-from cnnbench.data.targets import drawn_apart, read_targets
+from cnnbench.data.targets import SPLIT_WORDS, drawn_apart, read_targets
 from cnnbench.errors import CnnbenchError, nearest
 
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
-# Words of the names that people give arrays: of which split, and what is in it.
-SPLITS = {
-    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "te", "tst"), "test"),
-}
+# Words of the names that people give arrays: what is in it.
 KINDS = {
     **dict.fromkeys(("x", "image", "images", "img", "imgs", "data", "input", "inputs", "feature"), "inputs"),
     **dict.fromkeys(("features", "pixels", "samples"), "inputs"),
@@ -222,7 +217,7 @@ def _recognised(
 
 def _place(name: str, own: Mapping[str, str]) -> Place | None:
     words = _words(name)
-    splits = [SPLITS[word] for word in words if word in SPLITS]
+    splits = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     plain = _without_split(name)
     typed = {_plain(one): kind for one, kind in own.items()}
     kind = own.get(name) or typed.get(plain)
@@ -244,7 +239,7 @@ def _plain(name: str) -> str:
 
 
 def _without_split(name: str) -> str:
-    return "_".join(word for word in _words(name) if word not in SPLITS)
+    return "_".join(word for word in _words(name) if word not in SPLIT_WORDS)
 
 
 def _splits_of(found: Found) -> list[str]:

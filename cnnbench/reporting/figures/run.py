@@ -45,8 +45,9 @@ def figures_of_run(
         name without suffix, and the PNG.
     """
     train, test, names = dataset.train, dataset.test, dataset.class_names
+    columns = [column.name for column in dataset.columns]
     drawings: Drawings = {
-        "samples": partial(sample_grid, train.x, train.y, names, f"{dataset.name}: training split"),
+        "samples": partial(sample_grid, train.x, train.y, names, f"{dataset.name}: training split", columns),
         "learning_curves": partial(learning_curves, history, best_epoch),
     }
     if augment is not None:
@@ -55,9 +56,9 @@ def figures_of_run(
         drawings["augmentation"] = partial(augmentation_grid, before, augment(before, train.y[:GRID]), title)
     drawings |= _of_predictions(dataset.task, test.y, outputs, names)
     if dataset.task == "regression":
-        drawings["worst_mistakes"] = partial(largest_errors, test.x, test.y, outputs.reshape(-1))
+        drawings["worst_mistakes"] = partial(largest_errors, test.x, test.y, outputs.reshape(-1), columns)
     else:
-        drawings["worst_mistakes"] = partial(worst_mistakes, test.x, test.y, outputs, names)
+        drawings["worst_mistakes"] = partial(worst_mistakes, test.x, test.y, outputs, names, columns)
     for name, draw in drawings.items():
         yield name, to_png(draw())
 
