@@ -503,10 +503,8 @@ def _key_read(
         return [text]
     if meant in groups:
         return _option_read("", meant, value, groups[meant])
-    if meant == "dataset.root" and (own := _own_data(value)) is not None:
-        return own
     if meant == "dataset.root" and not config.has_key(known(), meant):
-        return ["dataset=image_folder", f"{meant}={value}"]
+        return _own_data(value) or ["dataset=image_folder", f"{meant}={value}"]
     return [f"{meant}={value}"]
 
 

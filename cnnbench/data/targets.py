@@ -148,11 +148,9 @@ def _is_one_hot(values: np.ndarray) -> bool:
 
 
 def _as_numbers(values: np.ndarray, where: str) -> np.ndarray:
-    if values.dtype.kind in "uif" and values.ndim <= 2:
-        return values.astype(np.float32)
+    if values.ndim > 2:
+        raise CnnbenchError(f"{where}: targets of the shape {values.shape}", "(n,) or (n, targets)")
     try:
-        if values.ndim > 2:
-            raise ValueError(f"an array of {values.ndim} axes")
         return values.astype(np.float32)
     except ValueError as error:
         raise CnnbenchError(
@@ -166,7 +164,7 @@ def _labels(
     for split, values in parts.items():
         if values.ndim != 2 or values.dtype.kind not in "uif" or not np.isin(values, (0, 1)).all():
             raise CnnbenchError(
-                f"{_of_split(where, split)}: task=multilabel wants a column of 0 and 1 for each label, but it is "
+                f"{_of_split(where, split)}: task=multilabel wants a column of 0 and 1 for each label, not "
                 f"{values.dtype} of {values.shape}",
                 "leave dataset.task out, or give (examples, labels) of 0 and 1",
             )

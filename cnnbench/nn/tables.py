@@ -68,9 +68,10 @@ class TableColumns(keras.layers.Layer):
         return [f"missing values are filled in the model: {'; '.join(told)}"] if told else []
 
     def call(self, inputs: Any) -> Any:
-        # Of NaN both are false, in ONNX too, which has `>=` as "not less".
-        is_known = ops.logical_and(inputs > self._above, inputs < self._below)
-        rows = ops.where(is_known, inputs, self.fill)
+        # By itself: where the condition is another, the conversion to ONNX multiplies by 0, which leaves NaN.
+        rows = ops.where(ops.isnan(inputs), self.fill, inputs)
+        is_known = ops.logical_and(rows > self._above, rows < self._below)
+        rows = ops.where(is_known, rows, self.fill)
         parts = []
         if len(self._numbers):
             parts.append(ops.take(rows, self._numbers, axis=1))

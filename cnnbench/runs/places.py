@@ -62,8 +62,8 @@ def places_in(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a config whose relative places are written from the root, as seen from the working folder.
 
-    A folder or file of data may lie in a data folder instead. What is nowhere stays as it was typed, for whoever
-    looks for it says so.
+    A folder or file of data may lie in a data folder instead. What is nowhere stays as it was typed, for
+    whoever looks for it says so.
 
     Raises:
         CnnbenchError: `data_dir` is no folder.

@@ -205,8 +205,8 @@ def adapt(model: keras.Model, split: Split) -> list[str]:
     A layer that is not adapted silently does nothing. Its input may be any tensor of the model.
 
     Returns:
-        one line about missing values, and one for each `Normalization` with inputs that never change. These are centred only: divided by a
-        deviation of 0, any other value would become millions.
+        one line about missing values, and one for each `Normalization` with inputs that never change. These
+        are centred only: divided by a deviation of 0, any other value would become millions.
     """
     remarks = []
     for layer in model.layers:

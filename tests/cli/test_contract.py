@@ -33,6 +33,7 @@ def place(folder: Path, finished_run: Path) -> Path:
     shutil.copy(folder / "pics" / "cat" / "1.png", folder / "flat" / "1.png")
     (folder / "mine.yaml").write_text("dataset: synthetic\ntraining: {epochs: 1}\n")
     (folder / "notes.txt").write_text("something")
+    (folder / "my.npz").touch()
     return folder
 
 
@@ -46,6 +47,7 @@ MEANINGS = [
     ("./done/", "run", ""),
     ("many", "sweep", ""),
     ("pics seed=1", "line", "dataset=image_folder dataset.root='{here}/pics' seed=1"),
+    ("my.npz seed=1", "line", "dataset=arrays dataset.file='{here}/my.npz' seed=1"),
     ("mine.yaml seed=1", "line", "dataset=synthetic training.epochs=1 seed=1"),
     ("model=cnn", "line", "model=cnn"),
     ("+model.x=1", "line", "+model.x=1"),

@@ -65,21 +65,22 @@ def arrays(
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42,
     data_dir: str | None = None,
 ) -> Dataset:
-    """Load arrays by the names that people give them: ``x_train``, ``train_images``, ``images``, ``X`` …
+    """Load arrays by the names that people give them: ``x_train``, ``train_images``, ``images``, ``X``.
 
-    A file may have `train`, `val` and `test` arrays, those of `val` or `test` or both left out, or one pair of
-    inputs and targets. ``groups`` and ``weights`` are taken beside them.
+    A file has arrays of `train`, and may have others of `val` and `test`, or it has one pair of inputs and
+    targets. ``groups`` and ``weights`` are taken beside them.
 
     Args:
-        file: an ``.npz`` or ``.h5`` file, or a folder of ``.npy`` files, looked for in the working folder, then
-            in the data folders. Pickled objects are refused.
+        file: an ``.npz`` or ``.h5`` file, or a folder of ``.npy`` files, looked for in the working folder,
+            then in the data folders. Pickled objects are refused.
         inputs: name of the examples, without what says the split, where it is none of the usual ones.
         target: name of the targets, likewise.
         task: None: as the targets say.
         class_names: in the order of the class indices, or of the labels; None: those in the file, else the
             targets themselves.
         positive: which of two classes is the positive one; None: the second.
-        channels: whether the channels of images are their first axis or their last; `auto` looks at the shape.
+        channels: whether the channels of images are their first axis or their last; `auto` looks at the
+            shape.
         test_fraction: of the examples, by class, if the file has no test arrays.
         split_seed: of that draw.
         data_dir: looked in first for a relative `file` that is not in the working folder.
@@ -114,7 +115,7 @@ def arrays(
     for split, part in splits.items():
         if len(part.x) != len(part.y):
             raise CnnbenchError(
-                f"{path.name}: {split or 'there'} has inputs of the shape {part.x.shape}, but {len(part.y):,} targets",
+                f"{path.name}: {split} has inputs of the shape {part.x.shape}, but {len(part.y):,} targets",
                 "the first axis counts the examples: np.moveaxis(x, -1, 0) where it is the last",
             )
     if "test" not in splits:
@@ -245,7 +246,7 @@ def _without_split(name: str) -> str:
 def _splits_of(found: Found) -> list[str]:
     """Return the splits with inputs and targets; those of the whole data set only where there is no train."""
     both = [split for split, kind in found if kind == "inputs" and (split, "targets") in found]
-    named = [split for split in ("train", "val", "test") if split in both]
+    named: list[str] = [split for split in ("train", "val", "test") if split in both]
     if "train" in named:
         return named
     return [""] if "" in both else []

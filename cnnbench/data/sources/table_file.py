@@ -27,7 +27,8 @@ COUNTS_ROWS = 10  # from so many rows on a column 1, 2, 3 … is no accident
 SHOWN = 8  # columns that a note names
 DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{2,4}"
-    r"|[A-Za-z]{3,9} \d{1,2},? \d{4}|\d{4}년 ?\d{1,2}월( ?\d{1,2}일)?)([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}.*)?"
+    r"|[A-Za-z]{3,9} \d{1,2},? \d{4}|\d{4}년 ?\d{1,2}월( ?\d{1,2}일)?)([T ]\d{1,2}:\d{2}.*)?"
+    r"|\d{1,2}:\d{2}(:\d{2}.*)?"
 )
 
 
@@ -109,7 +110,7 @@ def table(
         [f"{path.name}:{row_number(source.table, index)}" for index in range(len(source.table))],
     )
     splits, told = _splits(source, whole, places, found, test_fraction, split_seed)
-    columns_of_train, strange = _of_train(inputs.columns, splits)
+    columns_of_train, strange = _of_train(source, inputs.columns, splits)
     return Dataset(
         name=path.stem,
         task=found.task,
@@ -183,7 +184,7 @@ def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_na
             left_out.append(f"{name} ({different:,} different texts in {known:,} cells)")
         elif different > MOST_CATEGORIES:
             raise CnnbenchError(
-                f"{source.path}: {name} has {different:,} categories, and {MOST_CATEGORIES:,} at most are taken",
+                f"{source.path}: {name} has {different:,} categories; at most {MOST_CATEGORIES:,} are taken",
                 f"leave it out, dataset.exclude=[{name}], or join rare ones",
             )
         else:
@@ -306,29 +307,37 @@ def _missing(path: Path, inputs: _Inputs) -> list[str]:
     return [f"{path.name}: empty cells, which the model fills: {listed(lacking, SHOWN)}"] if lacking else []
 
 
-def _of_train(columns: Sequence[Column], splits: dict[str, Split]) -> tuple[tuple[Column, ...], list[str]]:
-    """Number the categories anew, in place: only those of training rows count, others are missing."""
+def _of_train(
+    source: _Source, columns: Sequence[Column], splits: dict[str, Split]
+) -> tuple[tuple[Column, ...], list[str]]:
+    """Number the categories anew, in place: only those of training rows count, others are missing.
+
+    Raises:
+        CnnbenchError: a column has none in the training rows.
+    """
+    rows = {name: np.asarray(split.x) for name, split in splits.items()}
     known, strange = [], []
     for index, column in enumerate(columns):
         if not column.categories:
             known.append(column)
             continue
-        codes = splits["train"].x[:, index]
-        kept = np.unique(codes[~np.isnan(codes)]).astype(int)
-        known.append(Column(column.name, tuple(column.categories[code] for code in kept)))
-        code = np.full(len(column.categories) + 1, np.nan, np.float32)
-        code[kept] = np.arange(len(kept))
-        for name, split in splits.items():
-            old = np.nan_to_num(split.x[:, index], nan=len(column.categories)).astype(int)
-            split.x[:, index] = code[old]
-            lost = sorted(
-                {column.categories[one] for one in np.unique(old[old < len(column.categories)])}
-                - set(known[-1].categories)
+        nothing = len(column.categories)
+        old = {name: np.nan_to_num(x[:, index], nan=nothing).astype(int) for name, x in rows.items()}
+        kept = np.unique(old["train"][old["train"] < nothing])
+        if not len(kept):
+            raise CnnbenchError(
+                f"{source.path}: {column.name} is empty in every train row",
+                f"leave it out: dataset.exclude=[{column.name}]",
             )
-            if lost:
-                strange.append(
-                    f"{column.name}: categories of {name} without a row in train, so missing values: {listed(lost)}"
-                )
+        known.append(Column(column.name, tuple(column.categories[code] for code in kept)))
+        code = np.full(nothing + 1, np.nan, np.float32)
+        code[kept] = np.arange(len(kept))
+        for name, x in rows.items():
+            x[:, index] = code[old[name]]
+            lost = np.setdiff1d(old[name], [*kept, nothing])
+            if len(lost):
+                names = listed([column.categories[one] for one in lost])
+                strange.append(f"{column.name}: in {name}, but not in train, so missing values: {names}")
     return tuple(known), strange
 
 
@@ -357,7 +366,7 @@ def _target_column(source: _Source, name: str, task: Task | None, several: bool)
         empty = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
     if len(empty):
         raise CnnbenchError(
-            f"{source.row(int(empty[0]))}: {name} is empty; so it is in {len(empty):,} of {len(values):,} rows",
+            f"{source.row(int(empty[0]))}: {name} is empty, as in {len(empty):,} of {len(values):,} rows",
             "a row without a target teaches nothing: remove it, or fill the cell",
         )
     if isinstance(values, np.ndarray):
@@ -419,7 +428,8 @@ def _splits(
     if "test" in splits:
         return splits, []
     train = splits["train"]
-    rows = np.ascontiguousarray(train.x).view(f"S{train.x.shape[1] * train.x.itemsize}").reshape(-1)
+    x = np.ascontiguousarray(train.x)
+    rows = x.view(f"S{x.shape[1] * x.itemsize}").reshape(-1)
     kept, held = drawn_apart(train, found.task, test_fraction, seed, rows, found.class_names)
     return {**splits, "train": kept, "test": held}, [
         f"{source.path.name} does not say what to test on: {len(held):,} of {len(train):,} rows are held out"
