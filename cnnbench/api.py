@@ -365,9 +365,10 @@ class Run:
         dataset = {**spec.config["dataset"], **({"max_pixels": max_pixels} if max_pixels else {})}
         shape = recorded["input_shape"]
         # A data set that says how pictures are resized is one of files in any size.
-        name = self.files.environment.get("dataset", {}).get("name", "another data set")
+        trained_on = self.files.environment.get("dataset", {})
+        name = trained_on.get("name", "another data set")
         shrunk = None if "resize" in dataset else inference.Shrunk(shape, name)
-        picture = inference.picture_reader(shape, dataset, shrunk)
+        picture = inference.picture_reader(shape, dataset, shrunk, trained_on.get("dtype", "uint8"))
         model = inference.load_model(self.files, spec)
         rows = inference.Rows(inference.columns_of(model))
         source = inference.items(files, stdin, shape, picture, rows)

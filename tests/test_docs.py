@@ -217,7 +217,7 @@ def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (folder / "new_houses.csv").write_text("\n".join(["rooms,city,area", *rows]))
     priced = [f"{row},{index}" for index, row in enumerate(rows)]
     (folder / "houses.csv").write_text("\n".join(["rooms,city,area,price", *priced]))
-    images = np.arange(60 * 64, dtype=np.uint8).reshape(60, 8, 8)
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
     np.savez(folder / "photos.npz", images=images, labels=np.arange(60) % 2)
     (folder / "some" / "pictures").mkdir(parents=True)
     Image.new("RGB", (20, 30), (190, 9, 100)).save(folder / "some" / "photo.jpg")

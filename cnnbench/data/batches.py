@@ -215,8 +215,8 @@ def _taker(split: Split, resident: bool) -> Callable[[Any], Any]:
     if resident:
         whole = isinstance(x, np.ndarray)
         examples = tf.constant(x) if whole else tf.concat(list(map(tf.constant, split.pieces())), 0)
-        if x.dtype == np.uint8 and "GPU" in examples.device:
-            return _taker_of_bytes(examples)
+        if "GPU" in examples.device and x.dtype in (np.uint8, np.uint16):
+            return _taker_of_bytes(examples) if x.dtype == np.uint8 else _taker_of_16_bits(examples)
         return lambda indices: tf.gather(examples, indices)
 
     def read(indices: Any) -> Any:
@@ -242,3 +242,9 @@ def _taker_of_bytes(examples: tf.Tensor) -> Callable[[Any], Any]:
         return tf.reshape(taken[:, :length], (-1, *shape))
 
     return take
+
+
+def _taker_of_16_bits(examples: tf.Tensor) -> Callable[[Any], Any]:
+    """Return a function that gathers 16-bit values as two bytes each."""
+    take = _taker_of_bytes(tf.bitcast(examples, tf.uint8))
+    return lambda indices: tf.bitcast(take(indices), tf.uint16)

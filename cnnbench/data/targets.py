@@ -118,9 +118,10 @@ def drawn_apart(
         kept, held = hold_out(split.y, task, test_fraction, seed, split.groups, contents)  # type: ignore[arg-type]
     except TooFewError as error:
         named = f"; {names[error.label]} has {error.count}" if error.label is not None and names else ""
+        different = len(np.unique(np.asarray(contents)))
         raise CnnbenchError(
-            f"dataset.test_fraction={test_fraction} of {len(split):,} examples leaves a class without one to "
-            f"train or to test on{named}",
+            f"dataset.test_fraction={test_fraction} of {different:,} different examples leaves a class "
+            f"without one to train or to test on{named}",
             "add examples, or change test_fraction",
         ) from error
     return split.take(kept), split.take(held)

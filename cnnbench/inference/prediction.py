@@ -289,7 +289,7 @@ class Item:
 
 
 def picture_reader(
-    shape: Sequence[int], dataset: Mapping[str, Any], shrunk: Shrunk | None = None
+    shape: Sequence[int], dataset: Mapping[str, Any], shrunk: Shrunk | None = None, dtype: str = "uint8"
 ) -> Callable[[Path], np.ndarray]:
     """Return a function from a picture file to an example, prepared as the training examples were.
 
@@ -297,12 +297,16 @@ def picture_reader(
         shape: of the model's input, without the batch.
         dataset: the run's config of the data set; `resize`, `max_pixels` and `bits` are used.
         shrunk: takes notice of the pictures.
+        dtype: of the training examples; arrays of another one than bytes have another range than pictures.
 
     Returns:
         a function to uint8 of that shape, which raises `UnreadableError`.
     """
     if len(shape) != 3 or shape[2] not in CHANNELS:
         reason = f"the model takes {_text(shape)}, which no picture has; give .npy, .npz or .csv"
+        return lambda path: refuse(reason)
+    if dtype != "uint8" and str(dataset.get("_target_")).endswith(".arrays"):
+        reason = f"the run was trained on arrays of {dtype}, and a picture has 0 to 255; give .npy or .npz"
         return lambda path: refuse(reason)
     most = int(dataset.get("max_pixels") or MAX_PIXELS)
     recipe = Recipe(shape[0], shape[1], shape[2], dataset.get("resize", "stretch"), most, dataset.get("bits"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnbench.data import Examples
+from cnnbench.data import Column, Examples
 from cnnbench.reporting.figures.canvas import (
     BLUE,
     GREEN,
@@ -34,7 +34,7 @@ def sample_grid(
     labels: np.ndarray,
     class_names: Sequence[str],
     title: str,
-    feature_names: Sequence[str] = (),
+    table: Sequence[Column] = (),
 ) -> Figure:
     """Show up to 25 examples, evenly over the classes (over the targets' range in regression).
 
@@ -44,10 +44,10 @@ def sample_grid(
         labels: ``(n,)`` class indices, or the targets of a regression.
         class_names: by class index; empty for regression.
         title: the heading.
-        feature_names: by column, for features.
+        table: the columns, for features.
     """
     if images.ndim == 2:
-        return feature_histograms(images[:], labels, class_names, title, feature_names)
+        return feature_histograms(images[:], labels, class_names, title, table)
     if class_names:
         order, columns = _even_over_classes(labels, len(class_names))
         captions: list[list[Line]] = [[(class_names[int(labels[i])], INK)] for i in order]
@@ -164,7 +164,7 @@ def worst_mistakes(
     y_true: np.ndarray,
     outputs: np.ndarray,
     class_names: Sequence[str],
-    feature_names: Sequence[str] = (),
+    table: Sequence[Column] = (),
 ) -> Figure:
     """Show the examples that the model got wrong with the highest probability, the surest first.
 
@@ -173,7 +173,7 @@ def worst_mistakes(
         y_true: ``(n,)`` class indices.
         outputs: probabilities ``(n, classes)``, or ``(n,)`` or ``(n, 1)``: the probability of class 1.
         class_names: by class index.
-        feature_names: by column, for features.
+        table: the columns, for features.
     """
     title = "Surest mistakes"
     y_true = np.asarray(y_true).reshape(-1).astype(np.int64)
@@ -194,7 +194,7 @@ def worst_mistakes(
     sure = [_percent(float(outputs[i, predicted[i]])) for i in worst]
     if images.ndim == 2:
         cells = [(*pair, percent) for pair, percent in zip(names, sure, strict=True)]
-        return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, feature_names)
+        return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, table)
     captions = [
         [(true, GREEN), (f"→ {said}", ORANGE), (percent, INK)]
         for (true, said), percent in zip(names, sure, strict=True)
@@ -210,7 +210,7 @@ def _percent(share: float) -> str:
 
 
 def largest_errors(
-    features: Examples, y_true: np.ndarray, y_pred: np.ndarray, feature_names: Sequence[str] = ()
+    features: Examples, y_true: np.ndarray, y_pred: np.ndarray, table: Sequence[Column] = ()
 ) -> Figure:
     """Show the rows that a regression missed by most: their features, and by how much.
 
@@ -218,7 +218,7 @@ def largest_errors(
         features: ``(n, columns)``; or images ``(n, height, width, channels)``, shown as such.
         y_true: ``(n,)`` or ``(n, 1)`` values.
         y_pred: the same shape; rows with predictions that are not finite are left out.
-        feature_names: by column; empty: "feature 1", …
+        table: the columns; empty: "feature 1", …
     """
     title = "Largest errors"
     truth, said = (np.asarray(values, np.float64).reshape(-1) for values in (y_true, y_pred))
@@ -236,4 +236,4 @@ def largest_errors(
         ]
         return picture_grid(features[worst], captions, 5, title)
     bars = errors[worst]
-    return rows_table(features[:], worst, ("true", "predicted", "error"), cells, title, feature_names, bars)
+    return rows_table(features[:], worst, ("true", "predicted", "error"), cells, title, table, bars)

@@ -45,7 +45,7 @@ def figures_of_run(
         name without suffix, and the PNG.
     """
     train, test, names = dataset.train, dataset.test, dataset.class_names
-    columns = [column.name for column in dataset.columns]
+    columns = dataset.columns
     drawings: Drawings = {
         "samples": partial(sample_grid, train.x, train.y, names, f"{dataset.name}: training split", columns),
         "learning_curves": partial(learning_curves, history, best_epoch),
