@@ -356,7 +356,8 @@ class Run:
         """Answer for every input in turn, a batch at a time; what cannot be read has its error.
 
         Args:
-            files: pictures, folders of pictures, `.npy`, `.npz`, `.csv`; `-` stands for paths in `stdin`.
+            files: pictures, folders of pictures, `.npy`, `.npz`, `.csv`; of a run on a table, tables with its
+                columns; `-` stands for paths in `stdin`.
             stdin: lines with paths.
             max_pixels: of a picture that is decoded; default: as in the run.
         """
@@ -364,14 +365,17 @@ class Run:
         dataset = {**spec.config["dataset"], **({"max_pixels": max_pixels} if max_pixels else {})}
         shape = recorded["input_shape"]
         # A data set that says how pictures are resized is one of files in any size.
-        name = self.files.environment.get("dataset", {}).get("name", "another data set")
+        trained_on = self.files.environment.get("dataset", {})
+        name = trained_on.get("name", "another data set")
         shrunk = None if "resize" in dataset else inference.Shrunk(shape, name)
-        source = inference.items(files, stdin, shape, inference.picture_reader(shape, dataset, shrunk))
+        picture = inference.picture_reader(shape, dataset, shrunk, trained_on.get("dtype", "uint8"))
         model = inference.load_model(self.files, spec)
+        rows = inference.Rows(inference.columns_of(model))
+        source = inference.items(files, stdin, shape, picture, rows)
         answers = inference.predict(
             model, recorded["task"], recorded["class_names"], inference.batches(source, inference.BATCH)
         )
-        return inference.remarked(answers, shrunk)
+        return inference.remarked(answers, (shrunk, rows))
 
     def evaluate(
         self, *overrides: str, split: Literal["val", "test"] = "test", config_dir: Place | None = None

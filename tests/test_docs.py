@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import Outcome
@@ -40,7 +41,7 @@ PIECES = re.compile(r"^```(\w+)(?: [^\n]*)?\n(.*?)^```|(?<!`)`([^`]+)`(?!`)", re
 TOOLS = "docker|cnnbench|make|python|pip|tensorboard"
 TYPED = re.compile(rf"(?:source <\()?(?:{TOOLS}) .*")
 # What an example names that is not there: a run, a folder, an option of one's own, an address.
-PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|\$\(")
+PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|photos\.npz|\$\(")
 # What prose has for the place of a run, and a name.
 MEANT = {"RUN": "latest", "SWEEP": "latest", "NEW": "pics", "NAME": "notes/fashion_mlp"}
 # Commands that no test executes: what they name is looked up.
@@ -215,6 +216,12 @@ def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     rows = [f"pics/{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(20)]
     (folder / "pics.csv").write_text("\n".join(["image,label", *rows]))
     shutil.make_archive(str(folder / "pics"), "zip", folder / "pics")
+    cells = [f"{index % 3},{'Jeju' if index % 2 else 'Seoul'},{index * 1.5}" for index in range(60)]
+    (folder / "new_houses.csv").write_text("\n".join(["rooms,city,area", *cells]))
+    priced = [f"{row},{index}" for index, row in enumerate(cells)]
+    (folder / "houses.csv").write_text("\n".join(["rooms,city,area,price", *priced]))
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+    np.savez(folder / "photos.npz", images=images, labels=np.arange(60) % 2)
     (folder / "some" / "pictures").mkdir(parents=True)
     Image.new("RGB", (20, 30), (190, 9, 100)).save(folder / "some" / "photo.jpg")
     Image.new("L", (8, 8)).save(folder / "some" / "pictures" / "1.png")

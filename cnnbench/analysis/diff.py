@@ -163,9 +163,7 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
     return _flips(right, classes)
 
 
-def flips_of_labels(
-    y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]
-) -> Flips:
+def flips_of_labels(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]) -> Flips:
     """Compare two models on the same examples, which count as right where all labels are.
 
     Args:

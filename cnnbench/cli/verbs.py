@@ -260,19 +260,30 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     parser.add_argument(
         "--max-pixels", type=_positive, help="of a picture that is decoded (default: the run's)"
     )
+    parser.add_argument(
+        "--output", type=_path, metavar="FILE.csv", help="write a table: its rows, with the prediction added"
+    )
     given = parser.parse_intermixed_args(arguments)
+    if given.output is not None:
+        inference.check_output(given.output, given.files)
     run = _open(given).finished()
     lines = inference.Lines(run.class_names, given.top)
     answered = failed = 0
+    kept: list[inference.PredictionRow] = []
     for predictions in run.predictions(given.files, sys.stdin, given.max_pixels):
         if not reporting.stdout().quiet and not reporting.write_lines(lines.of(predictions)):
             return EXIT_DONE  # nobody reads on
-        yield from map(inference.prediction_as_json, predictions)
+        rows = [inference.prediction_as_json(one) for one in predictions]
+        yield from rows
+        kept += rows if given.output is not None else []
         errors = [f"{one.path}: {one.error}" for one in predictions if one.error is not None]
         for error in errors:
             reporting.stderr().print(error, markup=False, emoji=False, style="red")
         failed += len(errors)
         answered += len(predictions) - len(errors)
+    if given.output is not None and kept:
+        inference.write_predictions(given.output, given.files, kept, run.config["dataset"].get("target"))
+        _say(f"written: {given.output}")
     if not answered and not failed:
         raise CnnbenchError(f"no inputs in {' '.join(given.files)}", "pictures, .npy, .npz or .csv")
     return EXIT_FAILED if failed else EXIT_DONE

@@ -7,7 +7,9 @@ from .images.rows import holds_manifest
 from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
 from .sources.arrays import holds_arrays
+from .sources.table_file import encode_rows, is_table
 from .splits import example_weights, label_weights, leaks, remarks, task_in_words, with_validation
+from .tabular import read_table, row_number
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -21,17 +23,21 @@ __all__ = [
     "TooLargeError",
     "UnreadableError",
     "decode",
+    "encode_rows",
     "example_weights",
     "fetch",
     "holds_arrays",
     "holds_manifest",
     "infer_task",
     "is_system_folder",
+    "is_table",
     "label_weights",
     "leaks",
     "listed",
     "pillow_warnings",
+    "read_table",
     "remarks",
+    "row_number",
     "size_of",
     "special_file",
     "task_in_words",

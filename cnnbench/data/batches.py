@@ -240,8 +240,8 @@ def _taker(split: Split, resident: bool) -> tuple[tf.Tensor, Callable[[Any, Any]
     if resident:
         whole = isinstance(x, np.ndarray)
         examples = tf.constant(x) if whole else tf.concat(list(map(tf.constant, split.pieces())), 0)
-        if x.dtype == np.uint8 and "GPU" in examples.device:
-            return _taker_of_bytes(examples)
+        if "GPU" in examples.device and x.dtype in (np.uint8, np.uint16):
+            return _taker_of_bytes(examples) if x.dtype == np.uint8 else _taker_of_16_bits(examples)
         return examples, tf.gather
 
     def read(_: Any, indices: Any) -> Any:
@@ -266,3 +266,9 @@ def _taker_of_bytes(examples: tf.Tensor) -> tuple[tf.Tensor, Callable[[Any, Any]
         return tf.reshape(taken[:, :length], (-1, *shape))
 
     return tf.bitcast(tf.reshape(rows, (len(rows), -1, 8)), tf.int64), take
+
+
+def _taker_of_16_bits(examples: tf.Tensor) -> tuple[tf.Tensor, Callable[[Any, Any], Any]]:
+    """Return 16-bit values as bytes eight by eight, and what gathers them."""
+    words, take = _taker_of_bytes(tf.bitcast(examples, tf.uint8))
+    return words, lambda words, indices: tf.bitcast(take(words, indices), tf.uint16)

@@ -256,7 +256,10 @@ def _inputs(dataset: Dataset) -> list[str]:
         return [f"{dataset.name}: all inputs of {' and '.join(equal)} are equal"]
     train, axes = dataset.train, dataset.train.x.ndim
     if axes == 2 and len(constant := _constant_columns(train)):
-        columns = listed([str(index) for index in constant], NAMED)
+        named = [column.name for column in dataset.columns] or [
+            str(index) for index in range(train.x.shape[1])
+        ]
+        columns = listed([named[index] for index in constant], NAMED)
         return [f"{dataset.name}: columns that never change in train, so without information: {columns}"]
     is_float = train.x.dtype.kind == "f"
     if axes == 4 and is_float and max(float(piece.max()) for piece in train.pieces()) <= 1:

@@ -13,6 +13,12 @@ from cnnbench.data.labels import infer_task, with_positive
 from cnnbench.data.partition import TooFewError, hold_out
 from cnnbench.errors import CnnbenchError
 
+# What people call the splits.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "te", "tst"), "test"),
+}
 COUNTED = 10  # classes whose counts a note tells
 
 
@@ -96,7 +102,12 @@ def read_targets(
 
 
 def drawn_apart(
-    split: Split, task: Task, test_fraction: float, seed: int, contents: Sequence[bytes], names: Sequence[str]
+    split: Split,
+    task: Task,
+    test_fraction: float,
+    seed: int,
+    contents: Sequence[bytes] | np.ndarray,
+    names: Sequence[str],
 ) -> tuple[Split, Split]:
     """Return the examples to train with and those to test on; equal ones, and groups, stay together.
 
@@ -107,9 +118,10 @@ def drawn_apart(
         kept, held = hold_out(split.y, task, test_fraction, seed, split.groups, contents)  # type: ignore[arg-type]
     except TooFewError as error:
         named = f"; {names[error.label]} has {error.count}" if error.label is not None and names else ""
+        different = len(np.unique(np.asarray(contents)))
         raise CnnbenchError(
-            f"dataset.test_fraction={test_fraction} of {len(split):,} examples leaves a class without one to "
-            f"train or to test on{named}",
+            f"dataset.test_fraction={test_fraction} of {different:,} different examples leaves a class "
+            f"without one to train or to test on{named}",
             "add examples, or change test_fraction",
         ) from error
     return split.take(kept), split.take(held)
@@ -137,11 +149,9 @@ def _is_one_hot(values: np.ndarray) -> bool:
 
 
 def _as_numbers(values: np.ndarray, where: str) -> np.ndarray:
-    if values.dtype.kind in "uif" and values.ndim <= 2:
-        return values.astype(np.float32)
+    if values.ndim > 2:
+        raise CnnbenchError(f"{where}: targets of the shape {values.shape}", "(n,) or (n, targets)")
     try:
-        if values.ndim > 2:
-            raise ValueError(f"an array of {values.ndim} axes")
         return values.astype(np.float32)
     except ValueError as error:
         raise CnnbenchError(
@@ -155,7 +165,7 @@ def _labels(
     for split, values in parts.items():
         if values.ndim != 2 or values.dtype.kind not in "uif" or not np.isin(values, (0, 1)).all():
             raise CnnbenchError(
-                f"{_of_split(where, split)}: task=multilabel wants a column of 0 and 1 for each label, but it is "
+                f"{_of_split(where, split)}: task=multilabel wants a column of 0 and 1 for each label, not "
                 f"{values.dtype} of {values.shape}",
                 "leave dataset.task out, or give (examples, labels) of 0 and 1",
             )

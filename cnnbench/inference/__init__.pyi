@@ -23,6 +23,7 @@ from .prediction import (
     prediction_as_json,
     remarked,
 )
+from .tables import Rows, check_output, columns_of, write_predictions
 from .verification import Verdict, verify
 from .visualization import visualize
 
@@ -38,10 +39,13 @@ __all__ = [
     "Prediction",
     "PredictionRow",
     "Quantize",
+    "Rows",
     "Shrunk",
     "Verdict",
     "batches",
+    "check_output",
     "chooses_dataset",
+    "columns_of",
     "evaluate_checkpoint",
     "evaluation_as_json",
     "evaluation_table",
@@ -60,4 +64,5 @@ __all__ = [
     "with_dataset",
     "with_keys",
     "with_places",
+    "write_predictions",
 ]

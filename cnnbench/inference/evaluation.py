@@ -10,6 +10,7 @@ from cnnbench.config import with_values
 from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
+from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.reporting import number
 from cnnbench.runs import RunFolder, RunSpec, in_words
 from cnnbench.runs.metrics import by_output
@@ -72,14 +73,18 @@ def evaluate_checkpoint(
         raise CnnbenchError(
             f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"
         )
-    notes = fit_or_refuse(dataset, folder.metrics)
+    model, strange = None, list[str]()
+    if dataset.columns:  # which the model says how to read
+        model = load_model(folder, spec)
+        dataset, strange = recoded(dataset, columns_of(model))
+    notes = [*fit_or_refuse(dataset, folder.metrics), *strange]
     others = [] if own_data == "no" else differences(folder, dataset, split)
     if others and own_data == "must":
         raise CnnbenchError(
             f"these are not the data of {folder.path} any more: {others[0]}",
             f"put them back, or name those to measure on: cnnbench evaluate {folder.path} dataset.KEY=VALUE",
         )
-    model = load_model(folder, spec)
+    model = model or load_model(folder, spec)
     outputs, figures = measure_split(model, dataset, split, spec.training)
     names = dataset.class_names or dataset.targets
     return Evaluation(
@@ -184,5 +189,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table.add_column("value", justify="right")
     table.add_column(f"the run's own {evaluation.split} split", justify="right")
     for name, value in evaluation.metrics.items():
-        table.add_row(escape(in_words(name, evaluation.positive)), number(value), number(evaluation.recorded.get(name)))
+        table.add_row(
+            escape(in_words(name, evaluation.positive)), number(value), number(evaluation.recorded.get(name))
+        )
     return table

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -120,11 +120,25 @@ def _picture(height: int, width: int, colours: int) -> str:
     return f"{width}×{height} {'grey' if colours == 1 else 'colour'}"
 
 
-def remarked(answers: Iterator[list[Prediction]], shrunk: Shrunk | None) -> Iterator[list[Prediction]]:
-    """Yield all answers, and print at their end what is to be said of the pictures."""
+class Remarkable(Protocol):
+    """What takes notice of inputs.
+
+    Attributes:
+        remark: one line for all of them; empty for none.
+    """
+
+    @property
+    def remark(self) -> str: ...
+
+
+def remarked(
+    answers: Iterator[list[Prediction]], noticed: Iterable[Remarkable | None]
+) -> Iterator[list[Prediction]]:
+    """Yield all answers, and print at their end what is to be said of the inputs."""
     yield from answers
-    if shrunk is not None and shrunk.remark:
-        reporting.stderr().print(f"warning: {shrunk.remark}", markup=False, emoji=False, style="yellow")
+    for one in noticed:
+        if one is not None and one.remark:
+            reporting.stderr().print(f"warning: {one.remark}", markup=False, emoji=False, style="yellow")
 
 
 def _read(item: Item) -> np.ndarray | str:
@@ -275,7 +289,7 @@ class Item:
 
 
 def picture_reader(
-    shape: Sequence[int], dataset: Mapping[str, Any], shrunk: Shrunk | None = None
+    shape: Sequence[int], dataset: Mapping[str, Any], shrunk: Shrunk | None = None, dtype: str = "uint8"
 ) -> Callable[[Path], np.ndarray]:
     """Return a function from a picture file to an example, prepared as the training examples were.
 
@@ -283,13 +297,17 @@ def picture_reader(
         shape: of the model's input, without the batch.
         dataset: the run's config of the data set; `resize`, `max_pixels` and `bits` are used.
         shrunk: takes notice of the pictures.
+        dtype: of the training examples; arrays of another one than bytes have another range than pictures.
 
     Returns:
         a function to uint8 of that shape, which raises `UnreadableError`.
     """
     if len(shape) != 3 or shape[2] not in CHANNELS:
         reason = f"the model takes {_text(shape)}, which no picture has; give .npy, .npz or .csv"
-        return lambda path: _refuse(reason)
+        return lambda path: refuse(reason)
+    if dtype != "uint8" and str(dataset.get("_target_")).endswith(".arrays"):
+        reason = f"the run was trained on arrays of {dtype}, and a picture has 0 to 255; give .npy or .npz"
+        return lambda path: refuse(reason)
     most = int(dataset.get("max_pixels") or MAX_PIXELS)
     recipe = Recipe(shape[0], shape[1], shape[2], dataset.get("resize", "stretch"), most, dataset.get("bits"))
 
@@ -307,6 +325,7 @@ def items(
     stdin: Iterable[str],
     shape: Sequence[int],
     picture: Callable[[Path], np.ndarray],
+    table: Callable[[str], Iterator[Item] | None] | None = None,
 ) -> Iterator[Item]:
     """Yield every input that the arguments name, in order, without reading it.
 
@@ -316,13 +335,16 @@ def items(
         stdin: read line by line, as items are asked for.
         shape: of the model's input, without the batch.
         picture: from a file to an example of that shape; raises `UnreadableError`.
+        table: of a model of tables, from a file to the items in its rows; None for what is no table.
     """
     for argument in arguments:
         if argument == "-":
             lines = (line.rstrip("\r\n") for line in stdin)
-            yield from items((line for line in lines if line and line != "-"), stdin, shape, picture)
+            yield from items((line for line in lines if line and line != "-"), stdin, shape, picture, table)
         elif Path(argument).is_dir():
             yield from _of_folder(argument, picture)
+        elif table is not None and (rows := table(argument)) is not None:
+            yield from rows
         elif argument.lower().endswith(ARRAYS):
             yield from _of_array(argument, shape)
         elif argument.lower().endswith(TABLES):
@@ -368,7 +390,7 @@ def _of_folder(folder: str, picture: Callable[[Path], np.ndarray]) -> Iterator[I
     for place, folders, files in os.walk(folder):
         if RunFolder(Path(place)).has_run:
             folders.clear()
-            yield Item(place, partial(_refuse, "the folder of a run, whose figures are no inputs"))
+            yield Item(place, partial(refuse, "the folder of a run, whose figures are no inputs"))
             continue
         folders[:] = sorted(name for name in folders if not is_system_folder(name))
         for name in sorted(files):
@@ -377,7 +399,8 @@ def _of_folder(folder: str, picture: Callable[[Path], np.ndarray]) -> Iterator[I
                 yield Item(str(Path(place, name)), partial(picture, Path(place, name)))
 
 
-def _refuse(reason: str) -> np.ndarray:
+def refuse(reason: str) -> np.ndarray:
+    """Read an item that has no example, by raising why."""
     raise UnreadableError(reason)
 
 
@@ -386,7 +409,7 @@ def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
         _refuse_special(name)
         rows = _load(name)
     except (OSError, ValueError, EOFError) as error:
-        yield Item(name, partial(_refuse, _reason(error)))
+        yield Item(name, partial(refuse, _reason(error)))
         return
     wanted = tuple(shape)
     grey = wanted[:-1] if wanted[-1:] == (1,) else None
@@ -394,7 +417,7 @@ def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
         rows = rows[None]
     if rows.dtype.kind not in "fiub" or rows.shape[1:] not in (wanted, grey):
         reason = f"has {rows.dtype} of {_text(rows.shape)}, but the model takes batches of {_text(wanted)}"
-        yield Item(name, partial(_refuse, reason))
+        yield Item(name, partial(refuse, reason))
         return
     for index in range(len(rows)):
         yield Item(f"{name}[{index}]", partial(_row, rows, index, wanted))
@@ -432,7 +455,7 @@ def _of_table(name: str, shape: Sequence[int]) -> Iterator[Item]:
                 if cells and not (rows.line_num == 1 and _is_heading(cells)):
                     yield Item(f"{name}:{rows.line_num}", partial(_numbers, cells, tuple(shape)))
     except (OSError, ValueError, csv.Error) as error:
-        yield Item(name, partial(_refuse, _reason(error)))
+        yield Item(name, partial(refuse, _reason(error)))
 
 
 def _is_heading(cells: list[str]) -> bool:

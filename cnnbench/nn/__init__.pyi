@@ -1,7 +1,8 @@
 from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint, require_registered
-from .layers import Dirac, PatchWhitening, layers_of
+from .layers import Dirac, PatchWhitening, layers_of, put_first
 from .losses import LabelsF1, MixedAccuracy, TargetsRmse
+from .tables import TableColumns
 from .test_time import TestTimeViews, with_test_time_augmentation
 
 __all__ = [
@@ -9,12 +10,14 @@ __all__ = [
     "LabelsF1",
     "MixedAccuracy",
     "PatchWhitening",
+    "TableColumns",
     "TargetsRmse",
     "TestTimeViews",
     "check_weights",
     "layers_of",
     "load_checkpoint",
     "losses",
+    "put_first",
     "require_registered",
     "schedules",
     "with_test_time_augmentation",

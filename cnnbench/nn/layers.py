@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Annotated, Any
 
 import keras
@@ -17,6 +18,38 @@ def layers_of(model: Any) -> Iterator[Any]:
     yield model
     for inner in [*getattr(model, "layers", ()), *filter(None, [getattr(model, "layer", None)])]:
         yield from layers_of(inner)
+
+
+def put_first(model: keras.Model, layer: keras.layers.Layer, shape: tuple[int | None, ...]) -> keras.Model:
+    """Return a copy of a model in which a layer comes between the inputs and those who take them.
+
+    Args:
+        model: with one input.
+        layer: gives what the model has taken so far.
+        shape: of the new input, with the batch.
+    """
+
+    @cache  # more than one layer may take the inputs
+    def seen(tensor: Any) -> Any:
+        return layer(tensor) if tensor is inputs else tensor
+
+    def call(of_model: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = keras.tree.map_structure(
+            lambda value: seen(value) if isinstance(value, keras.KerasTensor) else value, (args, kwargs)
+        )
+        return of_model(*args, **kwargs)
+
+    # Layers of its own: one that stands in two graphs has no one input.
+    functional = keras.Model(model.inputs, model.outputs)  # of a Sequential
+    given = functional.inputs[0]
+    inputs = keras.Input(batch_shape=shape, dtype=given.dtype, name=given.name)
+    copy = keras.models.clone_model(functional, input_tensors=[inputs], call_function=call)
+    made = keras.Model(copy.inputs[0], copy.outputs[0], name=model.name)
+    own = {id(weight) for weight in layer.weights}
+    copied = [weight for weight in made.weights if id(weight) not in own]
+    for weight, before in zip(copied, model.weights, strict=True):
+        weight.assign(before)
+    return made
 
 
 @keras.saving.register_keras_serializable("cnnbench")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from cnnbench.errors import CnnbenchError
+from cnnbench.nn.layers import put_first
 
 Views = Literal["mirror", "mirror_translate"]
 WEIGHTS = {"mirror": (1 / 2,) * 2, "mirror_translate": (1 / 4,) * 2 + (1 / 8,) * 4}
@@ -80,23 +80,6 @@ def with_test_time_augmentation(model: keras.Model, views: Views | None) -> kera
             f"training.test_time_augmentation={views} is for images",
             "use training.test_time_augmentation=null",
         )
-    make_views = TestTimeViews(views, name="views")
-
-    @cache  # more than one layer may take the inputs
-    def seen(tensor: Any) -> Any:
-        return make_views(tensor) if tensor is inputs else tensor
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = keras.tree.map_structure(
-            lambda value: seen(value) if isinstance(value, keras.KerasTensor) else value, (args, kwargs)
-        )
-        return layer(*args, **kwargs)
-
-    # Layers of its own: one that stands in two graphs has no one input.
-    functional = keras.Model(model.inputs, model.outputs)  # of a Sequential
-    given = functional.inputs[0]
-    inputs = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
-    copy = keras.models.clone_model(functional, input_tensors=[inputs], call_function=call)
-    copy.set_weights(model.get_weights())
+    copy = put_first(model, TestTimeViews(views, name="views"), model.inputs[0].shape)
     mean = MeanOfViews(views, name="mean_of_views")(copy.outputs[0])
     return keras.Model(copy.inputs[0], mean, name=model.name)

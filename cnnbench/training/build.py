@@ -174,9 +174,7 @@ def build_run(
     column, most = dataset.outputs == 1, loss_batch(model, loss, batch_size)
     engine = choose_engine(spec, dataset.train, model, machine, replicas, before)
     parallel = usable_cores() if machine.on_gpu else 2  # a CPU that trains has no more to give
-    train = Feed(
-        dataset.train, batch_size, spec.seed, augment, column, replicas, parallel, weights=weights
-    )
+    train = Feed(dataset.train, batch_size, spec.seed, augment, column, replicas, parallel, weights=weights)
     held_out = {
         # The test split is for the stored model, which is on one device.
         name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)
@@ -214,25 +212,43 @@ def build_run(
 
 
 def network(spec: RunSpec, dataset: Dataset) -> Callable[[], keras.Model]:
-    """Return what builds the network of a run for its data, without activation at the end."""
-    make = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
-    return partial(parts.build, "model", make)
+    """Return what builds the network of a run for its data, without activation at the end.
+
+    For a table with categories or missing values it begins with the layer that takes rows as they are.
+    """
+    if not dataset.columns:
+        make = partial(spec.model, input_shape=dataset.input_shape, outputs=dataset.outputs)
+        return partial(parts.build, "model", make)
+
+    def of_rows() -> keras.Model:
+        columns = dataset.columns
+        first = nn.TableColumns(
+            [column.name for column in columns], [column.categories for column in columns], name="columns"
+        )
+        return nn.put_first(
+            spec.model(input_shape=(first.width,), outputs=dataset.outputs), first, (None, len(columns))
+        )
+
+    return partial(parts.build, "model", of_rows)
 
 
 # -- Adaptation of layers to the training split -----------------------------------------------------
 
 
 def adapt(model: keras.Model, split: Split) -> list[str]:
-    """Measure the statistics of `Normalization` and `PatchWhitening` layers on training examples.
+    """Measure on training examples what `TableColumns`, `Normalization` and `PatchWhitening` layers keep.
 
     A layer that is not adapted silently does nothing. Its input may be any tensor of the model.
 
     Returns:
-        one line for each `Normalization` with inputs that never change. These are centred only: divided by a
-        deviation of 0, any other value would become millions.
+        one line about missing values, and one for each `Normalization` with inputs that never change. These
+        are centred only: divided by a deviation of 0, any other value would become millions.
     """
     remarks = []
     for layer in model.layers:
+        if isinstance(layer, nn.TableColumns):  # first of all: the others see what it fills
+            remarks += layer.adapt(split.x[:])
+            continue
         is_whitening = isinstance(layer, nn.PatchWhitening)
         is_normalization = isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
         if is_normalization and _sees_channels_of_bytes(layer, model, split):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench.data import Feed
+from cnnbench.nn import TableColumns
 
 # Columns or activations beyond this overflow in an exponential of float32 (at 88.7), or soon after.
 LARGE = 80.0
@@ -170,7 +171,8 @@ def examine(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Diagnosis:
     tensors.append(_range("loss", "loss", loss))
     pairs = zip(reversed(model.trainable_variables), reversed(gradients), strict=True)
     tensors += [_range("gradient", variable.path, g) for variable, g in pairs if g is not None]
-    first = next((tensor for tensor in tensors if tensor.bad), None)
+    may_lack = any(isinstance(layer, TableColumns) for layer in layers)  # which fills what is missing
+    first = next((one for one in tensors if one.bad and not (may_lack and one.kind == "input")), None)
     return Diagnosis(tensors, first, "; ".join(_advices(tensors, first)))
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +51,9 @@ def describe_environment(
             "fingerprint": dataset.fingerprint,
             "splits": {name: len(split) for name, split in dataset.splits.items()},
             **({"bits": dataset.bits} if dataset.bits else {}),  # as which `predict` takes 16-bit pictures
+            "dtype": str(dataset.train.x.dtype),  # as whose values `predict` takes pictures, or does not
+            # What an exported model, which knows no names, takes in which place.
+            **({"columns": [asdict(column) for column in dataset.columns]} if dataset.columns else {}),
             "notes": list(notes),
         },
         "command": ["cnnbench", *overrides],

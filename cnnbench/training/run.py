@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # TensorFlow is imported after the data are there
 
 log = logging.getLogger("cnnbench")
 KERAS_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")  # of a network that was given none
+LEARNT_SOON = 0.05, 20.0  # size of the largest target of a regression
 OPTION = re.compile(r"\+{0,2}model=[\w/-]+")
 
 
@@ -138,6 +139,7 @@ def prepare(job: Job) -> Prepared:
             *dataset.notes,
             *data.remarks(dataset, 1 if wanted == "auto" else wanted),
             *data.leaks(dataset),
+            *unscaled_targets(spec, dataset),
         ]
     with phases("import"):
         system.import_tensorflow(spec.plugins)
@@ -395,6 +397,19 @@ def with_batch_size(spec: runs.RunSpec, size: int) -> runs.RunSpec:
     training = spec.training.model_copy(update={"batch_size": size})
     config = {**spec.config, "training": {**spec.config.get("training", {}), "batch_size": size}}
     return replace(spec, training=training, config=config if spec.config else {})
+
+
+def unscaled_targets(spec: runs.RunSpec, dataset: data.Dataset) -> list[str]:
+    """Return a line about targets so large, or so small, that a network takes long to reach them."""
+    if dataset.task != "regression" or spec.training.scale_targets:
+        return []
+    y, (least, most) = dataset.train.y, LEARNT_SOON
+    if least <= abs(y).max(axis=0).min() and abs(y).max() <= most:
+        return []
+    return [
+        f"{dataset.name}: targets go from {y.min():g} to {y.max():g}; with "
+        f"training.scale_targets=true a network learns them sooner"
+    ]
 
 
 def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:

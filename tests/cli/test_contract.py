@@ -37,6 +37,7 @@ def place(folder: Path, finished_run: Path) -> Path:
     shutil.make_archive(str(folder / "pets"), "zip", folder / "pics")
     (folder / "named").mkdir()
     shutil.copy(folder / "pets.csv", folder / "named" / "labels.csv")
+    (folder / "my.npz").touch()
     return folder
 
 
@@ -53,6 +54,7 @@ MEANINGS = [
     ("pets.csv seed=1", "line", "dataset=manifest dataset.file='{here}/pets.csv' seed=1"),
     ("pets.zip", "line", "dataset=manifest dataset.file='{here}/pets.zip'"),
     ("named", "line", "dataset=manifest dataset.file='{here}/named'"),
+    ("my.npz seed=1", "line", "dataset=arrays dataset.file='{here}/my.npz' seed=1"),
     ("mine.yaml seed=1", "line", "dataset=synthetic training.epochs=1 seed=1"),
     ("model=cnn", "line", "model=cnn"),
     ("+model.x=1", "line", "+model.x=1"),

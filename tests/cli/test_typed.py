@@ -54,6 +54,9 @@ MEANT = [
     ("data=cifar10", "dataset=cifar10"),
     ("dataset=pics", "dataset=image_folder dataset.root=pics"),
     ("dataset=image_folder root=pics imgsz=32", "dataset=image_folder dataset.root=pics dataset.size=32"),
+    ("epochs=3 my.npz", "training.epochs=3 dataset=arrays dataset.file=my.npz"),
+    ("dataset=rows", "dataset=arrays dataset.file=rows"),
+    ("data=my.npz", "dataset=arrays dataset.file=my.npz"),
     ("model=mlp pics", "model=mlp dataset=image_folder dataset.root=pics"),
     ("model=CNN", "model=cnn"),
     ("dataset=CIFAR-10", "dataset=cifar10"),
@@ -112,6 +115,9 @@ def here(folder: Path, finished_run: Path) -> Path:
         for name in ("cat", "dog"):
             (folder / root / name).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(folder / root / name / "1.png")
+    (folder / "my.npz").touch()
+    (folder / "rows").mkdir()
+    (folder / "rows" / "x.npy").touch()
     shutil.copytree(finished_run, folder / "done")
     for number, name in enumerate(("older", "newer")):
         shutil.copytree(finished_run, folder / "outputs" / name)

@@ -17,9 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from cnnbench.config import composition
 from cnnbench.config.composition import axes
 from cnnbench.config.groups import options
+from cnnbench.config.origins import explain
 from cnnbench.config.overrides import combinations, quoted
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs.spec import RunSpec
+from cnnbench.sweeps.plan import plan
 
 # A module of the user's: it remembers what it was given, and builds a real (if small) model.
 OWN_MODELS = """
@@ -419,3 +421,88 @@ print(*({"numpy", "pydantic", "keras", "tensorflow"} & set(sys.modules)))
 """
     outcome = run_python(code)
     assert (outcome.exit_code, outcome.out.strip()) == (0, "")
+
+
+# ---------------------------------------------------------------- the model that a data set names
+
+MODEL_OF_DATA = "defaults:\n  - override /model@_global_.model: {}\n"
+OWN_TABLE = "# Mine\n{}_target_: cnnbench.data.sources.tables.diabetes\n"
+OWN_PRESET = "# @package _global_\n# Mine\ndefaults:\n  - override /dataset: diabetes\n{}"
+
+
+@pytest.fixture
+def named(own: Path) -> Path:
+    """Options of the user's own, of which some name a model and some do not."""
+    for option, text in {
+        "dataset/bare": OWN_TABLE.format(""),
+        "dataset/with_own": OWN_TABLE.format(MODEL_OF_DATA.format("mine")),
+        "dataset/like_digits": "# Mine\ndefaults: [digits]\n",
+        "dataset/like_diabetes": "# Mine\ndefaults:\n  - diabetes\n  - override /model@_global_.model: mine\n",
+        "experiment/of_data": OWN_PRESET.format(""),
+        "experiment/of_both": OWN_PRESET.format("  - override /model: mine\n"),
+        "experiment/nested": "# @package _global_\n# Mine\ndefaults: [of_both, {override /loss: mae}]\n",
+    }.items():
+        path = own / "conf" / f"{option}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("line", "model"),
+    [
+        ("", "cnn"),
+        ("dataset=digits", "cnn"),
+        ("dataset=diabetes", "mlp"),
+        ("dataset=diabetes model=cnn", "cnn"),
+        ("model=resnet dataset=diabetes", "resnet"),
+        ("dataset=table", "mlp"),
+        ("dataset=diabetes experiment=notes/fashion_cnn", "cnn"),
+        ("experiment=notes/fashion_mlp dataset=digits", "mlp"),
+        ("experiment=of_data", "mlp"),
+        ("experiment=of_data model=cnn", "cnn"),
+        ("experiment=of_both", "mine"),
+        ("experiment=of_both dataset=digits", "mine"),
+        ("experiment=nested", "mine"),
+        ("dataset=bare", "cnn"),
+        ("dataset=bare model=mlp", "mlp"),
+        ("dataset=with_own", "mine"),
+        ("dataset=like_digits", "cnn"),
+        ("dataset=like_diabetes", "mine"),
+        ("dataset=like_diabetes model=mlp", "mlp"),
+        ("dataset=diabetes model.units=[3] plugins=[own_models]", "mlp"),
+    ],
+)
+def test_a_data_set_names_the_model_unless_the_line_or_a_preset_does(
+    line: str, model: str, named: Path
+) -> None:
+    composed = composition.compose(line.split())
+    assert composed.hydra.runtime.choices.model == model
+    targets = {"cnn": "cnn.cnn", "mlp": "mlp.mlp", "resnet": "resnet.resnet", "mine": "own_models.mine"}
+    assert composed.model._target_.endswith(targets[model])
+
+
+def test_every_data_set_of_ours_names_a_model() -> None:
+    for file in (composition.CONF_DIR / "dataset").glob("*.yaml"):
+        assert "- override /model@_global_.model: " in file.read_text(encoding="utf-8"), file.name
+
+
+def test_a_sweep_over_data_sets_has_the_model_of_each(named: Path) -> None:
+    jobs = plan(["dataset=digits,diabetes"], None).jobs
+    assert [job.config["name"] for job in jobs] == ["cnn_digits", "mlp_diabetes"]
+    assert [job.config["model"]["_target_"].rpartition(".")[2] for job in jobs] == ["cnn", "mlp"]
+    both = plan(["dataset=digits,diabetes", "model=mlp,mine", "plugins=[own_models]"], None).jobs
+    assert [job.config["name"] for job in both] == [
+        "mlp_digits",
+        "mine_digits",
+        "mlp_diabetes",
+        "mine_diabetes",
+    ]
+
+
+def test_explain_names_the_data_set_that_chose_the_model(named: Path) -> None:
+    told = explain("model", ["dataset=diabetes"])
+    assert told[0] == "model = mlp"
+    assert "conf/dataset/diabetes.yaml:" in told[1]
+    assert "before: cnn by conf/config.yaml" in told[2]
+    assert explain("model", ["dataset=diabetes", "model=cnn"])[1].endswith("the override model=cnn")

@@ -33,6 +33,7 @@ OFFLINE = {
 }
 # Input shape and outputs of the data sets that need files.
 SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
+    "arrays": ((28, 28, 1), 10),
     "california_housing": ((8,), 1),
     "cats_and_dogs": ((128, 128, 3), 1),
     "cifar10": ((32, 32, 3), 10),
@@ -41,9 +42,15 @@ SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "image_folder": ((128, 128, 3), 3),
     "manifest": ((128, 128, 3), 3),
     "mnist": ((28, 28, 1), 10),
+    "table": ((8,), 1),
 }
 # Where a YAML leaves a gap (???) that only its user can fill.
-GAPS = {"image_folder": ["dataset.root=my_images"], "manifest": ["dataset.file=my_images.csv"]}
+GAPS = {
+    "image_folder": ["dataset.root=my_images"],
+    "manifest": ["dataset.file=my_images.csv"],
+    "arrays": ["dataset.file=my.npz"],
+    "table": ["dataset.file=my.csv", "dataset.target=price"],
+}
 
 
 def spec_of(*overrides: str) -> RunSpec:

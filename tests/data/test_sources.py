@@ -734,7 +734,7 @@ def test_yaml_begins_with_a_description_and_names_every_argument_with_a_valid_va
     assert len(first) <= 90
     config = read_yaml(name)
     function = target(config)
-    arguments = {key: value for key, value in config.items() if key not in ("task", "_target_")}
+    arguments = {key: value for key, value in config.items() if key not in ("task", "_target_", "defaults")}
     hints = {
         key: hint for key, hint in get_type_hints(function, include_extras=True).items() if key != "return"
     }
@@ -747,7 +747,7 @@ def test_yaml_begins_with_a_description_and_names_every_argument_with_a_valid_va
 def test_yaml_task_is_that_of_the_data_set(name: str, tmp_path: Path) -> None:
     write_everything(tmp_path)
     config = read_yaml(name)
-    arguments = {key: value for key, value in config.items() if key not in ("task", "_target_")}
+    arguments = {key: value for key, value in config.items() if key not in ("task", "_target_", "defaults")}
     if "data_dir" in arguments:
         assert arguments["data_dir"] == "${data_dir}"
         arguments["data_dir"] = str(tmp_path)

@@ -14,7 +14,7 @@ from conftest import TINY, Outcome, own_model
 
 from cnnbench.data import Feed, Split
 from cnnbench.data.augmentation.operations import augmentation
-from cnnbench.data.batches import _taker_of_bytes
+from cnnbench.data.batches import _taker_of_16_bits, _taker_of_bytes
 from cnnbench.runs import Training
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training import chunks as module
@@ -254,6 +254,9 @@ def test_bytes_gathered_as_words_are_the_same_bytes(shape: tuple[int, ...]) -> N
     indices = np.array([3, 3, 10, 0], np.int32)
     words, take = _taker_of_bytes(tf.constant(x))
     np.testing.assert_array_equal(take(words, indices), x[indices])
+    deep = x.astype(np.uint16) * 257 - np.uint16(3)
+    words, take = _taker_of_16_bits(tf.constant(deep))
+    np.testing.assert_array_equal(take(words, indices), deep[indices])
 
 
 # ---------------------------------------------------------------- the choice

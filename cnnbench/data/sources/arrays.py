@@ -18,17 +18,12 @@ from pydantic import Field
 from cnnbench.data.dataset import Column, Dataset, Examples, Rows, Split, Task, listed
 from cnnbench.data.fetch import search_folders
 from cnnbench.data.reading import damaged, reading, special_file
-from cnnbench.data.targets import drawn_apart, read_targets
+from cnnbench.data.targets import SPLIT_WORDS, drawn_apart, read_targets
 from cnnbench.errors import CnnbenchError, nearest
 
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
-# Words of the names that people give arrays: of which split, and what is in it.
-SPLITS = {
-    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "te", "tst"), "test"),
-}
+# Words of the names that people give arrays: what is in it.
 KINDS = {
     **dict.fromkeys(("x", "image", "images", "img", "imgs", "data", "input", "inputs", "feature"), "inputs"),
     **dict.fromkeys(("features", "pixels", "samples"), "inputs"),
@@ -70,21 +65,22 @@ def arrays(
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42,
     data_dir: str | None = None,
 ) -> Dataset:
-    """Load arrays by the names that people give them: ``x_train``, ``train_images``, ``images``, ``X`` …
+    """Load arrays by the names that people give them: ``x_train``, ``train_images``, ``images``, ``X``.
 
-    A file may have `train`, `val` and `test` arrays, those of `val` or `test` or both left out, or one pair of
-    inputs and targets. ``groups`` and ``weights`` are taken beside them.
+    A file has arrays of `train`, and may have others of `val` and `test`, or it has one pair of inputs and
+    targets. ``groups`` and ``weights`` are taken beside them.
 
     Args:
-        file: an ``.npz`` or ``.h5`` file, or a folder of ``.npy`` files, looked for in the working folder, then
-            in the data folders. Pickled objects are refused.
+        file: an ``.npz`` or ``.h5`` file, or a folder of ``.npy`` files, looked for in the working folder,
+            then in the data folders. Pickled objects are refused.
         inputs: name of the examples, without what says the split, where it is none of the usual ones.
         target: name of the targets, likewise.
         task: None: as the targets say.
         class_names: in the order of the class indices, or of the labels; None: those in the file, else the
             targets themselves.
         positive: which of two classes is the positive one; None: the second.
-        channels: whether the channels of images are their first axis or their last; `auto` looks at the shape.
+        channels: whether the channels of images are their first axis or their last; `auto` looks at the
+            shape.
         test_fraction: of the examples, by class, if the file has no test arrays.
         split_seed: of that draw.
         data_dir: looked in first for a relative `file` that is not in the working folder.
@@ -119,7 +115,7 @@ def arrays(
     for split, part in splits.items():
         if len(part.x) != len(part.y):
             raise CnnbenchError(
-                f"{path.name}: {split or 'there'} has inputs of the shape {part.x.shape}, but {len(part.y):,} targets",
+                f"{path.name}: {split} has inputs of the shape {part.x.shape}, but {len(part.y):,} targets",
                 "the first axis counts the examples: np.moveaxis(x, -1, 0) where it is the last",
             )
     if "test" not in splits:
@@ -222,7 +218,7 @@ def _recognised(
 
 def _place(name: str, own: Mapping[str, str]) -> Place | None:
     words = _words(name)
-    splits = [SPLITS[word] for word in words if word in SPLITS]
+    splits = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     plain = _without_split(name)
     typed = {_plain(one): kind for one, kind in own.items()}
     kind = own.get(name) or typed.get(plain)
@@ -244,13 +240,13 @@ def _plain(name: str) -> str:
 
 
 def _without_split(name: str) -> str:
-    return "_".join(word for word in _words(name) if word not in SPLITS)
+    return "_".join(word for word in _words(name) if word not in SPLIT_WORDS)
 
 
 def _splits_of(found: Found) -> list[str]:
     """Return the splits with inputs and targets; those of the whole data set only where there is no train."""
     both = [split for split, kind in found if kind == "inputs" and (split, "targets") in found]
-    named = [split for split in ("train", "val", "test") if split in both]
+    named: list[str] = [split for split in ("train", "val", "test") if split in both]
     if "train" in named:
         return named
     return [""] if "" in both else []

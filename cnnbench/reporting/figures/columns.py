@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench.data import Column
 from cnnbench.reporting.figures.canvas import (
     BLUE,
     CAPTION,
@@ -20,13 +21,13 @@ from cnnbench.reporting.figures.canvas import (
     new_figure,
     tidy,
 )
-from cnnbench.reporting.figures.lettering import lettering_for
+from cnnbench.reporting.figures.lettering import Lettering, lettering_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_HISTOGRAMS, _MOST_COLUMNS, _MOST_TARGETS = 11, 10, 4
+_MOST_HISTOGRAMS, _MOST_COLUMNS, _MOST_TARGETS, _MOST_NAMED = 11, 10, 4, 4
 
 
 def feature_histograms(
@@ -34,7 +35,7 @@ def feature_histograms(
     labels: np.ndarray,
     class_names: Sequence[str],
     title: str,
-    feature_names: Sequence[str] = (),
+    table: Sequence[Column] = (),
     target_names: Sequence[str] = (),
 ) -> Figure:
     """Draw a histogram of each of the first features, and of the targets; of labels, how many have each.
@@ -44,15 +45,19 @@ def feature_histograms(
         labels: ``(n,)`` class indices, ``(n, labels)`` 0 or 1, or the targets of a regression.
         class_names: by class or label; empty for regression.
         title: the heading.
-        feature_names: by column; empty: "feature 1", …
+        table: the columns; empty: "feature 1", …
         target_names: of a regression with several targets.
     """
-    targets = ["target"] if labels.ndim == 1 else ["labels"] if class_names else [*target_names][:_MOST_TARGETS]
-    names = _names(features, feature_names)[: _MOST_HISTOGRAMS + 1 - len(targets)]
+    targets = (
+        ["target"] if labels.ndim == 1 else ["labels"] if class_names else [*target_names][:_MOST_TARGETS]
+    )
+    named = _columns(features, table)[: _MOST_HISTOGRAMS + 1 - len(targets)]
+    names = [column.name for column in named]
     columns = min(4, len(names) + len(targets))
     rows = math.ceil((len(names) + len(targets)) / columns)
     figure = new_figure(max(480, columns * 265), rows * 190 + 70)
-    lettering = lettering_for([title, *names, *class_names, *targets])
+    categories = [text for column in named for text in column.categories]
+    lettering = lettering_for([title, *names, *class_names, *targets, *categories])
     for index, heading in enumerate([*names, *targets]):
         axes = figure.add_subplot(rows, columns, index + 1)
         tidy(axes)
@@ -68,8 +73,12 @@ def feature_histograms(
                 axes.set_xticks(range(len(counts)), shown, **lettering.style)
             else:
                 axes.set_xlabel("label" if labels.ndim > 1 else "class index", fontsize=CAPTION)
+        elif not is_target and named[index].categories:
+            _draw_categories(axes, features[:, index], named[index].categories, lettering)
         else:
-            values = labels.reshape(len(labels), -1)[:, index - len(names)] if is_target else features[:, index]
+            values = (
+                labels.reshape(len(labels), -1)[:, index - len(names)] if is_target else features[:, index]
+            )
             middle = _without_tails(values)
             axes.hist(middle, bins=30, range=histogram_range(middle), color=ORANGE if is_target else BLUE)
             axes.locator_params(axis="x", nbins=5)
@@ -88,7 +97,7 @@ def rows_table(
     headings: Sequence[str],
     cells: Sequence[Sequence[str]],
     title: str,
-    feature_names: Sequence[str],
+    table: Sequence[Column],
     bars: np.ndarray | None = None,
 ) -> Figure:
     """Draw a table of some rows, each feature coloured by how unusual its value is among all rows.
@@ -99,14 +108,17 @@ def rows_table(
         headings: of the columns before the features, besides the row's own index.
         cells: for each shown row, one text per heading.
         title: the heading.
-        feature_names: by column; may be empty.
+        table: the columns; may be empty.
         bars: for each shown row, a length drawn at its left; None for no bars.
     """
-    names = _names(features, feature_names)[:_MOST_COLUMNS]
-    lettering = lettering_for([title, *names, *(text for line in cells for text in line)])
-    style = lettering.style
+    named = _columns(features, table)[:_MOST_COLUMNS]
+    names = [column.name for column in named]
     shown = features[:, : len(names)].astype(np.float64)
-    low, middle, high = np.percentile(shown, (25, 50, 75), axis=0)
+    written = [[_cell(*pair) for pair in zip(shown[row], named, strict=True)] for row in rows]
+    lettering = lettering_for([title, *names, *(text for line in (*cells, *written) for text in line)])
+    style = lettering.style
+    low, middle, high = _quartiles(shown)
+    middle[[bool(column.categories) for column in named]] = np.nan  # of texts none is far from the others
     unusual = (shown[rows] - middle) / np.where(high > low, high - low, 1.0)
     count, width = len(headings), len(headings) + len(names)
 
@@ -115,11 +127,13 @@ def rows_table(
     panels = figure.subplots(1, 1 + sides, squeeze=False, sharey=True, width_ratios=[1] * sides + [5])[0]
     axes = panels[-1]
     edges = np.arange(count, width + 1) - 0.5, np.arange(len(rows) + 1) - 0.5
-    axes.pcolormesh(*edges, unusual, cmap="PuOr_r", vmin=-5, vmax=5, edgecolors="white", linewidth=1.5)
-    for line, row in enumerate(rows):
+    axes.pcolormesh(
+        *edges, np.nan_to_num(unusual), cmap="PuOr_r", vmin=-5, vmax=5, edgecolors="white", linewidth=1.5
+    )
+    for line in range(len(rows)):
         texts = [
             *(lettering.clean(text, 14) for text in cells[line]),
-            *(f"{value:.4g}" for value in shown[row]),
+            *(lettering.clean(text, 14) for text in written[line]),
         ]
         for column, text in enumerate(texts):
             dark = column >= count and abs(unusual[line, column - count]) > 3.4
@@ -152,10 +166,36 @@ def _draw_bars(axes: Axes, lengths: np.ndarray) -> None:
     axes.set_xlabel("predicted − true", fontsize=CAPTION)
 
 
-def _names(features: np.ndarray, feature_names: Sequence[str]) -> list[str]:
-    if len(feature_names) == features.shape[1]:
-        return list(feature_names)
-    return [f"feature {index + 1}" for index in range(features.shape[1])]
+def _draw_categories(axes: Axes, codes: np.ndarray, categories: Sequence[str], lettering: Lettering) -> None:
+    counts = np.bincount(codes[np.isfinite(codes)].astype(np.int64), minlength=len(categories))
+    axes.bar(range(len(counts)), counts, color=BLUE)
+    if len(counts) <= _MOST_NAMED:
+        shown = [lettering.clean(name, 36 // len(counts)) for name in categories]
+        axes.set_xticks(range(len(counts)), shown, **lettering.style)
+    else:
+        axes.set_xlabel(f"{len(counts)} categories", fontsize=CAPTION)
+
+
+def _cell(value: float, column: Column) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return column.categories[int(value)] if column.categories else f"{value:.4g}"
+
+
+def _quartiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the quartiles of each column of what is there; NaN for an empty one."""
+    found = np.full((3, values.shape[1]), np.nan)
+    for index, column in enumerate(values.T):
+        known = column[np.isfinite(column)]
+        if known.size:
+            found[:, index] = np.percentile(known, (25, 50, 75))
+    return found[0], found[1], found[2]
+
+
+def _columns(features: np.ndarray, table: Sequence[Column]) -> list[Column]:
+    if len(table) == features.shape[1]:
+        return list(table)
+    return [Column(f"feature {index + 1}") for index in range(features.shape[1])]
 
 
 def _without_tails(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnbench.data import Examples, listed
+from cnnbench.data import Column, Examples, listed
 from cnnbench.reporting.figures.canvas import (
     BLUE,
     GREEN,
@@ -35,7 +35,7 @@ def sample_grid(
     labels: np.ndarray,
     class_names: Sequence[str],
     title: str,
-    feature_names: Sequence[str] = (),
+    table: Sequence[Column] = (),
     target_names: Sequence[str] = (),
 ) -> Figure:
     """Show up to 25 examples, evenly over the classes or labels (over the first target's range in regression).
@@ -46,11 +46,11 @@ def sample_grid(
         labels: ``(n,)`` class indices, ``(n, labels)`` 0 or 1, or the targets of a regression.
         class_names: by class or label; empty for regression.
         title: the heading.
-        feature_names: by column, for features.
+        table: the columns, for features.
         target_names: of a regression with several targets.
     """
     if images.ndim == 2:
-        return feature_histograms(images[:], labels, class_names, title, feature_names, target_names)
+        return feature_histograms(images[:], labels, class_names, title, table, target_names)
     captions: list[list[Line]]
     if class_names and labels.ndim > 1:
         order, columns = _even_over_labels(labels), 5
@@ -201,7 +201,7 @@ def worst_mistakes(
     y_true: np.ndarray,
     outputs: np.ndarray,
     class_names: Sequence[str],
-    feature_names: Sequence[str] = (),
+    table: Sequence[Column] = (),
 ) -> Figure:
     """Show the examples that the model got wrong with the highest probability, the surest first.
 
@@ -210,7 +210,7 @@ def worst_mistakes(
         y_true: ``(n,)`` class indices.
         outputs: probabilities ``(n, classes)``, or ``(n,)`` or ``(n, 1)``: the probability of class 1.
         class_names: by class index.
-        feature_names: by column, for features.
+        table: the columns, for features.
     """
     title = "Surest mistakes"
     y_true = np.asarray(y_true).reshape(-1).astype(np.int64)
@@ -231,7 +231,7 @@ def worst_mistakes(
     sure = [_percent(float(outputs[i, predicted[i]])) for i in worst]
     if images.ndim == 2:
         cells = [(*pair, percent) for pair, percent in zip(names, sure, strict=True)]
-        return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, feature_names)
+        return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, table)
     captions = [
         [(true, GREEN), (f"→ {said}", ORANGE), (percent, INK)]
         for (true, said), percent in zip(names, sure, strict=True)
@@ -244,7 +244,7 @@ def wrong_labels(
     y_true: np.ndarray,
     outputs: np.ndarray,
     class_names: Sequence[str],
-    feature_names: Sequence[str] = (),
+    table: Sequence[Column] = (),
 ) -> Figure:
     """Show the examples with the surest wrong labels, those that were given and those that were missed.
 
@@ -253,7 +253,7 @@ def wrong_labels(
         y_true: ``(n, labels)`` 0 or 1.
         outputs: probabilities of the same shape.
         class_names: of the labels.
-        feature_names: by column, for features.
+        table: the columns, for features.
     """
     title = "Surest mistakes"
     usable = np.isfinite(outputs).all(axis=1)
@@ -265,7 +265,9 @@ def wrong_labels(
     if not len(wrong):
         return note_figure(f"No mistakes: all labels of {int(usable.sum())} examples are right.", title)
     worst = wrong[np.argsort(-sureness[wrong].max(axis=1), kind="stable")][:20]
-    title = f"Surest mistakes ({len(worst)} of {len(wrong)} examples with a wrong label; {len(y_true)} in all)"
+    title = (
+        f"Surest mistakes ({len(worst)} of {len(wrong)} examples with a wrong label; {len(y_true)} in all)"
+    )
 
     def told(row: int) -> tuple[str, list[str]]:
         """Return the true labels, and the wrong ones with their probabilities, the surest first."""
@@ -273,12 +275,13 @@ def wrong_labels(
         true = ", ".join(class_names[label] for label in np.flatnonzero(y_true[row])) or "no label"
         sides = {label: "missed" if y_true[row, label] else "not" for label in order}
         return true, [
-            f"{side} {class_names[label]} {_percent(float(outputs[row, label]))}" for label, side in sides.items()
+            f"{side} {class_names[label]} {_percent(float(outputs[row, label]))}"
+            for label, side in sides.items()
         ]
 
     if images.ndim == 2:
         cells = [(true, listed(mistakes, 1)) for true, mistakes in map(told, worst)]
-        return rows_table(images[:], worst, ("true", "mistaken"), cells, title, feature_names)
+        return rows_table(images[:], worst, ("true", "mistaken"), cells, title, table)
     captions = [
         [(true, GREEN), *((text, ORANGE) for text in mistakes[:2])] for true, mistakes in map(told, worst)
     ]
@@ -296,7 +299,7 @@ def largest_errors(
     features: Examples,
     y_true: np.ndarray,
     y_pred: np.ndarray,
-    feature_names: Sequence[str] = (),
+    table: Sequence[Column] = (),
     target_names: Sequence[str] = (),
 ) -> Figure:
     """Show the rows that a regression missed by most: their features, and by how much.
@@ -305,12 +308,12 @@ def largest_errors(
         features: ``(n, columns)``; or images ``(n, height, width, channels)``, shown as such.
         y_true: ``(n,)`` or ``(n, targets)`` values; several targets are measured by their deviation.
         y_pred: the same shape; rows with predictions that are not finite are left out.
-        feature_names: by column; empty: "feature 1", …
+        table: the columns; empty: "feature 1", …
         target_names: of several targets.
     """
     title = "Largest errors"
     if y_true.ndim > 1 and y_true.shape[1] > 1:
-        return _largest_of_several(features, y_true, y_pred, feature_names, target_names)
+        return _largest_of_several(features, y_true, y_pred, table, target_names)
     truth, said = (np.asarray(values, np.float64).reshape(-1) for values in (y_true, y_pred))
     errors = said - truth
     usable = np.flatnonzero(np.isfinite(errors))
@@ -326,14 +329,14 @@ def largest_errors(
         ]
         return picture_grid(features[worst], captions, 5, title)
     bars = errors[worst]
-    return rows_table(features[:], worst, ("true", "predicted", "error"), cells, title, feature_names, bars)
+    return rows_table(features[:], worst, ("true", "predicted", "error"), cells, title, table, bars)
 
 
 def _largest_of_several(
     features: Examples,
     y_true: np.ndarray,
     y_pred: np.ndarray,
-    feature_names: Sequence[str],
+    table: Sequence[Column],
     target_names: Sequence[str],
 ) -> Figure:
     errors = y_pred.astype(np.float64) - y_true
@@ -351,4 +354,4 @@ def _largest_of_several(
         ]
         return picture_grid(features[worst], captions, 5, title)
     cells = [row[:_MOST_LINES] for row in pairs]
-    return rows_table(features[:], worst, target_names[:_MOST_LINES], cells, title, feature_names)
+    return rows_table(features[:], worst, target_names[:_MOST_LINES], cells, title, table)

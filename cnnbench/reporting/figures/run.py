@@ -52,10 +52,10 @@ def figures_of_run(
         name without suffix, and the PNG.
     """
     train, test, names, targets = dataset.train, dataset.test, dataset.class_names, dataset.targets
-    title = f"{dataset.name}: training split"
+    columns, title = dataset.columns, f"{dataset.name}: training split"
     positive = names[1] if dataset.task == "binary" else None
     drawings: Drawings = {
-        "samples": partial(sample_grid, train.x, train.y, names, title, target_names=targets),
+        "samples": partial(sample_grid, train.x, train.y, names, title, columns, targets),
         "learning_curves": partial(learning_curves, history, best_epoch, positive),
     }
     if augment is not None:
@@ -65,12 +65,10 @@ def figures_of_run(
     drawings |= _of_predictions(dataset.task, test.y, outputs, names or targets)
     if dataset.task == "regression":
         shaped = outputs.reshape(test.y.shape)
-        drawings["worst_mistakes"] = partial(
-            largest_errors, test.x, test.y, shaped, target_names=targets
-        )
+        drawings["worst_mistakes"] = partial(largest_errors, test.x, test.y, shaped, columns, targets)
     else:
         mistakes = wrong_labels if dataset.task == "multilabel" else worst_mistakes
-        drawings["worst_mistakes"] = partial(mistakes, test.x, test.y, outputs, names)
+        drawings["worst_mistakes"] = partial(mistakes, test.x, test.y, outputs, names, columns)
     for name, draw in drawings.items():
         yield name, to_png(draw())
 
@@ -107,9 +105,7 @@ def read_png(path: Path) -> bytes:
     return content if content.startswith(PNG) else b""
 
 
-def _of_predictions(
-    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]
-) -> Drawings:
+def _of_predictions(task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]) -> Drawings:
     if task == "multilabel":
         figures = metrics.by_output(task, y_true, outputs, names)
         return {"labels": partial(label_bars, figures, len(y_true))}

@@ -96,7 +96,9 @@ def outputs_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list
     found = metrics.get("by_output", {}).get("test", {})
     names = list(dict.fromkeys(name for figures in found.values() for name in figures))
     return [name.replace("_", " ") for name in names], {
-        output: [number(figures.get(name)) if name == "support" else fixed(figures.get(name)) for name in names]
+        output: [
+            number(figures.get(name)) if name == "support" else fixed(figures.get(name)) for name in names
+        ]
         for output, figures in found.items()
     }
 
