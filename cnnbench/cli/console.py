@@ -121,7 +121,11 @@ def differences_table(rows: list[tuple[str, Any, Any, bool]], positive: str | No
     for name, recorded, measured, passed in rows:
         verdict = "[green]ok[/]" if passed else "[red]differs[/]"
         table.add_row(
-            escape(runs.in_words(name, positive)), f"{recorded:.8f}", f"{measured:.8f}", f"{measured - recorded:+.2e}", verdict
+            escape(runs.in_words(name, positive)),
+            f"{recorded:.8f}",
+            f"{measured:.8f}",
+            f"{measured - recorded:+.2e}",
+            verdict,
         )
     return table
 
