@@ -269,6 +269,7 @@ def refuse(dataset: Dataset) -> None:
         where = f"{dataset.name}: {name}"
         _refuse_type(where, split)
         _refuse_form(where, split, dataset)
+        _refuse_target_names(dataset)
         _refuse_other_examples(where, split, dataset.train)
         if dataset.task == "regression":
             _refuse_targets(where, split.y)
@@ -285,6 +286,15 @@ def _refuse_class_names(dataset: Dataset) -> None:
         raise CnnbenchError(
             f"{dataset.name}: a {dataset.task} task needs {wanted} class_names, there are {names}",
             "give one for each class, in the order of the indices",
+        )
+
+
+def _refuse_target_names(dataset: Dataset) -> None:
+    names = len(dataset.target_names)
+    if names and names != dataset.outputs:
+        raise CnnbenchError(
+            f"{dataset.name}: {names} target_names for {dataset.outputs} targets",
+            "give one for each, in the order of the columns of y",
         )
 
 
@@ -309,7 +319,7 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
             f"{where} inputs have the shape {x}: not one row of values for each example",
             "(examples, columns), or (examples, height, width, channels) for images",
         )
-    _refuse_targets_form(where, y, dataset)
+    _refuse_target_form(where, y, dataset)
     if x[0] != y[0]:
         raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
     if x[0] == 0:
@@ -319,7 +329,7 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
             raise CnnbenchError(f"{where} has {x[0]:,} examples but {len(values):,} {what}")
 
 
-def _refuse_targets_form(where: str, y: tuple[int, ...], dataset: Dataset) -> None:
+def _refuse_target_form(where: str, y: tuple[int, ...], dataset: Dataset) -> None:
     if dataset.task == "multilabel":
         if len(y) != 2 or y[1] != len(dataset.class_names):
             names = len(dataset.class_names)

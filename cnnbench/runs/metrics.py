@@ -112,7 +112,7 @@ def is_share(name: str) -> bool:
 
 def positive_class(result: Mapping[str, Any]) -> str | None:
     """Return what a run of two classes looks for, by its `metrics.json`; None of another task."""
-    names = result.get("class_names") or ()
+    names: Sequence[Any] = result.get("class_names") or ()
     return str(names[1]) if result.get("task") == "binary" and len(names) == 2 else None
 
 

@@ -294,13 +294,11 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "name": spec.name,
         "task": dataset.task,
         "class_names": dataset.class_names,
-        **({"target_names": dataset.targets} if dataset.targets else {}),
         "input_shape": dataset.input_shape,
         "seed": spec.seed,
         "objective": objective,
         "value": runs.metrics.objective_value(measured.figures, objective),
         "metrics": measured.figures,
-        **({"by_output": measured.by_output} if measured.by_output else {}),
         "data": prepared.identity.data_digest,
         "weights": prepared.identity.weights,
         "changes": folder.environment.get("changes", []),
@@ -310,6 +308,10 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "started": job.started,
         "finished": system.now(),
     }
+    if dataset.targets:
+        result["target_names"] = dataset.targets
+    if measured.by_output:
+        result["by_output"] = measured.by_output
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
     with phases("report"):

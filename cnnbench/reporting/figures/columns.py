@@ -48,9 +48,8 @@ def feature_histograms(
         table: the columns; empty: "feature 1", …
         target_names: of a regression with several targets.
     """
-    targets = (
-        ["target"] if labels.ndim == 1 else ["labels"] if class_names else [*target_names][:_MOST_TARGETS]
-    )
+    targets = ["labels"] if class_names else [*target_names][:_MOST_TARGETS]
+    targets = ["target"] if labels.ndim == 1 else targets
     named = _columns(features, table)[: _MOST_HISTOGRAMS + 1 - len(targets)]
     names = [column.name for column in named]
     columns = min(4, len(names) + len(targets))
@@ -76,9 +75,8 @@ def feature_histograms(
         elif not is_target and named[index].categories:
             _draw_categories(axes, features[:, index], named[index].categories, lettering)
         else:
-            values = (
-                labels.reshape(len(labels), -1)[:, index - len(names)] if is_target else features[:, index]
-            )
+            of_targets = labels.reshape(len(labels), -1)
+            values = of_targets[:, index - len(names)] if is_target else features[:, index]
             middle = _without_tails(values)
             axes.hist(middle, bins=30, range=histogram_range(middle), color=ORANGE if is_target else BLUE)
             axes.locator_params(axis="x", nbins=5)

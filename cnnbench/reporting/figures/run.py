@@ -76,9 +76,9 @@ def figures_of_run(
 def run_figures(folder: RunFolder) -> dict[str, Figure]:
     """Return the pictures of a finished run by name, without its data set and without TensorFlow.
 
-    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals`` are drawn anew from the stored history and
-    predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show examples of the data set: they are
-    read back from their PNG, and left out where the folder lacks it.
+    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals`` are drawn anew from the stored
+    history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show examples of the data
+    set: they are read back from their PNG, and left out where the folder lacks it.
 
     Raises:
         CnnbenchError: a file of the run is damaged.

@@ -115,7 +115,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
     cost = metrics["cost"]
     return {
         metrics["objective"].replace("_", " "): fixed(metrics["value"]),
-        f"test {name}": fixed(test.get(name)),
+        f"test {name.replace('_', ' ')}": fixed(test.get(name)),
         "parameters": COSTS["parameters"].text(cost["parameters"]),
         "training": duration(cost["seconds"]["fit"]),
         "best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}",
@@ -131,7 +131,7 @@ def _answers(
     yield Answer(
         "How good",
         {
-            f"test {name}": fixed(test.get(name)),
+            f"test {name.replace('_', ' ')}": fixed(test.get(name)),
             metrics["objective"].replace("_", " "): fixed(metrics["value"]),
         },
         best_epoch(metrics),
