@@ -214,7 +214,7 @@ FAULTS = {
     "few": ("image,label\n…\n10.png,cow\n", {}, "cow has 1", "add pictures"),
     "outside": ("image,label\n…\n../x.png,cat\n", {}, "row 12: ../x.png lies outside", "dataset.root="),
     "address": ("image,label\n…\nhttps://a/b.png,cat\n", {}, "row 12: image is an address", "fetch"),
-    "most missing": ("image,label\na.png,cat\nb.png,dog\n", {}, "2 of 2 pictures are missing", "dataset.root="),
+    "most missing": ("image,label\na.png,cat\nb.png,dog\n", {}, "2 of 2 pictures are missing: row 2: a.png is not there", "dataset.root="),
     "strict": ("image,label\n…\nx.png,cat\n", {"strict": True}, "row 12: x.png is not there", "strict=false"),
     "directory": ("image,label\n…\nfolder.png,cat\n", {"strict": True}, "folder.png is a folder", "strict=false"),
     "unreadable": ("image,label\n…\ntext.png,cat\n", {"strict": True}, "row 12, text.png: not an image", "mend"),
@@ -233,6 +233,7 @@ FAULTS = {
     "torn group": ("image,label,split,patient\n0.png,cat,train,7\n1.png,dog,test,7\n", {}, "row 3 is in test", "dataset.group=none"),
     "empty group": ("image,label,group\n0.png,cat,1\n1.png,dog,\n", {}, "row 3: group is empty", "dataset.group=none"),
     "bad weight": ("image,label,weight\n0.png,cat,1\n1.png,dog,-1\n", {}, "row 3: weight is -1", "dataset.weight=none"),
+    "separator for one": ("image,label\n…", {"separator": "|", "task": "binary"}, "dataset.separator=|", "one of the two"),
     "no such root": ("image,label\n…", {"root": "nowhere"}, "dataset.root=nowhere", "where"),
 }  # fmt: skip
 
@@ -388,6 +389,20 @@ def test_what_is_taken_for_a_manifest(pictures: Path, flat: Path, tmp_path: Path
     assert holds_manifest(as_shards(pictures))
     (tmp_path / "houses.csv").write_text("rooms,price\n1,2\n3,4\n")
     assert not holds_manifest(tmp_path / "houses.csv")
+
+
+def test_a_root_is_not_ignored_where_it_says_nothing(pictures: Path) -> None:
+    with pytest.raises(CnnbenchError, match="holds the pictures itself"):
+        manifest(str(as_zip(pictures)), root=str(pictures))
+
+
+def test_a_folder_of_two_tables_asks_which(flat: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (flat / name).write_text("image,label\n0.png,a\n1.png,b\n")
+    assert holds_manifest(flat)
+    with pytest.raises(CnnbenchError, match="2 tables that name pictures") as error:
+        manifest(str(flat))
+    assert f"dataset.file={flat}/a.csv" in error.value.hint
 
 
 def test_a_folder_without_class_folders_says_what_to_type(flat: Path) -> None:

@@ -62,9 +62,11 @@ class Columns:
     @property
     def said(self) -> str:
         """What was found, in a few words."""
-        parts = [("image", self.image), ("label", listed(self.labels, 5)), ("split", self.split)]
-        parts += [("group", self.group), ("weight", self.weight)]
-        return ", ".join(name if name == role else f"{name} is the {role}" for role, name in parts if name)
+        parts = [("split", self.split), ("group", self.group), ("weight", self.weight)]
+        labels = self.labels[0] if len(self.labels) == 1 else None
+        found = [("image", self.image), ("label", labels), *parts]
+        said = [name if name == role else f"{name} is the {role}" for role, name in found if name]
+        return ", ".join([*said, *([] if labels else [f"{listed(self.labels, 5)} are the labels"])])
 
 
 @dataclass(frozen=True)
@@ -311,6 +313,11 @@ def _of_column(
     cells = texts(table, name)
     if known:
         return _of_indices(numbers(path, table, name), name, known, where)
+    if separator and task not in (None, "multilabel"):
+        raise CnnbenchError(
+            f"dataset.separator={separator} is for several labels, and task={task} wants one",
+            "leave one of the two out",
+        )
     separator = separator or (_separator(cells, name) if task in (None, "multilabel") else None)
     if separator or task == "multilabel":
         split = [_parts(cell, separator) for cell in cells.to_pylist()]

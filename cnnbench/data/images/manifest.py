@@ -39,13 +39,13 @@ def manifest(
     file: Annotated[str, Field(min_length=1)],
     root: str | None = None,
     image: str | None = None,
-    label: str | tuple[str, ...] | None = None,
+    label: str | int | tuple[str | int, ...] | None = None,
     split: str | None = None,
     group: str | None = None,
     weight: str | None = None,
     separator: Annotated[str, Field(min_length=1)] | None = None,
     task: Task | None = None,
-    positive: str | None = None,
+    positive: str | int | None = None,
     size: Side | tuple[Side, Side] = 128,
     channels: Literal[1, 3] = 3,
     resize: Resize = "stretch",
@@ -97,8 +97,20 @@ def manifest(
             cache cannot be written.
     """
     height, width = (size, size) if isinstance(size, int) else size
+    names = tuple(map(str, label)) if isinstance(label, tuple | list) else label  # YAML reads 1 as a number
     known = checked(
-        file, root, image, label, split, group, weight, separator, task, positive, strict, data_dir
+        file,
+        root,
+        image,
+        str(names) if isinstance(names, int) else names,
+        split,
+        group,
+        weight,
+        separator,
+        task,
+        None if positive is None else str(positive),
+        strict,
+        data_dir,
     )
     if known.split is None:
         refuse_few(known)
@@ -226,18 +238,19 @@ def _missing(pictures: Pictures, there: int, strict: bool) -> list[str]:
         return []
     table, column = pictures.table, pictures.image or ""
     lines = [
-        f"{pictures.where(row)}: {table.column(column)[row].as_py()} is {why}"
+        f"row {_row(pictures, row)}: {table.column(column)[row].as_py()} is {why}"
         for row, why in sorted(pictures.reasons.items())[:LISTED]
     ]
     count, total = len(pictures.reasons), len(table)
+    more = [f"and {count - LISTED:,} more"] if count > LISTED else []
     if strict or there < count:
         raise CnnbenchError(
-            f"{pictures.place}: {count:,} of {total:,} pictures are missing: {listed(lines, separator='; ')}",
+            f"{pictures.place}: {count:,} of {total:,} pictures are missing: {'; '.join(lines[:3])}"
+            + (" …" if count > 3 else ""),
             "where do the paths begin? dataset.root=FOLDER"
             if there < count
             else "remove these rows, or leave them out with strict=false",
         )
-    more = [f"and {count - LISTED:,} more"] if count > LISTED else []
     return [f"{pictures.place}: {count:,} of {total:,} pictures are missing, and left out", *lines, *more]
 
 
