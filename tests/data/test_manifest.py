@@ -211,7 +211,10 @@ FAULTS = {
     "empty path": ("image,label\n…\n,cat\n", {}, "row 12: image is empty", "remove the row"),
     "two labels": ("image,label\n…\n0.png,dog\n", {}, "row 12: 0.png is named in row 2 too, with another", "one"),
     "one class": ("image,label\n0.png,cat\n1.png,cat\n", {}, "all labels are cat", "two classes"),
-    "few": ("image,label\n…\n10.png,cow\n", {}, "cow has 1", "add pictures"),
+    "few": ("image,label\n…\n10.png,cow\n", {}, "cow is in 1 of the pictures (", "add pictures"),
+    "one group": ("image,label,patient\n0.png,cat,1\n1.png,dog,1\n", {}, "cat is in 1 of the groups", "add groups"),
+    "empty time": ("image,label,day\n0.png,cat,2024-01-01\n1.png,dog,\n", {"order": "day"}, "row 3: day is empty", "mend"),
+    "no time": ("image,label,day\n0.png,cat,2024-01-01\n1.png,dog,soon\n", {"order": "day"}, "row 2: day is", "mend"),
     "outside": ("image,label\n…\n../x.png,cat\n", {}, "row 12: ../x.png lies outside", "dataset.root="),
     "address": ("image,label\n…\nhttps://a/b.png,cat\n", {}, "row 12: image is an address", "fetch"),
     "most missing": ("image,label\na.png,cat\nb.png,dog\n", {}, "2 of 2 pictures are missing: row 2: a.png is not there", "dataset.root="),
@@ -304,6 +307,22 @@ def test_groups_and_weights_follow_their_pictures(flat: Path) -> None:
     assert found.train.weights.tolist() == list(range(8))
     assert found.train.groups is not None
     assert found.train.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_group_is_never_in_two_splits(flat: Path) -> None:
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]},p{i // 2}" for i in range(12))
+    found = load(flat, f"image,label,patient\n{rows}", test_fraction=0.34)
+    assert found.train.groups is not None
+    assert found.test.groups is not None
+    assert not set(found.train.groups) & set(found.test.groups)
+    assert len(found.test) == 4
+
+
+def test_the_last_by_time_are_held_out(flat: Path) -> None:
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]},2024-01-{20 - i:02d}" for i in range(10))
+    found = load(flat, f"image,label,day\n{rows}", order="day")
+    assert found.test.names == ["0.png", "1.png"]
+    assert found.train.order is not None
 
 
 # ---------------------------------------------------------------- where pictures are
