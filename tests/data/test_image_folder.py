@@ -1012,7 +1012,11 @@ def test_yaml_names_every_argument_with_a_valid_value(name: str) -> None:
     text = (DATASET_YAML / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# ")
     assert len(text.splitlines()[0]) <= 100
-    arguments = {key: value for key, value in yaml.safe_load(text).items() if key not in ("_target_", "task")}
+    arguments = {
+        key: value
+        for key, value in yaml.safe_load(text).items()
+        if key not in ("_target_", "task", "defaults")
+    }
     hints = {k: v for k, v in get_type_hints(image_folder, include_extras=True).items() if k != "return"}
     assert arguments.keys() == hints.keys() if name == "image_folder" else arguments.keys() < hints.keys()
     for key, value in arguments.items():
