@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Outcome
 from PIL import Image
 
 from cnnbench.data.dataset import Dataset
@@ -23,6 +24,8 @@ from cnnbench.data.images.folder import image_folder
 from cnnbench.data.images.manifest import manifest
 from cnnbench.data.images.rows import holds_manifest
 from cnnbench.errors import CnnbenchError
+
+Cli = Callable[..., Outcome]
 
 pytest_plugins = ["picture_folders"]
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -164,6 +167,21 @@ def test_the_same_pictures_are_the_same_examples_in_the_same_order(
             assert np.array_equal(split.x[:], found.splits[name].x[:])
             assert np.array_equal(split.y, found.splits[name].y)
             assert split.fingerprint == found.splits[name].fingerprint
+
+
+def test_the_same_pictures_train_to_the_same_weights(pictures: Path, tmp_path: Path, run_cli: Cli) -> None:
+    import keras
+
+    short = ("dataset.size=8", "training.epochs=1", "model=mlp", "model.units=[4]", "device=cpu")
+    lines = {"folder": ["dataset=image_folder", f"dataset.root={pictures}"]}
+    lines |= {way.__name__: [str(way(pictures))] for way in (as_csv, as_zip, as_parquet, as_shards)}
+    weights = {}
+    for name, line in lines.items():
+        outcome = run_cli(*line, *short, f"run_dir={tmp_path / name}")
+        assert outcome.exit_code == 0, outcome.err
+        weights[name] = keras.models.load_model(tmp_path / name / "best.keras", compile=False).get_weights()
+    for name, found in weights.items():
+        assert all(map(np.array_equal, found, weights["folder"])), name
 
 
 def test_a_drawn_split_is_that_of_a_folder(tmp_path: Path) -> None:
