@@ -442,6 +442,18 @@ def test_a_folder_of_two_tables_asks_which(flat: Path) -> None:
     assert f"dataset.file={flat}/a.csv" in error.value.hint
 
 
+def test_tables_of_the_splits_in_folders_of_their_own(pictures: Path) -> None:
+    for number, split in enumerate(("train", "test")):
+        folder = pictures.parent / "set" / split
+        for seed in range(8):
+            write(folder / f"{seed}.png", 100 * number + seed)  # the same names
+        (folder / f"{split}.csv").write_text(
+            "image,label\n" + "\n".join(f"{i}.png,{i % 2}" for i in range(8))
+        )
+    found = manifest(f"{pictures.parent}/set/*/*.csv", size=8)
+    assert (len(found.train), len(found.test), len(found.files)) == (8, 8, 16)
+
+
 def test_a_folder_without_class_folders_says_what_to_type(flat: Path) -> None:
     (flat / "labels.csv").write_text("image,label\n0.png,a\n1.png,b\n")
     with pytest.raises(CnnbenchError) as error:

@@ -246,23 +246,29 @@ def _joined(place: Path, paths: Sequence[Path], parts: Sequence[Pictures]) -> Pi
             f"{place}: the columns of {paths[0].name} and others differ: {error}", "name one: dataset.file="
         ) from error
     ends = list(accumulate(len(part.table) for part in parts))
+    is_one_folder = len({path.parent for path in paths}) == 1
+    # Names that two files may share, of different pictures, have a beginning of their own.
+    before = [
+        f"{path.name}/" if part.image is None else "" if is_one_folder else f"{path.parent}/"
+        for path, part in zip(paths, parts, strict=True)
+    ]
 
-    def part_of(row: int) -> tuple[Pictures, int]:
+    def part_of(row: int) -> tuple[int, int]:
         index = bisect_right(ends, row)
-        return parts[index], row - (ends[index - 1] if index else 0)
+        return index, row - (ends[index - 1] if index else 0)
 
     def image_of(row: int) -> ImageFile:
-        part, inner = part_of(row)
-        file = part.image_of(inner)
-        return replace(file, name=f"{part.place.name}/{file.name}") if file.member else file
+        index, inner = part_of(row)
+        file = parts[index].image_of(inner)
+        return replace(file, name=f"{before[index]}{file.name}")
 
     def where(row: int) -> str:
-        part, inner = part_of(row)
-        return part.where(inner)
+        index, inner = part_of(row)
+        return parts[index].where(inner)
 
     names = [
-        f"{part.place.name}/{name}" if name is not None and part.image is None else name
-        for part in parts
+        None if name is None else f"{beginning}{name}"
+        for beginning, part in zip(before, parts, strict=True)
         for name in part.names
     ]
     reasons = {
