@@ -24,6 +24,7 @@ SUFFIXES = (".csv", ".tsv", ".tab", ".psv", ".txt", ".parquet", ".pq", ".jsonl",
 PARQUET, JSON = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json")
 SEPARATORS = ",;\t|^~: "  # of equally good ones the first is taken
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "#n/a", "?", "-"))
+NUMBER = r"^[-+]?((\d+[.]?\d*|[.]\d+)([eE][-+]?\d+)?|(?i:inf|infinity))$"
 LOOKED_AT = 20  # rows that tell the separator
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -143,21 +144,13 @@ def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
     try:
         return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy())
     except pa.ArrowInvalid as error:
-        index = next(index for index, text in enumerate(column.to_pylist()) if not _is_number(text))
+        is_odd = pc.invert(pc.fill_null(pc.match_substring_regex(column, NUMBER), fill_value=True))
+        index = int(np.argmax(is_odd.to_numpy()))
         text = column[index].as_py()
         raise CnnbenchError(
             f"{path}, row {row_number(table, index)}: {name} is {text!r}, not a number",
             "mend the cell, or leave it empty where the value is not known",
         ) from error
-
-
-def _is_number(text: str | None) -> bool:
-    import pyarrow as pa
-
-    try:
-        return text is None or pa.scalar(text).cast(pa.float64()) is not None
-    except pa.ArrowInvalid:
-        return False
 
 
 def _all_whole(column: pa.ChunkedArray) -> bool:

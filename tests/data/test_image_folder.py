@@ -537,12 +537,12 @@ def test_a_class_without_readable_images_is_refused_with_the_reasons(tmp_path: P
     root = write_classes(tmp_path / "data", cats=5, dogs=0)
     with pytest.raises(CnnbenchError, match="class dogs has no images in train"):
         load(root)
-    (root / "dogs" / "a.jpg").touch()
+    for name in ("a.jpg", "b.jpg"):
+        (root / "dogs" / name).touch()
     with pytest.raises(CnnbenchError, match=r"dogs has no readable images .*dogs/a\.jpg: empty file"):
         load(root)
-    (root / "cats" / "a.jpg").touch()
     for path in (root / "cats").glob("*.png"):
-        path.unlink()
+        path.write_bytes(b"")
     with pytest.raises(CnnbenchError, match="class cats has no readable images"):
         load(root)
 

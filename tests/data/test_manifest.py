@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Outcome
 from PIL import Image
 
 from cnnbench.data.dataset import Dataset
@@ -23,6 +24,8 @@ from cnnbench.data.images.folder import image_folder
 from cnnbench.data.images.manifest import manifest
 from cnnbench.data.images.rows import holds_manifest
 from cnnbench.errors import CnnbenchError
+
+Cli = Callable[..., Outcome]
 
 pytest_plugins = ["picture_folders"]
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -166,6 +169,21 @@ def test_the_same_pictures_are_the_same_examples_in_the_same_order(
             assert split.fingerprint == found.splits[name].fingerprint
 
 
+def test_the_same_pictures_train_to_the_same_weights(pictures: Path, tmp_path: Path, run_cli: Cli) -> None:
+    import keras
+
+    short = ("dataset.size=8", "training.epochs=1", "model=mlp", "model.units=[4]", "device=cpu")
+    lines = {"folder": ["dataset=image_folder", f"dataset.root={pictures}"]}
+    lines |= {way.__name__: [str(way(pictures))] for way in (as_csv, as_zip, as_parquet, as_shards)}
+    weights = {}
+    for name, line in lines.items():
+        outcome = run_cli(*line, *short, f"run_dir={tmp_path / name}")
+        assert outcome.exit_code == 0, outcome.err
+        weights[name] = keras.models.load_model(tmp_path / name / "best.keras", compile=False).get_weights()
+    for name, found in weights.items():
+        assert all(map(np.array_equal, found, weights["folder"])), name
+
+
 def test_a_drawn_split_is_that_of_a_folder(tmp_path: Path) -> None:
     for seed in range(20):
         write(tmp_path / "pics" / "ab"[seed % 2] / f"{seed:02d}.png", seed)
@@ -211,10 +229,13 @@ FAULTS = {
     "empty path": ("image,label\n…\n,cat\n", {}, "row 12: image is empty", "remove the row"),
     "two labels": ("image,label\n…\n0.png,dog\n", {}, "row 12: 0.png is named in row 2 too, with another", "one"),
     "one class": ("image,label\n0.png,cat\n1.png,cat\n", {}, "all labels are cat", "two classes"),
-    "few": ("image,label\n…\n10.png,cow\n", {}, "cow has 1", "add pictures"),
+    "few": ("image,label\n…\n10.png,cow\n", {}, "cow is in 1 of the pictures (", "add pictures"),
+    "one group": ("image,label,patient\n0.png,cat,1\n1.png,dog,1\n", {}, "cat is in 1 of the groups", "add groups"),
+    "empty time": ("image,label,day\n0.png,cat,2024-01-01\n1.png,dog,\n", {"order": "day"}, "row 3: day is empty", "mend"),
+    "no time": ("image,label,day\n0.png,cat,2024-01-01\n1.png,dog,soon\n", {"order": "day"}, "row 2: day is", "mend"),
     "outside": ("image,label\n…\n../x.png,cat\n", {}, "row 12: ../x.png lies outside", "dataset.root="),
     "address": ("image,label\n…\nhttps://a/b.png,cat\n", {}, "row 12: image is an address", "fetch"),
-    "most missing": ("image,label\na.png,cat\nb.png,dog\n", {}, "2 of 2 pictures are missing", "dataset.root="),
+    "most missing": ("image,label\na.png,cat\nb.png,dog\n", {}, "2 of 2 pictures are missing: row 2: a.png is not there", "dataset.root="),
     "strict": ("image,label\n…\nx.png,cat\n", {"strict": True}, "row 12: x.png is not there", "strict=false"),
     "directory": ("image,label\n…\nfolder.png,cat\n", {"strict": True}, "folder.png is a folder", "strict=false"),
     "unreadable": ("image,label\n…\ntext.png,cat\n", {"strict": True}, "row 12, text.png: not an image", "mend"),
@@ -233,6 +254,7 @@ FAULTS = {
     "torn group": ("image,label,split,patient\n0.png,cat,train,7\n1.png,dog,test,7\n", {}, "row 3 is in test", "dataset.group=none"),
     "empty group": ("image,label,group\n0.png,cat,1\n1.png,dog,\n", {}, "row 3: group is empty", "dataset.group=none"),
     "bad weight": ("image,label,weight\n0.png,cat,1\n1.png,dog,-1\n", {}, "row 3: weight is -1", "dataset.weight=none"),
+    "separator for one": ("image,label\n…", {"separator": "|", "task": "binary"}, "dataset.separator=|", "one of the two"),
     "no such root": ("image,label\n…", {"root": "nowhere"}, "dataset.root=nowhere", "where"),
 }  # fmt: skip
 
@@ -305,12 +327,28 @@ def test_groups_and_weights_follow_their_pictures(flat: Path) -> None:
     assert found.train.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+def test_a_group_is_never_in_two_splits(flat: Path) -> None:
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]},p{i // 2}" for i in range(12))
+    found = load(flat, f"image,label,patient\n{rows}", test_fraction=0.34)
+    assert found.train.groups is not None
+    assert found.test.groups is not None
+    assert not set(found.train.groups) & set(found.test.groups)
+    assert len(found.test) == 4
+
+
+def test_the_last_by_time_are_held_out(flat: Path) -> None:
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]},2024-01-{20 - i:02d}" for i in range(10))
+    found = load(flat, f"image,label,day\n{rows}", order="day")
+    assert found.test.names == ["0.png", "1.png"]
+    assert found.train.order is not None
+
+
 # ---------------------------------------------------------------- where pictures are
 
 
 @pytest.mark.parametrize(
     "written",
-    ["{}.PNG", "{}", "./{}.png", "a/../{}.png", "/home/her/flat/{}.png", "C:\\pics\\{}.png", "flat/{}.png"],
+    ["{}.PNG", "{}", "./{}.png", "a/../{}.png", "/mnt/old/flat/{}.png", "C:\\pics\\{}.png", "flat/{}.png"],
 )
 def test_paths_of_other_machines_and_without_endings_are_found(flat: Path, written: str) -> None:
     rows = "\n".join(f"{written.format(i)},{'ab'[i % 2]}" for i in range(10))
@@ -388,6 +426,32 @@ def test_what_is_taken_for_a_manifest(pictures: Path, flat: Path, tmp_path: Path
     assert holds_manifest(as_shards(pictures))
     (tmp_path / "houses.csv").write_text("rooms,price\n1,2\n3,4\n")
     assert not holds_manifest(tmp_path / "houses.csv")
+
+
+def test_a_root_is_not_ignored_where_it_says_nothing(pictures: Path) -> None:
+    with pytest.raises(CnnbenchError, match="holds the pictures itself"):
+        manifest(str(as_zip(pictures)), root=str(pictures))
+
+
+def test_a_folder_of_two_tables_asks_which(flat: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (flat / name).write_text("image,label\n0.png,a\n1.png,b\n")
+    assert holds_manifest(flat)
+    with pytest.raises(CnnbenchError, match="2 tables that name pictures") as error:
+        manifest(str(flat))
+    assert f"dataset.file={flat}/a.csv" in error.value.hint
+
+
+def test_tables_of_the_splits_in_folders_of_their_own(pictures: Path) -> None:
+    for number, split in enumerate(("train", "test")):
+        folder = pictures.parent / "set" / split
+        for seed in range(8):
+            write(folder / f"{seed}.png", 100 * number + seed)  # the same names
+        (folder / f"{split}.csv").write_text(
+            "image,label\n" + "\n".join(f"{i}.png,{i % 2}" for i in range(8))
+        )
+    found = manifest(f"{pictures.parent}/set/*/*.csv", size=8)
+    assert (len(found.train), len(found.test), len(found.files)) == (8, 8, 16)
 
 
 def test_a_folder_without_class_folders_says_what_to_type(flat: Path) -> None:

@@ -90,6 +90,17 @@ def test_numbers_may_be_missing_and_have_a_decimal_comma(tmp_path: Path) -> None
         numbers(Path("t"), found, "b")
 
 
+def test_one_bad_row_of_a_million_is_named(tmp_path: Path) -> None:
+    rows = ["1.5"] * 1_000_000
+    rows[765_432] = "1.5.0"
+    found = table(tmp_path, "\n".join(["x", *rows]))
+    with pytest.raises(CnnbenchError, match=r"row 765434: x is '1.5.0', not a number"):
+        numbers(Path("t"), found, "x")
+    text = "\n".join(["x,y", *(f"{row},1" for row in rows)]).replace("1.5.0,1", "1")
+    with pytest.raises(CnnbenchError, match="row 765434: it has 1 cell, and the header 2"):
+        table(tmp_path, text)
+
+
 CELLS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
 
 

@@ -209,22 +209,26 @@ def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
     suffix = path.suffix.lower()
     with file:
         opener: Any = gzip.open if "gz" in suffix else bz2.open if "bz2" in suffix else lzma.open
-        most = MOST_GROWTH * max(path.stat().st_size, COPIED_AT_ONCE)
         out = tempfile.TemporaryFile()  # noqa: SIM115  open as long as its members are in use
         try:
             with opener(file) as unpacking:
-                while piece := unpacking.read(COPIED_AT_ONCE):
-                    if out.tell() > most:
-                        raise CnnbenchError(
-                            f"{path} unpacks to more than {MOST_GROWTH} times its size",
-                            "no pictures do; if these are, unpack it yourself",
-                        )
-                    out.write(piece)
+                _copy(path, unpacking, out)
             out.seek(0)
         except BaseException:
             out.close()
             raise
     return out
+
+
+def _copy(path: Path, unpacking: BinaryIO, out: BinaryIO) -> None:
+    most = MOST_GROWTH * max(path.stat().st_size, COPIED_AT_ONCE)
+    while piece := unpacking.read(COPIED_AT_ONCE):
+        if out.tell() > most:
+            raise CnnbenchError(
+                f"{path} unpacks to more than {MOST_GROWTH} times its size",
+                "no pictures do; if these are, unpack it yourself",
+            )
+        out.write(piece)
 
 
 # -- Parquet ---------------------------------------------------------------------------------------

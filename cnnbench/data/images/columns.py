@@ -39,6 +39,7 @@ SPLIT_WORDS = {
     **{"dev": "val", "eval": "val", "evaluation": "val", "tr": "train", "te": "test"},
 }
 SEPARATORS = "|;,"  # of several labels in one cell
+DATE = r"^\d{4}[-/.]\d{2}[-/.]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6})?)?)?$"
 ODD_SHARE = 0.01  # of numbers among whole ones, up to which they are taken for a slip
 Where = Callable[[int], str]
 
@@ -50,7 +51,7 @@ class Columns:
     Attributes:
         image: of the picture.
         labels: one, or several of numbers.
-        split, group, weight: as their names say.
+        split, group, weight, order: as their names say.
     """
 
     image: str | None
@@ -58,13 +59,16 @@ class Columns:
     split: str | None
     group: str | None
     weight: str | None
+    order: str | None = None
 
     @property
     def said(self) -> str:
         """What was found, in a few words."""
-        parts = [("image", self.image), ("label", listed(self.labels, 5)), ("split", self.split)]
-        parts += [("group", self.group), ("weight", self.weight)]
-        return ", ".join(name if name == role else f"{name} is the {role}" for role, name in parts if name)
+        parts = [("split", self.split), ("group", self.group), ("weight", self.weight), ("order", self.order)]
+        labels = self.labels[0] if len(self.labels) == 1 else None
+        found = [("image", self.image), ("label", labels), *parts]
+        said = [name if name == role else f"{name} is the {role}" for role, name in found if name]
+        return ", ".join([*said, *([] if labels else [f"{listed(self.labels, 5)} are the labels"])])
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def columns(
     split: str | None = None,
     group: str | None = None,
     weight: str | None = None,
+    order: str | None = None,
     *,
     has_images: bool = False,
 ) -> Columns:
@@ -109,6 +114,7 @@ def columns(
         split: the same; `none` for a column that is not to be used.
         group: as `split`.
         weight: as `split`.
+        order: name as typed; it is not looked for.
         has_images: the pictures are known, so no column of them is looked for.
 
     Raises:
@@ -117,7 +123,8 @@ def columns(
     taken = [find_column(path, table, label)] if isinstance(label, str) else []
     taken += [find_column(path, table, one) for one in label] if label and not isinstance(label, str) else []
     found_image = None if has_images else image_column(path, table, image, taken)
-    used = [*taken, found_image]
+    ordered = None if order is None else find_column(path, table, order)
+    used = [*taken, found_image, ordered]
 
     def found(typed: str | None, known: Sequence[str]) -> str | None:
         if typed is not None:
@@ -131,9 +138,9 @@ def columns(
         splits = None
     groups, weights = found(group, GROUPS), found(weight, WEIGHTS)
     if not taken:
-        others = [name for name in table.column_names if name not in (found_image, splits, groups, weights)]
+        others = [name for name in table.column_names if name not in (*used, splits, groups, weights)]
         taken = _label_columns(path, table.select(others))
-    return Columns(found_image, tuple(taken), splits, groups, weights)
+    return Columns(found_image, tuple(taken), splits, groups, weights, ordered)
 
 
 def image_column(path: Path, table: pa.Table, image: str | None, taken: Sequence[str] = ()) -> str:
@@ -311,6 +318,11 @@ def _of_column(
     cells = texts(table, name)
     if known:
         return _of_indices(numbers(path, table, name), name, known, where)
+    if separator and task not in (None, "multilabel"):
+        raise CnnbenchError(
+            f"dataset.separator={separator} is for several labels, and task={task} wants one",
+            "leave one of the two out",
+        )
     separator = separator or (_separator(cells, name) if task in (None, "multilabel") else None)
     if separator or task == "multilabel":
         split = [_parts(cell, separator) for cell in cells.to_pylist()]
@@ -535,6 +547,41 @@ def refuse_torn(split: np.ndarray, group: np.ndarray, name: str, where: Where) -
             f"{where(row)} is in {split[row]}, and {where(other)}, of the same {name}, in {split[other]}",
             "mend the splits, dataset.split=none to draw others, or dataset.group=none",
         )
+
+
+def order(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:
+    """Return ``(n,)`` values, greater for what comes later: numbers, or dates as microseconds.
+
+    Raises:
+        CnnbenchError: a cell is empty, or neither a number nor a date.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table.column(name)
+    if pa.types.is_string(column.type):
+        is_date = pc.match_substring_regex(column, DATE)
+        if pc.all(is_date).as_py() and pc.any(is_date).as_py():
+            try:
+                column = pc.replace_substring_regex(column, r"[/.]", "-").cast(pa.timestamp("us"))
+            except pa.ArrowInvalid as error:
+                raise CnnbenchError(
+                    f"{path}: column {name} has a date that is none: {error}", "write 2024-01-31, or a number"
+                ) from error
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise CnnbenchError(
+            f"{where(row)}: {name} is empty, so its place in the order is not known", "mend it"
+        )
+    if pa.types.is_temporal(column.type):
+        return np.asarray(column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
+    found = numbers(path, table, name)
+    if not np.isfinite(found).all():
+        row = int(np.argmin(np.isfinite(found)))
+        raise CnnbenchError(
+            f"{where(row)}: {name} is {found[row]}, which has no place in an order", "mend it"
+        )
+    return found
 
 
 def weights(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -29,7 +28,7 @@ from cnnbench.data.images.parts import (
     refuse_unreadable,
 )
 from cnnbench.data.images.rows import Pictures, find_pictures
-from cnnbench.data.partition import TooFewError, hold_out
+from cnnbench.data.partition import TooFewError, hold_out, hold_out_last
 from cnnbench.errors import CnnbenchError
 
 ORDER = ("train", "val", "test")
@@ -39,13 +38,14 @@ def manifest(
     file: Annotated[str, Field(min_length=1)],
     root: str | None = None,
     image: str | None = None,
-    label: str | tuple[str, ...] | None = None,
+    label: str | int | tuple[str | int, ...] | None = None,
     split: str | None = None,
     group: str | None = None,
     weight: str | None = None,
+    order: str | None = None,
     separator: Annotated[str, Field(min_length=1)] | None = None,
     task: Task | None = None,
-    positive: str | None = None,
+    positive: str | int | None = None,
     size: Side | tuple[Side, Side] = 128,
     channels: Literal[1, 3] = 3,
     resize: Resize = "stretch",
@@ -74,6 +74,8 @@ def manifest(
         split: the column with train, val and test.
         group: the column of what stays on one side of a split, such as a patient.
         weight: the column of how much an example counts in the training.
+        order: a column of times or numbers: the last are the test split, and before them the validation
+            split. It is not looked for.
         separator: between several labels in one cell; None looks for ``|``, ``;`` and ``,``.
         task: what is to be learnt; None: what the labels make.
         positive: which of two classes precision, recall and f1 are of; None: the second.
@@ -97,11 +99,24 @@ def manifest(
             cache cannot be written.
     """
     height, width = (size, size) if isinstance(size, int) else size
+    names = tuple(map(str, label)) if isinstance(label, tuple | list) else label  # YAML reads 1 as a number
     known = checked(
-        file, root, image, label, split, group, weight, separator, task, positive, strict, data_dir
+        file,
+        root,
+        image,
+        str(names) if isinstance(names, int) else names,
+        split,
+        group,
+        weight,
+        order,
+        separator,
+        task,
+        None if positive is None else str(positive),
+        strict,
+        data_dir,
     )
     if known.split is None:
-        refuse_few(known)
+        _draw(known, known.rows, None, test_fraction, split_seed)  # before a picture is opened
     parts = load_all(_listings(known), Recipe(height, width, channels, resize, max_pixels), cache_dir, bits)
     if strict:
         refuse_unreadable(parts)
@@ -110,7 +125,8 @@ def manifest(
     splits = {name: part.split for name, part in parts.items()}
     if "test" not in parts:
         whole = splits["train"]
-        kept, held = _draw(known, parts["train"], test_fraction, split_seed)
+        rows = known.rows[parts["train"].rows]
+        kept, held = _draw(known, rows, parts["train"].digests, test_fraction, split_seed)
         splits |= {"train": whole.take(kept), "test": whole.take(held)}
     targets, place = known.targets, known.pictures.place
     return Dataset(
@@ -143,7 +159,7 @@ class Checked:
         targets: of all rows.
         rows: those whose picture is there, each picture once.
         split: ``train``, ``val`` or ``test`` for each row; None where they are to be drawn.
-        groups, weights: of all rows; None without such a column.
+        groups, weights, order: of all rows; None without such a column.
         notes: a line for each thing to know.
     """
 
@@ -153,6 +169,7 @@ class Checked:
     split: np.ndarray | None
     groups: np.ndarray | None
     weights: np.ndarray | None
+    order: np.ndarray | None
     notes: tuple[str, ...]
 
 
@@ -164,6 +181,7 @@ def checked(
     split: str | None = None,
     group: str | None = None,
     weight: str | None = None,
+    order: str | None = None,
     separator: str | None = None,
     task: Task | None = None,
     positive: str | None = None,
@@ -178,13 +196,14 @@ def checked(
     """
     pictures = find_pictures(file, root, image, label, data_dir)
     path, table, where = pictures.place, pictures.table, pictures.where
-    found = _columns(pictures, image, label, split, group, weight)
+    found = _columns(pictures, label, split, group, weight, order)
     targets = columns.targets(path, table, found.labels, task, separator, positive, pictures.classes, where)
     splits = columns.splits(path, table, found.split, where) if found.split else None
     groups = columns.groups(path, table, found.group, where) if found.group else None
     if groups is not None and splits is not None and found.group:
         columns.refuse_torn(splits, groups, found.group, where)
     weights = columns.weights(path, table, found.weight, where) if found.weight else None
+    ordered = columns.order(path, table, found.order, where) if found.order else None
     made = "" if task else f"; a {targets.task} task, as the labels are"
     said = [f"{path}: {len(table):,} rows of {found.said}{made}", *pictures.notes]
     said += [f"{path}: {note}" for note in targets.notes]
@@ -194,16 +213,16 @@ def checked(
     if len(set(pictures.names) - {None}) < len(there):
         rows, doubled = _once(pictures, there, targets.y, splits)
         said += doubled
-    return Checked(pictures, targets, rows, splits, groups, weights, tuple(said))
+    return Checked(pictures, targets, rows, splits, groups, weights, ordered, tuple(said))
 
 
 def _columns(
     pictures: Pictures,
-    image: str | None,
     label: str | Sequence[str] | None,
     split: str | None,
     group: str | None,
     weight: str | None,
+    order: str | None,
 ) -> Columns:
     if label is None and len(pictures.classes) == 1:
         label = next(iter(pictures.classes))  # the file says itself which column has the classes
@@ -216,6 +235,7 @@ def _columns(
         split,
         group,
         weight,
+        order,
         has_images=has_images,
     )
 
@@ -226,18 +246,19 @@ def _missing(pictures: Pictures, there: int, strict: bool) -> list[str]:
         return []
     table, column = pictures.table, pictures.image or ""
     lines = [
-        f"{pictures.where(row)}: {table.column(column)[row].as_py()} is {why}"
+        f"row {_row(pictures, row)}: {table.column(column)[row].as_py()} is {why}"
         for row, why in sorted(pictures.reasons.items())[:LISTED]
     ]
     count, total = len(pictures.reasons), len(table)
+    more = [f"and {count - LISTED:,} more"] if count > LISTED else []
     if strict or there < count:
         raise CnnbenchError(
-            f"{pictures.place}: {count:,} of {total:,} pictures are missing: {listed(lines, separator='; ')}",
+            f"{pictures.place}: {count:,} of {total:,} pictures are missing: {'; '.join(lines[:3])}"
+            + (" …" if count > 3 else ""),
             "where do the paths begin? dataset.root=FOLDER"
             if there < count
             else "remove these rows, or leave them out with strict=false",
         )
-    more = [f"and {count - LISTED:,} more"] if count > LISTED else []
     return [f"{pictures.place}: {count:,} of {total:,} pictures are missing, and left out", *lines, *more]
 
 
@@ -271,25 +292,6 @@ def _row(pictures: Pictures, row: int) -> str:
     return pictures.where(row).rpartition(", row ")[2]
 
 
-def refuse_few(known: Checked) -> None:
-    """Refuse a class with one picture, of which none would be left to train or to test on."""
-    targets = known.targets
-    if targets.task not in ("binary", "multiclass"):
-        return
-    counts = np.bincount(targets.y[known.rows], minlength=len(targets.class_names))
-    few = np.flatnonzero(counts < 2)
-    if not len(few):
-        return
-    named = [f"{targets.class_names[index]} has {counts[index]}" for index in few]
-    rows = known.rows[targets.y[known.rows] == few[0]]
-    at = f" ({known.pictures.where(int(rows[0]))})" if len(rows) else ""
-    raise CnnbenchError(
-        f"{known.pictures.place}: a class needs a picture to train and another to test on, but "
-        f"{listed(named)}{at}",
-        "add pictures, remove those rows, or write a column split with train and test",
-    )
-
-
 # -- Splits ----------------------------------------------------------------------------------------
 
 
@@ -312,6 +314,7 @@ def _listings(known: Checked) -> dict[str, Listing]:
             where=_where(pictures, row_of),
             groups=None if known.groups is None else known.groups[rows],
             weights=None if known.weights is None else known.weights[rows],
+            order=None if known.order is None else known.order[rows],
         )
     return found
 
@@ -346,18 +349,40 @@ def _refuse_none(known: Checked, parts: dict[str, Part]) -> None:
             )
 
 
-def _draw(known: Checked, part: Part, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    groups = None if known.groups is None else part.split.groups
+def _draw(
+    known: Checked, rows: np.ndarray, contents: Sequence[str] | None, test_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of `rows` are for training, and which for testing.
+
+    Raises:
+        CnnbenchError: a class, or a group, would be on one side only.
+    """
+    targets, place = known.targets, known.pictures.place
+    groups = None if known.groups is None else known.groups[rows]
     try:
-        return hold_out(part.y, known.targets.task, test_fraction, seed, groups=groups, contents=part.digests)
+        if known.order is not None:
+            return hold_out_last(known.order[rows], test_fraction)
+        return hold_out(targets.y[rows], targets.task, test_fraction, seed, groups, contents)
     except TooFewError as error:
-        different = dict(zip(part.digests, part.y.tolist(), strict=True))
-        blamed = ""
+        if known.order is not None:
+            raise CnnbenchError(
+                f"{place}: all rows have the same place in the order, so none comes last",
+                "leave dataset.order out",
+            ) from error
+        few = "pictures" if groups is None else "groups"
+        of = f"test_fraction={test_fraction} of {len(rows):,} pictures"
+        blamed = f"leaves none of {error.count} {few} on one side"
         if error.label is not None:
-            count = Counter(map(str, different.values()))[str(error.label)]
-            blamed = f"; {known.targets.class_names[error.label]} has {count}"
+            own = rows[_has(targets, rows, error.label)]
+            at = f" ({known.pictures.where(int(own[0]))})" if len(own) else ""
+            blamed = "leaves a class without one to train or to test on; "
+            blamed += f"{targets.class_names[error.label]} is in {error.count} of the {few}{at}"
         raise CnnbenchError(
-            f"test_fraction={test_fraction} of {len(different)} different pictures leaves a class without "
-            f"one to train or to test on{blamed}",
-            "add pictures, change test_fraction, or write a column split with train and test",
+            f"{place}: {of} {blamed}",
+            f"add {few}, remove those rows, or write a column split with train and test",
         ) from error
+
+
+def _has(targets: Targets, rows: np.ndarray, label: int) -> np.ndarray:
+    y = targets.y[rows]
+    return np.asarray(y[:, label] > 0 if targets.task == "multilabel" else y == label)

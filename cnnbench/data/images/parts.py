@@ -31,7 +31,7 @@ class Listing:
         shown: what messages call a file that is not called by its own name.
         several: what is said of equal images with different targets.
         where: says of a name which row it is of; None without rows.
-        groups, weights: as of a `Split`.
+        groups, weights, order: as of a `Split`.
     """
 
     place: str
@@ -43,6 +43,7 @@ class Listing:
     where: Callable[[str], str] | None = None
     groups: np.ndarray | None = None
     weights: np.ndarray | None = None
+    order: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,16 @@ class Part:
 
     @property
     def split(self) -> Split:
-        groups, weights = self.listing.groups, self.listing.weights
+        def own(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[self.rows]
+
         return Split(
             Rows(self.images.pixels, np.arange(len(self.y)), np.array(self.digests, "S64")),
             self.y,
-            None if groups is None else groups[self.rows],
-            None if weights is None else weights[self.rows],
+            own(self.listing.groups),
+            own(self.listing.weights),
             self.names,
+            own(self.listing.order),
         )
 
     def shown(self, name: str) -> str:

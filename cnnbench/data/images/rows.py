@@ -134,13 +134,20 @@ def files_in(folder: Path) -> list[Path]:
     if tables:
         lines = " or ".join(f"dataset.file={path}" for path in tables[:3])
         raise CnnbenchError(f"{folder} has {len(tables)} tables that name pictures", lines)
-    for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet", "*.tar", "*.tar.gz", "*.tgz", "*.zip"):
-        if found := sorted(path for path in folder.glob(pattern) if not path.name.startswith(".")):
-            return found
+    if found := _stores(folder):
+        return found
     raise CnnbenchError(
         f"{folder} has no table that names pictures, no Parquet files and no archives",
         f"write {folder / 'labels.csv'}: image,label and a row for each picture",
     )
+
+
+def _stores(folder: Path) -> list[Path]:
+    """Return the Parquet files or the archives in a folder."""
+    for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet", "*.tar", "*.tar.gz", "*.tgz", "*.zip"):
+        if found := sorted(path for path in folder.glob(pattern) if not path.name.startswith(".")):
+            return found
+    return []
 
 
 def tables_in(folder: Path) -> list[Path]:
@@ -164,10 +171,7 @@ def holds_manifest(path: Path) -> bool:
     A folder with class folders is none.
     """
     if path.is_dir():
-        try:
-            return count_classes(path) < 2 and bool(files_in(path))
-        except CnnbenchError:
-            return False
+        return count_classes(path) < 2 and bool(tables_in(path) or _stores(path))
     if is_archive(path.name):
         return path.is_file()
     if path.suffix.lower() not in SUFFIXES:
@@ -202,15 +206,25 @@ def _are_splits(paths: Sequence[Path]) -> bool:
 
 def _read(path: Path, root: Path | None, image: str | None, label: str | Sequence[str] | None) -> Pictures:
     if is_archive(path.name):
+        _refuse_root(path, root)
         return _in_archive(path, image, label)
     if is_parquet(path):
         column = (
             image if image and _has_bytes(path, image) else None if image else archives.image_column(path)
         )
         if column is not None:
+            _refuse_root(path, root)
             return _in_parquet(path, column)
     table = read_table(path)
     return _named(path, table, Disk(root or path.parent), image, label)
+
+
+def _refuse_root(path: Path, root: Path | None) -> None:
+    if root is not None:
+        raise CnnbenchError(
+            f"dataset.root={root} is for a table that names files, and {path} holds the pictures itself",
+            "leave dataset.root out",
+        )
 
 
 def _joined(place: Path, paths: Sequence[Path], parts: Sequence[Pictures]) -> Pictures:
@@ -232,23 +246,29 @@ def _joined(place: Path, paths: Sequence[Path], parts: Sequence[Pictures]) -> Pi
             f"{place}: the columns of {paths[0].name} and others differ: {error}", "name one: dataset.file="
         ) from error
     ends = list(accumulate(len(part.table) for part in parts))
+    is_one_folder = len({path.parent for path in paths}) == 1
+    # Names that two files may share, of different pictures, have a beginning of their own.
+    before = [
+        f"{path.name}/" if part.image is None else "" if is_one_folder else f"{path.parent}/"
+        for path, part in zip(paths, parts, strict=True)
+    ]
 
-    def part_of(row: int) -> tuple[Pictures, int]:
+    def part_of(row: int) -> tuple[int, int]:
         index = bisect_right(ends, row)
-        return parts[index], row - (ends[index - 1] if index else 0)
+        return index, row - (ends[index - 1] if index else 0)
 
     def image_of(row: int) -> ImageFile:
-        part, inner = part_of(row)
-        file = part.image_of(inner)
-        return replace(file, name=f"{part.place.name}/{file.name}") if file.member else file
+        index, inner = part_of(row)
+        file = parts[index].image_of(inner)
+        return replace(file, name=f"{before[index]}{file.name}")
 
     def where(row: int) -> str:
-        part, inner = part_of(row)
-        return part.where(inner)
+        index, inner = part_of(row)
+        return parts[index].where(inner)
 
     names = [
-        f"{part.place.name}/{name}" if name is not None and part.image is None else name
-        for part in parts
+        None if name is None else f"{beginning}{name}"
+        for beginning, part in zip(before, parts, strict=True)
         for name in part.names
     ]
     reasons = {
