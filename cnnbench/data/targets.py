@@ -115,7 +115,7 @@ def drawn_apart(
         CnnbenchError: a class has too few examples.
     """
     try:
-        kept, held = hold_out(split.y, task, test_fraction, seed, split.groups, contents)  # type: ignore[arg-type]
+        kept, held = hold_out(split.y, task, test_fraction, seed, split.groups, contents)
     except TooFewError as error:
         named = f"; {names[error.label]} has {error.count}" if error.label is not None and names else ""
         different = len(np.unique(np.asarray(contents)))
