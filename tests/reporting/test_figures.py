@@ -339,7 +339,7 @@ def test_the_surest_wrong_labels_come_first_and_say_whether_they_were_missed() -
     had = np.array([[1, 0], [1, 0], [0, 1]], np.uint8)
     outputs = np.array([[0.9, 0.1], [0.02, 0.6], [0.2, 0.4]])
     drawn = texts(images_module.wrong_labels(noise(3, 8, 8, 1), had, outputs, ["cat", "dog"]))
-    assert drawn[0].startswith("Surest mistakes (2 of 2 examples with a wrong label; 3 in all)")
+    assert drawn[0] == "Surest mistakes (2 of 2; 3 examples)"
     assert drawn[1:] == ["cat", "missed cat 2.0 %", "false dog 60.0 %", "dog", "missed dog 40.0 %"]
     said = texts(images_module.wrong_labels(noise(3, 8, 8, 1), had, had.astype(float), ["cat", "dog"]))
     assert "No mistakes: all labels of 3 examples are right." in said
@@ -358,7 +358,7 @@ def test_the_labels_of_a_chart_are_the_best_and_the_worst_where_there_are_many()
 
 def test_each_target_has_a_panel_with_its_own_errors() -> None:
     y = np.array([[0.0, 0.0], [1.0, 100.0], [2.0, np.nan]])
-    figure = outputs_module.target_scatters(np.nan_to_num(y), y + [0.5, 10], ["a", "b"])
+    figure = outputs_module.target_scatters(np.nan_to_num(y), y + np.array([0.5, 10]), ["a", "b"])
     assert [axes.get_title() for axes in figure.axes] == ["a\nMAE 0.5   RMSE 0.5", "b\nMAE 10   RMSE 10"]
     assert "2 examples, 1 without a finite prediction left out" in figure.get_suptitle()
 
