@@ -2,11 +2,12 @@
 
     python benchmarks/tasks.py [--epochs 20] [--examples 8000]
 
-- Digits as ten 0/1 columns against digits as classes: the same network, seeds and epochs. The class is the most
-  probable label.
+- Digits as ten 0/1 columns against digits as classes: the same network, seeds and epochs. The class is the
+  most probable label.
 - Tiles of 2×2 CIFAR-10 pictures, the labels those of the pictures: mean average precision, beside that of
-  chance, which is the share of the examples that have a label. Pictures are of one split, never of both.
-- CIFAR-10 pictures turned by an angle, whose sine and cosine are the targets: r2, and the mean error in degrees.
+  chance, which is the share of the examples that have a label.
+- CIFAR-10 pictures turned by an angle, whose sine and cosine are the targets: r2, and the mean error in
+  degrees.
 """
 
 from __future__ import annotations

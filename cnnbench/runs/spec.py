@@ -198,7 +198,6 @@ class Summary:
     dataset: str
     splits: Mapping[str, int]
     input_shape: tuple[int, ...]
-    task: str
     outputs: int
     model: str
     parameters: int
@@ -210,6 +209,7 @@ class Summary:
     steps: int
     batch_size: int
     folder: Path
+    task: str = ""
 
 
 @dataclass(frozen=True)

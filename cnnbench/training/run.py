@@ -185,7 +185,6 @@ def announce(
             dataset=dataset.name,
             splits={name: len(split) for name, split in dataset.splits.items()},
             input_shape=dataset.input_shape,
-            task=data.task_in_words(dataset),
             outputs=dataset.outputs,
             model=model_name(spec, built.model.name),
             parameters=built.size["parameters"],
@@ -197,6 +196,7 @@ def announce(
             steps=built.train.steps,
             batch_size=training.examples_per_step,
             folder=folder.path,
+            task=data.task_in_words(dataset),
         )
     )
     if before.get("code") not in (None, described["code"]):

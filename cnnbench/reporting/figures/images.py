@@ -267,9 +267,7 @@ def wrong_labels(
     if not len(wrong):
         return note_figure(f"No mistakes: all labels of {int(usable.sum())} examples are right.", title)
     worst = wrong[np.argsort(-sureness[wrong].max(axis=1), kind="stable")][:20]
-    title = (
-        f"Surest mistakes ({len(worst)} of {len(wrong)} examples with a wrong label; {len(y_true)} in all)"
-    )
+    title = f"Surest mistakes ({len(worst)} of {len(wrong)}; {len(y_true)} examples)"
 
     def told(row: int) -> tuple[str, list[str]]:
         """Return the true labels, and the wrong ones with their probabilities, the surest first."""
@@ -349,7 +347,7 @@ def _largest_of_several(
     distances = np.abs(errors / np.where(deviation > 0, deviation, 1.0)).mean(axis=1)
     worst = usable[np.argsort(-distances[usable], kind="stable")][:15]
     counted = f"{len(worst)} of {len(usable)} examples"
-    title = f"Largest errors ({counted}), in deviations of the targets: true → predicted"
+    title = f"Largest errors ({counted}): true → predicted"
     pairs = [[f"{y_true[i, at]:.3g} → {y_pred[i, at]:.3g}" for at in range(y_true.shape[1])] for i in worst]
     if features.ndim > 2:
         captions = [
