@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from cnnbench.analysis import compare
+from cnnbench.data import Column
 from cnnbench.reporting.figures import canvas, charts, lettering
 from cnnbench.reporting.figures import images as images_module
 from cnnbench.reporting.figures import outputs as outputs_module
@@ -203,10 +204,25 @@ def test_korean_class_names_are_drawn_in_every_figure_that_shows_classes(
         charts.confusion_matrix(labels, outputs > 0.5, KOREAN),
         images_module.worst_mistakes(noise(40, 8, 8, 1), labels, outputs, KOREAN),
         images_module.worst_mistakes(
-            rng().normal(size=(40, 3)), labels, outputs, KOREAN, ["키", "몸무게", "나이"]
+            rng().normal(size=(40, 3)) > 0,
+            labels,
+            outputs,
+            KOREAN,
+            [Column("키"), Column("몸무게"), Column("나이", ("어림", "늙음"))],
         ),
-        images_module.sample_grid(rng().normal(size=(40, 3)), labels, KOREAN, "표", ["키", "몸무게", "나이"]),
-        images_module.largest_errors(rng().normal(size=(40, 3)), labels, outputs, ["키", "몸무게", "나이"]),
+        images_module.sample_grid(
+            rng().normal(size=(40, 3)) > 0,
+            labels,
+            KOREAN,
+            "표",
+            [Column("키"), Column("몸무게"), Column("나이", ("어림", "늙음"))],
+        ),
+        images_module.largest_errors(
+            rng().normal(size=(40, 3)) > 0,
+            labels,
+            outputs,
+            [Column("키"), Column("몸무게"), Column("나이", ("어림", "늙음"))],
+        ),
     ):
         canvas.to_png(figure)  # a missing glyph is a UserWarning, which fails the test
     assert not caplog.records
@@ -365,9 +381,20 @@ def test_each_target_has_a_panel_with_its_own_errors() -> None:
 
 def test_features_are_shown_as_histograms_with_their_names_and_the_target() -> None:
     figure = images_module.sample_grid(
-        rng().normal(size=(50, 2)), rng().normal(size=50), (), "x", ["age", "rooms"]
+        rng().normal(size=(50, 2)), rng().normal(size=50), (), "x", [Column("age"), Column("rooms")]
     )
     assert [axes.get_title() for axes in figure.axes] == ["age", "rooms", "target"]
+
+
+def test_categories_are_drawn_by_their_names_and_what_is_missing_as_a_dash() -> None:
+    table = [Column("city", ("Busan", "Jeju")), Column("age")]
+    rows = np.array([[0, 1], [1, np.nan], [np.nan, 3], [1, 40]])
+    bars = images_module.sample_grid(rows, np.arange(4.0), (), "x", table).axes[0]
+    assert [text.get_text() for text in bars.get_xticklabels()] == ["Busan", "Jeju"]
+    assert [bar.get_height() for bar in bars.patches] == [1, 2]
+    shown = images_module.largest_errors(rows, np.zeros(4), np.array([4, 3, 2, 1]), table).axes[1]
+    cells = [text.get_text() for text in shown.texts]
+    assert [cells[3:5], cells[8:10], cells[13:15]] == [["Busan", "1"], ["Jeju", "–"], ["–", "3"]]
 
 
 def test_augmentation_shows_the_same_images_in_the_same_cells() -> None:
@@ -582,9 +609,12 @@ def test_a_model_that_gives_nan_only_is_not_praised() -> None:
     assert any("No finite output" in text for text in texts(figure))
 
 
+TABLE = (Column("age"), Column("rooms"))
+
+
 def test_largest_errors_lists_the_rows_by_size_of_the_error_with_their_features() -> None:
     rows = np.array([[1.5, 10], [2.5, 20], [3.5, 30], [4.5, 40]])
-    figure = images_module.largest_errors(rows, np.zeros(4), np.array([1, -3, np.nan, 2]), ["age", "rooms"])
+    figure = images_module.largest_errors(rows, np.zeros(4), np.array([1, -3, np.nan, 2]), TABLE)
     bars, table = figure.axes
     assert [text.get_text() for text in table.get_yticklabels()] == ["row 1", "row 3", "row 0"]
     assert [text.get_text() for text in table.get_xticklabels()][-2:] == ["age", "rooms"]
