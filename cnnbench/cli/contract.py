@@ -233,18 +233,7 @@ def _of_path(path: Path, rest: Sequence[str]) -> Meaning:
         file = config.override("dataset.file", str(path.absolute()))
         return Meaning("line", arguments=("dataset=arrays", file, *rest))
     if path.is_file():
-        if data.holds_manifest(path):
-            return _manifest(path, rest)
-        if path.suffix.lower() in (".yaml", ".yml"):
-            return Meaning("line", arguments=(*line_of_file(path), *rest))
-        if path.suffix.lower() in data.IMAGE_SUFFIXES:
-            text = f"{path} is one picture, and a run needs a folder of them for each class"
-            raise CnnbenchError(text, f"for its class: cnnbench predict RUN {path}")
-        if path.suffix.lower() in TABLES:
-            text = f"{path} is a table without a column that is known to name pictures"
-            raise CnnbenchError(text, f"dataset=manifest dataset.file={path} dataset.image=COLUMN")
-        text = f"{path} is no YAML file, and nothing else can be run by its name"
-        raise CnnbenchError(text, "cnnbench list dataset shows which data can be read")
+        return _of_file(path, rest)
     if runs.RunFolder(path).has_run:
         return _shown("run", path, rest)
     if sweeps.Sweep.is_one(path) or runs.find_runs([path]):
@@ -258,6 +247,21 @@ def _of_path(path: Path, rest: Sequence[str]) -> Meaning:
         f"{path} holds neither a run nor a folder of pictures for each class",
         f"pictures belong in {path}/CLASS/*.jpg",
     )
+
+
+def _of_file(path: Path, rest: Sequence[str]) -> Meaning:
+    if data.holds_manifest(path):
+        return _manifest(path, rest)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return Meaning("line", arguments=(*line_of_file(path), *rest))
+    if path.suffix.lower() in data.IMAGE_SUFFIXES:
+        text = f"{path} is one picture, and a run needs a folder of them for each class"
+        raise CnnbenchError(text, f"for its class: cnnbench predict RUN {path}")
+    if path.suffix.lower() in TABLES:
+        text = f"{path} is a table without a column that is known to name pictures"
+        raise CnnbenchError(text, f"dataset=manifest dataset.file={path} dataset.image=COLUMN")
+    text = f"{path} is no YAML file, and nothing else can be run by its name"
+    raise CnnbenchError(text, "cnnbench list dataset shows which data can be read")
 
 
 def _manifest(path: Path, rest: Sequence[str]) -> Meaning:
