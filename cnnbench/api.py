@@ -276,6 +276,11 @@ class Run:
         """By class index; empty for regression."""
         return tuple(self.result["class_names"])
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Of a regression; empty for classes, and for runs of 0.1.0."""
+        return tuple(self.result.get("target_names", ()))
+
     def to_frame(self) -> pd.DataFrame:
         """Return the history as a pandas frame, one row an epoch.
 
@@ -317,7 +322,8 @@ class Run:
                 of pictures, `.npy`, `.npz` and `.csv` files, prepared as in the training.
 
         Returns:
-            Probabilities ``(n, classes)`` in the order of `class_names`; of a regression values ``(n,)``.
+            Probabilities ``(n, classes)``, or ``(n, labels)``, in the order of `class_names`; of a regression
+            values ``(n,)``, of several targets ``(n, targets)``.
 
         Raises:
             CnnbenchError: the shape is another, or a file cannot be read.
@@ -332,22 +338,26 @@ class Run:
             given, wanted = ("×".join(map(str, ("n", *one))) for one in (examples.shape[1:], shape))
             raise CnnbenchError(f"the examples are {given}, but this model takes {wanted}")
         if not len(examples):
-            return np.empty((0, len(names)) if names else 0)
+            width = len(names or self.target_names)
+            return np.empty((0, width) if width > 1 else 0)
         outputs = np.asarray(self.model().predict(examples, verbose=0), np.float64)
         if self.result["task"] == "binary":
             outputs = np.concatenate([1 - outputs, outputs], axis=1)
-        return outputs if names else outputs[:, 0]
+        return outputs if names or outputs.shape[1] > 1 else outputs[:, 0]
 
     def _predict_files(self, places: Sequence[str]) -> np.ndarray:
         import numpy as np
 
-        rows = []
+        rows: list[Any] = []
         for answers in self.predictions(places):
             for one in answers:
                 if one.error is not None:
                     raise CnnbenchError(f"{one.path}: {one.error}")
-                values = (one.probabilities[name] for name in self.class_names)
-                rows.append(one.value if one.value is not None else [*values])
+                if one.value is not None:
+                    rows.append(one.value)
+                else:
+                    found = one.values or one.probabilities
+                    rows.append([found[name] for name in self.class_names or self.target_names])
         return np.array(rows, np.float64)
 
     def predictions(
@@ -369,7 +379,10 @@ class Run:
         source = inference.items(files, stdin, shape, inference.picture_reader(shape, dataset, shrunk))
         model = inference.load_model(self.files, spec)
         answers = inference.predict(
-            model, recorded["task"], recorded["class_names"], inference.batches(source, inference.BATCH)
+            model,
+            recorded["task"],
+            recorded["class_names"] or self.target_names,
+            inference.batches(source, inference.BATCH),
         )
         return inference.remarked(answers, shrunk)
 

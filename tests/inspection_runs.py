@@ -22,6 +22,11 @@ KINDS = {
     "multiclass": (*SYNTHETIC, "dataset.classes=3", "dataset.size=8", *SMALL_CNN),
     "binary": (*SYNTHETIC, "dataset.classes=2", "dataset.size=12", "dataset.channels=3", *SMALL_CNN),
     "regression": ("dataset=diabetes", "model=mlp", "model.units=[8]", "training.epochs=2", "device=cpu"),
+    "multilabel": (*SYNTHETIC, "dataset.task=multilabel", "dataset.size=8", *SMALL_CNN),
+    "targets": (
+        *(*SYNTHETIC, "dataset.task=regression", "dataset.targets=3", "dataset.size=8", *SMALL_CNN),
+        "training.scale_targets=true",
+    ),
     "mlp": (
         *SYNTHETIC,
         "dataset.classes=3",

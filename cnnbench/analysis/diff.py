@@ -23,7 +23,7 @@ NOT_ENVIRONMENT = ("command", "config_hash")  # follow from the config
 
 @dataclass(frozen=True)
 class Flips:
-    """Test examples of which only one of two classifiers is right; with several labels, in all of them.
+    """Test examples of which only one of two classifiers is right; of several labels, about all.
 
     Attributes:
         gained: indices of examples that only the second has right.
@@ -44,8 +44,8 @@ class Errors:
     """Absolute errors of two regressions on the same test examples.
 
     Attributes:
-        change: mean of the second's error minus the first's, in the unit of the target; of several targets, of
-            the mean over them, each in its standard deviation.
+        change: mean of the second's error minus the first's, in the unit of the target; of several targets,
+            of the mean over them, each in its standard deviation.
         half_width: of its 95 % interval.
         p: of Wilcoxon's signed-rank test.
         smaller: number of examples on which the second is nearer.
@@ -70,7 +70,8 @@ class Difference:
         environment: versions, device, code and data that differ.
         predictions: on the test split; None where they do not compare.
         reason: the reason why they do not.
-        positive: the class that precision and recall of a binary task are of; None of another.
+        positive: the class that precision and recall of a binary task are of, both where the runs differ in
+            it; None of another.
         targets: how many values are predicted for an example; 0 of classes and labels.
         of_labels: whether examples have any number of labels.
     """
@@ -106,7 +107,7 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
         environment=_differing(*environments, NOT_ENVIRONMENT),
         predictions=predictions,
         reason=reason,
-        positive=positive_class(both[0]),
+        positive=" / ".join(dict.fromkeys(filter(None, map(positive_class, both)))) or None,
         targets=len(both[0].get("target_names", ())),
         of_labels=both[0].get("task") == "multilabel",
     )
@@ -163,9 +164,7 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
     return _flips(right, classes)
 
 
-def flips_of_labels(
-    y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]
-) -> Flips:
+def flips_of_labels(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]) -> Flips:
     """Compare two models on the same examples, which count as right where all labels are.
 
     Args:

@@ -245,7 +245,7 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
 
 
 def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Rows[inference.PredictionRow]:
-    """Name classes and probabilities, or values, for pictures, arrays and tables of numbers."""
+    """Name classes or labels and probabilities, or values, for pictures, arrays and tables of numbers."""
     _takes_a_run(parser)
     parser.add_argument(
         "files",
@@ -259,7 +259,7 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     )
     given = parser.parse_intermixed_args(arguments)
     run = _open(given).finished()
-    lines = inference.Lines(run.class_names, given.top)
+    lines = inference.Lines(run.result["task"], run.class_names or run.target_names, given.top)
     answered = failed = 0
     for predictions in run.predictions(given.files, sys.stdin, given.max_pixels):
         if not reporting.stdout().quiet and not reporting.write_lines(lines.of(predictions)):
@@ -316,7 +316,7 @@ def compare_runs(
     parser.description = (
         f"{compare_runs.__doc__} Ranked and tested is the objective of the runs, which is fixed when "
         "they are made: objective=val_f1_macro in their line, by default val_accuracy, val_rmse of a "
-        "regression."
+        "regression, val_mean_average_precision of several labels."
     )
     parser.add_argument(
         "places", nargs="*", type=made_place, default=[Path("outputs")], help="run or sweep folders"

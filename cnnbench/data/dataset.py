@@ -282,6 +282,7 @@ def refuse(dataset: Dataset) -> None:
         where = f"{dataset.name}: {name}"
         _refuse_type(where, split)
         _refuse_form(where, split, dataset)
+        _refuse_target_names(dataset)
         _refuse_other_examples(where, split, dataset.train)
         if dataset.task == "regression":
             _refuse_targets(where, split.y)
@@ -321,6 +322,15 @@ def _refuse_class_names(dataset: Dataset) -> None:
         )
 
 
+def _refuse_target_names(dataset: Dataset) -> None:
+    names = len(dataset.target_names)
+    if names and names != dataset.outputs:
+        raise CnnbenchError(
+            f"{dataset.name}: {names} target_names for {dataset.outputs} targets",
+            "give one for each, in the order of the columns of y",
+        )
+
+
 def _refuse_type(where: str, split: Split) -> None:
     for what, values in (("inputs", split.x), ("targets", split.y)):
         if not isinstance(getattr(values, "dtype", None), np.dtype):
@@ -342,6 +352,18 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
             f"{where} inputs have the shape {x}: not one row of values for each example",
             "(examples, columns), or (examples, height, width, channels) for images",
         )
+    _refuse_target_form(where, y, dataset)
+    if x[0] != y[0]:
+        raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
+    if x[0] == 0:
+        raise CnnbenchError(f"{where} is empty: this split needs an example at least")
+    for what in ("groups", "weights", "names", "order"):
+        values = getattr(split, what)
+        if values is not None and len(values) != x[0]:
+            raise CnnbenchError(f"{where} has {x[0]:,} examples but {len(values):,} {what}")
+
+
+def _refuse_target_form(where: str, y: tuple[int, ...], dataset: Dataset) -> None:
     if dataset.task == "multilabel":
         if len(y) != 2 or y[1] != len(dataset.class_names):
             names = len(dataset.class_names)
@@ -356,14 +378,6 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
         if dataset.task != "regression":
             hint = "class indices are wanted: y.argmax(axis=1) of one-hot rows, y.reshape(-1) of (n, 1)"
         raise CnnbenchError(f"{where} targets have the shape {y}, not one value for each example", hint)
-    if x[0] != y[0]:
-        raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
-    if x[0] == 0:
-        raise CnnbenchError(f"{where} is empty: this split needs an example at least")
-    for what in ("groups", "weights", "names", "order"):
-        values = getattr(split, what)
-        if values is not None and len(values) != x[0]:
-            raise CnnbenchError(f"{where} has {x[0]:,} examples but {len(values):,} {what}")
 
 
 def _refuse_other_examples(where: str, split: Split, train: Split) -> None:

@@ -143,7 +143,7 @@ def example_weights(dataset: Dataset, balanced: bool) -> np.ndarray | None:
     own = None if train.weights is None else train.weights.astype(np.float32)
     if not balanced or dataset.task == "multilabel":
         return own
-    weights = compute_sample_weight("balanced", train.y).astype(np.float32)
+    weights: np.ndarray = compute_sample_weight("balanced", train.y).astype(np.float32)
     return weights if own is None else weights * own
 
 
@@ -205,7 +205,7 @@ def _labels(dataset: Dataset) -> list[str]:
     same = y.min(axis=0) == y.max(axis=0)
     if same.all():
         raise CnnbenchError(
-            f"{dataset.name}: all {len(y):,} train examples have the same labels, so there is nothing to learn",
+            f"{dataset.name}: all {len(y):,} train examples have the same labels: there is nothing to learn",
             _check_hint("labels"),
         )
     found = []

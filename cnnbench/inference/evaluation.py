@@ -184,5 +184,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table.add_column("value", justify="right")
     table.add_column(f"the run's own {evaluation.split} split", justify="right")
     for name, value in evaluation.metrics.items():
-        table.add_row(escape(in_words(name, evaluation.positive)), number(value), number(evaluation.recorded.get(name)))
+        table.add_row(
+            escape(in_words(name, evaluation.positive)), number(value), number(evaluation.recorded.get(name))
+        )
     return table

@@ -44,7 +44,8 @@ class Export:
             regression.
         value: what the file reaches; NaN where an output is not finite.
         of_keras: what the checkpoint reaches.
-        difference: the largest absolute one between two outputs.
+        difference: the largest absolute one between two outputs; of several targets, as a part of the largest
+            output of the target where that is above 1.
         tolerance: the most that passes; None where the agreement decides.
         agreement: how many of the examples got the same class, or the same labels; None for regression.
         size: bytes.
@@ -143,8 +144,14 @@ def _compare(
     notes: tuple[str, ...],
 ) -> Export:
     expected, measured = outputs
-    difference = float(np.abs(measured - expected).max())
-    limit = TOLERANCES[quantize] * max(1.0, float(np.abs(expected).max()))
+    limit = TOLERANCES[quantize]
+    if task == "regression" and expected.shape[1] > 1:  # each in a unit of its own
+        difference = float(
+            (np.abs(measured - expected) / np.maximum(1.0, np.abs(expected).max(axis=0))).max()
+        )
+    else:
+        difference = float(np.abs(measured - expected).max())
+        limit *= max(1.0, float(np.abs(expected).max()))
     agreement = None
     if task == "multilabel":
         here, there = (metrics.predicted_labels(one) for one in outputs)

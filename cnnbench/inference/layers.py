@@ -114,9 +114,11 @@ def maps_of(model: keras.Model, layers: Sequence[Any], x: np.ndarray) -> tuple[l
 
 
 def class_activation(
-    model: keras.Model, layer: Any, x: np.ndarray, task: str
+    model: keras.Model, layer: Any, x: np.ndarray, task: str, target: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute Grad-CAM (Selvaraju et al. 2017): the places of the maps that speak for the predicted class.
+
+    Of several labels it is the most probable one.
 
     Each map is weighted by the mean gradient of the class's raw output, before softmax, which would flatten
     the gradient of a sure answer. Negative sums are cut off.
@@ -126,6 +128,7 @@ def class_activation(
         layer: its maps are taken after its normalisation and activation.
         x: ``(n, height, width, channels)`` raw images.
         task: in a binary one a negative output speaks for class 0; in a regression the value itself counts.
+        target: of a regression with several.
 
     Returns:
         heat ``(n, height, width)`` from 0 to 1, all 0 where nothing speaks for it; the model's outputs.
@@ -139,12 +142,12 @@ def class_activation(
         with tf.GradientTape() as tape:
             tape.watch(batch)  # of a frozen backbone no variable would have the maps recorded
             features, scores, result = part(batch, training=False)
-            if task == "multiclass":
+            if task in ("multiclass", "multilabel"):
                 score = tf.gather(scores, tf.argmax(scores, axis=1), axis=1, batch_dims=1)
             elif task == "binary":
                 score = tf.abs(scores[:, 0])
             else:
-                score = scores[:, 0]
+                score = scores[:, target]
         slopes = tf.cast(tape.gradient(score, features), tf.float32)
         # Of several views of an image (`TestTimeViews`), the first shows it as it lies.
         slopes, features = slopes[: len(batch)], features[: len(batch)]

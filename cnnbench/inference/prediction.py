@@ -43,14 +43,16 @@ IDLE_SECONDS = 0.2  # slowly typed paths are answered one by one
 
 @dataclass(frozen=True)
 class Prediction:
-    """Prediction for one input: either `error`, or `value`, or the other three.
+    """Prediction for one input: `error`, or what the task has.
 
     Attributes:
         path: of the input.
         label: the class with the highest probability.
         probability: of that class.
-        probabilities: of every class, by name, the highest first.
-        value: of a regression.
+        probabilities: of every class or label, by name, the highest first.
+        labels: of several, those with a probability above 0.5, the highest first.
+        value: of a regression with one target.
+        values: of a regression with several, by name.
         error: reason why there is no prediction.
     """
 
@@ -58,19 +60,21 @@ class Prediction:
     label: str | None = None
     probability: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
+    labels: list[str] | None = None
     value: float | None = None
+    values: dict[str, float] | None = None
     error: str | None = None
 
 
 def predict(
-    model: Any, task: str, class_names: Sequence[str], batches: Iterable[list[Item]]
+    model: Any, task: str, names: Sequence[str], batches: Iterable[list[Item]]
 ) -> Iterator[list[Prediction]]:
     """Predict every item, in order, with one batch at a time in memory.
 
     Args:
         model: a loaded checkpoint.
-        task: `multiclass`, `binary` or `regression`.
-        class_names: by class index.
+        task: of the run.
+        names: of the classes, labels or targets.
         batches: of items to read, by several threads, and to predict together.
     """
     with pillow_warnings(), ThreadPoolExecutor() as pool:
@@ -81,7 +85,7 @@ def predict(
             yield [
                 Prediction(item.name, error=example)
                 if isinstance(example, str)
-                else answer(item.name, task, class_names, np.asarray(next(outputs), np.float64))
+                else answer(item.name, task, names, np.asarray(next(outputs), np.float64))
                 for item, example in zip(batch, read, strict=True)
             ]
 
@@ -136,17 +140,22 @@ def _read(item: Item) -> np.ndarray | str:
         return str(error)
 
 
-def answer(path: str, task: str, class_names: Sequence[str], outputs: np.ndarray) -> Prediction:
-    """Interpret a model's outputs ``(outputs,)`` for one example."""
+def answer(path: str, task: str, names: Sequence[str], outputs: np.ndarray) -> Prediction:
+    """Interpret a model's outputs ``(outputs,)`` for one example; `names` are of classes or targets."""
     if not np.isfinite(outputs).all():
         return Prediction(path, error="the model's output is NaN or infinite")
+    if task == "regression" and len(outputs) > 1:
+        return Prediction(path, values=dict(zip(names, outputs.tolist(), strict=True)))
     if task == "regression":
         return Prediction(path, value=float(outputs[0]))
     if task == "binary":
         outputs = np.array([1 - outputs[0], outputs[0]])
     order = np.argsort(-outputs, kind="stable")  # of two equal ones the first, as argmax has it
-    probabilities = {class_names[index]: float(outputs[index]) for index in order}
-    label = class_names[order[0]]
+    probabilities = {names[index]: float(outputs[index]) for index in order}
+    if task == "multilabel":
+        labels = [names[index] for index in order if outputs[index] > 0.5]
+        return Prediction(path, probabilities=probabilities, labels=labels)
+    label = names[order[0]]
     return Prediction(path, label, probabilities[label], probabilities)
 
 
@@ -174,6 +183,32 @@ class ValueRow(TypedDict):
     value: float
 
 
+class ValuesRow(TypedDict):
+    """The prediction of a regression with several targets.
+
+    Attributes:
+        path: of the input.
+        values: that are predicted, by the name of the target.
+    """
+
+    path: str
+    values: dict[str, float]
+
+
+class LabelsRow(TypedDict):
+    """The labels of an input.
+
+    Attributes:
+        path: of the input.
+        labels: those with a probability above 0.5, the highest first; may be empty.
+        probabilities: of every label, by name, the highest first.
+    """
+
+    path: str
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
 _Named = TypedDict("_Named", {"class": str})  # no name in Python
 
 
@@ -192,7 +227,7 @@ class ClassRow(_Named):
     probabilities: dict[str, float]
 
 
-PredictionRow = ErrorRow | ValueRow | ClassRow
+PredictionRow = ErrorRow | ValueRow | ValuesRow | LabelsRow | ClassRow
 
 
 def prediction_as_json(prediction: Prediction) -> PredictionRow:
@@ -201,6 +236,11 @@ def prediction_as_json(prediction: Prediction) -> PredictionRow:
         return {"path": prediction.path, "error": prediction.error}
     if prediction.value is not None:
         return {"path": prediction.path, "value": prediction.value}
+    if prediction.values is not None:
+        return {"path": prediction.path, "values": prediction.values}
+    if prediction.labels is not None:
+        labels, probabilities = prediction.labels, prediction.probabilities
+        return {"path": prediction.path, "labels": labels, "probabilities": probabilities}
     return {
         "path": prediction.path,
         "class": str(prediction.label),
@@ -210,45 +250,61 @@ def prediction_as_json(prediction: Prediction) -> PredictionRow:
 
 
 class Lines:
-    """Aligned lines of predictions: path, class, probability, the next most probable classes.
+    """Aligned lines of predictions: path, class and probability, or labels; then the next most probable.
 
-    The column of paths is as wide as the widest of the batches so far.
+    Of a regression, path and values. A column is as wide as the widest cell of the batches so far.
 
     Args:
-        class_names: by class index; empty for regression.
-        top: number of classes to show, the first included.
+        task: of the run.
+        names: of the classes, labels or targets.
+        top: number of classes or labels to show; of labels at least those that are given.
     """
 
-    def __init__(self, class_names: Sequence[str], top: int) -> None:
-        self._top = min(top, len(class_names))
-        self._widths = [4, max([5, *map(_columns, class_names)])]
+    def __init__(self, task: str, names: Sequence[str], top: int) -> None:
+        self._top = min(top, len(names))
+        headings = ["class", "probability"] if task != "multilabel" else ["labels"]
+        if task == "regression":
+            headings = list(names) if len(names) > 1 else ["value"]
+        elif self._top > 1:
+            headings.append("then")
+        self._heading = ["file", *headings]
+        self._is_right = [task == "regression" and column > 0 for column in range(len(self._heading))]
+        self._widths = [_columns(heading) for heading in self._heading]
+        if task in ("multiclass", "binary"):
+            self._widths[1] = max([self._widths[1], *map(_columns, names)])
         self._headed = False
 
     def of(self, predictions: Sequence[Prediction]) -> list[str]:
         """Return the lines of one batch without its errors; the first batch gets a heading."""
-        answered = [prediction for prediction in predictions if prediction.error is None]
-        self._widths[0] = max([self._widths[0], *(_columns(prediction.path) for prediction in answered)])
-        heading = [] if self._headed or not answered else [self._line(*self._heading())]
-        self._headed = self._headed or bool(answered)
-        return [*heading, *(self._line(*self._cells(prediction)) for prediction in answered)]
-
-    def _heading(self) -> tuple[str, ...]:
-        if not self._top:
-            return "file", "value"
-        return "file", "class", "probability", *(("then",) if self._top > 1 else ())
-
-    def _cells(self, prediction: Prediction) -> tuple[str, ...]:
-        if prediction.value is not None:
-            return prediction.path, f"{prediction.value:.6g}"
-        others = list(prediction.probabilities.items())[1 : self._top]
-        following = ", ".join(f"{name} {probability:.2%}" for name, probability in others)
-        return prediction.path, prediction.label or "", f"{prediction.probability:11.2%}", following
-
-    def _line(self, *cells: str) -> str:
-        padded = [
-            cell + " " * (width - _columns(cell)) for cell, width in zip(cells, self._widths, strict=False)
+        rows = [self._cells(prediction) for prediction in predictions if prediction.error is None]
+        self._widths = [
+            max([width, *(_columns(row[column]) for row in rows)])
+            for column, width in enumerate(self._widths)
         ]
-        return "  ".join([*padded, *cells[len(padded) :]]).rstrip()
+        heading = [] if self._headed or not rows else [self._line(self._heading)]
+        self._headed = self._headed or bool(rows)
+        return [*heading, *map(self._line, rows)]
+
+    def _cells(self, prediction: Prediction) -> list[str]:
+        if prediction.value is not None:
+            return [prediction.path, f"{prediction.value:.6g}"]
+        if prediction.values is not None:
+            return [prediction.path, *(f"{value:.6g}" for value in prediction.values.values())]
+        shown = [f"{name} {probability:.2%}" for name, probability in prediction.probabilities.items()]
+        if prediction.labels is None:
+            given, probability = 1, f"{prediction.probability:11.2%}"
+            cells = [prediction.path, prediction.label or "", probability]
+        else:
+            given = len(prediction.labels)
+            cells = [prediction.path, ", ".join(shown[:given]) or "none"]
+        return [*cells, ", ".join(shown[given : self._top])][: len(self._heading)]
+
+    def _line(self, cells: Sequence[str]) -> str:
+        padded = []
+        for cell, width, is_right in zip(cells, self._widths, self._is_right, strict=True):
+            space = " " * (width - _columns(cell))
+            padded.append(space + cell if is_right else cell + space)
+        return "  ".join(padded).rstrip()
 
 
 def _columns(text: str) -> int:

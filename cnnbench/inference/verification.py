@@ -226,7 +226,7 @@ def _batches(split: data.Split, column: bool) -> Any:
 
 
 def _undecided(task: str, y_true: np.ndarray, outputs: np.ndarray, close: float) -> tuple[int, int]:
-    """Count the examples between two classes by less than `close`, and those of the smallest class or label."""
+    """Count examples between two classes, or labels, by less than `close`, and those of the smallest."""
     if task == "regression":
         return 0, len(y_true)
     if task == "multilabel":

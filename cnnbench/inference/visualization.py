@@ -20,7 +20,9 @@ from cnnbench.inference.prediction import Prediction, answer, items, picture_rea
 from cnnbench.runs import RunFolder, RunSpec
 
 MOST_LAYERS = 24  # of a deep network; --layer shows any other
+MOST_TARGETS = 6  # with class-activation maps of their own
 MOST_FILES = 40  # in one picture
+AND = ", "  # between labels
 SMALLEST_MAP = 4  # pixels: what a class-activation map needs to say where
 
 
@@ -72,7 +74,8 @@ def visualize(
     dataset = spec.config["dataset"]
     examples = _from_files(files, shape, dataset) if files else _from_test_split(spec, count)
     model = load_model(folder, spec)
-    task, class_names = folder.metrics["task"], folder.metrics["class_names"]
+    task, targets = folder.metrics["task"], folder.metrics.get("target_names", ())
+    names = folder.metrics["class_names"] or targets
 
     def write(name: str, figure: Any) -> str:
         safe = re.sub(r"[^\w.-]", "_", name)
@@ -103,7 +106,7 @@ def visualize(
         note = f"input: {examples.names[0]}{where}{f'; maps after {after}' if after else ''}"
         yield write(f"feature_maps_{one.name}", reporting.feature_maps(examples.x[0], stage, note))
     if layer is None:
-        probabilities = list(answer("", task, class_names, outputs[0]).probabilities.items())[:5]
+        probabilities = list(answer("", task, names, outputs[0]).probabilities.items())[:5]
         sizes = layers.classifier_sizes(model)
         yield write("feature_maps", reporting.layer_chain(examples.x[0], stages, sizes, probabilities))
     if convolutions and (layer is None or convolutions[0].input.shape[-1] in (1, 3)):
@@ -112,16 +115,19 @@ def visualize(
         title = f"{first.name}: its filters, {kernels.shape[0]}×{kernels.shape[1]} pixels"
         yield write(f"filters_{first.name}", reporting.filters(kernels, title, layers.describe_layer(first)))
     target = chosen[0] if layer else _last_with_places(convolutions or chosen)
-    heat, outputs = layers.class_activation(model, target, examples.x, task)
-    captions = [
-        _caption(examples, index, answer("", task, class_names, outputs[index]), bool(heat[index].any()))
-        for index in range(len(examples.x))
-    ]
     size = "×".join(map(str, target.output.shape[1:3]))
-    title = "Grad-CAM: what spoke for the predicted class" if task != "regression" else "Grad-CAM"
     note = f"from the {size} maps of {target.name}, bright: for it, dark: nothing"
-    picture = reporting.class_activation_maps(examples.x, heat, captions, title, note)
-    yield write("class_activation_maps", picture)
+    titles = {"regression": "Grad-CAM", "multilabel": "Grad-CAM: what spoke for the most probable label"}
+    title = titles.get(task, "Grad-CAM: what spoke for the predicted class")
+    for number, value in enumerate(targets[:MOST_TARGETS] if len(targets) > 1 else [""]):
+        heat, outputs = layers.class_activation(model, target, examples.x, task, number)
+        captions = [
+            _caption(examples, index, answer("", task, names, outputs[index]), bool(heat[index].any()), value)
+            for index in range(len(examples.x))
+        ]
+        heading = f"{title}: what spoke for a large {value}" if value else title
+        picture = reporting.class_activation_maps(examples.x, heat, captions, heading, note)
+        yield write(f"class_activation_maps{f'_{value}' if value else ''}", picture)
 
 
 def _last_with_places(layers: Sequence[Any]) -> Any:
@@ -130,27 +136,48 @@ def _last_with_places(layers: Sequence[Any]) -> Any:
     return useful[-1] if useful else layers[0]
 
 
-def _caption(examples: Examples, index: int, said: Prediction, has_heat: bool) -> list[tuple[str, str]]:
+def _caption(
+    examples: Examples, index: int, said: Prediction, has_heat: bool, target: str
+) -> list[tuple[str, str]]:
     name = examples.names[index]
     if said.error is not None:
         return [(name, reporting.INK), (said.error, reporting.ORANGE)]
     if said.value is not None:
         return [(name, reporting.GREEN), (f"→ {said.value:.4g}", reporting.INK)]
+    colour = reporting.GREEN if examples.have_truth else reporting.INK
+    if said.values is not None:
+        name = f"{target} {name.split(AND)[[*said.values].index(target)]}" if examples.have_truth else name
+        return [(name, colour), (f"→ {target} {said.values[target]:.4g}", reporting.INK)]
     without = "" if has_heat else "  (no place spoke for it)"
-    wrong = examples.have_truth and name != said.label
+    label, probability = next(iter(said.probabilities.items()))
+    true = name.split(AND) if said.labels is not None else [name]
+    # A most probable label below 0.5 is not given, so it is no mistake that the example lacks it.
+    wrong = (
+        examples.have_truth and label not in true and probability > (0.5 if said.labels is not None else 0)
+    )
     return [
-        (name, reporting.GREEN if examples.have_truth else reporting.INK),
-        (f"→ {said.label}  {said.probability:.1%}{without}", reporting.ORANGE if wrong else reporting.INK),
+        (name, colour),
+        (f"→ {label}  {probability:.1%}{without}", reporting.ORANGE if wrong else reporting.INK),
     ]
 
 
 def _from_test_split(spec: RunSpec, count: int) -> Examples:
     dataset = spec.dataset()
     y = dataset.test.y
-    order = np.argsort(y, kind="stable")  # evenly over the classes, or over the values of a regression
+    # Evenly over the classes, or over the values of a regression; of several outputs, over the first.
+    order = np.argsort(y.reshape(len(y), -1)[:, 0], kind="stable")
     picked = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
-    names = [dataset.class_names[int(y[i])] if dataset.class_names else f"{y[i]:.4g}" for i in picked]
+    names = [_truth(y[i], dataset.class_names) for i in picked]
     return Examples(dataset.test.x[picked], names, True)
+
+
+def _truth(y: np.ndarray, class_names: Sequence[str]) -> str:
+    """Name what is true of an example: its class, its labels, or its values."""
+    if not class_names:
+        return AND.join(f"{value:.4g}" for value in np.atleast_1d(y))
+    if y.ndim:
+        return AND.join(class_names[index] for index in np.flatnonzero(y).tolist()) or "no label"
+    return class_names[int(y)]
 
 
 def _from_files(files: Sequence[str], shape: Sequence[int], config: Mapping[str, Any]) -> Examples:

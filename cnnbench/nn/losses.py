@@ -106,7 +106,9 @@ class BalancedCrossentropy(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         shares = ops.cast(y_true, y_pred.dtype)
-        lacking, having = ops.transpose(ops.convert_to_tensor(self.weights, y_pred.dtype))
+        lacking, having = (
+            ops.convert_to_tensor([pair[side] for pair in self.weights], y_pred.dtype) for side in (0, 1)
+        )
         # Not of a copy of the outputs: Keras takes the values before their sigmoid, which do not round to 1.
         losses = ops.binary_crossentropy(shares, y_pred)
         return ops.mean((lacking + shares * (having - lacking)) * losses, axis=-1)

@@ -139,7 +139,7 @@ def _answer(ranking: analysis.Ranking, cost: str) -> str:
         return f"no run has a finite {ranking.objective}{data}"
     seeds = len(best.by_seed)
     spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " from one seed"
-    figure = f"{ranking.objective} {number(best.mean)}{spread}{data}"
+    figure = f"{best.objective_in_words} {number(best.mean)}{spread}{data}"
     first = f"{first_in_words(ranking)}{' with' if others else ':'} {figure}"
     return "; ".join([first, *others_in_words(ranking, cost)])
 
@@ -327,8 +327,9 @@ def difference_sentences(found: analysis.Difference) -> list[str]:
         return [found.reason]
     if isinstance(outcome, analysis.Errors):
         unit = f", in deviations, mean of {found.targets} targets" if found.targets > 1 else ""
+        change = f"{outcome.change:+.4g} ± {outcome.half_width:.2g} (95 %)"
         return [
-            f"absolute error{unit}, second minus first: {outcome.change:+.4g} ± {outcome.half_width:.2g} (95 %); "
+            f"absolute error{unit}, second minus first: {change}; "
             f"nearer on {outcome.smaller:,} test examples, farther off on {outcome.larger:,}; "
             f"Wilcoxon's test: {probability(outcome.p)}"
         ]

@@ -39,7 +39,7 @@ class Terminal(Observer):
         splits = ", ".join(f"{size:,} {name}" for name, size in summary.splits.items())
         rows = {
             "data set": f"{summary.dataset}  ({splits}; {shape} → {summary.outputs})",
-            "task": summary.task,
+            **({"task": summary.task} if summary.task else {}),
             "model": f"{summary.model}  ({summary.parameters:,} parameters, "
             f"{count(summary.flops, 'FLOP')} per example)",
             "device": ", ".join(filter(None, (summary.device, summary.precision, summary.engine))),

@@ -112,7 +112,7 @@ def is_share(name: str) -> bool:
 
 def positive_class(result: Mapping[str, Any]) -> str | None:
     """Return what a run of two classes looks for, by its `metrics.json`; None of another task."""
-    names = result.get("class_names") or ()
+    names: Sequence[Any] = result.get("class_names") or ()
     return str(names[1]) if result.get("task") == "binary" and len(names) == 2 else None
 
 
@@ -281,9 +281,7 @@ def by_output(
         `support`, the examples that have it; of a target the final metrics. Empty for one output or classes.
     """
     if task == "multilabel":
-        return {
-            name: _of_label(y_true[:, index], outputs[:, index]) for index, name in enumerate(names)
-        }
+        return {name: _of_label(y_true[:, index], outputs[:, index]) for index, name in enumerate(names)}
     if task == "regression" and outputs.ndim == 2 and outputs.shape[1] > 1:
         return {
             name: compute(task, y_true[:, index], outputs[:, index : index + 1])

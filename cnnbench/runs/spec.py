@@ -195,7 +195,6 @@ class Summary:
     dataset: str
     splits: Mapping[str, int]
     input_shape: tuple[int, ...]
-    task: str
     outputs: int
     model: str
     parameters: int
@@ -207,6 +206,7 @@ class Summary:
     steps: int
     batch_size: int
     folder: Path
+    task: str = ""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,6 @@ def announce(
             dataset=dataset.name,
             splits={name: len(split) for name, split in dataset.splits.items()},
             input_shape=dataset.input_shape,
-            task=data.task_in_words(dataset),
             outputs=dataset.outputs,
             model=model_name(spec, built.model.name),
             parameters=built.size["parameters"],
@@ -195,6 +194,7 @@ def announce(
             steps=built.train.steps,
             batch_size=training.examples_per_step,
             folder=folder.path,
+            task=data.task_in_words(dataset),
         )
     )
     if before.get("code") not in (None, described["code"]):
@@ -289,13 +289,11 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "name": spec.name,
         "task": dataset.task,
         "class_names": dataset.class_names,
-        **({"target_names": dataset.targets} if dataset.targets else {}),
         "input_shape": dataset.input_shape,
         "seed": spec.seed,
         "objective": objective,
         "value": runs.metrics.objective_value(measured.figures, objective),
         "metrics": measured.figures,
-        **({"by_output": measured.by_output} if measured.by_output else {}),
         "data": prepared.identity.data_digest,
         "weights": prepared.identity.weights,
         "changes": folder.environment.get("changes", []),
@@ -305,6 +303,10 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "started": job.started,
         "finished": system.now(),
     }
+    if dataset.targets:
+        result["target_names"] = dataset.targets
+    if measured.by_output:
+        result["by_output"] = measured.by_output
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
     with phases("report"):

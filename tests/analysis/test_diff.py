@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnbench.analysis.diff import Flips, difference, errors, flips
+from cnnbench.analysis.diff import Flips, difference, errors, flips, flips_of_labels
 from cnnbench.analysis.significance import half_width
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs.folder import RunFolder
@@ -69,6 +69,21 @@ def test_errors_of_regressions_are_paired() -> None:
 def test_equal_regressions_do_not_differ() -> None:
     y = np.arange(4.0)
     assert errors(y, y[:, None] + 1, y[:, None] + 1).p == 1.0
+
+
+def test_labels_count_as_right_where_all_of_an_example_are() -> None:
+    y = np.array([[1, 0], [1, 1], [0, 0]])
+    first = np.array([[0.9, 0.9], [0.9, 0.9], [0.1, 0.1]])
+    second = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.1]])
+    found = flips_of_labels(y, first, second, ["a", "b"])
+    assert (found.gained, found.lost) == ([0], [1])
+    assert found.classes == [("a", 3, 3, 3), ("b", 3, 2, 2)]
+
+
+def test_errors_of_several_targets_are_in_their_deviations() -> None:
+    y = np.array([[0.0, 0.0], [2.0, 2000.0]])  # deviations 1 and 1,000
+    found = errors(y, y + np.array([1.0, 1000.0]), y + np.array([0.5, 1000.0]))
+    assert found.change == pytest.approx(-0.25)
 
 
 @pytest.fixture

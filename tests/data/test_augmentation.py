@@ -561,8 +561,6 @@ def test_the_wrong_type_or_range_of_a_keyword_is_known_before_tensorflow() -> No
 @pytest.mark.parametrize(
     ("settings", "shape", "task", "word"),
     [
-        ({"mixup": 1.0}, (8, 8, 1), "regression", "regression"),
-        ({"cutmix": 1.0}, (8, 8, 1), "regression", "regression"),
         ({"horizontal_flip": True}, (8,), "multiclass", "images"),
         ({"cutout": 8}, (8, 12, 1), "multiclass", "cutout=8"),
         ({"crop_padding": 9}, (12, 8, 1), "multiclass", "crop_padding=9"),
@@ -581,6 +579,30 @@ def test_geometry_is_allowed_in_a_regression_on_images() -> None:
     made = augmentation(horizontal_flip=True).for_data((8, 8, 1), 1, "regression")
     images, y = tf.constant(noise((4, 8, 8, 1))), tf.constant([0.5, 1, 2, 3])
     assert made(images, y, seed())[1] is y
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 1.0}, {"cutmix": 1.0}])
+@pytest.mark.parametrize(
+    ("task", "y"),
+    [
+        ("multilabel", np.eye(8, 3, dtype=np.uint8)),
+        ("regression", np.arange(16, dtype=np.float32).reshape(8, 2)),
+        ("regression", np.arange(8, dtype=np.float32)),
+    ],
+)
+def test_labels_and_targets_are_mixed_as_their_images(settings: Any, task: str, y: np.ndarray) -> None:
+    """Each image is its own number: its mean tells the share of its own, as its targets must."""
+    values = np.arange(8, dtype=np.float32)
+    images = np.broadcast_to(values[:, None, None, None], (8, 8, 8, 1)).copy()
+    outputs = y.shape[1] if y.ndim > 1 else 1
+    made = augmentation(**settings).for_data((8, 8, 1), outputs, task)
+    mixed, found = (np.asarray(one) for one in made(tf.constant(images), tf.constant(y), seed()))
+    before = np.roll(values, 1)
+    share = (mixed.mean(axis=(1, 2, 3)) - before) / (values - before)
+    share = share.reshape(-1, *[1] * (y.ndim - 1))
+    expected = share * y + (1 - share) * np.roll(y.astype(np.float32), 1, axis=0)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert (share < 0.99).any()
 
 
 def test_mixing_without_the_number_of_classes_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from conftest import Outcome
 
 from cnnbench.data.dataset import Column, Dataset, Rows, Split
-from cnnbench.data.splits import with_validation
+from cnnbench.data.splits import example_weights, label_weights, with_validation
 from cnnbench.errors import CnnbenchError
 
 CLASSES = ("cat", "dog", "owl")
@@ -264,3 +265,36 @@ def test_a_table_may_lack_values_and_nothing_else() -> None:
     x[0, 0] = np.inf
     with pytest.raises(CnnbenchError, match="inf"):
         Dataset("d", "regression", Split(x, y), Split(x, y), columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [([1, -1, 1, 1], "1 of 4 weights are negative"), ([1, 1, np.nan, 1], "example 2"), ([0] * 4, "are 0")],
+)
+def test_weights_that_cannot_count_are_refused(weights: list[float], said: str) -> None:
+    with pytest.raises(CnnbenchError, match=said):
+        several(np.eye(4, 3, dtype=np.uint8), weights=np.array(weights, np.float32))
+
+
+def test_targets_have_the_names_that_they_are_given_or_numbers() -> None:
+    y = np.ones((4, 2), np.float32)
+    assert several(y, "regression").targets == ("target_1", "target_2")
+    assert replace(several(y, "regression"), target_names=("a", "b")).targets == ("a", "b")
+    with pytest.raises(CnnbenchError, match="1 target_names for 2 targets"):
+        replace(several(y, "regression"), target_names=("a",))
+
+
+def test_weights_of_examples_and_classes_are_multiplied() -> None:
+    x, y = np.zeros((4, 2), np.float32), np.array([0, 0, 0, 1])
+    split = Split(x, y, weights=np.array([1, 2, 3, 4], np.float32))
+    data = Dataset("d", "binary", split, split, class_names=("a", "b"))
+    balanced = np.array([4 / 6, 4 / 6, 4 / 6, 4 / 2])
+    assert example_weights(data, balanced=True) == pytest.approx(balanced * [1, 2, 3, 4])
+    assert example_weights(data, balanced=False) == pytest.approx([1, 2, 3, 4])
+    assert example_weights(replace(data, train=Split(x, y)), balanced=False) is None
+
+
+def test_both_sides_of_a_label_weigh_the_same() -> None:
+    y = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0], [0, 1, 1]], np.uint8)
+    weights = label_weights(several(y))
+    assert weights == pytest.approx(np.array([[4 / 6, 4 / 2], [1, 1], [4 / 6, 4 / 2]]))

@@ -35,10 +35,10 @@ def test_the_task_is_inferred_from_the_labels(values, task):
 def test_the_positive_class_comes_second():
     y = np.array([0, 1, 1], np.uint8)
     swapped, names = with_positive(y, ["cats", "dogs"], "cats")
-    assert names == ("dogs", "cats") and swapped.tolist() == [1, 0, 0] and swapped.dtype == np.uint8
+    assert (names, swapped.tolist(), swapped.dtype) == (("dogs", "cats"), [1, 0, 0], np.uint8)
     for positive in ("dogs", None):
         same, names = with_positive(y, ["cats", "dogs"], positive)
-        assert names == ("cats", "dogs") and same.tolist() == y.tolist()
+        assert (names, same.tolist()) == (("cats", "dogs"), y.tolist())
 
 
 @pytest.mark.parametrize(("names", "said"), [(("cats", "dogs"), "none of the two"), ("abc", "there are 3")])

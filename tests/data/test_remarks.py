@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from conftest import TINY, Outcome
 from cnnbench.data.dataset import Dataset, Rows, Split
 from cnnbench.data.sources.digits import digits
 from cnnbench.data.sources.synthetic import synthetic
-from cnnbench.data.splits import leaks, remarks, with_validation
+from cnnbench.data.splits import leaks, remarks, task_in_words, with_validation
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs.history import standing_still
 
@@ -229,3 +230,56 @@ def test_a_perfect_accuracy_may_stand_still() -> None:
     assert standing_still(rows) is None
     assert standing_still([{**row, "val_r2": 0.0} for row in rows]) is not None
     assert standing_still([{**row, "val_r2": 0.0} for row in [*rows, rows[0]]]) is None
+
+
+def labelled(y: Any, test: Any = None) -> Dataset:
+    splits = [
+        Split(
+            np.random.default_rng(seed).normal(size=(len(one), 4)).astype(np.float32), np.array(one, np.uint8)
+        )
+        for seed, one in enumerate((y, y if test is None else test))
+    ]
+    return Dataset("mine", "multilabel", *splits, class_names=CLASSES)
+
+
+def test_labels_that_tell_nothing_are_named() -> None:
+    y = [[1, 0, 1], [0, 0, 1], [1, 0, 0], [0, 0, 0]] * 5
+    assert remarks(labelled(np.eye(3, dtype=int).tolist() * 5), BATCH) == []
+    told = remarks(labelled(y, [[1, 1, 1], [0, 0, 1]]), BATCH)
+    assert [line.partition(": ")[2] for line in told] == [
+        f"labels that no train example has, so never learnt: {CLASSES[1]}",
+        f"labels that every test example has, so nothing to tell apart: {CLASSES[2]}",
+    ]
+    with pytest.raises(CnnbenchError, match="the same labels: there is nothing to learn"):
+        remarks(labelled([[1, 0, 1]] * 20), BATCH)
+
+
+def test_a_target_that_never_changes_is_named() -> None:
+    train = Split(values(range(20)).x, np.stack([np.arange(20), np.full(20, 3)], axis=1).astype(np.float32))
+    data = Dataset("mine", "regression", train, train, target_names=("price", "rooms"))
+    with pytest.raises(
+        CnnbenchError, match="all 20 train targets of rooms are 3, so there is nothing to learn"
+    ):
+        remarks(data, BATCH)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (classified(), "multiclass: 3 classes"),
+        (labelled([[1, 0, 1], [0, 0, 1]]), "multilabel: 3 labels, 1.5 of them an example"),
+        (regression(values(range(9))), "regression"),
+        (synthetic(classes=2), "binary: class_0 or class_1; precision, recall and f1 are of class_1"),
+        (synthetic(task="regression"), "regression of row, column"),
+    ],
+)
+def test_the_task_is_said_in_words(data: Dataset, said: str) -> None:
+    assert task_in_words(data) == said
+
+
+def test_equal_inputs_with_other_labels_are_counted() -> None:
+    train = labelled(np.eye(3, dtype=int).tolist() * 5)
+    x = train.train.x.copy()
+    x[1] = x[0]
+    data = replace(train, train=Split(x, train.train.y))
+    assert "mine: equal inputs with different labels: 1" in leaks(data)

@@ -19,12 +19,17 @@ from cnnbench.runs.folder import RunFolder
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-@pytest.mark.parametrize("kind", ["multiclass", "binary", "regression"])
+@pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel", "regression", "targets"])
 def test_own_split_gives_the_recorded_figures(kind: str, split: str) -> None:
     folder = trained(kind)
     result = evaluate_checkpoint(folder, spec_of(folder), split)
     assert result.metrics == pytest.approx(folder.metrics["metrics"][split], abs=1e-5)
     assert result.recorded == folder.metrics["metrics"][split]
+    recorded = folder.metrics.get("by_output", {}).get(split, {})
+    assert result.by_output.keys() == recorded.keys()
+    assert all(
+        figures == pytest.approx(recorded[name], abs=1e-5) for name, figures in result.by_output.items()
+    )
     assert result.notes == ()
 
 

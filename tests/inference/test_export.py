@@ -41,7 +41,9 @@ def precision_kept() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-@pytest.mark.parametrize("run", ["multiclass", "binary", "regression"], indirect=True)
+@pytest.mark.parametrize(
+    "run", ["multiclass", "binary", "multilabel", "regression", "targets"], indirect=True
+)
 def test_export_computes_what_keras_computes(run: RunFolder, to: Any) -> None:
     result = export_run(run, spec_of(run), to)
     assert result.passed
@@ -90,6 +92,15 @@ def test_quantized_regression_is_judged_by_its_scale(tmp_path: Path) -> None:
         assert result.passed is passed
         assert (result.metric, result.of_keras) == ("rmse", 0.0)
         assert result.value == pytest.approx(off)
+
+
+def test_each_target_is_judged_by_its_own_scale(tmp_path: Path) -> None:
+    expected = np.array([[1000.0, 0.2], [3000.0, 0.4]])
+    off = np.array([1.0, 0.01])  # within a thousandth of the first, not of the second
+    both = (expected, expected + off)
+    assert not export._compare(tmp_path, "regression", expected, both, "none", 1, ()).passed
+    both = (expected, expected + off * [1, 0.05])
+    assert export._compare(tmp_path, "regression", expected, both, "none", 1, ()).passed
 
 
 def wrong_in(classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

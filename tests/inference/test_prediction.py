@@ -17,7 +17,7 @@ from inspection_runs import spec_of, trained
 from PIL import Image
 
 from cnnbench.inference import prediction
-from cnnbench.inference.prediction import Item, Lines, Prediction, batches, predict
+from cnnbench.inference.prediction import Item, Lines, Prediction, answer, batches, predict
 from cnnbench.nn import checkpoints
 
 
@@ -99,6 +99,42 @@ def test_rows_of_a_table_give_values(ask: Any, tmp_path: Path, delimiter: str, h
     assert [one["value"] for one in found] == pytest.approx(outputs[:, 0], abs=1e-4)
     first = 2 if heading else 1
     assert [one["path"] for one in found] == [f"{tmp_path}/rows.csv:{first + index}" for index in range(3)]
+
+
+def test_every_label_has_a_probability_and_those_above_a_half_are_given(ask: Any, tmp_path: Path) -> None:
+    x, outputs = expected("multilabel", 8)
+    np.save(tmp_path / "x.npy", x)
+    _, found = ask("multilabel", tmp_path / "x.npy")
+    names = trained("multilabel").metrics["class_names"]
+    for one, probabilities in zip(found, outputs, strict=True):
+        assert one.keys() - {"schema", "verb"} == {"path", "labels", "probabilities"}
+        assert [one["probabilities"][name] for name in names] == pytest.approx(probabilities, abs=1e-5)
+        assert {*one["labels"]} == {name for name, p in zip(names, probabilities, strict=True) if p > 0.5}
+        assert [*one["probabilities"].values()] == sorted(one["probabilities"].values(), reverse=True)
+    counts = {len(one["labels"]) for one in found}
+    assert len(counts) > 1
+
+
+def test_every_target_has_a_value_by_its_name(ask: Any, run_cli: Any, tmp_path: Path) -> None:
+    x, outputs = expected("targets", 3)
+    np.save(tmp_path / "x.npy", x)
+    _, found = ask("targets", tmp_path / "x.npy")
+    for one, values in zip(found, outputs, strict=True):
+        assert list(one["values"]) == ["row", "column", "radius"]
+        assert [*one["values"].values()] == pytest.approx(values, abs=1e-4)
+    lines = run_cli("predict", str(trained("targets").path), str(tmp_path / "x.npy")).out.splitlines()
+    assert lines[0].split() == ["file", "row", "column", "radius"]
+    assert len({len(line) for line in lines}) == 1  # aligned at the right
+
+
+def test_labels_stand_before_what_else_is_probable() -> None:
+    lines = Lines("multilabel", ["a", "b", "c"], top=2)
+    answers = [answer("x", "multilabel", "abc", np.array(one)) for one in ([0.1, 0.9, 0.6], [0.1, 0.2, 0.0])]
+    assert lines.of(answers) == [
+        "file  labels              then",
+        "x     b 90.00%, c 60.00%",
+        "x     none                b 20.00%, a 10.00%",
+    ]
 
 
 def test_folder_gives_its_pictures_only(ask: Any, tmp_path: Path) -> None:
@@ -255,7 +291,7 @@ def test_top(run_cli: Any, tmp_path: Path, top: int, shown: int) -> None:
 
 
 def test_columns_stay_aligned_with_korean_names() -> None:
-    lines = Lines(["고양이", "dog"], 2)
+    lines = Lines("binary", ["고양이", "dog"], 2)
     said = [Prediction(path, "dog", 0.9, {"dog": 0.9, "고양이": 0.1}) for path in ("사진.png", "photo.png")]
     heading, korean, latin = lines.of(said)
     assert heading.split() == ["file", "class", "probability", "then"]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import f1_score
 
 from cnnbench.nn import losses
 
@@ -77,6 +78,7 @@ def test_huber_compares_each_target_with_its_own_output(make: Callable[[], keras
     [
         ("multiclass", keras.losses.SparseCategoricalCrossentropy),
         ("binary", keras.losses.BinaryCrossentropy),
+        ("multilabel", keras.losses.BinaryCrossentropy),
         ("regression", keras.losses.MeanSquaredError),
     ],
 )
@@ -106,3 +108,37 @@ def test_a_model_compiled_with_it_reloads_with_the_same_loss(
     assert type(reloaded.loss) is type(make())
     assert reloaded.loss.get_config()[name] == value
     assert reloaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-6)
+
+
+def test_balanced_labels_count_as_their_weights_say() -> None:
+    weights = [[0.5, 2.0], [1.0, 1.0]]
+    y_true = np.array([[1, 0], [0, 1], [0.25, 1]], np.float32)
+    y_pred = np.array([[0.8, 0.3], [0.4, 0.9], [0.5, 0.5]], np.float32)
+    each = -(y_true * np.log(y_pred) + (1 - y_true) * np.log(1 - y_pred))
+    lacking, having = np.transpose(weights)
+    expected = ((y_true * having + (1 - y_true) * lacking) * each).mean()
+    loss = losses.BalancedCrossentropy(weights)
+    assert float(loss(y_true, y_pred)) == pytest.approx(expected, rel=1e-5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert float(again(y_true, y_pred)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_balanced_labels_take_the_values_before_the_sigmoid() -> None:
+    """From outputs that round to 0 or 1 a loss of 50 would end at 16."""
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Activation("sigmoid")(inputs))
+    model.compile(loss=losses.BalancedCrossentropy([[1, 1], [1, 1]]))
+    x, y = np.array([[-50.0, 50.0]], np.float32), np.array([[1, 0]], np.uint8)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(50.0)
+
+
+def test_f1_of_labels_and_rmse_of_targets_are_those_of_the_whole_epoch() -> None:
+    rng = np.random.default_rng(0)
+    had, outputs = rng.random((20, 3)) < 0.4, rng.random((20, 3), np.float32)
+    f1, rmse = losses.LabelsF1(), losses.TargetsRmse(3)
+    for part in (slice(0, 8), slice(8, 20)):
+        f1.update_state(np.where(had, 0.7, 0.3)[part], outputs[part])  # mixed labels, too
+        rmse.update_state(had[part], outputs[part])
+    assert float(f1.result()) == pytest.approx(f1_score(had, outputs > 0.5, average="micro"))
+    expected = np.sqrt(np.square(had - outputs).mean(axis=0)).mean()
+    assert float(rmse.result()) == pytest.approx(expected)

@@ -20,10 +20,13 @@ from sklearn.datasets import load_digits
 from cnnbench.analysis import compare
 from cnnbench.reporting.figures import canvas, charts, lettering
 from cnnbench.reporting.figures import images as images_module
+from cnnbench.reporting.figures import outputs as outputs_module
 from cnnbench.reporting.figures import run as run_module
+from cnnbench.runs import metrics
 from cnnbench.runs.folder import find_runs
 
 DIGITS = [str(digit) for digit in range(10)]
+TARGETS = ["price", "rooms", "a rather long name of a target", "age", "distance"]
 KOREAN = ["고양이", "강아지"]
 UNDRAWABLE = "\U000f0000"  # private use: no font that we would take has it
 
@@ -80,6 +83,11 @@ def many_classes() -> tuple[np.ndarray, np.ndarray, list[str]]:
     return labels, guesses, [f"a rather long name of class {index}" for index in range(100)]
 
 
+def of_labels(had: np.ndarray, chances: np.ndarray) -> dict[str, dict[str, float]]:
+    names = [f"label {index}" for index in range(had.shape[1])]
+    return metrics.by_output("multilabel", had, chances[:, : had.shape[1]], names)
+
+
 def each_figure() -> dict[str, Callable[[], Any]]:
     images, labels = digits()
     outputs = probabilities(labels, 10)
@@ -95,6 +103,8 @@ def each_figure() -> dict[str, Callable[[], Any]]:
         for i in range(60)
     ]
     large, guesses, names = many_classes()
+    many, chances = (rng().random((200, 60)) < 0.3).astype(np.uint8), rng().random((200, 60))
+    had, values = many[:, :4], rng().normal(size=(200, 5)) * 1000
     return {
         "samples": lambda: images_module.sample_grid(images, labels, DIGITS, "digits"),
         "colour samples": lambda: images_module.sample_grid(colour, colour_labels, DIGITS, "colour"),
@@ -102,6 +112,25 @@ def each_figure() -> dict[str, Callable[[], Any]]:
             noise(8, 20, 300, 3), np.arange(8) % 2, ["a", "b"], "wide"
         ),
         "histograms": lambda: images_module.sample_grid(rows, targets, (), "rows"),
+        "label samples": lambda: images_module.sample_grid(colour, had[:60], DIGITS[:4], "labels"),
+        "target samples": lambda: images_module.sample_grid(
+            colour, values[:60], (), "targets", target_names=TARGETS
+        ),
+        "histograms of labels": lambda: images_module.sample_grid(rows, had, DIGITS[:4], "rows"),
+        "histograms of targets": lambda: images_module.sample_grid(
+            rows, values, (), "rows", target_names=TARGETS
+        ),
+        "labels": lambda: outputs_module.label_bars(of_labels(had, chances), 200),
+        "many labels": lambda: outputs_module.label_bars(of_labels(many, chances), 200),
+        "wrong labels": lambda: images_module.wrong_labels(colour, had[:60], chances[:60, :4], DIGITS[:4]),
+        "rows with wrong labels": lambda: images_module.wrong_labels(rows, had, chances[:, :4], DIGITS[:4]),
+        "scatters": lambda: outputs_module.target_scatters(values, values[::-1], TARGETS),
+        "largest of several": lambda: images_module.largest_errors(
+            colour, values[:60], values[60:120], target_names=TARGETS
+        ),
+        "rows of several": lambda: images_module.largest_errors(
+            rows, values, values[::-1], target_names=TARGETS
+        ),
         "augmentation": lambda: images_module.augmentation_grid(images, images, "augmented"),
         "curves": lambda: charts.learning_curves(curves, 12),
         "many metrics": lambda: charts.learning_curves([{f"metric_{i}": 1.0 for i in range(40)}], None),
@@ -295,6 +324,43 @@ def test_images_for_regression_are_spread_over_the_targets() -> None:
     captions = texts(images_module.sample_grid(noise(101, 8, 8, 1), targets, (), "x"))[1:]
     assert len(captions) == 25
     assert (captions[0], captions[-1]) == ("0", "100")
+
+
+def test_images_with_labels_show_each_label_and_one_without_any() -> None:
+    had = np.eye(4, dtype=np.uint8).repeat(9, axis=0)
+    had[0], had[1] = 1, 0
+    captions = texts(images_module.sample_grid(noise(36, 8, 8, 1), had, DIGITS[:4], "x"))[1:]
+    assert captions[:3] == ["0", "1", "and 2 more"]  # of four labels
+    assert {"1", "2", "3"} < {*captions}
+    assert captions[-1] == "no label"
+
+
+def test_the_surest_wrong_labels_come_first_and_say_whether_they_were_missed() -> None:
+    had = np.array([[1, 0], [1, 0], [0, 1]], np.uint8)
+    outputs = np.array([[0.9, 0.1], [0.02, 0.6], [0.2, 0.4]])
+    drawn = texts(images_module.wrong_labels(noise(3, 8, 8, 1), had, outputs, ["cat", "dog"]))
+    assert drawn[0] == "Surest mistakes (2 of 2; 3 examples)"
+    assert drawn[1:] == ["cat", "missed cat 2.0 %", "false dog 60.0 %", "dog", "missed dog 40.0 %"]
+    said = texts(images_module.wrong_labels(noise(3, 8, 8, 1), had, had.astype(float), ["cat", "dog"]))
+    assert "No mistakes: all labels of 3 examples are right." in said
+
+
+def test_the_labels_of_a_chart_are_the_best_and_the_worst_where_there_are_many() -> None:
+    figures = {
+        f"l{n}": {"precision": 1, "recall": 1, "f1": 1, "average_precision": n / 60, "support": n}
+        for n in range(60)
+    }
+    (axes,) = outputs_module.label_bars(figures, 200).axes
+    named = [label.get_text() for label in axes.get_yticklabels()]
+    assert (len(named), named[0], named[-1]) == (40, "l59 (59)", "l0 (0)")
+    assert "the best and the worst 20 of 60 labels" in axes.get_xlabel()
+
+
+def test_each_target_has_a_panel_with_its_own_errors() -> None:
+    y = np.array([[0.0, 0.0], [1.0, 100.0], [2.0, np.nan]])
+    figure = outputs_module.target_scatters(np.nan_to_num(y), y + np.array([0.5, 10]), ["a", "b"])
+    assert [axes.get_title() for axes in figure.axes] == ["a\nMAE 0.5   RMSE 0.5", "b\nMAE 10   RMSE 10"]
+    assert "2 examples, 1 without a finite prediction left out" in figure.get_suptitle()
 
 
 def test_features_are_shown_as_histograms_with_their_names_and_the_target() -> None:

@@ -25,6 +25,8 @@ def random_outputs(task: str, examples: int = 60) -> tuple[np.ndarray, np.ndarra
         return rng.integers(0, 7, examples), outputs
     if task == "binary":
         return rng.integers(0, 2, examples), rng.random((examples, 1), np.float32)
+    if task == "multilabel":
+        return (rng.random((examples, 4)) < 0.4).astype(np.uint8), rng.random((examples, 4), np.float32)
     y_true = rng.normal(size=examples).astype(np.float32)
     return y_true, (y_true + rng.normal(size=examples).astype(np.float32))[:, None]
 
@@ -143,7 +145,7 @@ def test_one_example_is_enough(
 
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_the_direction_of_every_metric_is_known(name: str) -> None:
-    smaller_is_better = {"mae", "rmse", "mse", "mape", "median_absolute_error", "max_error"}
+    smaller_is_better = {"mae", "rmse", "mse", "mape", "median_absolute_error", "max_error", "hamming_loss"}
     for spelled in (name, f"val_{name}", f"test_{name}"):
         assert metrics.larger_is_better(spelled) == (name not in smaller_is_better)
 
@@ -162,7 +164,7 @@ def test_every_choice_is_computed_and_is_what_scikit_learn_says(task: str) -> No
     figures = metrics.compute(task, y_true, outputs, metrics.CHOICES[task])
     assert set(figures) == {*metrics.FINAL[task], *metrics.CHOICES[task]}
     assert all(type(value) is float for value in figures.values())
-    values = outputs.reshape(-1)
+    values = outputs if task == "multilabel" else outputs.reshape(-1)
     predicted = outputs.argmax(axis=1) if task == "multiclass" else values > 0.5
     expected = {
         "balanced_accuracy": lambda: sk.balanced_accuracy_score(y_true, predicted),
@@ -170,6 +172,9 @@ def test_every_choice_is_computed_and_is_what_scikit_learn_says(task: str) -> No
         "f1_weighted": lambda: sk.f1_score(y_true, predicted, average="weighted"),
         "precision_macro": lambda: sk.precision_score(y_true, predicted, average="macro"),
         "recall_macro": lambda: sk.recall_score(y_true, predicted, average="macro"),
+        "precision_micro": lambda: sk.precision_score(y_true, predicted, average="micro"),
+        "recall_micro": lambda: sk.recall_score(y_true, predicted, average="micro"),
+        "hamming_loss": lambda: sk.hamming_loss(y_true, predicted),
         "matthews_correlation": lambda: sk.matthews_corrcoef(y_true, predicted),
         "cohen_kappa": lambda: sk.cohen_kappa_score(y_true, predicted),
         "roc_auc": lambda: sk.roc_auc_score(
@@ -184,6 +189,61 @@ def test_every_choice_is_computed_and_is_what_scikit_learn_says(task: str) -> No
     }
     for name in set(figures) - set(metrics.FINAL[task]):
         assert figures[name] == pytest.approx(expected[name](), rel=1e-5), name
+
+
+def test_several_labels_by_hand() -> None:
+    """Of three labels the third has no example: means are over the other two."""
+    y_true = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]], np.uint8)
+    outputs = np.array([[0.9, 0.2, 0.1], [0.4, 0.8, 0.1], [0.6, 0.7, 0.1], [0.1, 0.1, 0.2]], np.float32)
+    figures = metrics.compute("multilabel", y_true, outputs)
+    # Label 0 is ranked 1, 0, 1, 0 by its probabilities: precision 1 at the first, 2/3 at the second.
+    assert figures["mean_average_precision"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
+    assert figures["f1_micro"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+    assert figures["f1_macro"] == pytest.approx((1 / 2 + 1) / 2)
+    assert figures["subset_accuracy"] == 2 / 4
+    each = metrics.by_output("multilabel", y_true, outputs, ["a", "b", "c"])
+    assert each["a"] == pytest.approx(
+        {"precision": 0.5, "recall": 0.5, "f1": 0.5, "average_precision": 5 / 6, "support": 2}
+    )
+    assert each["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
+def test_labels_that_no_example_has_or_all_warn_nobody() -> None:
+    outputs = np.full((3, 2), 0.3, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        none = metrics.compute("multilabel", np.zeros((3, 2), np.uint8), outputs, ["roc_auc"])
+        every = metrics.compute("multilabel", np.ones((3, 2), np.uint8), outputs, ["roc_auc"])
+    assert set(none) == {"f1_micro", "subset_accuracy"}
+    assert (every["mean_average_precision"], "roc_auc" in every) == (1.0, False)
+
+
+def test_figures_of_several_targets_are_means_of_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    y_true = rng.normal(size=(30, 2)) * [1, 1000]
+    outputs = y_true + rng.normal(size=(30, 2)) * [0.5, 100]
+    figures = metrics.compute("regression", y_true, outputs, metrics.CHOICES["regression"])
+    each = metrics.by_output("regression", y_true, outputs, ["small", "large"])
+    assert figures["r2"] == pytest.approx(sk.r2_score(y_true, outputs))
+    assert figures["rmse"] == pytest.approx(sk.root_mean_squared_error(y_true, outputs))
+    assert figures["max_error"] == pytest.approx(np.abs(outputs - y_true).max(axis=0).mean())
+    assert figures["mae"] == pytest.approx((each["small"]["mae"] + each["large"]["mae"]) / 2)
+    assert metrics.by_output("regression", y_true[:, 0], outputs[:, :1], ["small"]) == {}
+
+
+def test_a_validation_split_without_a_label_is_refused() -> None:
+    with pytest.raises(CnnbenchError, match="no validation example has a label"):
+        metrics.check_computable(["mean_average_precision"], np.zeros((4, 2)), 2)
+
+
+def test_the_positive_class_is_named_where_a_metric_is_of_it() -> None:
+    positive = metrics.positive_class({"task": "binary", "class_names": ["cats", "dogs"]})
+    names = ["precision", "val_recall", "test f1", "average_precision", "accuracy", "roc_auc", "f1_macro"]
+    assert [metrics.in_words(name, positive) for name in names] == [
+        *("precision of dogs", "val_recall of dogs", "test f1 of dogs", "average_precision of dogs"),
+        *("accuracy", "roc_auc", "f1_macro"),
+    ]
+    assert metrics.positive_class({"task": "multiclass", "class_names": ["a", "b"]}) is None
 
 
 def test_the_k_of_top_k_is_free() -> None:
@@ -217,7 +277,7 @@ def test_of_one_class_only_what_compares_two_is_left_out_and_warns_nobody(task: 
         (["f1_makro"], None, "did you mean f1_macro"),
         (["r2"], "multiclass", "r2 is for regression, not for multiclass"),
         (["top_2_accuracy"], "binary", "top_2_accuracy is for multiclass, not for binary"),
-        (["f1_macro"], "regression", "f1_macro is for multiclass or binary, not for regression"),
+        (["f1_macro"], "regression", "f1_macro is for multiclass or binary or multilabel, not for regr"),
         (["top_0_accuracy"], "multiclass", "there is no top_0_accuracy"),
     ],
 )

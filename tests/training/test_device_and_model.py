@@ -262,6 +262,7 @@ def test_a_normalization_with_given_mean_and_variance_is_left_alone() -> None:
     [
         ("multiclass", 3, np.array([0.090031, 0.244728, 0.665241])),
         ("binary", 1, np.array([0.731059])),
+        ("multilabel", 2, np.array([0.731059, 0.880797])),
         ("regression", 1, np.array([1.0])),
     ],
 )
@@ -281,11 +282,20 @@ def test_each_task_gets_its_activation_in_float32(
     assert model.name == "mine"
 
 
-@pytest.mark.parametrize("task", ["multiclass", "binary", "regression"])
+@pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel", "regression"])
 def test_what_is_followed_has_the_names_that_may_be_monitored(task: str) -> None:
     from cnnbench.runs.metrics import TRAINED
 
     assert tuple(metric.name for metric in model_module.training_metrics(task)) == TRAINED[task]
+
+
+def test_several_targets_are_scaled_each_by_its_own() -> None:
+    inputs = keras.Input((2,))
+    network = keras.Model(inputs, keras.layers.Identity()(inputs))
+    y = np.array([[1.0, 100], [3.0, 500]], np.float32)
+    model = model_module.with_activation(network, "regression", y)
+    found = np.asarray(model(np.array([[0.0, 0.0], [1.0, -1.0]], np.float32)))
+    assert found == pytest.approx(np.array([[2, 300], [3, 100]]), rel=1e-6)
 
 
 def test_mixed_labels_are_right_where_their_largest_share_is() -> None:

@@ -58,6 +58,14 @@ RUNS: dict[str, tuple[str, ...]] = {
         "training.test_time_augmentation=mirror_translate",
     ),
     "regression": (*MLP, "dataset=diabetes", "loss=huber", "training.scale_targets=true"),
+    "labels": (
+        *(*MLP, "dataset=synthetic", "dataset.task=multilabel", "dataset.size=8", *SATURATED),
+        "training.class_weight=balanced",
+    ),
+    "targets": (
+        *(*MLP, "dataset=synthetic", "dataset.task=regression", "dataset.targets=3", "dataset.size=8"),
+        "training.scale_targets=true",
+    ),
     "of_a_batch": (*MLP, "dataset=diabetes", "loss=rooted", "--plugin"),
     "summed": (*MLP, "dataset=diabetes", "loss=summed", "--plugin"),
     "bfloat16": (*MLP, *THREE, *SATURATED, "training.precision=mixed_bfloat16"),

@@ -24,6 +24,7 @@ from conftest import TINY, Outcome
 from sklearn.metrics import f1_score
 from tensorflow.python.framework import config as tf_config
 
+from cnnbench.data.augmentation.operations import augmentation
 from cnnbench.data.batches import Feed
 from cnnbench.data.dataset import Dataset, Split
 from cnnbench.data.sources.digits import digits
@@ -869,3 +870,59 @@ def test_every_installed_package_is_written_down() -> None:
     listed = dict(line.split("==") for line in installed_packages())
     assert {"keras", "numpy", "tensorflow"} <= set(listed)
     assert listed["numpy"] == np.__version__
+
+
+# ---------------------------------------------------------------- weights of examples, several labels
+
+
+def weighted(weights: list[float] | None) -> Dataset:
+    data = synthetic(examples=200, classes=3, size=8)
+    given = None if weights is None else np.resize(np.array(weights, np.float32), len(data.train))
+    return replace(data, train=replace(data.train, weights=given))
+
+
+@pytest.mark.parametrize("resident", [None, False])
+def test_examples_count_by_their_weights(tmp_path: Path, pictures: None, resident: bool | None) -> None:
+    """Of weights all 1 the same comes as of none, bit by bit; of others not."""
+    losses = []
+    for number, of_each in enumerate((None, [1.0], [1.0, 0.25])):
+        training = Training(epochs=1, batch_size=32, resident=resident)
+        spec = spec_for(tmp_path / str(number), dataset=partial(weighted, of_each), training=training)
+        losses.append(run.run(spec).metrics["metrics"]["test"]["loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_weights_and_mixed_examples_are_refused(tmp_path: Path) -> None:
+    spec = spec_for(
+        tmp_path / "run", dataset=partial(weighted, [1.0, 2.0]), augmentation=partial(augmentation, mixup=0.4)
+    )
+    with pytest.raises(CnnbenchError, match="have weights, and mixup and cutmix make one example of two"):
+        run.run(spec)
+
+
+def test_several_labels_follow_their_mean_average_precision(tmp_path: Path, pictures: None) -> None:
+    labels = partial(synthetic, examples=200, classes=3, size=8, task="multilabel")
+    result = run.run(spec_for(tmp_path / "run", dataset=labels)).metrics
+    folder = RunFolder(tmp_path / "run")
+    assert result["objective"] == "val_mean_average_precision"
+    assert result["value"] == pytest.approx(
+        folder.history[result["best_epoch"] - 1]["val_mean_average_precision"]
+    )
+    assert set(result["by_output"]["test"]["class_0"]) >= {"average_precision", "support"}
+    without = spec_for(tmp_path / "none", dataset=labels, training=Training(epochs=1, validation_fraction=0))
+    without = replace(without, callbacks={})
+    assert (
+        run.run(without).metrics["objective"] == "f1_micro"
+    )  # of the training split, where Keras follows it
+
+
+def test_class_weights_of_labels_are_for_their_own_loss(tmp_path: Path) -> None:
+    labels = partial(synthetic, examples=200, classes=3, size=8, task="multilabel")
+    spec = spec_for(
+        tmp_path / "run",
+        dataset=labels,
+        loss=keras.losses.BinaryCrossentropy,
+        training=Training(class_weight="balanced"),
+    )
+    with pytest.raises(CnnbenchError, match="within its own loss, and another loss is chosen"):
+        run.run(spec)

@@ -15,6 +15,8 @@ from cnnbench.system import require_memory
 
 PLACE = ("row", "column", "radius")  # of a blob, in pixels: the targets of a regression
 CELLS = 4  # a class is a pattern of 4 × 4 cells, which stays visible under the noise
+# From generator, patterns and a count to a function that makes a part of the images, and their targets.
+Draw = Callable[[np.random.Generator, np.ndarray, int], tuple[Callable[[slice], np.ndarray], np.ndarray]]
 BLOCK_VALUES = 2**22  # pixel values made at once, to bound the memory of the floats
 
 
@@ -32,7 +34,7 @@ def synthetic(
 
     A fifth of the examples is the test split; each split has the classes in equal numbers (within one).
     Two classes make a binary task, more a multiclass one. In a multilabel task patterns lie over each other,
-    each in a third of the images. A regression has a bright blob instead, whose place and size are the targets.
+    each in a third of the images. A regression has a bright blob instead, whose place and size are targets.
 
     Args:
         examples: training and test images together, at least five times `classes`.
@@ -66,7 +68,8 @@ def synthetic(
     cells = np.arange(size) * CELLS // size
     patterns = patterns[:, cells][:, :, cells]
     task = task or ("binary" if classes == 2 else "multiclass")
-    draw = {"multilabel": _overlaid, "regression": partial(_blobs, targets)}.get(task, _shifted)
+    of_task: dict[str, Draw] = {"multilabel": _overlaid, "regression": partial(_blobs, targets)}
+    draw = of_task.get(task, _shifted)
     train, test = (_make_split(rng, patterns, count, noise, draw) for count in (examples - tests, tests))
     is_regression = task == "regression"
     return Dataset(
@@ -77,9 +80,6 @@ def synthetic(
         class_names=() if is_regression else tuple(f"class_{i}" for i in range(classes)),
         target_names=PLACE[:targets] if is_regression else (),
     )
-
-
-Draw = Callable[[np.random.Generator, np.ndarray, int], tuple[Callable[[slice], np.ndarray], np.ndarray]]
 
 
 def _make_split(

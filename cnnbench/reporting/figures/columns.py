@@ -47,7 +47,8 @@ def feature_histograms(
         feature_names: by column; empty: "feature 1", …
         target_names: of a regression with several targets.
     """
-    targets = ["target"] if labels.ndim == 1 else ["labels"] if class_names else [*target_names][:_MOST_TARGETS]
+    targets = ["labels"] if class_names else [*target_names][:_MOST_TARGETS]
+    targets = ["target"] if labels.ndim == 1 else targets
     names = _names(features, feature_names)[: _MOST_HISTOGRAMS + 1 - len(targets)]
     columns = min(4, len(names) + len(targets))
     rows = math.ceil((len(names) + len(targets)) / columns)
@@ -69,7 +70,8 @@ def feature_histograms(
             else:
                 axes.set_xlabel("label" if labels.ndim > 1 else "class index", fontsize=CAPTION)
         else:
-            values = labels.reshape(len(labels), -1)[:, index - len(names)] if is_target else features[:, index]
+            of_targets = labels.reshape(len(labels), -1)
+            values = of_targets[:, index - len(names)] if is_target else features[:, index]
             middle = _without_tails(values)
             axes.hist(middle, bins=30, range=histogram_range(middle), color=ORANGE if is_target else BLUE)
             axes.locator_params(axis="x", nbins=5)

@@ -38,7 +38,7 @@ def sample_grid(
     feature_names: Sequence[str] = (),
     target_names: Sequence[str] = (),
 ) -> Figure:
-    """Show up to 25 examples, evenly over the classes or labels (over the first target's range in regression).
+    """Show up to 25 examples, evenly over classes or labels (over the first target's range in regression).
 
     Args:
         images: ``(n, height, width, channels)``, uint8 or float; or ``(n, columns)`` features, of which
@@ -54,7 +54,9 @@ def sample_grid(
     captions: list[list[Line]]
     if class_names and labels.ndim > 1:
         order, columns = _even_over_labels(labels), 5
-        captions = [_lines([class_names[label] for label in np.flatnonzero(labels[i])]) for i in order]
+        captions = [
+            _lines([class_names[label] for label in np.flatnonzero(labels[i]).tolist()]) for i in order
+        ]
     elif labels.ndim > 1:
         ranks = np.argsort(labels[:, 0], kind="stable")
         order, columns = ranks[_evenly(len(ranks), 25)], 5
@@ -77,7 +79,7 @@ def _evenly(count: int, most: int) -> np.ndarray:
 
 
 def _even_over_labels(labels: np.ndarray) -> np.ndarray:
-    """Pick 20 examples or fewer: in turn, the next one that has each label, and at the end one without any."""
+    """Pick up to 20 examples: in turn, the next one that has each label, and at the end one without any."""
     order: list[int] = []
     having = [np.flatnonzero(labels[:, label]).tolist() for label in range(labels.shape[1])]
     having = [members for members in having if members][:19]
@@ -265,15 +267,16 @@ def wrong_labels(
     if not len(wrong):
         return note_figure(f"No mistakes: all labels of {int(usable.sum())} examples are right.", title)
     worst = wrong[np.argsort(-sureness[wrong].max(axis=1), kind="stable")][:20]
-    title = f"Surest mistakes ({len(worst)} of {len(wrong)} examples with a wrong label; {len(y_true)} in all)"
+    title = f"Surest mistakes ({len(worst)} of {len(wrong)}; {len(y_true)} examples)"
 
     def told(row: int) -> tuple[str, list[str]]:
         """Return the true labels, and the wrong ones with their probabilities, the surest first."""
         order = [label for label in np.argsort(-sureness[row], kind="stable") if is_wrong[row, label]]
-        true = ", ".join(class_names[label] for label in np.flatnonzero(y_true[row])) or "no label"
-        sides = {label: "missed" if y_true[row, label] else "not" for label in order}
+        true = ", ".join(class_names[label] for label in np.flatnonzero(y_true[row]).tolist()) or "no label"
+        sides = {label: "missed" if y_true[row, label] else "false" for label in order}
         return true, [
-            f"{side} {class_names[label]} {_percent(float(outputs[row, label]))}" for label, side in sides.items()
+            f"{side} {class_names[label]} {_percent(float(outputs[row, label]))}"
+            for label, side in sides.items()
         ]
 
     if images.ndim == 2:
@@ -343,8 +346,9 @@ def _largest_of_several(
     deviation = y_true.std(axis=0)
     distances = np.abs(errors / np.where(deviation > 0, deviation, 1.0)).mean(axis=1)
     worst = usable[np.argsort(-distances[usable], kind="stable")][:15]
-    title = f"Largest errors ({len(worst)} of {len(usable)} examples), in deviations of the targets: true → predicted"
-    pairs = [[f"{y_true[i, at]:.4g} → {y_pred[i, at]:.4g}" for at in range(y_true.shape[1])] for i in worst]
+    counted = f"{len(worst)} of {len(usable)} examples"
+    title = f"Largest errors ({counted}): true → predicted"
+    pairs = [[f"{y_true[i, at]:.3g} → {y_pred[i, at]:.3g}" for at in range(y_true.shape[1])] for i in worst]
     if features.ndim > 2:
         captions = [
             _lines([f"{name} {pair}" for name, pair in zip(target_names, row, strict=True)]) for row in pairs

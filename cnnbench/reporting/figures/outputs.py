@@ -54,11 +54,17 @@ def label_bars(figures: Mapping[str, Mapping[str, float]], examples: int) -> Fig
     axes.barh(rows, bars, height=0.62, color=BLUE, alpha=0.35, label="average precision")
     for metric, (marker, colour) in MARKS.items():
         values = [figures[name][metric] for name in shown]
-        size = 12 if marker == "|" else 5.5
+        is_line = marker == "|"
         axes.plot(
-            *(values, rows), marker, color=colour, markersize=size, markeredgewidth=1.6 if marker == "|" else 0,
-            label=metric.replace("f1", "F1"), clip_on=False,
-        )  # fmt: skip
+            values,
+            rows,
+            marker,
+            color=colour,
+            markersize=12 if is_line else 5.5,
+            markeredgewidth=1.6 if is_line else 0,
+            label=metric.replace("f1", "F1"),
+            clip_on=False,
+        )
     names = [f"{lettering.clean(name, 28)} ({int(figures[name]['support']):,})" for name in shown]
     axes.set_yticks(rows, names, **lettering.style)
     axes.tick_params(axis="y", length=0)

@@ -65,9 +65,7 @@ def figures_of_run(
     drawings |= _of_predictions(dataset.task, test.y, outputs, names or targets)
     if dataset.task == "regression":
         shaped = outputs.reshape(test.y.shape)
-        drawings["worst_mistakes"] = partial(
-            largest_errors, test.x, test.y, shaped, target_names=targets
-        )
+        drawings["worst_mistakes"] = partial(largest_errors, test.x, test.y, shaped, target_names=targets)
     else:
         mistakes = wrong_labels if dataset.task == "multilabel" else worst_mistakes
         drawings["worst_mistakes"] = partial(mistakes, test.x, test.y, outputs, names)
@@ -78,9 +76,9 @@ def figures_of_run(
 def run_figures(folder: RunFolder) -> dict[str, Figure]:
     """Return the pictures of a finished run by name, without its data set and without TensorFlow.
 
-    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals`` are drawn anew from the stored history and
-    predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show examples of the data set: they are
-    read back from their PNG, and left out where the folder lacks it.
+    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals`` are drawn anew from the stored
+    history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show examples of the data
+    set: they are read back from their PNG, and left out where the folder lacks it.
 
     Raises:
         CnnbenchError: a file of the run is damaged.
@@ -107,9 +105,7 @@ def read_png(path: Path) -> bytes:
     return content if content.startswith(PNG) else b""
 
 
-def _of_predictions(
-    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]
-) -> Drawings:
+def _of_predictions(task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]) -> Drawings:
     if task == "multilabel":
         figures = metrics.by_output(task, y_true, outputs, names)
         return {"labels": partial(label_bars, figures, len(y_true))}

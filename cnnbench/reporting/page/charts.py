@@ -119,8 +119,8 @@ def run_history(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: i
     if best_epoch is not None:
         plot.add_layout(Span(location=best_epoch, dimension="height", line_dash="dotted", line_width=1.5))
     drawn = []
-    for column, name, hue in zip(columns, names, PALETTE, strict=False):
-        dash = "solid" if name.startswith("val_") else "dashed"
+    for column, name in zip(columns, names, strict=True):
+        dash, hue = ("solid", PALETTE[1]) if name.startswith("val_") else ("dashed", PALETTE[0])
         if len(rows) == 1:
             plot.scatter("epoch", column, source=source, color=hue, size=8)
         drawn.append(plot.line("epoch", column, source=source, color=hue, line_width=2, line_dash=dash))

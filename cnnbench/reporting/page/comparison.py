@@ -92,7 +92,7 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
         Answer(
             "How good",
             {
-                f"{word} {best.objective.replace('_', ' ')}": mean_text(best),
+                f"{word} {best.objective_in_words.replace('_', ' ')}": mean_text(best),
                 f"its test {test}": fixed(best.test.get(test, math.nan)),
             },
             first_in_words(ranking),
@@ -123,7 +123,7 @@ def headline(comparison: Comparison) -> dict[str, str]:
     spent = sum(record.cost["seconds"] for group in comparison.groups for record in group.records)
     word = "best" if comparison.rankings[0].is_settled else "leading"
     return {
-        f"{word} {best.objective.replace('_', ' ')}": mean_text(best),
+        f"{word} {best.objective_in_words.replace('_', ' ')}": mean_text(best),
         f"its test {test}": fixed(best.test.get(test, math.nan)),
         "its parameters": count(best.cost["parameters"]),
         "its training": duration(best.cost["seconds"]),
@@ -217,8 +217,8 @@ def _cell(column: Column, group: Group) -> Cell:
 
 
 def _run_table(groups: Sequence[Group], place: Path) -> Table:
-    objective, test = groups[0].objective, groups[0].test_metric
-    labels = ("run", "#", "seed", objective, f"test {test}", "best epoch", "training")
+    test = groups[0].test_metric
+    labels = ("run", "#", "seed", groups[0].objective_in_words, f"test {test}", "best epoch", "training")
     headings = [Heading(label, numeric=label != "run") for label in labels]
     rows = []
     for rank, group in enumerate(groups):

@@ -96,7 +96,9 @@ def outputs_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list
     found = metrics.get("by_output", {}).get("test", {})
     names = list(dict.fromkeys(name for figures in found.values() for name in figures))
     return [name.replace("_", " ") for name in names], {
-        output: [number(figures.get(name)) if name == "support" else fixed(figures.get(name)) for name in names]
+        output: [
+            number(figures.get(name)) if name == "support" else fixed(figures.get(name)) for name in names
+        ]
         for output, figures in found.items()
     }
 
@@ -113,7 +115,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
     cost = metrics["cost"]
     return {
         metrics["objective"].replace("_", " "): fixed(metrics["value"]),
-        f"test {name}": fixed(test.get(name)),
+        f"test {name.replace('_', ' ')}": fixed(test.get(name)),
         "parameters": COSTS["parameters"].text(cost["parameters"]),
         "training": duration(cost["seconds"]["fit"]),
         "best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}",
@@ -129,7 +131,7 @@ def _answers(
     yield Answer(
         "How good",
         {
-            f"test {name}": fixed(test.get(name)),
+            f"test {name.replace('_', ' ')}": fixed(test.get(name)),
             metrics["objective"].replace("_", " "): fixed(metrics["value"]),
         },
         best_epoch(metrics),
