@@ -25,6 +25,7 @@ from cnnbench.errors import EXIT_DONE, CnnbenchError, nearest
 
 SCHEMA = 1  # of what `--json` writes; a key that goes or changes its meaning makes it 2
 STANDARD_OUTPUT = "-"
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 JSON_FILE = re.compile(r".*\.jsonl?", re.IGNORECASE)
 VERB = re.compile(r"[A-Za-z][A-Za-z-]*")
 HYDRA_LINE = re.compile(r"-.*|[+~]{0,2}[\w./@:$-]+=.*|~[\w./@:$-]+", re.DOTALL)
@@ -231,21 +232,14 @@ def _of_path(path: Path, rest: Sequence[str]) -> Meaning:
     if not runs.RunFolder(path).has_run and data.holds_arrays(path):
         file = config.override("dataset.file", str(path.absolute()))
         return Meaning("line", arguments=("dataset=arrays", file, *rest))
-    if not runs.RunFolder(path).has_run and data.holds_manifest(path):
-        file = config.override("dataset.file", str(path.absolute()))
-        return Meaning("line", arguments=("dataset=manifest", file, *rest))
     if path.is_file():
-        if path.suffix.lower() in (".yaml", ".yml"):
-            return Meaning("line", arguments=(*line_of_file(path), *rest))
-        if path.suffix.lower() in data.IMAGE_SUFFIXES:
-            text = f"{path} is one picture, and a run needs a folder of them for each class"
-            raise CnnbenchError(text, f"for its class: cnnbench predict RUN {path}")
-        text = f"{path} is no YAML file, and nothing else can be run by its name"
-        raise CnnbenchError(text, "cnnbench list dataset shows which data can be read")
+        return _of_file(path, rest)
     if runs.RunFolder(path).has_run:
         return _shown("run", path, rest)
     if sweeps.Sweep.is_one(path) or runs.find_runs([path]):
         return _shown("sweep", path, rest)
+    if data.holds_manifest(path):
+        return _manifest(path, rest)
     if holds_folders(path):
         root = config.override("dataset.root", str(path.absolute()))
         return Meaning("line", arguments=("dataset=image_folder", root, *rest))
@@ -253,6 +247,26 @@ def _of_path(path: Path, rest: Sequence[str]) -> Meaning:
         f"{path} holds neither a run nor a folder of pictures for each class",
         f"pictures belong in {path}/CLASS/*.jpg",
     )
+
+
+def _of_file(path: Path, rest: Sequence[str]) -> Meaning:
+    if data.holds_manifest(path):
+        return _manifest(path, rest)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return Meaning("line", arguments=(*line_of_file(path), *rest))
+    if path.suffix.lower() in data.IMAGE_SUFFIXES:
+        text = f"{path} is one picture, and a run needs a folder of them for each class"
+        raise CnnbenchError(text, f"for its class: cnnbench predict RUN {path}")
+    if path.suffix.lower() in TABLES:
+        text = f"{path} is a table without a column that is known to name pictures"
+        raise CnnbenchError(text, f"dataset=manifest dataset.file={path} dataset.image=COLUMN")
+    text = f"{path} is no YAML file, and nothing else can be run by its name"
+    raise CnnbenchError(text, "cnnbench list dataset shows which data can be read")
+
+
+def _manifest(path: Path, rest: Sequence[str]) -> Meaning:
+    file = config.override("dataset.file", str(path.absolute()))
+    return Meaning("line", arguments=("dataset=manifest", file, *rest))
 
 
 def _shown(kind: Literal["run", "sweep"], path: Path, rest: Sequence[str]) -> Meaning:

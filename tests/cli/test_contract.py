@@ -35,6 +35,7 @@ def place(folder: Path, finished_run: Path) -> Path:
     (folder / "notes.txt").write_text("something")
     (folder / "pets.csv").write_text("image,label\nflat/1.png,cat\n")
     shutil.make_archive(str(folder / "pets"), "zip", folder / "pics")
+    (folder / "houses.csv").write_text("rooms,price\n1,2\n")
     (folder / "named").mkdir()
     shutil.copy(folder / "pets.csv", folder / "named" / "labels.csv")
     (folder / "my.npz").touch()
@@ -65,6 +66,7 @@ MEANINGS = [
     ("done seed=1", None, "takes no 'seed=1'"),
     ("flat", None, "neither a run nor a folder of pictures"),
     ("flat/1.png", None, "cnnbench predict RUN"),
+    ("houses.csv", None, "dataset.image=COLUMN"),
     ("notes.txt", None, "no YAML file"),
     ("done/config.yaml", None, "cnnbench resume"),
     ("comparre", None, "did you mean compare?"),

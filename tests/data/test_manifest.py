@@ -426,6 +426,10 @@ def test_what_is_taken_for_a_manifest(pictures: Path, flat: Path, tmp_path: Path
     assert holds_manifest(as_shards(pictures))
     (tmp_path / "houses.csv").write_text("rooms,price\n1,2\n3,4\n")
     assert not holds_manifest(tmp_path / "houses.csv")
+    (tmp_path / "houses.csv").write_text("id,price\n1,2\n33,4\n")
+    assert not holds_manifest(tmp_path / "houses.csv")
+    (flat / "train.csv").write_text("id,breed\n1,2\n3,4\n")
+    assert holds_manifest(flat / "train.csv")
 
 
 def test_a_root_is_not_ignored_where_it_says_nothing(pictures: Path) -> None:

@@ -40,6 +40,7 @@ SPLIT_WORDS = {
 }
 SEPARATORS = "|;,"  # of several labels in one cell
 DATE = r"^\d{4}[-/.]\d{2}[-/.]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6})?)?)?$"
+SAMPLE = 20  # rows that tell what a column holds
 ODD_SHARE = 0.01  # of numbers among whole ones, up to which they are taken for a slip
 Where = Callable[[int], str]
 
@@ -163,13 +164,18 @@ def image_column(path: Path, table: pa.Table, image: str | None, taken: Sequence
     return best[0]
 
 
+def tells_images(table: pa.Table, column: str) -> bool:
+    """Tell whether a column is one of pictures by its name or by the endings in its cells."""
+    return bool(re.search(r"image|img|picture|photo", column.lower())) or _names_images(table, column)
+
+
 def _known(table: pa.Table, known: Sequence[str], taken: Sequence[str | None]) -> str | None:
     plain = {re.sub(r"[\s.-]+", "_", name.lower()): name for name in table.column_names if name not in taken}
     return next((plain[name] for name in known if name in plain), None)
 
 
 def _names_images(table: pa.Table, name: str) -> bool:
-    cells = [cell for cell in table.column(name).slice(0, 20).to_pylist() if cell is not None]
+    cells = [cell for cell in table.column(name).slice(0, SAMPLE).to_pylist() if cell is not None]
     return bool(cells) and all(isinstance(cell, str) and _has_ending(cell) for cell in cells)
 
 

@@ -194,10 +194,14 @@ def names_pictures(path: Path, *, with_labels: bool = False) -> None:
             raise CnnbenchError(f"{path} has pictures in it")
         return
     table = read_table(path)
+    column = columns.image_column(path, table, None)
+    # An `id` or a `path` may be of anything.
+    if not columns.tells_images(table, column):
+        beginning = table.slice(0, columns.SAMPLE)
+        if not all(_named(path, beginning, Disk(path.parent), column, None).names):
+            raise CnnbenchError(f"{path}: column {column} names no files")
     if with_labels:
         columns.columns(path, table, None, None)
-    else:
-        columns.image_column(path, table, None)
 
 
 def _are_splits(paths: Sequence[Path]) -> bool:
