@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import chain, combinations
 from typing import Literal, get_args
 
 import numpy as np
@@ -100,6 +100,7 @@ class Split:
         groups: ``(n,)`` integers; examples of one group (a patient, a camera) never lie in two splits.
         weights: ``(n,)`` float32, how much an example counts in the training.
         names: of the files or rows that the examples come from.
+        order: ``(n,)`` values that can be compared, such as times; the last of them are held out.
     """
 
     x: Examples
@@ -107,9 +108,17 @@ class Split:
     groups: np.ndarray | None = None
     weights: np.ndarray | None = None
     names: Sequence[str] | None = None
+    order: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def digests(self) -> list[bytes] | None:
+        """A digest of each example; None of examples in a mapped file for which none are known."""
+        if isinstance(self.x, np.ndarray):
+            return [hashlib.sha256(example.tobytes()).digest() for example in self.x]
+        return None if self.x.digests is None else list(self.x.digests[self.x.indices].tolist())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -135,13 +144,17 @@ class Split:
                 digest.update(np.ascontiguousarray(values).data)
 
     def take(self, indices: np.ndarray) -> Split:
-        return Split(
+        taken = Split(
             self.x.take(indices) if isinstance(self.x, Rows) else self.x[indices],
             self.y[indices],
             None if self.groups is None else self.groups[indices],
             None if self.weights is None else self.weights[indices],
             None if self.names is None else [self.names[index] for index in indices],
+            None if self.order is None else self.order[indices],
         )
+        if (known := self.__dict__.get("digests")) is not None:  # no example is read twice
+            taken.__dict__["digests"] = [known[index] for index in indices]
+        return taken
 
     def pieces(self, size: int = 2048, most: int | None = None) -> Iterator[np.ndarray]:
         """Yield the examples, at most `size` at a time and fewer if they are large, to bound the memory.
@@ -268,6 +281,26 @@ def refuse(dataset: Dataset) -> None:
         else:
             _refuse_labels(where, split.y, 2 if dataset.task == "multilabel" else len(dataset.class_names))
         _refuse_inputs(where, split, may_lack_values=bool(dataset.columns))
+    _refuse_torn_groups(dataset)
+
+
+def _refuse_torn_groups(dataset: Dataset) -> None:
+    """Refuse a group in two splits, which would make the figures too good."""
+    for (one, first), (other, second) in combinations(dataset.splits.items(), 2):
+        if first.groups is None or second.groups is None:
+            continue
+        torn = np.intersect1d(first.groups, second.groups)
+        if len(torn):
+            pair = [
+                f"example {row}" if split.names is None else split.names[row]
+                for split in (first, second)
+                for row in np.flatnonzero(split.groups == torn[0])[:1]
+            ]
+            raise CnnbenchError(
+                f"{dataset.name}: groups in both {one} and {other}: {len(torn):,}; {pair[0]} of {one} and "
+                f"{pair[1]} of {other} belong together",
+                f"put each group whole into one split: the figures on {other} would be too good",
+            )
 
 
 def _refuse_class_names(dataset: Dataset) -> None:
@@ -304,7 +337,9 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
     if dataset.task == "multilabel":
         if len(y) != 2 or y[1] != len(dataset.class_names):
             names = len(dataset.class_names)
-            raise CnnbenchError(f"{where} targets have the shape {y}, not (examples, {names}): 0 or 1 a label")
+            raise CnnbenchError(
+                f"{where} targets have the shape {y}, not (examples, {names}): 0 or 1 a label"
+            )
     elif dataset.task == "regression" and len(y) == 2 and y[1] > 1:
         if y[1] != dataset.outputs:
             raise CnnbenchError(f"{where} has {y[1]} targets for each example, train has {dataset.outputs}")
@@ -317,7 +352,8 @@ def _refuse_form(where: str, split: Split, dataset: Dataset) -> None:
         raise CnnbenchError(f"{where} has {x[0]:,} examples but {y[0]:,} targets")
     if x[0] == 0:
         raise CnnbenchError(f"{where} is empty: this split needs an example at least")
-    for what, values in (("groups", split.groups), ("weights", split.weights), ("names", split.names)):
+    for what in ("groups", "weights", "names", "order"):
+        values = getattr(split, what)
         if values is not None and len(values) != x[0]:
             raise CnnbenchError(f"{where} has {x[0]:,} examples but {len(values):,} {what}")
 

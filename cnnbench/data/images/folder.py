@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,6 +47,7 @@ def image_folder(
     resize: Resize = "stretch",
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42,
+    group: Annotated[str, Field(min_length=1)] | None = None,
     strict: bool = False,
     max_pixels: Annotated[int, Field(ge=1, lt=2**31)] = 89_478_485,
     bits: Bits | None = None,
@@ -68,6 +71,9 @@ def image_folder(
         test_fraction: of the images (duplicates counted once), stratified by class, if there is no test
             folder.
         split_seed: the `random_state` of that split.
+        group: what examples that must stay together (of one patient, camera or film) have in common: a
+            regular expression that is looked for in ``CLASS/…/NAME``, of which the part in brackets counts,
+            else all of it; or ``folder``, the folder that an image lies in. A group never lies in two splits.
         strict: an unreadable file is an error.
         max_pixels: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, another larger file is listed as
             unreadable. The default is the number above which Pillow warns.
@@ -93,6 +99,9 @@ def image_folder(
         refuse_split_alone(top)
     folders, found_notes = _folders(top, root, test_root, data_dir, layout)
     classes = _classes(folders)
+    task: Task = "binary" if len(classes) == 2 else "multiclass"
+    groups = _groups(folders, group) if group is not None else None
+    refuse_few(folders, task, test_fraction, split_seed, groups)
     parts = _load_all(folders, recipe, cache_dir, bits)
     if strict:
         refuse_unreadable(parts)
@@ -100,10 +109,21 @@ def image_folder(
         refuse_empty_class(split, part)
     refuse_shared(parts)
     splits = {split: part.split for split, part in parts.items()}
-    task: Task = "binary" if len(classes) == 2 else "multiclass"
+    if groups is not None:
+        splits = {
+            split: replace(splits[split], groups=np.array([groups[split][name] for name in part.images.used]))
+            for split, part in parts.items()
+        }
+    drawn: list[str] = []
     if "test" not in parts:
-        train, test = _split(parts["train"], task, test_fraction, split_seed)
+        train, test = _split(parts["train"], task, test_fraction, split_seed, splits["train"].groups)
         splits |= {"train": splits["train"].take(train), "test": splits["train"].take(test)}
+        if groups is not None:
+            numbers = np.array(list(groups["train"].values()))
+            count = f"{len(np.unique(numbers[test]))} of {len(np.unique(numbers))} groups"
+            drawn = [
+                f"{top}: {count} held out for test, whole, with {test_fraction:.3g} of each class or near"
+            ]
     deep = [part.images.deep for part in parts.values() if part.images.deep]
     return Dataset(
         name=printable(top.resolve().name),
@@ -112,7 +132,12 @@ def image_folder(
         val=splits.get("val"),
         test=splits["test"],
         class_names=tuple(printable(name) for name in classes),
-        notes=(*found_notes, *_depth(top, parts), *(note for part in parts.values() for note in notes(part))),
+        notes=(
+            *found_notes,
+            *_depth(top, parts),
+            *(note for part in parts.values() for note in notes(part)),
+            *drawn,
+        ),
         bits=deep[0].bits if deep else None,
         files={
             name: digest
@@ -244,25 +269,98 @@ def _load(folders: ClassFolders, recipe: Recipe, cache_dir: str | None) -> Part:
     return Part(folders, images, np.array(labels, np.int64))
 
 
-def _split(part: Part, task: Task, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(
+    part: Part, task: Task, test_fraction: float, seed: int, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows for training and for testing; equal images stay together, on either side."""
     try:
-        return hold_out(part.y, task, test_fraction, seed, contents=part.digests)
+        return hold_out(part.y, task, test_fraction, seed, groups, part.digests)
     except TooFewError as error:
-        raise _too_few(part, test_fraction) from error
+        different = len(set(part.digests))
+        raise _too_few(part.folders, error, test_fraction, f"{different} different images", groups) from error
 
 
-def _too_few(part: Part, test_fraction: float) -> CnnbenchError:
-    different = dict(zip(part.digests, part.y.tolist(), strict=True))
-    index, count = min(Counter(different.values()).items(), key=lambda item: item[1])
+def _too_few(
+    folders: ClassFolders, error: TooFewError, test_fraction: float, of: str, groups: Collection[int] | None
+) -> CnnbenchError:
+    has = f"has {error.count}"
+    if groups is not None:
+        of = f"{len(set(groups))} groups"
+        has = f"is in {error.count}"
+    name = printable(folders.classes[error.label or 0])
     return CnnbenchError(
-        f"test_fraction={test_fraction} of {len(different)} different images leaves a class without one to "
-        f"train or to test on; {printable(part.folders.classes[index])} has {count}",
-        "add images, change test_fraction, or give a test folder: test_root=FOLDER",
+        f"test_fraction={test_fraction} of {of} leaves a class without one to train or to test on; "
+        f"{name} {has}",
+        f"add {'images' if groups is None else 'groups'}, change test_fraction, or give a test folder: "
+        "test_root=FOLDER",
     )
 
 
+def _groups(folders: Mapping[str, ClassFolders], group: str) -> dict[str, dict[str, int]]:
+    """Return the number of the group of each file, by split and name; see `image_folder`.
+
+    Raises:
+        CnnbenchError: `group` is no regular expression or is not found in a file's name, or a group is in two
+            splits.
+    """
+    try:
+        pattern = re.compile(r"(.*)/" if group == "folder" else group)
+    except re.error as error:
+        raise CnnbenchError(
+            f"dataset.group={group} is no regular expression: {error}",
+            r"what the names of a group share, in brackets: dataset.group='(patient\d+)_'; or folder",
+        ) from error
+    keys: dict[str, dict[str, str]] = {}
+    for split, found in folders.items():
+        keys[split] = {}
+        for file in found.files:
+            match = pattern.search(file.name)
+            key = match and (match[1] if pattern.groups else match[0])
+            if not key:
+                lacking = sum(not pattern.search(other.name) for other in found.files)
+                raise CnnbenchError(
+                    f"dataset.group={group} is not found in {found.shown(file.name)}"
+                    + (f", nor in {lacking - 1:,} other names" if lacking > 1 else ""),
+                    "every image needs a group; the expression is looked for in CLASS/…/NAME",
+                )
+            keys[split][file.name] = key
+    numbers = {
+        key: number for number, key in enumerate(sorted({k for one in keys.values() for k in one.values()}))
+    }
+    for one, other in combinations(keys, 2):
+        if torn := sorted(set(keys[one].values()) & set(keys[other].values())):
+            raise CnnbenchError(
+                f"{len(torn)} groups are in {one} and in {other}: {listed([printable(key) for key in torn])}",
+                f"move each whole into one of the two: the figures on {other} would be too good",
+            )
+    return {split: {name: numbers[key] for name, key in named.items()} for split, named in keys.items()}
+
+
 # -- Refusals --------------------------------------------------------------------------------------
+
+
+def refuse_few(
+    folders: Mapping[str, ClassFolders],
+    task: Task,
+    test_fraction: float,
+    seed: int,
+    groups: Mapping[str, Mapping[str, int]] | None,
+) -> None:
+    """Refuse classes with too few files, or groups, before anything is decoded."""
+    for split, found in folders.items():
+        counted = Counter(file.label for file in found.files)
+        if empty := [name for name in found.classes if not counted[name]]:
+            raise _empty(found, empty[0], split, [])
+    train = folders["train"]
+    if "test" in folders:
+        return
+    files = [file for file in train.files if not file.is_hidden]
+    y = np.array([train.classes.index(file.label) for file in files], np.int64)
+    of = None if groups is None else np.array([groups["train"][file.name] for file in files])
+    try:
+        hold_out(y, task, test_fraction, seed, of)
+    except TooFewError as error:
+        raise _too_few(train, error, test_fraction, f"{len(files)} images", of) from error
 
 
 def refuse_unreadable(parts: dict[str, Part]) -> None:
@@ -282,12 +380,15 @@ def refuse_empty_class(split: str, part: Part) -> None:
         if not (part.y == index).any():
             start = part.folders.shown(f"{name}/")
             reasons = [line for line in part.unreadable() if line.startswith(start)]
-            raise CnnbenchError(
-                f"class {printable(name)} has no {'readable ' if reasons else ''}images in {split} "
-                f"({part.folders.folder / name})"
-                + (f": {listed(reasons, separator='; ')}" if reasons else ""),
-                "add some, or move the folder away",
-            )
+            raise _empty(part.folders, name, split, reasons)
+
+
+def _empty(folders: ClassFolders, name: str, split: str, reasons: list[str]) -> CnnbenchError:
+    return CnnbenchError(
+        f"class {printable(name)} has no {'readable ' if reasons else ''}images in {split} "
+        f"({folders.folder / name})" + (f": {listed(reasons, separator='; ')}" if reasons else ""),
+        "add some, or move the folder away",
+    )
 
 
 def refuse_shared(parts: dict[str, Part]) -> None:
