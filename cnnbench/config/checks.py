@@ -176,6 +176,16 @@ def _check_training(config: RunConfig) -> None:
             "training.class_weight is for classes, but the task of this data set is regression",
             "set it to null",
         )
+    if training.sampling and task not in (None, "binary", "multiclass"):
+        raise CnnbenchError(
+            f"training.sampling is for one class an example, but the task of this data set is {task}",
+            "set it to null",
+        )
+    if training.sampling and training.class_weight:
+        raise CnnbenchError(
+            "training.sampling and training.class_weight both make up for rare classes: twice too much",
+            "use one of the two",
+        )
     target = str(config.model["_target_"])
     if training.fine_tuning and target.startswith("cnnbench.") and not target.endswith(".transfer"):
         raise CnnbenchError(

@@ -69,6 +69,7 @@ class Training(BaseModel):
         metrics: further figures of the validation split after each epoch, `val_NAME` in the history, and of
             every split at the end; a callback may monitor them. See `runs.metrics.CHOICES`.
         class_weight: `balanced` weighs each example by the rarity of its class.
+        sampling: `balanced` lets an epoch have every class equally often, rare examples several times.
         scale_targets: regression: let the network predict standardised targets; predictions and metrics stay
             in the target's own unit.
         cache_features: compute the features of a frozen backbone once, where nothing is augmented.
@@ -91,6 +92,7 @@ class Training(BaseModel):
     examples: Annotated[int, Field(ge=10)] | None = None
     metrics: list[str] | None = None
     class_weight: Literal["balanced"] | None = None
+    sampling: Literal["balanced"] | None = None
     scale_targets: bool = False
     cache_features: bool = True
     fine_tuning: FineTuning | None = None

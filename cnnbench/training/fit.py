@@ -285,4 +285,5 @@ def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
     """Return a feed of features for a feed of images, with the same targets in the same order."""
     in_order = Feed(feed.split, evaluation_batch(feed.batch_size, feed.split.x.shape[1:]))
     features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
-    return Feed(Split(features, feed.split.y), feed.batch_size, feed.seed, column=feed.column)
+    split = Split(features, feed.split.y)
+    return Feed(split, feed.batch_size, feed.seed, column=feed.column, balanced=feed.balanced)

@@ -30,7 +30,15 @@ def make_optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | N
 
 def make_loss(spec: RunSpec, task: str, augment: Any) -> Any:
     if spec.loss is not None:
-        return spec.loss()
+        loss = spec.loss()
+        if isinstance(loss, nn.losses.FocalCrossentropy):
+            if task == "multiclass" and loss.alpha is not None:
+                raise CnnbenchError(
+                    f"loss.alpha={loss.alpha} weighs class 1 of two, but this task is multiclass",
+                    "loss.alpha=null; training.class_weight=balanced weighs several",
+                )
+            loss.by_label = task == "multilabel"
+        return loss
 
     return nn.losses.for_task(task, soft_labels=mixes(augment))
 

@@ -403,6 +403,10 @@ def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
             f"training.scale_targets is for regression, not for {dataset.task}",
             "set it to false",
         )
+    if spec.training.sampling and dataset.task not in ("binary", "multiclass"):
+        raise CnnbenchError(
+            f"training.sampling is for one class an example, not for {dataset.task}", "set it to null"
+        )
     if spec.loss_tasks and dataset.task not in spec.loss_tasks:
         raise CnnbenchError(
             f"this loss is for {' or '.join(spec.loss_tasks)}, but {dataset.name} is {dataset.task}",
