@@ -101,6 +101,11 @@ def train(
     Raises:
         CnnbenchError: wrong input; the folder of a run alone is removed again if nothing was trained.
     """
+    if spec.training.folds is not None and spec.training.fold is None:
+        raise CnnbenchError(
+            f"training.folds={spec.training.folds} makes a run of each fold",
+            "add -m; in Python, cnnbench.sweep",
+        )
     spec = placed(spec)
     terminal = reporting.Terminal(reporting.stdout()) if verbose and observer is None else None
     try:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from cnnbench.data.dataset import Dataset, Split, listed
-from cnnbench.data.partition import TooFewError, draw, hold_out_last, keep_together
+from cnnbench.data.partition import TooFewError, draw, folds, hold_out_last, keep_together
 from cnnbench.errors import CnnbenchError
 
 FEW = 50  # validation examples; with fewer, each is worth more than two per cent of accuracy
@@ -64,6 +64,48 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
     told = f"{dataset.name}: {moved:,} examples of val or train were moved to where their equals are"
     return _counted(
         replace(dataset, train=fit_part, val=held_part, notes=(*dataset.notes, *[told] * bool(moved)))
+    )
+
+
+def fold_numbers(dataset: Dataset, count: int, seed: int) -> np.ndarray:
+    """Return ``(n,)`` the fold of each training example: even by class, of whole groups and equal pictures.
+
+    Raises:
+        CnnbenchError: there are too few examples or groups for so many folds, or they have an order.
+    """
+    train = dataset.train
+    if train.order is not None:
+        raise CnnbenchError(
+            f"{dataset.name}: its examples have an order, and folds would measure on what came before",
+            "training.folds=null measures on the end of the order",
+        )
+    try:
+        return folds(train.y, dataset.task, count, seed, train.groups, contents_of(train))
+    except TooFewError as error:
+        units = "different examples" if train.groups is None else "groups"
+        name = "" if error.label is None else f" of {dataset.class_names[error.label]}"
+        raise CnnbenchError(
+            f"{dataset.name}: training.folds={count} needs more than {error.count} {units}{name}",
+            "use fewer folds, or add examples",
+        ) from error
+
+
+def of_fold(dataset: Dataset, count: int, fold: int, seed: int) -> Dataset:
+    """Return the data of one fold: it is measured, as the test split, and the rest is trained on.
+
+    The data set's own test split is left for the average of the fold models.
+    """
+    number, train = fold_numbers(dataset, count, seed), dataset.train
+    held = np.flatnonzero(number == fold)
+    told = (
+        f"{dataset.name}: fold {fold} of {count}, {len(held):,} of {len(train):,} training examples, is held "
+        "out and measured as test"
+    )
+    return replace(
+        dataset,
+        train=train.take(np.flatnonzero(number != fold)),
+        test=train.take(held),
+        notes=(*dataset.notes, told),
     )
 
 

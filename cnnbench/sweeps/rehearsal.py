@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnnbench.data import Dataset, Feed, Split, with_validation
+from cnnbench.data import Dataset, Feed, Split
 from cnnbench.nn import load_checkpoint
 from cnnbench.runs import RunFolder, RunSpec, Training
 from cnnbench.sweeps.schema import Rehearsal
@@ -37,7 +37,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
     gc.collect()  # models are cycles, and those of an earlier rehearsal are no part of this one
     memory, began = PeakMemory(), time.perf_counter()
     training = spec.training
-    whole = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
+    whole = spec.drawn(spec.dataset())
     small = _shortened(whole, with_train=_may_cache(spec))
     watch = Stopwatch(_steps(small, training))
     loading = memory.bytes()  # the run starts measuring anew
@@ -48,7 +48,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
             dataset=lambda: small,
             trackers={},
             callbacks={**spec.callbacks, "stopwatch": lambda: watch},
-            training=_with_enough_epochs(training),
+            training=_with_enough_epochs(training).model_copy(update={"fold": None}),  # it is drawn already
         )
     ).metrics["cost"]
     once = time.perf_counter() - began - result["seconds"]["import"]

@@ -108,6 +108,12 @@ def run(
         continuation.check_config()
         job = Job(spec, folder, everyone, interruption, Phases(), system.now(), continuation)
         try:
+            if spec.training.fold == runs.AVERAGE:
+                from cnnbench.training.average import average
+
+                result = average(job)
+                everyone.finished(result)
+                return result
             prepared = prepare(job)
             fit(job, prepared)
             with interruption.patient(system.FINISHING):  # what is trained is measured and written first
@@ -129,7 +135,7 @@ def prepare(job: Job) -> Prepared:
     spec, training, phases = job.spec, job.spec.training, job.phases
     with phases("data"):  # first, so that nobody waits for TensorFlow where they are missing
         source = spec.dataset()
-        dataset = data.with_validation(source, training.validation_fraction, training.examples, spec.seed)
+        dataset = spec.drawn(source)
         check_task(spec, dataset)
         identity = job.continuation.check_data(source, dataset)
         job.folder.reopen()
@@ -279,6 +285,8 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
     # Not the test split: ranking by it would be fitting to it.
     split = "val_" if "val" in prepared.built.held_out else ""
+    if spec.training.fold is not None:  # its test split is the fold
+        split = "fold_"
     objective = spec.objective or split + runs.metrics.OBJECTIVE[dataset.task]
     cost: Any = {**prepared.built.size, **measured.costs, "seconds": phases.seconds}
     chosen_by = [
@@ -303,6 +311,11 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         "started": job.started,
         "finished": system.now(),
     }
+    if spec.training.fold is not None:
+        result["fold"] = {
+            "examples": len(dataset.test),
+            "others": sum(len(split) for name, split in dataset.splits.items() if name != "test"),
+        }
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
     with phases("report"):

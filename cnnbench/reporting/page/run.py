@@ -48,6 +48,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
     charts = {
         f"history-{name}": run_history(history, name, metrics["best_epoch"])
         for name in ("loss", *TRAINED[metrics["task"]][-1:])
+        if history  # the average of folds has none
     }
     names, splits = figures_table(metrics)
     return render(
