@@ -109,7 +109,8 @@ def train(
     spec = placed(spec)
     terminal = reporting.Terminal(reporting.stdout()) if verbose and observer is None else None
     try:
-        result = training.run.run(spec, observer or terminal, resume, with_changes)
+        work = sweeps.average_folds if spec.training.fold == runs.AVERAGE else None
+        result = training.run.run(spec, observer or terminal, resume, with_changes, work)
     except FolderRefusedError:  # it belongs to somebody else
         raise
     except CnnbenchError:

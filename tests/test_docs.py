@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Outcome
-from data_files import write_california, write_cifar10, write_idx_folder, write_pictures
+from data_files import write_california, write_cifar10, write_idx_folder, write_pictures, write_scans
 from PIL import Image
 
 from cnnbench import api, sweeps
@@ -40,7 +40,7 @@ PIECES = re.compile(r"^```(\w+)(?: [^\n]*)?\n(.*?)^```|(?<!`)`([^`]+)`(?!`)", re
 TOOLS = "docker|cnnbench|make|python|pip|tensorboard"
 TYPED = re.compile(rf"(?:source <\()?(?:{TOOLS}) .*")
 # What an example names that is not there: a run, a folder, an option of one's own, an address.
-PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|\$\(")
+PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|scans\b|\$\(")
 # What prose has for the place of a run, and a name.
 MEANT = {"RUN": "latest", "SWEEP": "latest", "NEW": "pics", "NAME": "notes/fashion_mlp"}
 # Commands that no test executes: what they name is looked up.
@@ -212,6 +212,7 @@ def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setattr(local, "Worker", WorkerHere)
     for name in ("pics", "more_pics"):
         write_pictures(folder / name, "cat", "dog")
+    write_scans(folder / "scans")
     (folder / "some" / "pictures").mkdir(parents=True)
     Image.new("RGB", (20, 30), (190, 9, 100)).save(folder / "some" / "photo.jpg")
     Image.new("L", (8, 8)).save(folder / "some" / "pictures" / "1.png")

@@ -138,7 +138,7 @@ def _answer(ranking: analysis.Ranking, cost: str) -> str:
     if not math.isfinite(best.mean):
         return f"no run has a finite {ranking.objective}{data}"
     spread = f" ± {best.deviation:.2g} over {best.repeats}" if len(best.sample) > 1 else " from one seed"
-    if best.overlap and math.isfinite(best.half_width):
+    if best.overlap and best.half_width > 0:
         spread = f" ± {best.half_width:.2g} (95 %) over {best.repeats}"
     figure = f"{ranking.objective} {number(best.mean)}{spread}{data}"
     first = f"{first_in_words(ranking)}{' with' if others else ':'} {figure}"

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,6 +77,7 @@ def run(
     observer: runs.Observer | None = None,
     resume: bool = False,
     with_changes: bool = False,
+    work: Callable[[Job], runs.RunResult] | None = None,
 ) -> runs.RunResult:
     """Train and measure one model, and write everything about it to `spec.folder`.
 
@@ -85,6 +86,7 @@ def run(
         observer: is told of the progress.
         resume: continue a run that was interrupted, failed or was killed.
         with_changes: continue although config, data or the user's own code have changed.
+        work: makes the result in another way than by training, and tells the observer of it.
 
     Raises:
         ChangedError: they have changed; the folder is left as it was.
@@ -108,25 +110,25 @@ def run(
         continuation.check_config()
         job = Job(spec, folder, everyone, interruption, Phases(), system.now(), continuation)
         try:
-            if spec.training.fold == runs.AVERAGE:
-                from cnnbench.training.average import average
-
-                result = average(job)
-                everyone.finished(result)
-                return result
-            prepared = prepare(job)
-            fit(job, prepared)
-            with interruption.patient(system.FINISHING):  # what is trained is measured and written first
-                measured = measure(job, prepared)
-                result = write(job, prepared, measured)
-                folder.clear_states()
-                everyone.finished(result)
+            result = (work or train)(job)
         except runs.ChangedError:
             raise
         except (Exception, KeyboardInterrupt) as error:
             if folder.status == runs.DONE:  # an observer has failed, not the run
                 raise
             record_failure(job, data.unwrapped(error))
+    return result
+
+
+def train(job: Job) -> runs.RunResult:
+    """Prepare, fit, measure and write."""
+    prepared = prepare(job)
+    fit(job, prepared)
+    with job.interruption.patient(system.FINISHING):  # what is trained is measured and written first
+        measured = measure(job, prepared)
+        result = write(job, prepared, measured)
+        job.folder.clear_states()
+        job.observer.finished(result)
     return result
 
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnbench import data, runs, system
+from cnnbench import data, runs, system, training
 from cnnbench.errors import CnnbenchError
 from cnnbench.reporting import figures_of_run, run_page
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     import keras
 
-    from cnnbench.training.run import Job
 
 TOLERANCE = 1e-6  # of an output, as a part of the largest where that is above 1
 CHECKED = 512  # examples of the test split, on which the file is compared with the fold models
@@ -79,8 +78,11 @@ def _without_fold(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**system.plain(config), "training": training, "run_dir": None}
 
 
-def average(job: Job) -> runs.RunResult:
+def average_folds(job: training.run.Job) -> runs.RunResult:
     """Make one model of those of all folds, check and measure it, and write everything about it.
+
+    Args:
+        job: its folder lies beside those of the folds.
 
     Raises:
         CnnbenchError: a fold is missing, or the data have changed since.
@@ -95,17 +97,8 @@ def average(job: Job) -> runs.RunResult:
     with phases("import"):
         system.import_tensorflow(spec.plugins)
         from cnnbench.nn import load_checkpoint
-        from cnnbench.training.device import prepare_machine
-        from cnnbench.training.environment import describe_environment
-        from cnnbench.training.measure import (
-            Evaluation,
-            count_flops,
-            evaluation_batch,
-            forward_graph,
-            measure_latency,
-        )
 
-        machine = prepare_machine(spec.seed, spec.deterministic, spec.device, "float32")
+        machine = training.prepare_machine(spec.seed, spec.deterministic, spec.device, "float32")
         memory = system.PeakMemory()
     with phases("build"):
         models = [load_checkpoint(one.best_model) for one in folds.members]
@@ -115,16 +108,16 @@ def average(job: Job) -> runs.RunResult:
         model = load_checkpoint(folder.best_model)
         difference = check_average(model, models, dataset.test)
     job.continuation.write(identity)
-    described = describe_environment(spec.config, spec.overrides, machine, dataset, dataset.notes)
+    described = training.describe_environment(spec.config, spec.overrides, machine, dataset, dataset.notes)
     folder.write_environment(described)
     with phases("evaluate"):
         feed = data.Feed(
             dataset.test,
-            evaluation_batch(spec.training.examples_per_step, dataset.input_shape),
+            training.evaluation_batch(spec.training.examples_per_step, dataset.input_shape),
             column=dataset.outputs == 1,
         )
         chosen = spec.training.metrics or ()
-        outputs, figures = Evaluation(model, dataset.task, chosen)(feed)
+        outputs, figures = training.Evaluation(model, dataset.task, chosen)(feed)
         train = source.train
         unseen = runs.metrics.compute(dataset.task, train.y, folds.outputs, chosen)
         losses = [one.metrics["metrics"]["test"]["loss"] for one in folds.members]
@@ -134,9 +127,9 @@ def average(job: Job) -> runs.RunResult:
         costs = [one.metrics["cost"] for one in folds.members]
         cost: Any = {
             "parameters": model.count_params(),
-            "flops_per_example": count_flops(model),
+            "flops_per_example": training.count_flops(model),
             "examples_per_second": float(np.median([one["examples_per_second"] for one in costs])),
-            "latency_seconds": measure_latency(forward_graph(model), dataset.test.x[0]),
+            "latency_seconds": training.measure_latency(training.forward_graph(model), dataset.test.x[0]),
             "peak_memory_bytes": memory.bytes(),
             "checkpoint_bytes": folder.best_model.stat().st_size,
         }
@@ -173,7 +166,9 @@ def average(job: Job) -> runs.RunResult:
     with phases("report"):
         folder.write_report(run_page(folder, result))
     folder.write_metrics(result)
-    return runs.RunResult(folder.path, runs.DONE, objective, result["value"], result)
+    done = runs.RunResult(folder.path, runs.DONE, objective, result["value"], result)
+    job.observer.finished(done)
+    return done
 
 
 def average_of(models: Sequence[keras.Model]) -> keras.Model:
@@ -201,12 +196,12 @@ def check_average(model: keras.Model, models: Sequence[keras.Model], split: data
     Raises:
         RuntimeError: it is larger than the rounding of a sum.
     """
-    from cnnbench.training.measure import forward_graph
-
     rows = np.linspace(0, len(split) - 1, min(CHECKED, len(split))).astype(np.intp)
     examples = split.x[rows]
-    expected = np.mean([forward_graph(one)(examples).numpy().astype(np.float64) for one in models], axis=0)
-    difference = float(np.abs(forward_graph(model)(examples).numpy() - expected).max())
+    expected = np.mean(
+        [training.forward_graph(one)(examples).numpy().astype(np.float64) for one in models], axis=0
+    )
+    difference = float(np.abs(training.forward_graph(model)(examples).numpy() - expected).max())
     limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= limit or math.isnan(difference):
         raise RuntimeError(
