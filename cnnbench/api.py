@@ -101,10 +101,16 @@ def train(
     Raises:
         CnnbenchError: wrong input; the folder of a run alone is removed again if nothing was trained.
     """
+    if spec.training.folds is not None and spec.training.fold is None:
+        raise CnnbenchError(
+            f"training.folds={spec.training.folds} makes a run of each fold",
+            "add -m; in Python, cnnbench.sweep",
+        )
     spec = placed(spec)
     terminal = reporting.Terminal(reporting.stdout()) if verbose and observer is None else None
     try:
-        result = training.run.run(spec, observer or terminal, resume, with_changes)
+        work = sweeps.average_folds if spec.training.fold == runs.AVERAGE else None
+        result = training.run.run(spec, observer or terminal, resume, with_changes, work)
     except FolderRefusedError:  # it belongs to somebody else
         raise
     except CnnbenchError:

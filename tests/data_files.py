@@ -87,6 +87,18 @@ def write_everything(root: Path) -> None:
     write_california(root)
 
 
+def write_scans(root: Path) -> Path:
+    """Write four pictures of each of 16 patients, in a folder for each of two classes."""
+    for patient in range(16):
+        place = root / ("ill" if patient % 2 else "well")
+        place.mkdir(parents=True, exist_ok=True)
+        for i in range(4):
+            Image.new("RGB", (16, 16), (100 * (patient % 2), patient, i)).save(
+                place / f"patient{patient}_{i}.png"
+            )
+    return root
+
+
 def write_pictures(root: Path, *classes: str, count: int = 20) -> Path:
     """Write pictures of 16×16 pixels, those of a class of one kind of colour, in a folder for each class."""
     for number, name in enumerate(classes):

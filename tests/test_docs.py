@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Outcome
-from data_files import write_california, write_cifar10, write_idx_folder, write_pictures
+from data_files import write_california, write_cifar10, write_idx_folder, write_pictures, write_scans
 from PIL import Image
 
 from cnnbench import api, sweeps
@@ -41,7 +41,7 @@ PIECES = re.compile(r"^```(\w+)(?: [^\n]*)?\n(.*?)^```|(?<!`)`([^`]+)`(?!`)", re
 TOOLS = "docker|cnnbench|make|python|pip|tensorboard"
 TYPED = re.compile(rf"(?:source <\()?(?:{TOOLS}) .*")
 # What an example names that is not there: a run, a folder, an option of one's own, an address.
-PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|photos\.npz|\$\(")
+PLACEHOLDER = re.compile(r"latest|plugins=|pics\b|scans\b|photos\.npz|\$\(")
 # What prose has for the place of a run, and a name.
 MEANT = {"RUN": "latest", "SWEEP": "latest", "NEW": "pics", "NAME": "notes/fashion_mlp"}
 # Commands that no test executes: what they name is looked up.
@@ -222,6 +222,7 @@ def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (folder / "houses.csv").write_text("\n".join(["rooms,city,area,price", *priced]))
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
     np.savez(folder / "photos.npz", images=images, labels=np.arange(60) % 2)
+    write_scans(folder / "scans")
     (folder / "some" / "pictures").mkdir(parents=True)
     Image.new("RGB", (20, 30), (190, 9, 100)).save(folder / "some" / "photo.jpg")
     Image.new("L", (8, 8)).save(folder / "some" / "pictures" / "1.png")

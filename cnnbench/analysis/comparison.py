@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from cnnbench.analysis.records import (
 from cnnbench.analysis.significance import Verdict, half_width, judge
 from cnnbench.errors import CnnbenchError, nearest
 from cnnbench.runs import (
+    AVERAGE,
     DONE,
     OBJECTIVE,
     PRUNED,
@@ -43,12 +44,13 @@ if TYPE_CHECKING:
     from cnnbench.analysis.schema import VerdictRow
 
 NOT_COMPARED = ("name", "seed", "expected")  # places are not compared either
+FOLD = "training.fold"  # nor is which of the folds of a cross-validation a run is
 UNJUDGED = Verdict(math.nan)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs whose configs differ only in the seed.
+    """Runs whose configs differ only in seed and fold.
 
     Attributes:
         differs: the config keys, dotted, that tell this group from the others, with their values.
@@ -59,6 +61,7 @@ class Group:
         cost: means by the names of `COSTS`; NaN where no run has recorded it.
         records: what was read of each run.
         rank: from 1, by the objective.
+        average: the run that is the average of its folds, where there is one.
         verdict: the group beside the best of its ranking.
         on_front: true where no other group of its ranking is better and costs no more.
     """
@@ -71,6 +74,7 @@ class Group:
     cost: Mapping[str, float]
     records: Sequence[Record] = ()
     rank: int = 0
+    average: Record | None = None
     verdict: Verdict = UNJUDGED
     on_front: bool = False
 
@@ -84,7 +88,7 @@ class Group:
         return [
             text
             for text in typed
-            if text.partition("=")[0].lstrip("+") not in (*NOT_COMPARED, "run_dir", "data_dir")
+            if text.partition("=")[0].lstrip("+") not in (*NOT_COMPARED, FOLD, "run_dir", "data_dir")
         ]
 
     @property
@@ -96,23 +100,42 @@ class Group:
         return {seed: statistics.fmean(members) for seed, members in values.items()}
 
     @property
+    def sample(self) -> Mapping[Hashable, float]:
+        """The values that are compared: of each seed, or of each fold of each seed."""
+        if not self.overlap:
+            return {seed: value for seed, value in self.by_seed.items()}  # noqa: C416  keys of another type
+        pairs = zip(self.records, self.values, strict=True)
+        return {(record.seed, record.fold): value for record, value in pairs}
+
+    @property
+    def overlap(self) -> float:
+        """Of folds, how many examples one holds out for each of the others; 0 without folds."""
+        return statistics.fmean([record.overlap for record in self.records] or [0.0])
+
+    @property
+    def repeats(self) -> str:
+        """What its values are over, as in `5 folds` or `3 seeds`."""
+        kind = "fold" if self.overlap else "seed"
+        return f"{len(self.sample)} {kind}{'' if len(self.sample) == 1 else 's'}"
+
+    @property
     def mean(self) -> float:
         return statistics.fmean(self.by_seed.values())
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation over the seeds; NaN for one seed."""
-        values = self.by_seed.values()
+        """Sample standard deviation over the seeds, or folds; NaN for one."""
+        values = self.sample.values()
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
     @property
     def half_width(self) -> float:
-        """Half the width of the 95 % interval of the mean over seeds; NaN for one seed."""
-        return half_width(list(self.by_seed.values()))
+        """Half the width of the 95 % interval of the mean over seeds, or folds; NaN for one."""
+        return half_width(list(self.sample.values()), self.overlap)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The ends of the 95 % interval of the mean over seeds; NaN for one seed.
+        """The ends of the 95 % interval of the mean over seeds, or folds; NaN for one.
 
         Of a share, such as an accuracy, they lie between 0 and 1: Student's interval is taken of its logit,
         with the spread that the delta method gives that.
@@ -127,7 +150,9 @@ class Group:
 
     @property
     def best_run(self) -> Record:
-        """Its run with the best value of the objective."""
+        """Its run with the best value of the objective; of folds the average of their models."""
+        if self.average is not None:
+            return self.average
         up = larger_is_better(self.objective)
         pairs = zip(self.values, self.records, strict=True)
         return min(pairs, key=lambda pair: -pair[0] if up else pair[0])[1]
@@ -254,6 +279,8 @@ def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cos
         record.folder.path: flatten({k: v for k, v in record.compared.items() if k not in NOT_COMPARED})
         for record in (*records, *beside)
     }
+    for config in flat.values():
+        config.pop(FOLD, None)
     texts = {path: {key: text_of(value) for key, value in config.items()} for path, config in flat.items()}
     differing = differing_keys(list(texts.values()))
     shown = told_apart_by(differing, list(texts.values()))
@@ -267,7 +294,7 @@ def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cos
     ]
     objective = records[0].objective
     up = larger_is_better(objective)
-    judgement = judge([group.by_seed for group in groups], up)
+    judgement = judge([group.sample for group in groups], up, overlap=max(group.overlap for group in groups))
     qualities = [group.mean if up else -group.mean for group in groups]
     front = pareto_front([group.cost[cost] for group in groups], qualities)
     judged = [
@@ -280,12 +307,20 @@ def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cos
 
 
 def _group(members: list[Record], differs: dict[str, Any]) -> Group:
+    averages = [record for record in members if record.fold == AVERAGE]
+    folds = [record for record in members if record.fold != AVERAGE]
+    average = averages[-1] if averages and folds else None
+    members = folds or averages
+    test = _means([record.test for record in members])
+    if members[0].overlap:  # of folds it is no test split, but that of their average is
+        test = average.test if average else dict.fromkeys(test, math.nan)
     return Group(
+        average=average,
         differs=differs,
         runs=[record.folder for record in members],
         objective=members[0].objective,
         values=[record.value for record in members],
-        test=_means([record.test for record in members]),
+        test=test,
         cost=_means([record.cost for record in members]),
         records=members,
     )

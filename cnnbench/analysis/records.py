@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import stored_config
-from cnnbench.runs import DONE, UNREADABLE, RunFolder, flatten, places_in, text_of, without_places
+from cnnbench.runs import AVERAGE, DONE, UNREADABLE, RunFolder, flatten, places_in, text_of, without_places
 
 # The columns of cost, and where `metrics.json` has them.
 COSTS = {
@@ -69,6 +69,19 @@ class Record:
     @property
     def seed(self) -> int:
         return int(number(self.config.get("seed", 0)))
+
+    @property
+    def fold(self) -> int | str | None:
+        """The fold that it holds out; `average` for the average of their models; None for any other run."""
+        training = self.config.get("training")
+        found = training.get("fold") if isinstance(training, Mapping) else None
+        return found if found is None or found == AVERAGE else int(number(found))
+
+    @property
+    def overlap(self) -> float:
+        """How many examples its fold has for each of the others; 0 where it is no fold."""
+        sizes = self.metrics.get("fold")
+        return number(sizes["examples"]) / number(sizes["others"]) if sizes else 0.0
 
     @property
     def objective(self) -> str:
@@ -138,6 +151,7 @@ def _read(run: RunFolder, signatures: dict[str, Any]) -> Record:
             return Record(run, status, run.reason, config, metrics)
         record = Record(run, status, "", config, metrics)
         _ = (record.seed, record.objective, record.value, record.test, record.cost, record.best_epoch)
+        _ = (record.fold, record.overlap)
         _ = (len(record.test), str(metrics["name"]))
     except CnnbenchError as error:
         return Record(run, UNREADABLE, error.message)

@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
 
-Sample = Mapping[int, float]  # from seed to value
+Sample = Mapping[Hashable, float]  # from seed, or seed and fold, to value
 LEVEL = 0.05
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 UNLIKE = 0.01  # spreads are unlike where p of Bartlett's test is below
@@ -79,23 +79,33 @@ class Judgement:
     test: str
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Return half the width of the mean's 95 % interval (Student's t); NaN for one value."""
+def half_width(values: Sequence[float], overlap: float = 0.0) -> float:
+    """Return half the width of the mean's 95 % interval (Student's t); NaN for one value.
+
+    Args:
+        values: independent, or of the folds of cross-validations.
+        overlap: of folds; see `judge`.
+    """
     if len(values) < 2:
         return math.nan
     from scipy.special import stdtrit
 
     deviation = float(np.std(values, ddof=1))
-    return float(stdtrit(len(values) - 1, 1 - LEVEL / 2)) * deviation / math.sqrt(len(values))
+    return float(stdtrit(len(values) - 1, 1 - LEVEL / 2)) * deviation * math.sqrt(1 / len(values) + overlap)
 
 
-def judge(samples: Sequence[Sample], larger_is_better: bool, with_p: bool = True) -> Judgement:
+def judge(
+    samples: Sequence[Sample], larger_is_better: bool, with_p: bool = True, overlap: float = 0.0
+) -> Judgement:
     """Compare every group with the best.
 
     Args:
         samples: the groups, each with at least one value.
         larger_is_better: the direction of the values.
         with_p: False where the verdicts are enough, as in simulations: scipy integrates for 15 ms a group.
+        overlap: of values of folds, how many examples one holds out for each that it trains on. The training
+            sets overlap, so that the values vary less than their mean does; its variance is taken as
+            ``1 / values + overlap`` times theirs, by Nadeau and Bengio (2003, Machine Learning 52, 239–281).
     """
     sign = 1.0 if larger_is_better else -1.0
     means = np.array([sign * np.mean(list(sample.values())) for sample in samples])
@@ -115,22 +125,26 @@ def judge(samples: Sequence[Sample], larger_is_better: bool, with_p: bool = True
     tested = [index for index, reason in enumerate(reasons) if not reason]
     test = ""
     if len(tested) > 1:
-        found, test = _compare([samples[index] for index in tested], tested.index(best), sign, with_p)
+        found, test = _compare(
+            [samples[index] for index in tested], tested.index(best), sign, with_p, overlap
+        )
         for index, verdict in zip(tested, found, strict=True):
             verdicts[index] = verdict
     verdicts[best] = Verdict(0.0)
     return Judgement(best, verdicts, test)
 
 
-def _compare(samples: Sequence[Sample], best: int, sign: float, with_p: bool) -> tuple[list[Verdict], str]:
+def _compare(
+    samples: Sequence[Sample], best: int, sign: float, with_p: bool, overlap: float
+) -> tuple[list[Verdict], str]:
     """Test groups of at least two finite values against one of them; return the name of the test, too."""
     table = _table(samples)
-    model = fit_additive(table) if len(samples) > 2 else None
+    model = fit_additive(table) if len(samples) > 2 and not overlap else None
     if model is not None and model.alike:
         differences, margins, p = tukey_tests(model, best, LEVEL, with_p)
         test = "Tukey's test, paired by seed" if model.paired else "Tukey's HSD"
     else:
-        differences, margins, p, test = pairwise_tests(table, best, LEVEL)
+        differences, margins, p, test = pairwise_tests(table, best, LEVEL, overlap)
     return [
         _verdict(float(sign * difference), float(margin), float(value))
         for difference, margin, value in zip(differences, margins, p, strict=True)
@@ -277,13 +291,16 @@ def _critical(level: float, groups: int, freedom: int) -> float:
 # -- Pairs: t-tests --------------------------------------------------------------------------------
 
 
-def pairwise_tests(table: Floats, best: int, level: float) -> tuple[Floats, Floats, Floats, str]:
+def pairwise_tests(
+    table: Floats, best: int, level: float, overlap: float = 0.0
+) -> tuple[Floats, Floats, Floats, str]:
     """Test every group against one, corrected for all pairs.
 
     Args:
         table: ``(groups, seeds)``, NaN where there is no value; two values or more in each row.
         best: the index of that one.
         level: of the test.
+        overlap: of folds; see `judge`.
 
     Returns:
         ``(groups,)`` differences, best minus group; half the width of their intervals; p of each, both NaN
@@ -293,7 +310,7 @@ def pairwise_tests(table: Floats, best: int, level: float) -> tuple[Floats, Floa
 
     groups = len(table)
     first, second = np.triu_indices(groups, 1)
-    differences, errors, freedom, p, paired = _t_tests(table[first], table[second])
+    differences, errors, freedom, p, paired = _t_tests(table[first], table[second], overlap)
     corrected = holm(p)
     # The interval is widened by as much as p was raised, so that both say the same.
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -308,17 +325,21 @@ def pairwise_tests(table: Floats, best: int, level: float) -> tuple[Floats, Floa
     paired = paired[mine]
     test = "paired t-test" if paired.all() else "t-tests, paired where seeds are shared"
     test = test if paired.any() else "Welch's t-test"
+    if overlap:
+        test = "corrected resampled t-test (Nadeau and Bengio) of folds"
     return found[0], found[1], found[2], test if groups == 2 else f"{test}, Holm's correction"
 
 
-def _t_tests(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats, Floats, np.ndarray]:
+def _t_tests(
+    one: Floats, other: Floats, overlap: float = 0.0
+) -> tuple[Floats, Floats, Floats, Floats, np.ndarray]:
     """Test the rows of two ``(pairs, seeds)`` tables against each other, by scipy's t-tests.
 
     Returns:
         ``(pairs,)`` differences of the means, their standard errors and degrees of freedom, p (NaN where
         there is no spread), and whether a pair is tested by seed.
     """
-    from scipy.special import stdtrit
+    from scipy.special import stdtr, stdtrit
     from scipy.stats import ttest_ind, ttest_rel
 
     distances = one - other
@@ -335,6 +356,9 @@ def _t_tests(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats, Floats
                 low, high = result.confidence_interval(1 - LEVEL)
                 half[rows], freedom[rows], p[rows] = (high - low) / 2, result.df, result.pvalue
         errors = half / stdtrit(freedom, 1 - LEVEL / 2)
+        if overlap:
+            errors *= np.sqrt(1 + np.where(paired, shared, np.max(sizes, axis=0)) * overlap)
+            p = 2 * stdtr(freedom, -np.abs(differences) / errors)
     rounding = 64 * np.finfo(float).eps * np.nanmax(np.abs([one, other]))
     differences[np.abs(differences) <= rounding] = 0.0
     return differences, errors, freedom, np.where(errors > rounding, p, np.nan), paired

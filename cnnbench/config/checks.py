@@ -178,6 +178,25 @@ def _check_training(config: RunConfig) -> None:
             "training.class_weight is for classes, but the task of this data set is regression",
             "set it to null",
         )
+    if training.sampling and task not in (None, "binary", "multiclass"):
+        raise CnnbenchError(
+            f"training.sampling is for one class an example, but the task of this data set is {task}",
+            "set it to null",
+        )
+    if training.sampling and training.class_weight:
+        raise CnnbenchError(
+            "training.sampling and training.class_weight both make up for rare classes: twice too much",
+            "use one of the two",
+        )
+    if training.fold is not None and training.folds is None:
+        raise CnnbenchError(
+            f"training.fold={training.fold} is one of several folds", "say of how many: training.folds=5"
+        )
+    if isinstance(training.fold, int) and training.fold >= (training.folds or 0):
+        raise CnnbenchError(
+            f"training.fold={training.fold}, but the folds are 0 to {(training.folds or 0) - 1}",
+            "leave it out for a run of each",
+        )
     target = str(config.model["_target_"])
     if training.fine_tuning and target.startswith("cnnbench.") and not target.endswith(".transfer"):
         raise CnnbenchError(
@@ -210,6 +229,8 @@ def _check_objective(config: RunConfig) -> None:
             "use a val_… metric",
         )
     names = {f"val_{name}" for name in ("loss", *finals, *(config.training.metrics or ()))}
+    if config.training.folds is not None:
+        names |= {f"fold_{name}" for name in ("loss", *finals, *(config.training.metrics or ()))}
     if config.training.validation_fraction == 0:  # then only the training itself can be looked at
         names |= {"loss", *(name for task in metrics.TRAINED.values() for name in task)}
     if config.objective not in names:

@@ -8,7 +8,16 @@ from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
 from .sources.arrays import holds_arrays
 from .sources.table_file import encode_rows, is_table
-from .splits import example_weights, label_weights, leaks, remarks, task_in_words, with_validation
+from .splits import (
+    example_weights,
+    fold_numbers,
+    label_weights,
+    leaks,
+    of_fold,
+    remarks,
+    task_in_words,
+    with_validation,
+)
 from .tabular import read_table, row_number
 
 __all__ = [
@@ -26,6 +35,7 @@ __all__ = [
     "encode_rows",
     "example_weights",
     "fetch",
+    "fold_numbers",
     "holds_arrays",
     "holds_manifest",
     "infer_task",
@@ -34,6 +44,7 @@ __all__ = [
     "label_weights",
     "leaks",
     "listed",
+    "of_fold",
     "pillow_warnings",
     "read_table",
     "remarks",

@@ -38,9 +38,11 @@ class Feed:
             with a seed others each time.
         parallel: batches of `dataset` that are read at once, and that wait.
         weights: ``(n,)``, how much each example counts; batches are then of three, the weights last.
+        balanced: an epoch has every class equally often, give or take one example, and so the examples of a
+            rare one several times; it is as long as without. It needs a seed.
 
     Attributes:
-        split, batch_size, seed, augment, column, weights: as given.
+        split, batch_size, seed, augment, column, weights, balanced: as given.
         examples, steps: of one epoch.
         epoch: the next one to be drawn, from 0; set by the training.
         first: the step at which each epoch begins.
@@ -56,14 +58,15 @@ class Feed:
         parts: int = 1,
         parallel: int = 2,
         weights: np.ndarray | None = None,
+        balanced: bool = False,
     ) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.augment, self.column, self.weights = augment, column, weights
+        self.augment, self.column, self.weights, self.balanced = augment, column, weights, balanced
         self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
         self.first = 0
         self.parallel = parallel
-        self._order = _Order(len(split), self.examples, seed)
+        self._order = _Order(len(split), self.examples, seed, split.y if balanced else None)
         self._readers: dict[tuple[str, bool], Reader] = {}  # shared with `rest`
 
     def rest(self, first: int) -> Feed:
@@ -213,10 +216,17 @@ class _Order:
     """The order of examples, epoch by epoch.
 
     It holds no examples, because TensorFlow keeps what a `numpy_function` calls as long as the process.
+
+    Args:
+        size: number of examples.
+        taken: of an epoch.
+        seed: of the shuffling; None keeps the order.
+        y: ``(size,)`` classes that an epoch has equally often; None has each example once.
     """
 
-    def __init__(self, size: int, taken: int, seed: int | None) -> None:
+    def __init__(self, size: int, taken: int, seed: int | None, y: np.ndarray | None = None) -> None:
         self.size, self.taken, self.seed, self.epoch = size, taken, seed, 0
+        self._members = [np.flatnonzero(y == label) for label in np.unique(y)] if y is not None else []
 
     @property
     def first_turns(self) -> np.ndarray:
@@ -227,8 +237,19 @@ class _Order:
     def __call__(self) -> tuple[np.ndarray, np.int32]:
         order = np.arange(self.size, dtype=np.int32)
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+            rng = np.random.default_rng([self.seed, self.epoch])
+            order = rng.permutation(self._balanced(rng) if self._members else order)
         return order[: self.taken], np.int32(self.epoch)
+
+    def _balanced(self, rng: np.random.Generator) -> np.ndarray:
+        """Return ``(size,)`` indices, of every class equally many and of each example of one class, too."""
+        classes = len(self._members)
+        counts = self.size // classes + rng.permutation(np.arange(classes) < self.size % classes)
+        drawn = [
+            np.concatenate([np.repeat(own, count // len(own)), rng.permutation(own)[: count % len(own)]])
+            for own, count in zip(self._members, counts, strict=True)
+        ]
+        return np.concatenate(drawn).astype(np.int32)
 
 
 def _taker(split: Split, resident: bool) -> tuple[tf.Tensor, Callable[[Any, Any], Any]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cnnbench.data.dataset import Dataset, Split, listed
+from cnnbench.data.partition import TooFewError, draw, folds, hold_out_last, keep_together
 from cnnbench.errors import CnnbenchError
 
 FEW = 50  # validation examples; with fewer, each is worth more than two per cent of accuracy
@@ -21,36 +22,22 @@ AT_ONCE = 256  # examples compared with the first at a time; usually one of the 
 def with_validation(dataset: Dataset, fraction: float, examples: int | None, seed: int) -> Dataset:
     """Shorten the training split to `examples`, and draw a validation split from it unless there is one.
 
-    Both draws are stratified by class where every class has two examples or more.
+    Both draws are stratified by class or label where every class has two examples or more. A group lies whole
+    on one side of the second, equal pictures together; examples with an order are held out from its end.
 
     Raises:
         CnnbenchError: `dataset` is no `Dataset`, or nothing is left on one side.
     """
-    from sklearn.model_selection import train_test_split
-
     if not isinstance(dataset, Dataset):  # of a user's own function
         raise CnnbenchError(
             f"the function of the data set gave a {type(dataset).__name__}",
             "it must return a cnnbench.data.dataset.Dataset",
         )
     train = dataset.train
-
-    def drawn(second: int) -> list[np.ndarray]:
-        """Return the rows of both parts, the second of that size."""
-        counts = np.unique(train.y, return_counts=True)[1]
-        is_stratified = (
-            dataset.task in ("binary", "multiclass")
-            and counts.min() > 1
-            and len(counts) <= min(second, len(train) - second)
-        )
-        rows = np.arange(len(train))
-        stratify = train.y if is_stratified else None
-        return list(train_test_split(rows, test_size=second, random_state=seed, stratify=stratify))
-
     if examples is not None and examples < len(train):
-        train = train.take(drawn(len(train) - examples)[0])
+        train = train.take(draw(train.y, dataset.task, len(train) - examples, seed)[0])
     if dataset.val is not None or fraction == 0:
-        return replace(dataset, train=train)
+        return _counted(replace(dataset, train=train))
     held = math.ceil(fraction * len(train))
     if round(fraction * len(train)) < 1 or held == len(train):
         side, change = ("training", "smaller") if held == len(train) else ("validation", "larger")
@@ -58,8 +45,113 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
             f"training.validation_fraction={fraction} of {len(train)} examples leaves none for {side}",
             f"use a {change} fraction",
         )
-    fit, held_out = drawn(held)
-    return replace(dataset, train=train.take(np.sort(fit)), val=train.take(np.sort(held_out)))
+    contents, moved = contents_of(train), 0
+    try:
+        if train.order is not None:
+            fit, held_out = hold_out_last(train.order, held)
+        elif train.groups is not None:
+            fit, held_out = draw(train.y, dataset.task, held, seed, train.groups, contents)
+        else:  # the draw is that of earlier versions, and only what it tears is moved
+            fit, held_out = draw(train.y, dataset.task, held, seed)
+            if contents is not None:
+                fit, held_out, moved = keep_together(fit, held_out, contents)
+    except TooFewError as error:
+        what = "all training examples have one order" if train.order is not None else "there is one group"
+        raise CnnbenchError(
+            f"{dataset.name}: {what}, so none can be held out for validation",
+            "training.validation_fraction=0 trains without",
+        ) from error
+    fit_part, held_part = train.take(np.sort(fit)), train.take(np.sort(held_out))
+    told = f"{dataset.name}: {moved:,} examples of val or train were moved to where their equals are"
+    return _counted(
+        replace(dataset, train=fit_part, val=held_part, notes=(*dataset.notes, *[told] * bool(moved)))
+    )
+
+
+def fold_numbers(dataset: Dataset, count: int, seed: int) -> np.ndarray:
+    """Return ``(n,)`` the fold of each training example: even by class, of whole groups and equal pictures.
+
+    Raises:
+        CnnbenchError: there are too few examples or groups for so many folds, or they have an order.
+    """
+    train = dataset.train
+    if train.order is not None:
+        raise CnnbenchError(
+            f"{dataset.name}: its examples have an order, and folds would measure on what came before",
+            "training.folds=null measures on the end of the order",
+        )
+    try:
+        return folds(train.y, dataset.task, count, seed, train.groups, contents_of(train))
+    except TooFewError as error:
+        units = "different examples" if train.groups is None else "groups"
+        name = "" if error.label is None else f" of {dataset.class_names[error.label]}"
+        raise CnnbenchError(
+            f"{dataset.name}: training.folds={count} needs more than {error.count} {units}{name}",
+            "use fewer folds, or add examples",
+        ) from error
+
+
+def of_fold(dataset: Dataset, count: int, fold: int, seed: int) -> Dataset:
+    """Return the data of one fold: it is measured, as the test split, and the rest is trained on.
+
+    The data set's own test split is left for the average of the fold models.
+    """
+    number, train = fold_numbers(dataset, count, seed), dataset.train
+    held = np.flatnonzero(number == fold)
+    told = (
+        f"{dataset.name}: fold {fold} of {count}, {len(held):,} of {len(train):,} training examples, is held "
+        "out and measured as test"
+    )
+    return replace(
+        dataset,
+        train=train.take(np.flatnonzero(number != fold)),
+        test=train.take(held),
+        notes=(*dataset.notes, told),
+    )
+
+
+def contents_of(split: Split) -> list[bytes] | None:
+    """Return a digest of each picture, of which equal ones stay together; None of rows of a table.
+
+    Two rows with few columns may well be equal and yet two examples.
+    """
+    return split.digests if split.x.ndim == 4 else None
+
+
+def _counted(dataset: Dataset) -> Dataset:
+    """Add a note with the examples, groups and classes of each split to data of the user's own."""
+    if not (dataset.files or dataset.train.groups is not None or dataset.train.names is not None):
+        return dataset
+    return replace(dataset, notes=(*dataset.notes, f"{dataset.name}: {counts(dataset)}"))
+
+
+def counts(dataset: Dataset) -> str:
+    """Return the examples of each split, its groups, and how often each has every class, on one line."""
+    splits = dataset.splits
+    found = f"{_beside(len(split) for split in splits.values())} examples in {', '.join(splits)}"
+    if dataset.train.groups is not None:
+        groups = (0 if one.groups is None else len(np.unique(one.groups)) for one in splits.values())
+        found += f", of {_beside(groups)} groups"
+    if dataset.task == "regression":
+        return found
+    names = dataset.class_names
+    table = np.stack(
+        [
+            one.y.sum(axis=0, dtype=np.int64)
+            if dataset.task == "multilabel"
+            else np.bincount(one.y.astype(np.intp), minlength=len(names))
+            for one in splits.values()
+        ],
+        axis=1,
+    )
+    rarest = np.argsort(table.sum(axis=1), kind="stable")[:NAMED] if len(names) > NAMED else range(len(names))
+    more = f"; the rarest of {len(names)} {'labels' if dataset.task == 'multilabel' else 'classes'}"
+    of_each = "; ".join(f"{names[index]} {_beside(table[index])}" for index in rarest)
+    return f"{found}{more if len(names) > NAMED else ''}: {of_each}"
+
+
+def _beside(numbers: Iterable[int]) -> str:
+    return " + ".join(f"{number:,}" for number in numbers)
 
 
 def task_in_words(dataset: Dataset) -> str:
@@ -80,9 +172,7 @@ def leaks(dataset: Dataset) -> list[str]:
 
     Examples are compared by content; images in a mapped file by the digests of their files, without reading.
     """
-    digests = {
-        name: found for name, split in dataset.splits.items() if (found := _digests(split)) is not None
-    }
+    digests = {name: found for name, split in dataset.splits.items() if (found := split.digests) is not None}
     seen = {name: set(values) for name, values in digests.items()}
     shared = []
     for first, second in (("train", "test"), ("val", "test"), ("train", "val")):
@@ -92,13 +182,6 @@ def leaks(dataset: Dataset) -> list[str]:
                 share = f"{count:,} of {len(digests[second]):,} {second} examples"
                 shared.append(f"{dataset.name}: {share} are also in {first}")
     return shared + _contradictions(dataset, digests)
-
-
-def _digests(split: Split) -> list[bytes] | None:
-    if isinstance(split.x, np.ndarray):
-        return [hashlib.sha256(example.tobytes()).digest() for example in split.x]
-    known = split.x.digests
-    return None if known is None else list(known[split.x.indices].tolist())
 
 
 def _contradictions(dataset: Dataset, digests: dict[str, list[bytes]]) -> list[str]:

@@ -68,7 +68,10 @@ def evaluate_checkpoint(
             fit the model, or the data of the run are others by now.
     """
     require_finished(folder)
-    dataset = load_dataset(spec) if split == "val" or folder.identity is None else spec.dataset()
+    is_drawn = (
+        split == "val" or folder.identity is None or (own_data != "no" and spec.training.fold is not None)
+    )
+    dataset = load_dataset(spec) if is_drawn else spec.dataset()
     if split not in dataset.splits:
         raise CnnbenchError(
             f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"

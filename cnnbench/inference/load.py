@@ -56,8 +56,7 @@ def require_finished(folder: RunFolder) -> None:
 
 def load_dataset(spec: RunSpec) -> data.Dataset:
     """Load the data set with the splits of the run, validation included."""
-    training = spec.training
-    return data.with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
+    return spec.drawn(spec.dataset())
 
 
 def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> Any:

@@ -77,10 +77,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        if _is_mixed(y_true):
-            shares = ops.cast(y_true, y_pred.dtype)
-        else:
-            shares = ops.one_hot(_indices(y_true), ops.shape(y_pred)[-1], dtype=y_pred.dtype)
+        shares = _shares(y_true, y_pred)
         return keras.losses.categorical_crossentropy(shares, y_pred, label_smoothing=self.label_smoothing)
 
     def get_config(self) -> dict[str, Any]:
@@ -164,6 +161,56 @@ class TargetsRmse(keras.metrics.Metric):
 
 
 @keras.saving.register_keras_serializable("cnnbench")
+class FocalCrossentropy(keras.losses.Loss):
+    """Focal loss (Lin et al. 2017): cross-entropy in which well classified examples count less.
+
+    The cross-entropy of an example is multiplied by ``(1 - p) ** gamma``, where ``p`` is what the model gives
+    to the true class. ``y_true`` and ``y_pred`` are as of `SmoothedCrossentropy`; or, of one output, both
+    ``(batch, 1)``; or, `by_label`, ``(batch, labels)`` 0 or 1 and the probability of each label.
+
+    Args:
+        gamma: 0 is plain cross-entropy.
+        alpha: weight of class 1, or of a label that is there; that of the others is 1 - alpha. None gives
+            both 1. Not for one class of several, for which class weights are.
+        by_label: outputs are labels that do not exclude each other; set by the task.
+    """
+
+    def __init__(
+        self,
+        gamma: Annotated[float, Field(ge=0)] = 2.0,
+        alpha: Annotated[float, Field(gt=0, lt=1)] | None = None,
+        by_label: bool = False,
+        name: str = "focal_crossentropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.gamma, self.alpha, self.by_label = gamma, alpha, by_label
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        if self.by_label or y_pred.shape[-1] == 1:
+            return keras.losses.binary_focal_crossentropy(
+                ops.reshape(ops.cast(y_true, y_pred.dtype), ops.shape(y_pred)),
+                y_pred,
+                apply_class_balancing=self.alpha is not None,
+                alpha=self.alpha or 0.5,
+                gamma=self.gamma,
+            )
+        shares = _shares(y_true, y_pred)
+        return keras.losses.categorical_focal_crossentropy(shares, y_pred, alpha=1.0, gamma=self.gamma)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"gamma": self.gamma, "alpha": self.alpha, "by_label": self.by_label}
+        return {**super().get_config(), **own}
+
+
+def focal(
+    gamma: Annotated[float, Field(ge=0)] = 2.0, alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
+) -> keras.losses.Loss:
+    """Return the focal loss: well classified examples count less (`gamma`), class 1 more (`alpha`)."""
+    return FocalCrossentropy(gamma, alpha)
+
+
+@keras.saving.register_keras_serializable("cnnbench")
 class MixedAccuracy(keras.metrics.MeanMetricWrapper):
     """Share of examples whose largest label share is the largest output.
 
@@ -188,6 +235,13 @@ def _agreement(y_true: Any, y_pred: Any) -> Any:
         true = ops.argmax(y_true, axis=-1) if _is_mixed(y_true) else _indices(y_true)
         agree = ops.equal(ops.cast(true, "int32"), ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
     return ops.cast(agree, "float32")
+
+
+def _shares(y_true: Any, y_pred: Any) -> Any:
+    """Return labels as ``(batch, classes)`` shares."""
+    if _is_mixed(y_true):
+        return ops.cast(y_true, y_pred.dtype)
+    return ops.one_hot(_indices(y_true), ops.shape(y_pred)[-1], dtype=y_pred.dtype)
 
 
 def _is_mixed(y_true: Any) -> bool:

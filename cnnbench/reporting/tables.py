@@ -137,8 +137,9 @@ def _answer(ranking: analysis.Ranking, cost: str) -> str:
     data = f" on {ranking.dataset}" if ranking.dataset else ""
     if not math.isfinite(best.mean):
         return f"no run has a finite {ranking.objective}{data}"
-    seeds = len(best.by_seed)
-    spread = f" ± {best.deviation:.2g} over {seeds} seeds" if seeds > 1 else " from one seed"
+    spread = f" ± {best.deviation:.2g} over {best.repeats}" if len(best.sample) > 1 else " from one seed"
+    if best.overlap and best.half_width > 0:
+        spread = f" ± {best.half_width:.2g} (95 %) over {best.repeats}"
     figure = f"{best.objective_in_words} {number(best.mean)}{spread}{data}"
     first = f"{first_in_words(ranking)}{' with' if others else ':'} {figure}"
     return "; ".join([first, *others_in_words(ranking, cost)])

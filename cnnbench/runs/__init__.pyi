@@ -31,9 +31,21 @@ from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .schema import EndedMetrics, RunMetrics
-from .spec import Device, Expected, FineTuning, Observer, Observers, RunResult, RunSpec, Summary, Training
+from .spec import (
+    AVERAGE,
+    Device,
+    Expected,
+    FineTuning,
+    Observer,
+    Observers,
+    RunResult,
+    RunSpec,
+    Summary,
+    Training,
+)
 
 __all__ = [
+    "AVERAGE",
     "CONFIG",
     "DONE",
     "FAILED",

@@ -202,6 +202,11 @@ class RunFolder:
         with system.atomic(self.path / "predictions.npz", "wb") as file:
             np.savez_compressed(file, **arrays)
 
+    def write_out_of_fold(self, **arrays: Any) -> None:
+        """Keep what the fold models say of the examples that they have not seen."""
+        with system.atomic(self.path / "out_of_fold.npz", "wb") as file:
+            np.savez_compressed(file, **arrays)
+
     def write_figure(self, name: str, png: bytes, directory: Path | None = None) -> Path:
         """Write a picture to `figures/`, or to another directory.
 

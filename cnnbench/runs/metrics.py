@@ -32,6 +32,7 @@ FINAL = {
     "multilabel": ("mean_average_precision", "f1_micro", "f1_macro", "subset_accuracy"),
     "regression": ("mae", "rmse", "r2"),
 }
+SPLIT = re.compile("^(train|val|test|fold)_")
 TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 MACRO, ONE = {"average": "macro", "zero_division": 0}, {"zero_division": 0}
 MICRO = {"average": "micro", "zero_division": 0}
@@ -97,7 +98,7 @@ LARGER_WORDS = ("accuracy", "auc", "f1", "precision", "recall", "r2")  # in name
 
 def larger_is_better(name: str) -> bool:
     """Tell the direction of a metric by its name (`val_accuracy`, `test_f1_macro`, `loss`, …)."""
-    metric = re.sub("^(train|val|test)_", "", name)
+    metric = SPLIT.sub("", name)
     if metric in SMALLER_IS_BETTER:
         return False
     return bool(tasks_of(metric)) or any(word in metric for word in LARGER_WORDS)
@@ -105,7 +106,7 @@ def larger_is_better(name: str) -> bool:
 
 def is_share(name: str) -> bool:
     """Tell whether a metric lies between 0 and 1 by its definition (`val_accuracy`, `f1_macro`, …)."""
-    metric = re.sub("^(train|val|test)_", "", name)
+    metric = SPLIT.sub("", name)
     is_of_classes = any(metric in CHOICES[task] for task in ("multiclass", "binary", "multilabel"))
     return (is_of_classes or bool(TOP.fullmatch(metric))) and metric not in FROM_MINUS_ONE
 
@@ -322,7 +323,9 @@ def objective_value(figures: Mapping[str, Mapping[str, float]], objective: str) 
         CnnbenchError: there is no such metric.
     """
     split, _, name = objective.partition("_")
-    if split not in ("val", "test"):
+    if split == "fold" and split not in figures:  # of one fold, which is its test split
+        split = "test"
+    elif split not in ("val", "test", "fold"):
         split, name = "train", objective
     try:
         return figures[split][name]

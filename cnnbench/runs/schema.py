@@ -34,6 +34,18 @@ class Cost(TypedDict):
     seconds: dict[str, float]
 
 
+class FoldSizes(TypedDict):
+    """The sizes of a fold and of the rest.
+
+    Attributes:
+        examples: that were held out and measured.
+        others: that were trained on, with those for choosing the epoch.
+    """
+
+    examples: int
+    others: int
+
+
 class RunMetrics(TypedDict):
     """A finished run.
 
@@ -48,7 +60,9 @@ class RunMetrics(TypedDict):
         seed: of everything random.
         objective: name of the metric that runs are ranked by.
         value: of the objective.
-        metrics: by split and name; those of `train` are means over the best epoch.
+        metrics: by split and name; those of `train` are means over the best epoch. The `test` split of a fold
+            is what it holds out; the average of folds has `fold`, each example by the model that has not seen
+            it, and `test`, that of the data set.
         by_output: of several labels or targets, the figures of each: by split, name and metric. `support` is
             the number of examples that have the label. Lacking for classes and for one target.
         data: the digest of the data; lacking in runs of 0.1.0.
@@ -57,6 +71,9 @@ class RunMetrics(TypedDict):
         best_epoch: the one whose weights are kept, from 1 on.
         best_by: what it has, such as `lowest val_loss`; lacking without a checkpoint, and in runs of 0.1.0.
         epochs: how many were trained.
+        fold: sizes, of a run that is a fold.
+        average_of: the folders of the fold models whose average this is.
+        largest_difference: between an output of the stored average and the mean of the fold models'.
         cost: counts, seconds and bytes.
         started: ISO 8601, with the offset of the time zone.
         finished: the same.
@@ -79,6 +96,9 @@ class RunMetrics(TypedDict):
     best_epoch: int
     best_by: NotRequired[str]
     epochs: int
+    fold: NotRequired[FoldSizes]
+    average_of: NotRequired[list[str]]
+    largest_difference: NotRequired[float]
     cost: Cost
     started: str
     finished: str

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from cnnbench.data import Dataset
+from cnnbench.data import Dataset, of_fold, with_validation
 
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 Device = Literal["auto", "cpu", "gpu"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Factory = Callable[..., Any]
+AVERAGE = "average"  # in the place of a fold's number: the average of the models of all
 
 
 class Expected(BaseModel):
@@ -65,11 +66,15 @@ class Training(BaseModel):
             it where a probe of the network gains, else float32.
         validation_fraction: part of the training split held out for choosing the best epoch; 0 for none.
             Ignored where the data set brings a validation split of its own.
+        folds: cross-validation: as many runs as folds, each of which holds another fold out and measures on
+            it, and the average of their models. The folds are drawn by the seed: several seeds repeat them.
+        fold: which of them, from 0; `average` for the average of their models; null is a run for each.
         examples: use only this many training examples (smoke runs); null for all.
         metrics: further figures of the validation split after each epoch, `val_NAME` in the history, and of
             every split at the end; a callback may monitor them. See `runs.metrics.CHOICES`.
         class_weight: `balanced` weighs each example by the rarity of its class; of several labels, each label
             of an example by how rarely it is so, had or lacked.
+        sampling: `balanced` lets an epoch have every class equally often, rare examples several times.
         scale_targets: regression: let the network predict standardised targets, each by its own mean and
             deviation; predictions and metrics stay in the target's own unit.
         cache_features: compute the features of a frozen backbone once, where nothing is augmented.
@@ -89,9 +94,12 @@ class Training(BaseModel):
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 64
     precision: Precision = "auto"
     validation_fraction: Fraction = 0.1
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=0)] | Literal["average"] | None = None
     examples: Annotated[int, Field(ge=10)] | None = None
     metrics: list[str] | None = None
     class_weight: Literal["balanced"] | None = None
+    sampling: Literal["balanced"] | None = None
     scale_targets: bool = False
     cache_features: bool = True
     fine_tuning: FineTuning | None = None
@@ -178,6 +186,15 @@ class RunSpec:
         """The run folder, which has been chosen by then."""
         assert self.run_dir is not None
         return self.run_dir
+
+    def drawn(self, source: Dataset) -> Dataset:
+        """Return a data set with the splits of this run: those of its fold, validation included."""
+        training, fold = self.training, self.training.fold
+        if fold == AVERAGE:
+            return with_validation(source, 0, None, self.seed)
+        if training.folds is not None and isinstance(fold, int):
+            source = of_fold(source, training.folds, fold, self.seed)
+        return with_validation(source, training.validation_fraction, training.examples, self.seed)
 
     def as_config(self) -> dict[str, Any]:
         """Write down what can be of a spec that was not made from a config: enough to tell runs apart."""

@@ -1,3 +1,4 @@
+from .average import average_folds
 from .forecast import forecast_line, rehearse_job
 from .launchers import is_supervised, serve
 from .observer import SweepObserver
@@ -12,6 +13,7 @@ __all__ = [
     "Reporter",
     "Sweep",
     "SweepObserver",
+    "average_folds",
     "forecast_line",
     "is_supervised",
     "makes_sweep",

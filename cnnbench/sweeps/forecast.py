@@ -13,6 +13,7 @@ from pathlib import Path
 from cnnbench import system
 from cnnbench.config import axes, spec_from
 from cnnbench.errors import CnnbenchError, first_line
+from cnnbench.runs import AVERAGE
 from cnnbench.sweeps.launchers import RUNS_PER_PROCESS, LocalLauncher
 from cnnbench.sweeps.plan import Line
 from cnnbench.sweeps.schema import Forecast, Plan, Rehearsal
@@ -42,6 +43,9 @@ def forecast_line(
     """
     read = Line.read(line, config_dir) if is_sweep else Line(axes(line, config_dir), Plan(), {}, None)
     lines: Sequence[Sequence[str]] = read.combinations
+    if is_sweep and read.search is None:  # the average of folds takes no training
+        every = (one for each in read.combinations for one in read.with_folds(each, config_dir))
+        lines = [one for one in every if one[-1:] != (f"training.fold={AVERAGE}",)]
     if read.search is not None:
         lines = [base.overrides for base in read.bases(config_dir)]
     forecasts: dict[int, Forecast] = {}
@@ -66,7 +70,7 @@ def forecast_line(
 
 def _kind(job: Job) -> str:
     kept = {key: value for key, value in job.config.items() if key not in NOT_DISTINCT}
-    training = {key: value for key, value in kept["training"].items() if key != "epochs"}
+    training = {key: value for key, value in kept["training"].items() if key not in ("epochs", "fold")}
     return json.dumps({**kept, "training": training}, sort_keys=True)
 
 

@@ -89,6 +89,15 @@ class Line:
         new = {key: values for key, values in grid.items() if key not in self.typed}
         return config.combinations({**self.typed, **new}, self.plan.zip)
 
+    def with_folds(self, overrides: tuple[str, ...], config_dir: str | None) -> list[tuple[str, ...]]:
+        """Return the overrides of each fold, and of their average, of a combination with folds."""
+        training = config.compose(overrides, config_dir).training
+        if training.get("folds") is None or training.get("fold") is not None:
+            return [overrides]
+        if not isinstance(training.folds, int):  # refused where it is checked
+            return [overrides]
+        return [(*overrides, f"training.fold={fold}") for fold in (*range(training.folds), runs.AVERAGE)]
+
     def job(self, number: int, overrides: Sequence[str], config_dir: str | None) -> Job | None:
         """Compose and check one run; None where it is left out.
 
@@ -126,6 +135,11 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
     read = Line.read(line, config_dir)
     if read.search is not None:
         bases = read.bases(config_dir)
+        if any(base.config["training"]["folds"] for base in bases):
+            raise CnnbenchError(
+                "a search has no folds: it would choose by them, and then they measure nothing",
+                "search with training.folds=null, then the best with training.folds=5",
+            )
         _check_search(read.search, bases)
         first = bases[0].config
         task = first["dataset"].get("task") or "multiclass"  # a wrong guess is told after the first run
@@ -145,7 +159,7 @@ def plan(line: Sequence[str], config_dir: str | None) -> Planned:
 
 def _jobs(read: Line, config_dir: str | None) -> list[Job]:
     jobs: list[Job] = []
-    for overrides in read.combinations:
+    for overrides in (one for each in read.combinations for one in read.with_folds(each, config_dir)):
         try:
             job = read.job(len(jobs), overrides, config_dir)
         except CnnbenchError as error:
@@ -158,7 +172,9 @@ def _jobs(read: Line, config_dir: str | None) -> list[Job]:
 
 def makes_sweep(overrides: Sequence[str]) -> bool:
     """Tell whether a line asks for several runs without saying -m."""
-    return any(text.startswith(("sweep=", "sweep.")) for text in overrides)
+    keys = {text.partition("=")[0].lstrip("+") for text in overrides}
+    is_cross_validation = "training.folds" in keys and "training.fold" not in keys
+    return is_cross_validation or any(key == "sweep" or key.startswith("sweep.") for key in keys)
 
 
 def _is_of_the_sweep(key: str) -> bool:

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnnbench.data import Dataset, Feed, Split, with_validation
+from cnnbench.data import Dataset, Feed, Split
 from cnnbench.nn import load_checkpoint
 from cnnbench.runs import RunFolder, RunSpec, Training
 from cnnbench.sweeps.schema import Rehearsal
@@ -42,7 +42,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
     gc.collect()  # models are cycles, and those of an earlier rehearsal are no part of this one
     memory, began = PeakMemory(), time.perf_counter()
     training = spec.training
-    whole = with_validation(spec.dataset(), training.validation_fraction, training.examples, spec.seed)
+    whole = spec.drawn(spec.dataset())
     on_gpu = spec.device != "cpu" and bool(tf.config.list_physical_devices("GPU"))
     small = _shortened(whole, MOST_ON_GPU if on_gpu else MOST_EXAMPLES, with_train=_may_cache(spec))
     watch = Stopwatch(_steps(small, training))
@@ -54,7 +54,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
             dataset=lambda: small,
             trackers={},
             callbacks={**spec.callbacks, "stopwatch": lambda: watch},
-            training=_with_enough_epochs(training),
+            training=_with_enough_epochs(training).model_copy(update={"fold": None}),  # it is drawn already
             rehearses=training,
         )
     ).metrics["cost"]

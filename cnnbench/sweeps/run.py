@@ -99,8 +99,11 @@ def run_sweep(sweep: Sweep, copy: config.code.Copy, observer: SweepObserver | No
         if study is not None:
             study.ended(number)
 
+    folds = (number for number in sweep.left() if not sweep.jobs[number].is_average)
     try:
-        stopped_by = supervise(sweep, launcher, study.numbers() if study else iter(sweep.left()), ended)
+        stopped_by = supervise(sweep, launcher, study.numbers() if study else folds, ended)
+        if stopped_by is None and study is None:
+            stopped_by = supervise(sweep, launcher, iter(sweep.averages()), ended)
     finally:
         launcher.close()
     return replace(sweep, stopped_by=stopped_by)

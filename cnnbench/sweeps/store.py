@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from cnnbench.config import validated, with_keywords
 from cnnbench.errors import EXIT_DONE, EXIT_FAILED, CnnbenchError
 from cnnbench.renamed import stored_config, with_current_targets
-from cnnbench.runs import DONE, PRUNED, RunFolder, differing, with_absolute_places
+from cnnbench.runs import AVERAGE, DONE, PRUNED, RunFolder, differing, with_absolute_places
 from cnnbench.sweeps.schema import StoredSearch
 from cnnbench.system import damaged_file, now, read_json, write_json
 
@@ -42,9 +42,22 @@ class Job:
     def of(
         cls, number: int, overrides: Sequence[str], config: dict[str, Any], trial: int | None = None
     ) -> Job:
-        """Return the job whose folder is named after number, config and seed."""
+        """Return the job whose folder is named after number, config, seed and fold."""
         folder = f"{number:03d}_{config['name']}_seed{config['seed']}"
+        fold = config["training"].get("fold")
+        if fold is not None:
+            folder += f"_{fold}" if fold == AVERAGE else f"_fold{fold}"
         return cls(number, folder, list(overrides), config, trial)
+
+    @property
+    def is_average(self) -> bool:
+        """Whether it is made of the models of other jobs, the folds."""
+        return bool(self.config["training"].get("fold") == AVERAGE)
+
+    @property
+    def without_fold(self) -> dict[str, Any]:
+        """The config that all folds share."""
+        return {**self.config, "training": {**self.config["training"], "fold": None}}
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,12 @@ class Sweep:
     def left(self) -> list[int]:
         """Return the numbers of the jobs that are still to be done."""
         return [job.number for job in self.jobs if not self.is_settled(job.number)]
+
+    def averages(self) -> list[int]:
+        """Return the jobs left whose folds are done, of which they are the averages."""
+        left = [self.jobs[number] for number in self.left()]
+        waiting = [job.without_fold for job in left if not job.is_average]
+        return [job.number for job in left if job.is_average and job.without_fold not in waiting]
 
     @property
     def exit_code(self) -> int:

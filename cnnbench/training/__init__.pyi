@@ -2,16 +2,28 @@ from . import run
 from .chunks import Engine
 from .device import prepare_machine
 from .diagnose import Diagnosis, examine
-from .measure import Evaluation, evaluation_batch, forward_graph, loss_batch, predict_outputs
+from .environment import describe_environment
+from .measure import (
+    Evaluation,
+    count_flops,
+    evaluation_batch,
+    forward_graph,
+    loss_batch,
+    measure_latency,
+    predict_outputs,
+)
 
 __all__ = [
     "Diagnosis",
     "Engine",
     "Evaluation",
+    "count_flops",
+    "describe_environment",
     "evaluation_batch",
     "examine",
     "forward_graph",
     "loss_batch",
+    "measure_latency",
     "predict_outputs",
     "prepare_machine",
     "run",

@@ -174,7 +174,17 @@ def build_run(
     column, most = dataset.outputs == 1, loss_batch(model, loss, batch_size)
     engine = choose_engine(spec, dataset.train, model, machine, replicas, before)
     parallel = usable_cores() if machine.on_gpu else 2  # a CPU that trains has no more to give
-    train = Feed(dataset.train, batch_size, spec.seed, augment, column, replicas, parallel, weights=weights)
+    train = Feed(
+        dataset.train,
+        batch_size,
+        spec.seed,
+        augment,
+        column,
+        parts=replicas,
+        parallel=parallel,
+        weights=weights,
+        balanced=training.sampling == "balanced",
+    )
     held_out = {
         # The test split is for the stored model, which is on one device.
         name: Feed(split, shared_batch(most, len(split), replicas if name == "val" else 1), column=column)

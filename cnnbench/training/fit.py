@@ -295,4 +295,11 @@ def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
     in_order = Feed(feed.split, evaluation_batch(feed.batch_size, feed.split.x.shape[1:]))
     features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
     split = Split(features, feed.split.y)
-    return Feed(split, feed.batch_size, feed.seed, column=feed.column, weights=feed.weights)
+    return Feed(
+        split,
+        feed.batch_size,
+        feed.seed,
+        column=feed.column,
+        weights=feed.weights,
+        balanced=feed.balanced,
+    )

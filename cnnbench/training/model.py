@@ -33,7 +33,15 @@ def make_loss(spec: RunSpec, task: str, augment: Any, label_weights: np.ndarray 
     if label_weights is not None:
         return nn.losses.BalancedCrossentropy(label_weights.tolist())
     if spec.loss is not None:
-        return spec.loss()
+        loss = spec.loss()
+        if isinstance(loss, nn.losses.FocalCrossentropy):
+            if task == "multiclass" and loss.alpha is not None:
+                raise CnnbenchError(
+                    f"loss.alpha={loss.alpha} weighs class 1 of two, but this task is multiclass",
+                    "loss.alpha=null; training.class_weight=balanced weighs several",
+                )
+            loss.by_label = task == "multilabel"
+        return loss
     return nn.losses.for_task(task, soft_labels=mixes(augment))
 
 

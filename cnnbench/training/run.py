@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,6 +78,7 @@ def run(
     observer: runs.Observer | None = None,
     resume: bool = False,
     with_changes: bool = False,
+    work: Callable[[Job], runs.RunResult] | None = None,
 ) -> runs.RunResult:
     """Train and measure one model, and write everything about it to `spec.folder`.
 
@@ -86,6 +87,7 @@ def run(
         observer: is told of the progress.
         resume: continue a run that was interrupted, failed or was killed.
         with_changes: continue although config, data or the user's own code have changed.
+        work: makes the result in another way than by training, and tells the observer of it.
 
     Raises:
         ChangedError: they have changed; the folder is left as it was.
@@ -109,13 +111,7 @@ def run(
         continuation.check_config()
         job = Job(spec, folder, everyone, interruption, Phases(), system.now(), continuation)
         try:
-            prepared = prepare(job)
-            fit(job, prepared)
-            with interruption.patient(system.FINISHING):  # what is trained is measured and written first
-                measured = measure(job, prepared)
-                result = write(job, prepared, measured)
-                folder.clear_states()
-                everyone.finished(result)
+            result = (work or train)(job)
         except runs.ChangedError:
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -125,12 +121,24 @@ def run(
     return result
 
 
+def train(job: Job) -> runs.RunResult:
+    """Prepare, fit, measure and write."""
+    prepared = prepare(job)
+    fit(job, prepared)
+    with job.interruption.patient(system.FINISHING):  # what is trained is measured and written first
+        measured = measure(job, prepared)
+        result = write(job, prepared, measured)
+        job.folder.clear_states()
+        job.observer.finished(result)
+    return result
+
+
 def prepare(job: Job) -> Prepared:
     """Read the data, build and compile the model, and announce the run."""
     spec, training, phases = job.spec, job.spec.training, job.phases
     with phases("data"):  # first, so that nobody waits for TensorFlow where they are missing
         source = spec.dataset()
-        dataset = data.with_validation(source, training.validation_fraction, training.examples, spec.seed)
+        dataset = spec.drawn(source)
         check_task(spec, dataset)
         identity = job.continuation.check_data(source, dataset)
         job.folder.reopen()
@@ -281,10 +289,12 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
 
     spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
     # Not the test split: ranking by it would be fitting to it.
-    split = "val" in prepared.built.held_out
+    split = "val_" if "val" in prepared.built.held_out else ""
+    if spec.training.fold is not None:  # its test split is the fold
+        split = "fold_"
     trained = runs.TRAINED[dataset.task]
     best = runs.OBJECTIVE[dataset.task]
-    objective = spec.objective or (f"val_{best}" if split else best if best in trained else trained[-1])
+    objective = spec.objective or split + (best if split or best in trained else trained[-1])
     cost: Any = {**prepared.built.size, **measured.costs, "seconds": phases.seconds}
     chosen_by = [
         one.chosen_by for one in prepared.built.callbacks.values() if isinstance(one, BestCheckpoint)
@@ -312,6 +322,11 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         result["target_names"] = dataset.targets
     if measured.by_output:
         result["by_output"] = measured.by_output
+    if spec.training.fold is not None:
+        result["fold"] = {
+            "examples": len(dataset.test),
+            "others": sum(len(split) for name, split in dataset.splits.items() if name != "test"),
+        }
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
     with phases("report"):
@@ -430,6 +445,10 @@ def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
         raise CnnbenchError(
             f"training.scale_targets is for regression, not for {dataset.task}",
             "set it to false",
+        )
+    if spec.training.sampling and dataset.task not in ("binary", "multiclass"):
+        raise CnnbenchError(
+            f"training.sampling is for one class an example, not for {dataset.task}", "set it to null"
         )
     if spec.loss_tasks and dataset.task not in spec.loss_tasks:
         raise CnnbenchError(

@@ -16,6 +16,7 @@ from scipy import stats
 
 from cnnbench.analysis import significance
 from cnnbench.analysis.significance import Sample, Verdict, half_width, judge
+from cnnbench.data.partition import folds
 
 SIMULATIONS = int(os.environ.get("CNNBENCH_SIMULATIONS", "100"))
 LOW, HIGH = stats.binom.interval(0.95 if SIMULATIONS >= 1000 else 0.99, SIMULATIONS, 0.05)
@@ -114,6 +115,67 @@ def test_the_interval_covers_a_known_difference() -> None:
             for verdict, true in zip(verdicts[:2], (9, 8), strict=True)
         )
     assert SIMULATIONS - covered <= HIGH
+
+
+# -- folds -----------------------------------------------------------------------------------------
+
+EXAMPLES, FOLDS, USED, USELESS = 50, 5, 3, 8
+CROSS_VALIDATIONS = SIMULATIONS // 2
+MOST_MISSED = stats.binom.ppf(0.975 if SIMULATIONS >= 1000 else 0.995, CROSS_VALIDATIONS, 0.05)
+
+
+def cross_validate(rng: np.random.Generator) -> list[Sample]:
+    """Squared errors by fold of two linear regressions, of which one has useless columns besides."""
+    x = rng.normal(size=(EXAMPLES, USED + USELESS))
+    y = x[:, :USED].sum(axis=1) + rng.normal(size=EXAMPLES)
+    fold = folds(y, "regression", FOLDS, int(rng.integers(2**31)))
+    samples: list[Sample] = []
+    for columns in (x[:, :USED], x):
+        sample = {}
+        for number in range(FOLDS):
+            seen, unseen = fold != number, fold == number
+            weights = np.linalg.lstsq(columns[seen], y[seen], rcond=None)[0]
+            sample[number] = float(np.mean((y[unseen] - columns[unseen] @ weights) ** 2))
+        samples.append(sample)
+    return samples
+
+
+def expected_error(columns: int) -> float:
+    """Return that of a regression with noise of variance 1 on normal columns, trained without one fold."""
+    seen = EXAMPLES - EXAMPLES // FOLDS
+    return 1 + columns / (seen - columns - 1)
+
+
+def test_the_interval_of_folds_covers_the_expected_error_at_least_as_often_as_it_says() -> None:
+    rng, overlap = np.random.default_rng(3), 1 / (FOLDS - 1)
+    difference = expected_error(USED + USELESS) - expected_error(USED)
+    missed = dict.fromkeys(("mean", "difference", "uncorrected"), 0)
+    for _ in range(CROSS_VALIDATIONS):
+        samples = cross_validate(rng)
+        values = list(samples[0].values())
+        off = abs(np.mean(values) - expected_error(USED))
+        missed["mean"] += off > half_width(values, overlap)
+        missed["uncorrected"] += off > half_width(values)
+        judgement = judge(samples, False, overlap=overlap)
+        verdict = judgement.verdicts[1 - (judgement.best or 0)]
+        found = verdict.difference if judgement.best == 0 else -verdict.difference
+        missed["difference"] += abs(found - difference) > verdict.margin
+    assert missed["mean"] <= MOST_MISSED
+    assert missed["difference"] <= MOST_MISSED
+    assert missed["uncorrected"] > missed["mean"]
+
+
+def test_the_test_of_folds_is_that_of_nadeau_and_bengio() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal([[0.0], [1.0]], 1, (2, 10))
+    judgement = judge([dict(enumerate(one)), dict(enumerate(other))], True, overlap=1 / 9)
+    distances = other - one
+    error = distances.std(ddof=1) * math.sqrt(1 / 10 + 1 / 9)
+    verdict = judgement.verdicts[0]
+    assert verdict.difference == pytest.approx(distances.mean())
+    assert verdict.margin == pytest.approx(stats.t.ppf(0.975, 9) * error)
+    assert verdict.p == pytest.approx(2 * stats.t.sf(abs(distances.mean()) / error, 9))
+    assert "Nadeau and Bengio" in judgement.test
 
 
 # -- against scipy -------------------------------------------------------------------------------

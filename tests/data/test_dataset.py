@@ -234,7 +234,7 @@ def test_a_function_of_ones_own_with_wrong_labels_is_one_line(
 def several(y: np.ndarray, task: str = "multilabel", **more: object) -> Dataset:
     split = Split(np.zeros((4, 2), np.float32), y, **more)  # type: ignore[arg-type]
     names = ("a", "b", "c") if task == "multilabel" else ()
-    return Dataset("d", task, split, split, class_names=names)  # type: ignore[arg-type]
+    return Dataset("d", task, split, replace(split, groups=None), class_names=names)  # type: ignore[arg-type]
 
 
 def test_several_labels_and_several_targets_have_an_output_each() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -950,15 +951,79 @@ def test_images_that_vanish_after_they_were_listed_are_named(
     assert load(root).notes[1] == "a/3.png: cannot be opened: No such file or directory"
 
 
-def test_copies_on_both_sides_of_the_validation_split_are_told(tmp_path: Path) -> None:
+def test_copies_lie_on_one_side_of_the_validation_split(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "data", a=20, b=20)
     for number in range(20):
         write(root / "a" / f"copy {number}.png", seed=number)
     dataset = with_validation(load(root), 0.5, None, seed=0)
-    (told,) = leaks(dataset)
-    assert "val examples are also in train" in told
-    assert int(told.split()[1]) == sum(rows(dataset.splits["val"].take(np.array([i]))) <= rows(dataset.train)
-                                       for i in range(len(dataset.splits["val"])))  # fmt: skip
+    assert leaks(dataset) == []
+    assert "were moved to where their equals are" in dataset.notes[-2]
+
+
+# ---------------------------------------------------------------- groups
+
+
+def write_patients(root: Path, patients: int = 6, each: int = 4) -> Path:
+    """Cats and dogs, of which each patient has one class: `cats/patient3_1.png`."""
+    for patient in range(2 * patients):
+        for number in range(each):
+            name = f"patient{patient}_{number}.png"
+            write(root / ("cats" if patient % 2 else "dogs") / name, 100 * patient + number)
+    return root
+
+
+def test_pictures_of_a_group_lie_in_one_split(tmp_path: Path) -> None:
+    root = write_patients(tmp_path / "data")
+    dataset = load(root, group=r"(patient\d+)_")
+    made = with_validation(dataset, 0.2, None, seed=0)
+    groups = [set(split.groups) for split in made.splits.values()]  # type: ignore[arg-type]
+    assert sorted(len(one) for one in groups) == [2, 2, 8]
+    assert len(set.union(*groups)) == 12
+    assert "2 of 12 groups held out for test, whole" in made.notes[0]
+    assert "of 8 + 2 + 2 groups: cats 16 + 4 + 4; dogs 16 + 4 + 4" in made.notes[1]
+
+
+def test_a_group_may_be_the_folder_below_the_class(tmp_path: Path) -> None:
+    for camera in range(8):
+        for number in range(3):
+            name = f"camera{camera}/{number}.png"
+            write(tmp_path / "data" / ("a" if camera % 2 else "b") / name, 10 * camera + number)
+    whole = load(tmp_path / "data", group="folder")
+    by_expression = load(tmp_path / "data", group=r"camera\d")
+    for one in (whole, by_expression):
+        assert one.train.groups is not None
+        assert [*np.bincount(one.train.groups)].count(3) == 6
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ("(patient", "is no regular expression"),
+        (r"(camera\d)", "is not found in cats/patient11_0.png, nor in 47 other names"),
+        (r"(patient1_|patient)", "dogs is in 1"),
+    ],
+)
+def test_a_wrong_group_is_refused_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, said: str
+) -> None:
+    monkeypatch.delattr(cache, "load")
+    with pytest.raises(CnnbenchError, match=re.escape(said)):
+        load(write_patients(tmp_path / "data"), group=group)
+
+
+def test_a_class_with_too_few_files_is_named_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(cache, "load")
+    with pytest.raises(CnnbenchError, match=r"of 9 images leaves a class without one .* dogs has 1"):
+        load(write_classes(tmp_path / "data", cats=8, dogs=1))
+
+
+def test_a_group_in_train_and_test_folders_is_refused(tmp_path: Path) -> None:
+    write_patients(tmp_path / "data" / "train")
+    write_patients(tmp_path / "data" / "test", patients=1, each=2)
+    with pytest.raises(CnnbenchError, match="2 groups are in train and in test: patient0, patient1"):
+        load(tmp_path / "data", group=r"(patient\d+)")
 
 
 def test_a_cache_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -73,6 +73,30 @@ def test_huber_compares_each_target_with_its_own_output(make: Callable[[], keras
     assert model.evaluate(exact, verbose=0) == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_is_the_formula_of_its_paper(gamma: float) -> None:
+    y_true, y_pred = np.array([0, 1, 2, 3, 3, 0]), probabilities()
+    p = y_pred[np.arange(6), y_true]
+    expected = float(np.mean(-((1 - p) ** gamma) * np.log(p)))
+    assert float(losses.focal(gamma)(y_true, y_pred)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.focal(gamma)(y_true[:, None], y_pred)) == pytest.approx(expected, rel=1e-5)
+    shares = np.eye(4, dtype=np.float32)[y_true]  # as MixUp gives them
+    assert float(losses.focal(gamma)(shares, y_pred)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("alpha", "weights"), [(None, (1, 1)), (0.75, (0.25, 0.75))])
+def test_focal_loss_of_one_output_and_of_labels_weighs_class_1_by_alpha(
+    alpha: float | None, weights: tuple[float, float]
+) -> None:
+    y_true, outputs = np.array([[1, 0, 0], [0, 1, 1]]), np.array([[0.9, 0.2, 0.4], [0.3, 0.6, 0.1]])
+    p = np.where(y_true == 1, outputs, 1 - outputs)
+    expected = np.mean(np.array(weights)[y_true] * -((1 - p) ** 2) * np.log(p))
+    by_label = losses.FocalCrossentropy(2.0, alpha, by_label=True)
+    assert float(by_label(y_true, outputs)) == pytest.approx(expected, rel=1e-5)
+    column = y_true.reshape(-1, 1), outputs.reshape(-1, 1)
+    assert float(losses.focal(2.0, alpha)(*column)) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("task", "kind"),
     [
@@ -92,6 +116,8 @@ def test_each_task_has_its_standard_loss(task: str, kind: type) -> None:
         (lambda: losses.SmoothedCrossentropy(0.3), 4, ("label_smoothing", 0.3)),
         (lambda: losses.create_huber(2.5), 1, ("threshold", 2.5)),
         (lambda: losses.huber(2.5), 1, ("threshold", 2.5)),
+        (lambda: losses.focal(1.5), 4, ("gamma", 1.5)),
+        (lambda: losses.FocalCrossentropy(by_label=True), 2, ("by_label", True)),
     ],
 )
 def test_a_model_compiled_with_it_reloads_with_the_same_loss(
@@ -101,6 +127,8 @@ def test_a_model_compiled_with_it_reloads_with_the_same_loss(
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(outputs, activation)])
     model.compile(loss=make())
     x, y = np.random.default_rng(0).random((8, 3), np.float32), np.arange(8) % outputs
+    if setting[0] == "by_label":
+        y = np.eye(outputs)[y]
     model.fit(x, y, verbose=0)
     model.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")

@@ -81,6 +81,22 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({tuple(order) for order in orders.values()}) == 4
 
 
+def test_balanced_epochs_have_every_class_and_each_example_of_one_equally_often() -> None:
+    split = Split(np.arange(103, dtype=np.float32)[:, None], np.repeat([0, 1, 2], [80, 20, 3]))
+    feed, again = (Feed(split, 10, seed=3, balanced=True) for _ in range(2))
+    orders = []
+    for epoch in (0, 1):
+        x, y = epoch_of(feed, epoch)
+        orders.append(tuple(x))
+        assert (x, y.tolist()) == (pytest.approx(x), split.y[x.astype(int)].tolist())
+        assert sorted(np.bincount(y)) == [34, 34, 35]
+        times = np.bincount(x.astype(int), minlength=103)
+        assert [np.ptp(times[split.y == label]) for label in range(3)] == [1, 1, 1]
+    assert orders[0] != orders[1]
+    assert tuple(epoch_of(again, 1)[0]) == orders[1]  # straight into it, as a resumed run goes
+    assert len(orders[0]) == 103
+
+
 def test_without_a_seed_the_order_stays() -> None:
     feed = Feed(numbered(50), 8)
     for epoch in (0, 1):

@@ -53,7 +53,7 @@ LINE = (
         "callbacks=[default,reduce_on_plateau]",
     ),
     *("callbacks.reduce_on_plateau.patience=2", "callbacks.early_stopping.patience=13"),
-    *("training.steps_per_execution=5", "training.save_minutes=0"),
+    *("training.steps_per_execution=5", "training.save_minutes=0", "training.sampling=balanced"),
 )
 
 

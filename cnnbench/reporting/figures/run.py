@@ -42,7 +42,7 @@ def figures_of_run(
 
     Args:
         dataset: of the run.
-        history: one entry per epoch.
+        history: one entry per epoch; none of an average of folds.
         best_epoch: from 1.
         outputs: of the best checkpoint for the test split: probabilities ``(n, classes)`` or ``(n, 1)``,
             or values ``(n, targets)``.
@@ -56,7 +56,7 @@ def figures_of_run(
     positive = names[1] if dataset.task == "binary" else None
     drawings: Drawings = {
         "samples": partial(sample_grid, train.x, train.y, names, title, columns, targets),
-        "learning_curves": partial(learning_curves, history, best_epoch, positive),
+        **({"learning_curves": partial(learning_curves, history, best_epoch, positive)} if history else {}),
     }
     if augment is not None:
         before = train.x[:GRID]
@@ -84,11 +84,11 @@ def run_figures(folder: RunFolder) -> dict[str, Figure]:
         CnnbenchError: a file of the run is damaged.
     """
     result, stored = folder.metrics, folder.predictions
-    drawings: Drawings = {
-        "learning_curves": partial(
-            learning_curves, folder.history, result.get("best_epoch"), positive_class(result)
+    drawings: Drawings = {}
+    if history := folder.history:  # the average of folds has none
+        drawings["learning_curves"] = partial(
+            learning_curves, history, result.get("best_epoch"), positive_class(result)
         )
-    }
     if stored:
         names = result.get("class_names") or result.get("target_names") or ()
         drawings |= _of_predictions(result["task"], stored["y_true"], stored["outputs"], names)

@@ -84,7 +84,6 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
     groups = ranking.by_rank
     best, test = groups[0], groups[0].test_metric
     word = "best" if ranking.is_settled else "leading"
-    seeds = count_of(len(best.by_seed), "seed")
     interval = interval_text(best)
     spent = sum(record.cost["seconds"] for group in groups for record in group.records)
     runs = count_of(sum(len(group.runs) for group in groups), "run")
@@ -101,7 +100,7 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
             "How sure",
             {"seed, which gives no interval": "1"}
             if interval == "–"
-            else {f"95 % interval, {seeds}": interval},
+            else {f"95 % interval, {best.repeats}": interval},
             "; ".join(others_in_words(ranking, cost)),
         ),
         Answer(

@@ -49,6 +49,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
     charts = {
         f"history-{name}": run_history(history, name, metrics["best_epoch"])
         for name in ("loss", _followed(metrics["task"], history))
+        if history  # the average of folds has none
     }
     names, splits = figures_table(metrics)
     output_names, outputs = outputs_table(metrics)
