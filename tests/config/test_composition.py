@@ -437,8 +437,8 @@ def named(own: Path) -> Path:
         "dataset/bare": OWN_TABLE.format(""),
         "dataset/with_own": OWN_TABLE.format(MODEL_OF_DATA.format("mine")),
         "dataset/like_digits": "# Mine\ndefaults: [digits]\n",
-        "dataset/like_diabetes": "# Mine\ndefaults:\n  - diabetes\n"
-        "  - override /model@_global_.model: mine\n",
+        # Overrides come last in a list.
+        "dataset/like_diabetes": "# Mine\ndefaults: [diabetes, {override /model@_global_.model: mine}]\n",
         "experiment/of_data": OWN_PRESET.format(""),
         "experiment/of_both": OWN_PRESET.format("  - override /model: mine\n"),
         "experiment/nested": "# @package _global_\n# Mine\ndefaults: [of_both, {override /loss: mae}]\n",

@@ -45,13 +45,14 @@ def test_a_key_typed_twice_has_its_last_value() -> None:
 
 def test_an_option_of_a_group_has_its_own_history() -> None:
     lines = explain("model", [HOUSING, "model=cnn"])
-    assert lines[:4] == [
+    assert lines[:5] == [
         "model = cnn",
         "  set by the override model=cnn",
         f"  before: mlp by {place('experiment/best/california_housing.yaml', '- override /model:')}",
+        f"  before: mlp by {place('dataset/california_housing.yaml', '- override /model@')}",
         f"  before: cnn by {place('config.yaml', '- model:')}",
     ]
-    assert lines[4].startswith('model = {"_target_": "cnnbench.models.cnn.cnn"')
+    assert lines[5].startswith('model = {"_target_": "cnnbench.models.cnn.cnn"')
 
 
 @pytest.mark.parametrize("key", ["optimizer.learning_rate", "optimizer/learning_rate"])
