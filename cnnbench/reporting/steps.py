@@ -13,7 +13,7 @@ from cnnbench.runs import PRUNED, RUNNING, UNREADABLE, RunFolder
 
 ENOUGH_SEEDS = 5  # from then on more of them are not the first thing to try
 MORE_SEEDS = 2  # at least
-OF_ONE_RUN = ("seed=", "run_dir=")
+OF_ONE_RUN = ("seed=", "run_dir=", "training.fold=")
 
 
 def after_run(folder: RunFolder, metrics: Mapping[str, Any]) -> dict[str, str]:

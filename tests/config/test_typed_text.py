@@ -61,6 +61,13 @@ def test_any_name_is_the_text_that_was_typed(name: str) -> None:
     assert found == name or isinstance(found, dict | list)  # which the check of the config refuses
 
 
+@pytest.mark.parametrize("group", [r"(patient\d+)_", r"^\w+/(film|camera)\d", "folder", "(patient"])
+def test_a_group_is_the_expression_that_was_typed(group: str) -> None:
+    assert (
+        plain("dataset=image_folder", "dataset.root=x", f"dataset.group={group}")["dataset"]["group"] == group
+    )
+
+
 def test_several_places_are_the_values_of_a_sweep() -> None:
     line = ["dataset=image_folder", "dataset.root=사진,my pics (2024), it's,2024"]
     found = [job.config["dataset"]["root"] for job in plan.plan(line, None).jobs]

@@ -75,7 +75,10 @@ def test_the_average_of_the_fold_models_is_one_file(cross_validation: Path) -> N
     assert average.metrics["test_accuracy"] == pytest.approx((expected.argmax(axis=1) == test.y).mean())
     assert average.verify().passed
     assert folds[1].verify().passed
-    assert "the average of 3 fold models" in (average.folder / "report.html").read_text()
+    page = (average.folder / "report.html").read_text()
+    assert "the average of 3 fold models" in page
+    assert "Learning curves" not in page
+    assert "training.fold=average" not in page.partition("What next")[2].partition("</section>")[0]
 
 
 def test_folds_are_one_group_with_the_interval_of_overlapping_training_sets(cross_validation: Path) -> None:

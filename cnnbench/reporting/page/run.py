@@ -119,7 +119,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
         f"test {name.replace('_', ' ')}": fixed(test.get(name)),
         "parameters": COSTS["parameters"].text(cost["parameters"]),
         "training": duration(cost["seconds"]["fit"]),
-        "best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}",
+        **({"best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}"} if metrics["epochs"] else {}),
     }
 
 
