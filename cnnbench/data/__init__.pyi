@@ -1,6 +1,6 @@
 from . import fetch
 from .batches import Feed
-from .dataset import Column, Dataset, Examples, Split, Task, listed
+from .dataset import Column, Dataset, Examples, Fact, Split, Task, listed
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
@@ -25,6 +25,7 @@ __all__ = [
     "Column",
     "Dataset",
     "Examples",
+    "Fact",
     "Feed",
     "Recipe",
     "Split",

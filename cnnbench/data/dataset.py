@@ -167,6 +167,12 @@ class Split:
             yield self.x[start : start + size]
 
 
+class Fact(str):
+    """A note that says what was found or chosen, and warns of nothing."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table.
@@ -194,7 +200,8 @@ class Dataset:
         val: for choosing the best epoch; None lets the run draw it from ``train``.
         class_names: in the order of the class indices, or of the labels; empty for regression. The second of
             two classes is the positive one.
-        notes: one line for each thing the user should know, such as an unreadable file.
+        notes: one line for each thing the user should know, such as an unreadable file; a `Fact` is no
+            warning.
         bits: depth at which pictures with 16 bits a value were read; None without such pictures.
         files: a digest of each file's content by its name, if every example is a file.
         target_names: of a regression, in the order of the targets; may be empty.

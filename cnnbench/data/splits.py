@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.data.dataset import Dataset, Split, listed
+from cnnbench.data.dataset import Dataset, Fact, Split, listed
 from cnnbench.data.partition import TooFewError, draw, folds, hold_out_last, keep_together
 from cnnbench.errors import CnnbenchError
 
@@ -106,7 +106,7 @@ def of_fold(dataset: Dataset, count: int, fold: int, seed: int) -> Dataset:
         dataset,
         train=train.take(np.flatnonzero(number != fold)),
         test=train.take(held),
-        notes=(*dataset.notes, told),
+        notes=(*dataset.notes, Fact(told)),
     )
 
 
@@ -122,7 +122,7 @@ def _counted(dataset: Dataset) -> Dataset:
     """Add a note with the examples, groups and classes of each split to data of the user's own."""
     if not (dataset.files or dataset.train.groups is not None or dataset.train.names is not None):
         return dataset
-    return replace(dataset, notes=(*dataset.notes, f"{dataset.name}: {counts(dataset)}"))
+    return replace(dataset, notes=(*dataset.notes, Fact(f"{dataset.name}: {counts(dataset)}")))
 
 
 def counts(dataset: Dataset) -> str:

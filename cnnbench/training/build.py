@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench import models, nn
-from cnnbench.data import Dataset, Feed, Split, example_weights, label_weights
+from cnnbench.data import Dataset, Fact, Feed, Split, example_weights, label_weights
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs import RunSpec
 from cnnbench.system import PeakMemory, usable_cores, weights_that_fit
@@ -257,7 +257,7 @@ def adapt(model: keras.Model, split: Split) -> list[str]:
     remarks = []
     for layer in model.layers:
         if isinstance(layer, nn.TableColumns):  # first of all: the others see what it fills
-            remarks += layer.adapt(split.x[:])
+            remarks += map(Fact, layer.adapt(split.x[:]))
             continue
         is_whitening = isinstance(layer, nn.PatchWhitening)
         is_normalization = isinstance(layer, keras.layers.Normalization) and layer.input_mean is None

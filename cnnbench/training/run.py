@@ -186,7 +186,8 @@ def announce(
     folder.write_environment({**described, "changes": changes} if changes else described)
     folder.write_code(installed_packages(), git_diff(Path.cwd(), described["git"]))
     for note in notes:
-        log.warning(note)
+        is_fact = isinstance(note, data.Fact)
+        log.log(logging.INFO if is_fact else logging.WARNING, note, extra={"notice": is_fact})
     job.observer.started(
         runs.Summary(
             name=spec.name,

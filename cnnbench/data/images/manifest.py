@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from cnnbench.data.dataset import Dataset, Task, listed
+from cnnbench.data.dataset import Dataset, Fact, Task, listed
 from cnnbench.data.images import columns
 from cnnbench.data.images.columns import Columns, Targets
 from cnnbench.data.images.decoding import Bits, Recipe, Resize
@@ -205,8 +205,8 @@ def checked(
     weights = columns.weights(path, table, found.weight, where) if found.weight else None
     ordered = columns.order(path, table, found.order, where) if found.order else None
     made = "" if task else f"; a {targets.task} task, as the labels are"
-    said = [f"{path}: {len(table):,} rows of {found.said}{made}", *pictures.notes]
-    said += [f"{path}: {note}" for note in targets.notes]
+    said = [Fact(f"{path}: {len(table):,} rows of {found.said}{made}"), *pictures.notes]
+    said += [Fact(f"{path}: {note}") for note in targets.notes]
     there = np.flatnonzero([name is not None for name in pictures.names])
     said += _missing(pictures, len(there), strict)
     rows = there

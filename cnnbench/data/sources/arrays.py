@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from cnnbench.data.dataset import Column, Dataset, Examples, Rows, Split, Task, listed
+from cnnbench.data.dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
 from cnnbench.data.fetch import search_folders
 from cnnbench.data.reading import damaged, reading, special_file
 from cnnbench.data.targets import SPLIT_WORDS, drawn_apart, read_targets
@@ -100,7 +100,7 @@ def arrays(
     names = class_names or _names(path, found)
     targets = read_targets(y, path.name, task, names, positive)
     raw = {split: _images_or_columns(path, found[split, "inputs"], channels) for split in targets.y}
-    notes += next(iter(raw.values()))[1]
+    notes += map(Fact, next(iter(raw.values()))[1])
     are_bytes = all(_are_bytes(values) for values, _ in raw.values())
     splits = {
         split: Split(
@@ -129,7 +129,7 @@ def arrays(
         )
         splits |= {"train": train, "test": test}
         notes.append(
-            f"{path.name} has no test arrays: {len(test):,} of {len(train) + len(test):,} are held out"
+            Fact(f"{path.name} has no test arrays: {len(test):,} of {len(train) + len(test):,} are held out")
         )
     columns = splits["train"].x.shape[1] if splits["train"].x.ndim == 2 else 0
     lacks = columns and any(np.isnan(piece).any() for part in splits.values() for piece in part.pieces())
@@ -140,7 +140,7 @@ def arrays(
         val=splits.get("val"),
         test=splits["test"],
         class_names=targets.class_names,
-        notes=(*notes, *targets.notes),
+        notes=(*notes, *map(Fact, targets.notes)),
         columns=tuple(Column(f"column {index}") for index in range(columns)) if lacks else (),
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from cnnbench.data.dataset import Column, Dataset, Split, Task, listed
+from cnnbench.data.dataset import Column, Dataset, Fact, Split, Task, listed
 from cnnbench.data.sources.arrays import find_file
 from cnnbench.data.tabular import SUFFIXES, columns_of, find_column, numbers, read_table, row_number, texts
 from cnnbench.data.targets import SPLIT_WORDS, Targets, drawn_apart, read_targets
@@ -118,7 +118,7 @@ def table(
         val=splits.get("val"),
         test=splits["test"],
         class_names=found.class_names,
-        notes=(*inputs.notes, *_missing(path, inputs), *strange, *told, *found.notes),
+        notes=(*inputs.notes, *_missing(path, inputs), *strange, *map(Fact, told), *map(Fact, found.notes)),
         target_names=tuple(wanted) if found.task == "regression" else (),
         columns=columns_of_train,
     )
@@ -198,7 +198,7 @@ def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_na
     return _Inputs(
         np.stack([values for _, values in found], axis=1).astype(np.float32),
         tuple(column for column, _ in found),
-        tuple(_found(source, [column for column, _ in found], left_out)),
+        tuple(map(Fact, _found(source, [column for column, _ in found], left_out))),
     )
 
 
@@ -304,7 +304,8 @@ def _missing(path: Path, inputs: _Inputs) -> list[str]:
         for column, count in zip(inputs.columns, counts.tolist(), strict=True)
         if count
     ]
-    return [f"{path.name}: empty cells, which the model fills: {listed(lacking, SHOWN)}"] if lacking else []
+    told = f"{path.name}: empty cells, which the model fills: {listed(lacking, SHOWN)}"
+    return [Fact(told)] if lacking else []
 
 
 def _of_train(
