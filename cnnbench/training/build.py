@@ -254,7 +254,7 @@ def adapt(model: keras.Model, split: Split) -> list[str]:
         one line about missing values, and one for each `Normalization` with inputs that never change. These
         are centred only: divided by a deviation of 0, any other value would become millions.
     """
-    remarks = []
+    remarks: list[str] = []
     for layer in model.layers:
         if isinstance(layer, nn.TableColumns):  # first of all: the others see what it fills
             remarks += map(Fact, layer.adapt(split.x[:]))
