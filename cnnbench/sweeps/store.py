@@ -44,7 +44,7 @@ class Job:
     ) -> Job:
         """Return the job whose folder is named after number, config, seed and fold."""
         folder = f"{number:03d}_{config['name']}_seed{config['seed']}"
-        fold = config["training"].get("fold")
+        fold = config.get("training", {}).get("fold")
         if fold is not None:
             folder += f"_{fold}" if fold == AVERAGE else f"_fold{fold}"
         return cls(number, folder, list(overrides), config, trial)
@@ -52,12 +52,12 @@ class Job:
     @property
     def is_average(self) -> bool:
         """Whether it is made of the models of other jobs, the folds."""
-        return bool(self.config["training"].get("fold") == AVERAGE)
+        return bool(self.config.get("training", {}).get("fold") == AVERAGE)
 
     @property
     def without_fold(self) -> dict[str, Any]:
         """The config that all folds share."""
-        return {**self.config, "training": {**self.config["training"], "fold": None}}
+        return {**self.config, "training": {**self.config.get("training", {}), "fold": None}}
 
 
 @dataclass(frozen=True)
