@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cnnbench.analysis.schema import VerdictRow
 
 NOT_COMPARED = ("name", "seed", "expected")  # places are not compared either
+TOLD = "loss.tasks"  # what a loss is for changes no run
 UNJUDGED = Verdict(math.nan)
 
 
@@ -251,7 +252,11 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
 def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cost: str) -> Ranking:
     """Group and rank records of one objective and data set; configs of `beside` only tell groups apart."""
     flat = {
-        record.folder.path: flatten({k: v for k, v in record.compared.items() if k not in NOT_COMPARED})
+        record.folder.path: {
+            key: value
+            for key, value in flatten(record.compared).items()
+            if key.partition(".")[0] not in NOT_COMPARED and key != TOLD
+        }
         for record in (*records, *beside)
     }
     texts = {path: {key: text_of(value) for key, value in config.items()} for path, config in flat.items()}
