@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from tempfile import TemporaryDirectory
@@ -97,7 +98,7 @@ def main() -> None:
         for make in (tiles, turned):
             run_dir = f"run_dir={place}/{make.__name__}"
             spec = api.compose("dataset=cifar10", *line, "optimizer/learning_rate=cosine", run_dir)
-            run = api.run(replace(spec, dataset=make), verbose=False)
+            run = api.run(replace(spec, dataset=partial(make, examples=given.examples)), verbose=False)
             stored = run.files.predictions
             if make is tiles:
                 chance = stored["y_true"].mean()

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from cnnbench.analysis.schema import VerdictRow
 
 NOT_COMPARED = ("name", "seed", "expected")  # places are not compared either
-FOLD = "training.fold"  # nor is which of the folds of a cross-validation a run is
+# Nor is what a loss is for, which changes no run, and which of the folds of a cross-validation one is.
+FOLD = "training.fold"
+TOLD = ("loss.tasks", FOLD)
 UNJUDGED = Verdict(math.nan)
 
 
@@ -276,11 +278,13 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
 def _rank(records: Sequence[Record], beside: Sequence[Record], dataset: str, cost: str) -> Ranking:
     """Group and rank records of one objective and data set; configs of `beside` only tell groups apart."""
     flat = {
-        record.folder.path: flatten({k: v for k, v in record.compared.items() if k not in NOT_COMPARED})
+        record.folder.path: {
+            key: value
+            for key, value in flatten(record.compared).items()
+            if key.partition(".")[0] not in NOT_COMPARED and key not in TOLD
+        }
         for record in (*records, *beside)
     }
-    for config in flat.values():
-        config.pop(FOLD, None)
     texts = {path: {key: text_of(value) for key, value in config.items()} for path, config in flat.items()}
     differing = differing_keys(list(texts.values()))
     shown = told_apart_by(differing, list(texts.values()))

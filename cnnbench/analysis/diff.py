@@ -17,7 +17,7 @@ from cnnbench.renamed import stored_config
 from cnnbench.runs import RunFolder, differing, flatten, metrics, positive_class, without_places
 
 Pairs = Mapping[str, tuple[Any, Any]]  # the value of the first run, and that of the second
-NO_DIFFERENCE = ("name",)  # places are no difference either
+NO_DIFFERENCE = ("name", "loss.tasks")  # places are no difference either
 NOT_ENVIRONMENT = ("command", "config_hash")  # follow from the config
 
 

@@ -12,8 +12,7 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
 from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.reporting import number
-from cnnbench.runs import RunFolder, RunSpec, in_words
-from cnnbench.runs.metrics import by_output
+from cnnbench.runs import RunFolder, RunSpec, in_words, metrics
 from cnnbench.system import plain
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def evaluate_checkpoint(
         examples=len(dataset.splits[split]),
         metrics=figures,
         recorded=folder.metrics["metrics"].get(split, {}),
-        by_output=by_output(dataset.task, dataset.splits[split].y, outputs, names),
+        by_output=metrics.by_output(dataset.task, dataset.splits[split].y, outputs, names),
         positive=dataset.class_names[1] if dataset.task == "binary" else None,
         notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
     )

@@ -19,8 +19,7 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.runs import RunSpec
 from cnnbench.system import PeakMemory, usable_cores, weights_that_fit
 from cnnbench.training import model as parts
-from cnnbench.training import programs
-from cnnbench.training.chunks import Engine, choose_engine
+from cnnbench.training.chunks import Engine, choose_engine, hold_statistics, program_name, take
 from cnnbench.training.device import Machine, forget_gpu_peak, shared_batch, synchronize
 from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops, loss_batch
@@ -159,7 +158,7 @@ def build_run(
     remarks = adapt(model, dataset.train)
     synchronize(model, replicas)
     if replicas == 1:
-        programs.hold_statistics(model)
+        hold_statistics(model)
     flops = count_flops(model)
     augmentation = parts.build("augmentation", spec.augmentation) if spec.augmentation else None
     augment = augmentation and augmentation.for_data(dataset.input_shape, dataset.outputs, dataset.task)
@@ -204,8 +203,8 @@ def build_run(
         told = [machine, engine.xla, spec.deterministic, model.steps_per_execution, augment, train.form]
         told += [held_out["val"].form] if "val" in held_out else []
         told += [None if of_labels is None else of_labels.tolist()]
-        name = programs.program_name(model, [augment, *callbacks.values()], *told)
-    model = programs.take(name, model)
+        name = program_name(model, [augment, *callbacks.values()], *told)
+    model = take(name, model)
     return Built(
         model,
         machine,

@@ -9,10 +9,12 @@ examples that there are. Without XLA, as on a CPU, that graph runs all steps.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any
@@ -23,6 +25,7 @@ import tensorflow as tf
 
 from cnnbench.data import Examples, Feed, Split
 from cnnbench.errors import first_line
+from cnnbench.nn import layers_of
 from cnnbench.runs import RunSpec
 from cnnbench.system import cache_folder, clear_caches, gpu_memory_free, make_room, recall, remember
 from cnnbench.training.device import Machine
@@ -38,6 +41,10 @@ COMPILED = "compilation"  # what is remembered: seconds, by network
 # networks of 14 to 75 layers. An augmentation counts as so many layers.
 COMPILE_SECONDS, COMPILE_SECONDS_OF_LAYER, GAIN = 9.0, 0.25, 0.00025
 LAYERS_OF_AUGMENTATION = 15
+# Of runs of one process: models that are kept, and bytes of one's variables; whose parts compute what is all
+# in their configs.
+MODELS, BYTES, KNOWN = 4, 2**26, ("keras", "cnnbench")
+_kept: OrderedDict[str, keras.Model] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -312,3 +319,103 @@ class Chunks:
                 raise
             log.info("programs that XLA kept are damaged, and made anew: %s", first_line(error))
             return function(*given)
+
+
+# -- Programs that runs share ----------------------------------------------------------------------
+#
+# To trace a small network takes longer than to train it, and a program is bound to the variables of its model.
+# So a model stays when its run has ended, and a run of the same process whose own would be traced to the same
+# program takes it instead, with all variables set to those of its own. That is what a resumed run does with
+# those of a file.
+
+
+def program_name(model: keras.Model, parts: Sequence[Any], *told: Any) -> str | None:
+    """Return a name that models share whose programs are the same; None where that cannot be known.
+
+    Args:
+        model: compiled.
+        parts: what else takes part in the training: callbacks, augmentation.
+        told: what else goes into the programs; its text says all.
+    """
+    parts = [*layers_of(model), model.optimizer, *parts]
+    config = {"model": model.get_config(), "compiled": model.get_compile_config()}
+    if not all(type(one).__module__.partition(".")[0] in KNOWN for one in parts if one is not None):
+        return None
+    if not all(map(_is_known, _objects(config))):
+        return None
+    size = sum(_bytes(one) for one in (*model.variables, *model.optimizer.variables))
+    if size > BYTES:
+        return None
+    settings = config["compiled"]["optimizer"]["config"]
+    if isinstance(settings.get("learning_rate"), float):  # it is a variable
+        settings["learning_rate"] = None
+    return digest(json.dumps(config, sort_keys=True, default=repr), list(map(repr, told)))
+
+
+def _bytes(variable: Any) -> int:
+    return int(tf.TensorShape(variable.shape).num_elements() * tf.as_dtype(variable.dtype).size)
+
+
+def _objects(config: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every serialized object in a config; tensors and tuples come from no module."""
+    if isinstance(config, Mapping):
+        if "class_name" in config and "module" in config:
+            yield config
+        for inner in config.values():
+            yield from _objects(inner)
+    elif isinstance(config, list | tuple):
+        for inner in config:
+            yield from _objects(inner)
+
+
+def _is_known(config: Mapping[str, Any]) -> bool:
+    if str(config.get("registered_name")).startswith("cnnbench>"):
+        return True
+    return str(config["module"] or "").partition(".")[0] in KNOWN
+
+
+def take(name: str | None, model: keras.Model) -> keras.Model:
+    """Return the model that is kept under a name, with the values of `model`; `model` where there is none."""
+    kept = _kept.pop(name, None) if name else None
+    if kept is None:
+        return model
+    for before, now in zip(_state(kept), _state(model), strict=True):
+        before.assign(now)
+    kept.reset_metrics()
+    return kept
+
+
+def keep(name: str | None, model: keras.Model) -> None:
+    """Keep a model, whose training has ended well, for the next run with programs of that name."""
+    if name is None:
+        return
+    _kept[name] = model
+    while len(_kept) > MODELS:
+        _kept.popitem(last=False)
+
+
+def _state(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables, *statistics(model)]
+
+
+def hold_statistics(model: keras.Model) -> None:
+    """Put the statistics of adapted `Normalization` layers into variables: Keras has constants of a graph."""
+    for layer in _adapted(model):
+        layer.mean, layer.variance = (
+            tf.Variable(one, trainable=False) for one in (layer.mean, layer.variance)
+        )
+
+
+def statistics(model: keras.Model) -> list[tf.Variable]:
+    """Return the variables with the statistics of adapted layers, and those of their faster kernels."""
+    return [
+        one
+        for layer in _adapted(model)
+        for one in (layer.mean, layer.variance, *getattr(layer.call, "statistics", ()))
+    ]
+
+
+def _adapted(model: keras.Model) -> Iterator[Any]:
+    for layer in layers_of(model):
+        if isinstance(layer, keras.layers.Normalization) and layer.built and layer.input_mean is None:
+            yield layer

@@ -216,8 +216,8 @@ def announce(
 
 def fit(job: Job, prepared: Prepared) -> None:
     """Train, or continue from the last state in the folder, until the best checkpoint is stored."""
-    from cnnbench.training import programs
     from cnnbench.training.callbacks import Recorder
+    from cnnbench.training.chunks import keep
     from cnnbench.training.fit import Fitting
     from cnnbench.training.resume import State, StateSaver
 
@@ -264,7 +264,7 @@ def fit(job: Job, prepared: Prepared) -> None:
             folder=folder,
             rehearses=job.spec.rehearses,
         ).run(state)
-    programs.keep(built.program, built.model)
+    keep(built.program, built.model)
     job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes
 
 

@@ -29,6 +29,7 @@ NAMES = [str(path.relative_to(CONF_DIR)) for path in FILES]
 OFFLINE = {
     "multiclass": ["dataset=digits"],
     "binary": ["dataset=synthetic", "dataset.classes=2"],
+    "multilabel": ["dataset=synthetic", "dataset.task=multilabel"],
     "regression": ["dataset=diabetes"],
 }
 # Input shape and outputs of the data sets that need files.
@@ -133,6 +134,7 @@ def loss(option: str) -> None:
     tensors: dict[str, tuple[Any, Any]] = {
         "multiclass": (np.array([0, 2]), np.array([[0.8, 0.1, 0.1], [0.3, 0.3, 0.4]], np.float32)),
         "binary": (np.array([[0], [1]]), np.array([[0.2], [0.7]], np.float32)),
+        "multilabel": (np.array([[0, 1], [1, 1]]), np.array([[0.2, 0.7], [0.6, 0.1]], np.float32)),
         "regression": (np.array([[1.0], [2.0]]), np.array([[1.5], [9.0]], np.float32)),
     }
     for task in tasks:

@@ -97,6 +97,19 @@ def cache_files(tmp_path: Path, ending: str) -> list[Path]:
 # ---------------------------------------------------------------- layouts and labels
 
 
+def test_the_positive_class_comes_last_and_its_pictures_stay_its_own(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "two", cats=8, dogs=4)
+    known = image_folder(str(root), cache_dir=str(tmp_path / "cache"))
+    turned = image_folder(str(root), positive="cats", cache_dir=str(tmp_path / "cache"))
+    assert turned.class_names == ("dogs", "cats")
+    for name, split in turned.splits.items():
+        assert split.y.tolist() == (1 - known.splits[name].y).tolist()
+        assert (split.x[:] == known.splits[name].x[:]).all()
+    for wrong, said in (("cat", "none of the two classes cats and dogs"), ("Dogs", "did you mean dogs")):
+        with pytest.raises(CnnbenchError, match=said):
+            image_folder(str(root), positive=wrong, cache_dir=str(tmp_path / "cache"))
+
+
 def test_labels_are_the_sorted_folder_names_and_two_make_a_binary_task(tmp_path: Path) -> None:
     two = load(write_classes(tmp_path / "two", dogs=5, cats=5))
     assert (two.task, two.class_names, two.name) == ("binary", ("cats", "dogs"), "two")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import TINY, Outcome
 
-from cnnbench.training import chunks, programs
+from cnnbench.training import chunks
 
 Cli = Callable[..., Outcome]
 # Random states of layers and of the augmentation, statistics of pixels, an optimizer with a state, averages.
@@ -31,9 +31,9 @@ LINE = (
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
-    programs._kept.clear()
+    chunks._kept.clear()
     yield
-    programs._kept.clear()
+    chunks._kept.clear()
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_run_after_others_is_the_same_to_the_last_bit_and_traces_nothing(
 ) -> None:
     alone = (*LINE, "seed=1", "optimizer.learning_rate.initial_learning_rate=0.01")
     assert run_cli(*alone, "run_dir=alone").exit_code == 0
-    programs._kept.clear()
+    chunks._kept.clear()
     assert (
         run_cli(*LINE, "seed=0", "run_dir=before").exit_code == 0
     )  # another split, seed, rate, and number of epochs
@@ -123,21 +123,21 @@ def own(x: Any) -> Any:
 
 
 def test_parts_of_ones_own_are_never_shared() -> None:
-    assert programs.program_name(network(), [None, keras.callbacks.EarlyStopping()])
-    assert programs.program_name(network(activation=own), []) is None
-    assert programs.program_name(network(), [Watching()]) is None
+    assert chunks.program_name(network(), [None, keras.callbacks.EarlyStopping()])
+    assert chunks.program_name(network(activation=own), []) is None
+    assert chunks.program_name(network(), [Watching()]) is None
     inputs = keras.Input((4,))
     model = keras.Model(inputs, Own()(inputs))
     model.compile("sgd", own)
-    assert programs.program_name(model, []) is None
+    assert chunks.program_name(model, []) is None
     plain = network()
     plain.compile("sgd", own)
-    assert programs.program_name(plain, []) is None
+    assert chunks.program_name(plain, []) is None
 
 
 def test_few_models_are_kept_and_no_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abcdef":
-        programs.keep(name, network())
-    assert list(programs._kept) == ["c", "d", "e", "f"]
-    monkeypatch.setattr(programs, "BYTES", 10)
-    assert programs.program_name(network(), []) is None
+        chunks.keep(name, network())
+    assert list(chunks._kept) == ["c", "d", "e", "f"]
+    monkeypatch.setattr(chunks, "BYTES", 10)
+    assert chunks.program_name(network(), []) is None
