@@ -28,7 +28,7 @@ from .identity import (
     weights_digests,
 )
 from .keys import differing, flatten, text_of
-from .metrics import OBJECTIVE, TRAINED, by_output, in_words, is_share, larger_is_better, positive_class
+from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .schema import EndedMetrics, RunMetrics
 from .spec import (
@@ -82,7 +82,6 @@ __all__ = [
     "file_changes",
     "find_runs",
     "flatten",
-    "by_output",
     "in_words",
     "is_place",
     "is_share",

@@ -323,10 +323,10 @@ class Chunks:
 
 # -- Programs that runs share ----------------------------------------------------------------------
 #
-# To trace a small network takes longer than to train it, and a program is bound to the variables of its model.
-# So a model stays when its run has ended, and a run of the same process whose own would be traced to the same
-# program takes it instead, with all variables set to those of its own. That is what a resumed run does with
-# those of a file.
+# To trace a small network takes longer than to train it, and a program is bound to the variables of its
+# model. So a model stays when its run has ended, and a run of the same process whose own would be traced
+# to the same program takes it instead, with all variables set to those of its own. That is what a resumed
+# run does with those of a file.
 
 
 def program_name(model: keras.Model, parts: Sequence[Any], *told: Any) -> str | None:
