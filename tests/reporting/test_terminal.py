@@ -13,7 +13,7 @@ from rich.console import Console
 from cnnbench.cli import console as console_module
 from cnnbench.reporting.terminal import Terminal
 from cnnbench.reporting.text import count, duration, number
-from cnnbench.runs.spec import RunResult, Summary
+from cnnbench.runs.spec import RunResult, Summary, Training
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 SUMMARY = Summary(
@@ -195,7 +195,7 @@ def test_the_cursor_is_back_after_a_run_that_broke(
     monkeypatch.setattr("cnnbench.reporting.stdout", lambda: screen)
     monkeypatch.setattr(console_module, "_log_to", lambda console: None)
     with pytest.raises(type(error)):
-        console_module.train(SimpleNamespace(run_dir=tmp_path, folder=tmp_path))  # type: ignore[arg-type]
+        console_module.train(SimpleNamespace(run_dir=tmp_path, folder=tmp_path, training=Training()))  # type: ignore[arg-type]
     assert out.getvalue().count(SHOW_CURSOR) == 1
     screen.print("usable")
     assert out.getvalue().endswith("usable\n")
