@@ -259,7 +259,9 @@ def _of_file(path: Path, rest: Sequence[str]) -> Meaning:
         raise CnnbenchError(text, f"for its class: cnnbench predict RUN {path}")
     if path.suffix.lower() in TABLES:
         text = f"{path} is a table without a column that is known to name pictures"
-        raise CnnbenchError(text, f"dataset=manifest dataset.file={path} dataset.image=COLUMN")
+        named = f"dataset=manifest dataset.file={path} dataset.image=COLUMN"
+        rows = f"dataset=table dataset.file={path} dataset.target=COLUMN"
+        raise CnnbenchError(text, f"to learn from its rows: {rows}; of pictures: {named}")
     text = f"{path} is no YAML file, and nothing else can be run by its name"
     raise CnnbenchError(text, "cnnbench list dataset shows which data can be read")
 

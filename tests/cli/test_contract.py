@@ -66,7 +66,7 @@ MEANINGS = [
     ("done seed=1", None, "takes no 'seed=1'"),
     ("flat", None, "neither a run nor a folder of pictures"),
     ("flat/1.png", None, "cnnbench predict RUN"),
-    ("houses.csv", None, "dataset.image=COLUMN"),
+    ("houses.csv", None, "dataset.target=COLUMN"),
     ("notes.txt", None, "no YAML file"),
     ("done/config.yaml", None, "cnnbench resume"),
     ("comparre", None, "did you mean compare?"),

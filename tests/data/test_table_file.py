@@ -12,6 +12,7 @@ import pytest
 
 from cnnbench.data.dataset import Column
 from cnnbench.data.sources.table_file import encode_rows, table
+from cnnbench.data.splits import with_validation
 from cnnbench.data.tabular import read_table
 from cnnbench.errors import CnnbenchError
 
@@ -120,6 +121,21 @@ def test_groups_weights_and_categories_of_numbers_are_told_by_name(tmp_path: Pat
     assert found.train.groups is not None
     assert found.train.weights.tolist() == [row % 5 for row in rows_of(found.train.x)]
     assert len(np.unique(found.train.groups)) <= 15
+
+
+def test_the_last_rows_of_an_order_are_held_out(tmp_path: Path) -> None:
+    days = [f"2024-{1 + index % 12:02}-{1 + index // 12:02}" for index in range(ROWS)]
+    found = table(write(tmp_path, homes(day=days)), "price", order="day", test_fraction=0.25)
+    tested = {days[row] for row in rows_of(found.test.x)}
+    trained = {days[row] for row in rows_of(found.train.x)}
+    assert len(found.test) == 15
+    assert min(tested) > max(trained)
+    assert any("the last 15 of 60 rows are held out" in note for note in found.notes)
+    drawn = with_validation(found, 0.2, None, 0)
+    assert drawn.val is not None
+    assert min(days[row] for row in rows_of(drawn.val.x)) > max(days[row] for row in rows_of(drawn.train.x))
+    with pytest.raises(CnnbenchError, match="the same place in the order"):
+        table(write(tmp_path, homes(day=[1] * ROWS)), "price", order="day")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from cnnbench.data.dataset import Column, Dataset, Fact, Split, Task, listed
+from cnnbench.data.images.columns import order as places_in_order
+from cnnbench.data.partition import TooFewError, hold_out_last
 from cnnbench.data.sources.arrays import find_file
 from cnnbench.data.tabular import SUFFIXES, columns_of, find_column, numbers, read_table, row_number, texts
 from cnnbench.data.targets import SPLIT_WORDS, Targets, drawn_apart, read_targets
@@ -41,6 +43,7 @@ def table(
     task: Task | None = None,
     split: str | None = None,
     group: str | None = None,
+    order: str | None = None,
     weight: str | None = None,
     positive: str | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
@@ -63,6 +66,7 @@ def table(
         task: None: as the target says.
         split: a column that says train, val or test of each row; None: one of the name `split`, if it does.
         group: a column; rows with the same value never lie in two splits.
+        order: a column of numbers or dates; the last rows are held out, to test on and for validation.
         weight: a column: how much each row counts in the training.
         positive: which of two classes is the positive one; None: the second.
         test_fraction: of the rows, equal ones counted once, by class, if nothing says which are to test on.
@@ -88,7 +92,7 @@ def table(
         *([places.column] if places is not None else ()),
         *(
             source.column(key, name)
-            for key, name in (("group", group), ("weight", weight))
+            for key, name in (("group", group), ("order", order), ("weight", weight))
             if name is not None
         ),
         *(source.column("exclude", name) for name in exclude),
@@ -108,6 +112,7 @@ def table(
         None if group is None else _groups(source, source.column("group", group)),
         None if weight is None else _weights(source, source.column("weight", weight)),
         [f"{path.name}:{row_number(source.table, index)}" for index in range(len(source.table))],
+        None if order is None else _order(source, source.column("order", order)),
     )
     splits, told = _splits(source, whole, places, found, test_fraction, split_seed)
     columns_of_train, strange = _of_train(source, inputs.columns, splits)
@@ -429,12 +434,32 @@ def _splits(
     if "test" in splits:
         return splits, []
     train = splits["train"]
+    if train.order is not None:
+        return _last_held_out(source, splits, test_fraction)
     x = np.ascontiguousarray(train.x)
     rows = x.view(f"S{x.shape[1] * x.itemsize}").reshape(-1)
     kept, held = drawn_apart(train, found.task, test_fraction, seed, rows, found.class_names)
     return {**splits, "train": kept, "test": held}, [
         f"{source.path.name} does not say what to test on: {len(held):,} of {len(train):,} rows are held out"
     ]
+
+
+def _last_held_out(
+    source: _Source, splits: dict[str, Split], test_fraction: float
+) -> tuple[dict[str, Split], list[str]]:
+    train = splits["train"]
+    assert train.order is not None
+    try:
+        kept, held = hold_out_last(train.order, test_fraction)
+    except TooFewError as error:
+        text = f"{source.path}: all rows have the same place in the order, so none comes last"
+        raise CnnbenchError(text, "leave dataset.order out") from error
+    told = f"{source.path.name}: the last {len(held):,} of {len(train):,} rows are held out to test on"
+    return {**splits, "train": train.take(kept), "test": train.take(held)}, [told]
+
+
+def _order(source: _Source, name: str) -> np.ndarray:
+    return places_in_order(source.path, source.table, name, source.row)
 
 
 def _groups(source: _Source, name: str) -> np.ndarray:
