@@ -177,6 +177,7 @@ def test_a_run_has_two_programs_and_one_of_two_phases_four(
     run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = programs(monkeypatch)
+    module._kept.clear()  # of runs before
     assert run_cli(*TINY, "training.epochs=3").exit_code == 0
     assert traces(made) == 2  # training and validation
     made.clear()
