@@ -114,7 +114,9 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], without: Sequence[str]) -> Pairs:
-    return {key: pair for key, pair in differing(first, second).items() if key not in without}
+    """Return what differs; a key that one lacks, since it came later, is as good as null."""
+    pairs = differing(first, second).items()
+    return {key: pair for key, pair in pairs if key not in without and pair != (None, None)}
 
 
 def _figures(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:

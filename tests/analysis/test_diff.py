@@ -175,3 +175,11 @@ def test_another_place_is_no_difference(two: tuple[RunFolder, RunFolder]) -> Non
         config["dataset"] |= {"root": f"/{number}/pictures", "cache_dir": f"/{number}"}
         run.write_config({**config, "plugins": [f"/{number}/mine.py"], "data_dir": f"/{number}"}, [])
     assert not {"dataset.root", "dataset.cache_dir", "plugins", "data_dir"} & set(difference(*two).config)
+
+
+def test_a_key_that_came_later_and_is_null_is_no_difference(two: tuple[RunFolder, RunFolder]) -> None:
+    first, second = two
+    assert first.config["training"]["folds"] is None
+    earlier = {key: value for key, value in first.config["training"].items() if key != "folds"}
+    first.write_config({**first.config, "training": earlier}, [])
+    assert difference(first, second).config == {"seed": (0, 1)}
