@@ -51,7 +51,13 @@ SPLIT_WORDS = {  # what a cell or the name of an array calls a split, in small l
 ENCODING, SEPARATOR, ROWS, FIRST = b"encoding", b"separator", b"rows", b"first_row"
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None, *, content: bytes | None = None) -> pa.Table:
+def read_table(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    content: bytes | None = None,
+    keep_blank: bool = False,
+) -> pa.Table:
     """Read a table.
 
     Cells of CSV stay the text that they are, without the white space around it, and empty ones are null;
@@ -64,6 +70,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, content: byt
             whatever its name.
         columns: those to read; None for all.
         content: of a table of text that is a part of another file; `path` then only names it.
+        keep_blank: keep rows of Parquet without any cell, which have one in a column that is not read.
 
     Returns:
         the table; its metadata have `encoding` and `separator` of CSV.
@@ -73,7 +80,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, content: byt
     """
     if content is None:
         if is_parquet(path):
-            return _numbered(_parquet(path, columns), 1)
+            return _numbered(_parquet(path, columns), 1, keep_blank=keep_blank)
         with reading(path):
             content = path.read_bytes()
     is_json = path.suffix.lower() in JSON
@@ -176,11 +183,13 @@ def _all_whole(column: pa.ChunkedArray) -> bool:
     return bool(pc.all(inside).as_py())
 
 
-def _numbered(table: pa.Table, first: int, **found: str) -> pa.Table:
-    """Return a table without rows in which every cell is null, with the number of its first row."""
+def _numbered(table: pa.Table, first: int, *, keep_blank: bool = False, **found: str) -> pa.Table:
+    """Return a table with the number of its first row, and without rows in which every cell is null."""
     import pyarrow.compute as pc
 
     metadata = {FIRST: str(first).encode(), **{key.encode(): text.encode() for key, text in found.items()}}
+    if keep_blank:
+        return table.replace_schema_metadata(metadata)
     is_blank = None
     for column in table.columns:
         if column.null_count == 0:
@@ -242,8 +251,13 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
 # -- JSON ------------------------------------------------------------------------------------------
 
 
-def from_records(path: Path, records: Iterable[tuple[int, Any]]) -> pa.Table:
+def from_records(path: Path, records: Iterable[tuple[int, Any]], *, keep_blank: bool = False) -> pa.Table:
     """Return the table of JSON objects, each with the number of its row; what one lacks is null.
+
+    Args:
+        path: of the file.
+        records: the objects.
+        keep_blank: keep those without any value.
 
     Raises:
         CnnbenchError: there is none, one is no object, or a column has values of two types.
@@ -266,7 +280,8 @@ def from_records(path: Path, records: Iterable[tuple[int, Any]]) -> pa.Table:
         raise CnnbenchError(f"{path} has no rows", 'a row is an object: {"image": "a.jpg", "label": "cat"}')
     import pyarrow as pa
 
-    return _numbered(pa.table({name: _array(path, name, values) for name, values in cells.items()}), 1)
+    table = pa.table({name: _array(path, name, values) for name, values in cells.items()})
+    return _numbered(table, 1, keep_blank=keep_blank)
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, Any]]:

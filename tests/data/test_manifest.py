@@ -351,6 +351,23 @@ def test_splits_are_known_by_what_people_call_them(flat: Path, words: tuple[str,
     assert {name: len(split) for name, split in found.splits.items()} == {"train": 6, "val": 2, "test": 2}
 
 
+def test_an_empty_label_beside_a_picture_shifts_no_other(pictures: Path) -> None:
+    path = pictures.parent / "one.parquet"
+    cells = [(pictures / name).read_bytes() for name, _, _ in listed(pictures)]
+    labels = [None if row == 2 else label for row, (_, label, _) in enumerate(listed(pictures))]
+    pq.write_table(pa.table({"image": cells, "label": labels}), path)
+    with pytest.raises(CnnbenchError, match=r"one\.parquet, row 3: label is empty"):
+        manifest(str(path), size=8)
+    shard = pictures.parent / "one.tar"
+    with tarfile.open(shard, "w") as archive:
+        for row, (content, label) in enumerate(zip(cells, labels, strict=True)):
+            add(archive, f"{row:04d}.png", content)
+            if label:
+                add(archive, f"{row:04d}.cls", label.encode())
+    with pytest.raises(CnnbenchError, match=r"one\.tar: 0002\.png: label is empty"):
+        manifest(str(shard), size=8)
+
+
 # ---------------------------------------------------------------- where pictures are
 
 

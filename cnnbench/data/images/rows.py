@@ -347,7 +347,7 @@ def _in_parquet(path: Path, column: str) -> Pictures:
         raise CnnbenchError(
             f"{path} has pictures in column {column} and no other column", "where is the label?"
         )
-    table = read_table(path, others)
+    table = read_table(path, others, keep_blank=True)  # a row is that of its picture
     cells, identity = Cells(path, column), archives.status(path)
 
     def where(row: int) -> str:
@@ -488,7 +488,8 @@ def _shard(path: Path, inside: Inside) -> Pictures | None:
             f"{path}: {several[0]} has {len(pictures[several[0]])} pictures: {listed(pictures[several[0]])}",
             "an example is one picture",
         )
-    table = from_records(path, enumerate(_labels(path, inside, [examples[key] for key in keys]), 1))
+    records = _labels(path, inside, [examples[key] for key in keys])
+    table = from_records(path, enumerate(records, 1), keep_blank=True)  # a row for each picture
     names = [examples[key][pictures[key][0]] for key in keys]
     return Pictures(
         path, table, names, lambda row: inside.image(names[row]), lambda row: f"{path}: {names[row]}"
@@ -511,4 +512,4 @@ def _labels(path: Path, inside: Inside, examples: Sequence[Mapping[str, str]]) -
         for ending in LABELS:
             if (name := files.get(ending)) is not None:
                 record["label"] = _content(path / name, inside, name).decode(errors="replace").strip()
-        yield record or {"label": None}
+        yield record
