@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ PARQUET, JSON = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json")
 SEPARATORS = ",;\t|^~: "  # of equally good ones the first is taken
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "#n/a", "?", "-"))
 NUMBER = r"^[-+]?((\d+[.]?\d*|[.]\d+)([eE][-+]?\d+)?|(?i:inf|infinity))$"
+THOUSANDS = r"^[-+]?[1-9]\d{0,2}(,\d{3})+$"
 LOOKED_AT = 20  # rows that tell the separator
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -130,21 +131,40 @@ def texts(table: pa.Table, name: str) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     column = table.column(name)
+    if pa.types.is_nested(column.type):
+        raise CnnbenchError(
+            f"column {name} is of the type {column.type}, which is no text", "name another column"
+        )
     if pa.types.is_floating(column.type) and _all_whole(column):
         column = column.cast(pa.int64())  # 0.0 is how a column of integers with gaps is stored
     column = pc.utf8_trim_whitespace(column.cast(pa.string()))
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
-def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
+def numbers(
+    path: Path,
+    table: pa.Table,
+    name: str,
+    *,
+    or_flags: bool = False,
+    where: Callable[[int], str] | None = None,
+) -> np.ndarray:
     """Return a column as float64; what is missing is NaN.
 
+    Args:
+        path: of the file.
+        table: its rows.
+        name: of the column.
+        or_flags: `True` and `False` are 1 and 0, in a column of nothing else.
+        where: says which row it is; None for the number in the file.
+
     Raises:
-        CnnbenchError: a cell is no number; the message names the row.
+        CnnbenchError: a cell is no number, or may be two (1,234); the message names the row.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    place = where or (lambda index: f"{path}, row {row_number(table, index)}")
     column = table.column(name)
     kind = column.type
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -154,7 +174,11 @@ def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
     column = column.cast(pa.string())
     is_missing = pc.is_in(pc.utf8_lower(column), pa.array(sorted(MISSING)), skip_nulls=False)
     column = pc.if_else(is_missing, pa.scalar(None, pa.string()), column)
+    small = pc.utf8_lower(column)
+    if or_flags and pc.all(pc.is_in(small.drop_null(), pa.array(["true", "false"]))).as_py():
+        return np.asarray(pc.equal(small, "true").cast(pa.float64()).fill_null(np.nan).to_numpy())
     if (table.schema.metadata or {}).get(SEPARATOR) not in (None, b","):  # where 1,5 is one cell
+        _refuse_thousands(name, column, place)
         is_decimal_comma = pc.match_substring_regex(column, r"^[-+]?\d+,\d+$")
         column = pc.if_else(is_decimal_comma, pc.replace_substring(column, ",", "."), column)
     try:
@@ -164,9 +188,26 @@ def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
         index = int(np.argmax(is_odd.to_numpy()))
         text = column[index].as_py()
         raise CnnbenchError(
-            f"{path}, row {row_number(table, index)}: {name} is {text!r}, not a number",
+            f"{place(index)}: {name} is {text!r}, not a number",
             "mend the cell, or leave it empty where the value is not known",
         ) from error
+
+
+def _refuse_thousands(name: str, cells: pa.ChunkedArray, where: Callable[[int], str]) -> None:
+    """Refuse cells such as 1,234 where no other has a comma that is surely one or the other."""
+    import pyarrow.compute as pc
+
+    has_comma = pc.fill_null(pc.match_substring(cells, ","), fill_value=False)
+    commas = cells.filter(has_comma)
+    if not len(commas) or not pc.all(pc.match_substring_regex(commas, THOUSANDS)).as_py():
+        return
+    index, text = int(np.argmax(has_comma.to_numpy())), str(commas[0].as_py())
+    whole, point = text.replace(",", ""), text.replace(",", ".")
+    may_be = f"may be {whole} or {point}" if text.count(",") == 1 else "has commas between the thousands"
+    raise CnnbenchError(
+        f"{where(index)}: {name} is {text!r}, which {may_be}",
+        f"write {whole}" + (f", or {point}" if text.count(",") == 1 else ""),
+    )
 
 
 def split_named(text: str) -> str | None:
