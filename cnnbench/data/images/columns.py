@@ -558,12 +558,11 @@ def _refuse_items(
                     "a list is of texts, such as [a, b], or of numbers",
                 )
     if {item for row in rows for item in row or ()} == {0, 1}:  # no list of indices has one twice
-        lengths = [len(row or ()) for row in rows]
-        twice = any(len(set(row or ())) < len(row or ()) for row in rows)
-        odd = next((index for index, length in enumerate(lengths) if length != lengths[0]), None)
-        if twice and odd is not None:
+        first = next(len(row) for row in rows if row)
+        odd = next((index for index, row in enumerate(rows) if row and len(row) != first), None)
+        if odd is not None and any(len(set(row)) < len(row) for row in rows if row):
             raise CnnbenchError(
-                f"{where(odd)}: {name} has {lengths[odd]} times 0 or 1, and the first row {lengths[0]}",
+                f"{where(odd)}: {name} has {len(rows[odd] or ())} times 0 or 1, and the first row {first}",
                 "give every row as many, one for each label",
             )
 
@@ -590,7 +589,7 @@ def _written_lists(table: pa.Table, name: str, where: Where) -> list[list[object
             parsed = ()
         if parsed is not None and not isinstance(parsed, list):
             raise CnnbenchError(
-                f"{where(index)}: {name} is {cell!r}, which is no list",
+                f"{where(index)}: {name} is {str(cell)[:60]!r}, which is no list",
                 "a list has commas: ['a', 'b']; or write a;b",
             )
         found.append(parsed)
