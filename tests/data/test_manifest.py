@@ -402,6 +402,17 @@ def test_parquet_files_with_other_orders_of_classes_are_refused(pictures: Path) 
         manifest(str(hub), size=8)
 
 
+def test_lists_of_indices_are_not_taken_for_flags_where_the_file_names_the_classes(pictures: Path) -> None:
+    cells = [(pictures / name).read_bytes() for name, _, _ in listed(pictures)]
+    feature = {"feature": {"_type": "ClassLabel", "names": ["sun", "sea"]}, "_type": "Sequence"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    table = pa.table({"image": cells, "label": [[0, 1], [1, 0]] * 12}).replace_schema_metadata(metadata)
+    pq.write_table(table, pictures.parent / "s.parquet")
+    found = manifest(str(pictures.parent / "s.parquet"), size=8)
+    assert (found.task, found.class_names) == ("multilabel", ("sea", "sun"))
+    assert found.train.y.all()
+
+
 def test_a_table_beside_class_folders_in_an_archive_is_told(pictures: Path) -> None:
     path = as_zip(pictures)
     with zipfile.ZipFile(path, "a") as archive:

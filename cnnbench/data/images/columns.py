@@ -471,7 +471,7 @@ def _of_lists(
     _refuse_items(rows, name, task, where)
     if not known and task != "regression" and (found := flags([row or () for row in rows])) is not None:
         return _of_flags(found, rows, name, task, where)
-    made = task or infer_task([list(row or ()) for row in rows])
+    made = task or ("multilabel" if known else infer_task([list(row or ()) for row in rows]))
     if made == "regression":
         lengths = [len(row or ()) for row in rows]
         if odd := [index for index, length in enumerate(lengths) if length != lengths[0]]:
