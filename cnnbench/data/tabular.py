@@ -187,9 +187,12 @@ def numbers(
         is_odd = pc.invert(pc.fill_null(pc.match_substring_regex(column, NUMBER), fill_value=True))
         index = int(np.argmax(is_odd.to_numpy()))
         text = column[index].as_py()
+        has_comma = re.fullmatch(r"[-+]?\d+,\d+", text)
         raise CnnbenchError(
             f"{place(index)}: {name} is {text!r}, not a number",
-            "mend the cell, or leave it empty where the value is not known",
+            f"write {text.replace(',', '.')} or {text.replace(',', '')}"
+            if has_comma
+            else "mend the cell, or leave it empty where the value is not known",
         ) from error
 
 
