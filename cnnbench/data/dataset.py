@@ -327,6 +327,11 @@ def _refuse_class_names(dataset: Dataset) -> None:
             f"{dataset.name}: a {dataset.task} task needs {wanted} class_names, there are {names}",
             "give one for each class, in the order of the indices",
         )
+    if len(set(dataset.class_names)) < names:
+        twice = next(name for name in dataset.class_names if dataset.class_names.count(name) > 1)
+        raise CnnbenchError(
+            f"{dataset.name}: two classes have the same name, {twice}", "give each a name of its own"
+        )
 
 
 def _refuse_target_names(dataset: Dataset) -> None:

@@ -6,7 +6,8 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ PARQUET, JSON = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json")
 SEPARATORS = ",;\t|^~: "  # of equally good ones the first is taken
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "#n/a", "?", "-"))
 NUMBER = r"^[-+]?((\d+[.]?\d*|[.]\d+)([eE][-+]?\d+)?|(?i:inf|infinity))$"
+THOUSANDS = r"^[-+]?[1-9]\d{0,2}(,\d{3})+$"
 LOOKED_AT = 20  # rows that tell the separator
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -39,10 +41,24 @@ FOREIGN = {  # what a file begins with that is no text: name, and what to do
     b"\x1f\x8b": ("compressed by gzip", "unpack it: gunzip FILE"),
     b"SQLite format": ("an SQLite database", "export the table as CSV"),
 }
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "usage")  # usual names, in small letters
+SPLIT_WORDS = {  # what a cell or the name of an array calls a split, in small letters and without a mark
+    **dict.fromkeys(("train", "training", "trainset", "trainingset", "tr", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "valset", "validationset"), "val"),
+    **dict.fromkeys(("dev", "devset", "eval", "evaluation", "evalset", "evaluationset", "publictest"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "testingset", "te", "tst"), "test"),
+    **dict.fromkeys(("holdout", "heldout", "holdoutset", "privatetest"), "test"),
+}
 ENCODING, SEPARATOR, ROWS, FIRST = b"encoding", b"separator", b"rows", b"first_row"
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None, *, content: bytes | None = None) -> pa.Table:
+def read_table(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    content: bytes | None = None,
+    keep_blank: bool = False,
+) -> pa.Table:
     """Read a table.
 
     Cells of CSV stay the text that they are, without the white space around it, and empty ones are null;
@@ -55,6 +71,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, content: byt
             whatever its name.
         columns: those to read; None for all.
         content: of a table of text that is a part of another file; `path` then only names it.
+        keep_blank: keep rows of Parquet without any cell, which have one in a column that is not read.
 
     Returns:
         the table; its metadata have `encoding` and `separator` of CSV.
@@ -64,7 +81,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, content: byt
     """
     if content is None:
         if is_parquet(path):
-            return _numbered(_parquet(path, columns), 1)
+            return _numbered(_parquet(path, columns), 1, keep_blank=keep_blank)
         with reading(path):
             content = path.read_bytes()
     is_json = path.suffix.lower() in JSON
@@ -114,21 +131,40 @@ def texts(table: pa.Table, name: str) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     column = table.column(name)
+    if pa.types.is_nested(column.type):
+        raise CnnbenchError(
+            f"column {name} is of the type {column.type}, which is no text", "name another column"
+        )
     if pa.types.is_floating(column.type) and _all_whole(column):
         column = column.cast(pa.int64())  # 0.0 is how a column of integers with gaps is stored
     column = pc.utf8_trim_whitespace(column.cast(pa.string()))
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
-def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
+def numbers(
+    path: Path,
+    table: pa.Table,
+    name: str,
+    *,
+    or_flags: bool = False,
+    where: Callable[[int], str] | None = None,
+) -> np.ndarray:
     """Return a column as float64; what is missing is NaN.
 
+    Args:
+        path: of the file.
+        table: its rows.
+        name: of the column.
+        or_flags: `True` and `False` are 1 and 0, in a column of nothing else.
+        where: says which row it is; None for the number in the file.
+
     Raises:
-        CnnbenchError: a cell is no number; the message names the row.
+        CnnbenchError: a cell is no number, or may be two (1,234); the message names the row.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    place = where or (lambda index: f"{path}, row {row_number(table, index)}")
     column = table.column(name)
     kind = column.type
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -138,7 +174,11 @@ def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
     column = column.cast(pa.string())
     is_missing = pc.is_in(pc.utf8_lower(column), pa.array(sorted(MISSING)), skip_nulls=False)
     column = pc.if_else(is_missing, pa.scalar(None, pa.string()), column)
+    small = pc.utf8_lower(column)
+    if or_flags and pc.all(pc.is_in(small.drop_null(), pa.array(["true", "false"]))).as_py():
+        return np.asarray(pc.equal(small, "true").cast(pa.float64()).fill_null(np.nan).to_numpy())
     if (table.schema.metadata or {}).get(SEPARATOR) not in (None, b","):  # where 1,5 is one cell
+        _refuse_thousands(name, column, place)
         is_decimal_comma = pc.match_substring_regex(column, r"^[-+]?\d+,\d+$")
         column = pc.if_else(is_decimal_comma, pc.replace_substring(column, ",", "."), column)
     try:
@@ -147,10 +187,35 @@ def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
         is_odd = pc.invert(pc.fill_null(pc.match_substring_regex(column, NUMBER), fill_value=True))
         index = int(np.argmax(is_odd.to_numpy()))
         text = column[index].as_py()
+        has_comma = re.fullmatch(r"[-+]?\d+,\d+", text)
         raise CnnbenchError(
-            f"{path}, row {row_number(table, index)}: {name} is {text!r}, not a number",
-            "mend the cell, or leave it empty where the value is not known",
+            f"{place(index)}: {name} is {text!r}, not a number",
+            f"write {text.replace(',', '.')} or {text.replace(',', '')}"
+            if has_comma
+            else "mend the cell, or leave it empty where the value is not known",
         ) from error
+
+
+def _refuse_thousands(name: str, cells: pa.ChunkedArray, where: Callable[[int], str]) -> None:
+    """Refuse cells such as 1,234 where no other has a comma that is surely one or the other."""
+    import pyarrow.compute as pc
+
+    has_comma = pc.fill_null(pc.match_substring(cells, ","), fill_value=False)
+    commas = cells.filter(has_comma)
+    if not len(commas) or not pc.all(pc.match_substring_regex(commas, THOUSANDS)).as_py():
+        return
+    index, text = int(np.argmax(has_comma.to_numpy())), str(commas[0].as_py())
+    whole, point = text.replace(",", ""), text.replace(",", ".")
+    may_be = f"may be {whole} or {point}" if text.count(",") == 1 else "has commas between the thousands"
+    raise CnnbenchError(
+        f"{where(index)}: {name} is {text!r}, which {may_be}",
+        f"write {whole}" + (f", or {point}" if text.count(",") == 1 else ""),
+    )
+
+
+def split_named(text: str) -> str | None:
+    """Return the split that a cell names (`Training`, `Test set`, `PublicTest`); None for no such."""
+    return SPLIT_WORDS.get(re.sub(r"[\W_]+", "", text.lower()))
 
 
 def _all_whole(column: pa.ChunkedArray) -> bool:
@@ -162,11 +227,13 @@ def _all_whole(column: pa.ChunkedArray) -> bool:
     return bool(pc.all(inside).as_py())
 
 
-def _numbered(table: pa.Table, first: int, **found: str) -> pa.Table:
-    """Return a table without rows in which every cell is null, with the number of its first row."""
+def _numbered(table: pa.Table, first: int, *, keep_blank: bool = False, **found: str) -> pa.Table:
+    """Return a table with the number of its first row, and without rows in which every cell is null."""
     import pyarrow.compute as pc
 
     metadata = {FIRST: str(first).encode(), **{key.encode(): text.encode() for key, text in found.items()}}
+    if keep_blank:
+        return table.replace_schema_metadata(metadata)
     is_blank = None
     for column in table.columns:
         if column.null_count == 0:
@@ -228,8 +295,13 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
 # -- JSON ------------------------------------------------------------------------------------------
 
 
-def from_records(path: Path, records: Iterable[tuple[int, Any]]) -> pa.Table:
+def from_records(path: Path, records: Iterable[tuple[int, Any]], *, keep_blank: bool = False) -> pa.Table:
     """Return the table of JSON objects, each with the number of its row; what one lacks is null.
+
+    Args:
+        path: of the file.
+        records: the objects.
+        keep_blank: keep those without any value.
 
     Raises:
         CnnbenchError: there is none, one is no object, or a column has values of two types.
@@ -252,7 +324,8 @@ def from_records(path: Path, records: Iterable[tuple[int, Any]]) -> pa.Table:
         raise CnnbenchError(f"{path} has no rows", 'a row is an object: {"image": "a.jpg", "label": "cat"}')
     import pyarrow as pa
 
-    return _numbered(pa.table({name: _array(path, name, values) for name, values in cells.items()}), 1)
+    table = pa.table({name: _array(path, name, values) for name, values in cells.items()})
+    return _numbered(table, 1, keep_blank=keep_blank)
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, Any]]:

@@ -96,6 +96,11 @@ def test_class_names_that_do_not_fit_the_task_are_refused(task: str, names: tupl
     assert "class_names" in refusal(lambda: classified(task=task, class_names=names)).message
 
 
+def test_two_classes_of_one_name_are_refused() -> None:
+    names = (*CLASSES[:-1], CLASSES[0])
+    assert f"the same name, {CLASSES[0]}" in refusal(lambda: classified(class_names=names)).message
+
+
 def test_a_mistyped_task_is_refused_with_the_nearest() -> None:
     assert "did you mean multiclass" in refusal(lambda: classified(task="multi_class")).hint
 

@@ -26,6 +26,12 @@ from cnnbench.errors import CnnbenchError
         (np.array([[0, 1], [1, 1]]), "multilabel"),
         (np.array([[0.2, 1], [1, 1]]), "regression"),
         ([[0.2, 1], [1, 1]], "regression"),
+        ([[1, 0], [0, 1]], "binary"),
+        ([[True, False, False], [False, True, False], [False, False, True]], "multiclass"),
+        ([[1, 0, 1], [0, 1, 0]], "multilabel"),
+        ([[0], [1], [0, 1]], "multilabel"),  # indices
+        (["1,5", "2,5", "3,5"] * 4, "regression"),
+        (["caf\u00e9", "cafe\u0301", "tea"] * 4, "binary"),  # composed or not, one name
     ],
 )
 def test_the_task_is_inferred_from_the_labels(values, task):

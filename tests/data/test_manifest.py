@@ -232,7 +232,12 @@ FAULTS = {
     "few": ("image,label\n…\n10.png,cow\n", {}, "cow is in 1 of the pictures (", "add pictures"),
     "one group": ("image,label,patient\n0.png,cat,1\n1.png,dog,1\n", {}, "cat is in 1 of the groups", "add groups"),
     "empty time": ("image,label,day\n0.png,cat,2024-01-01\n1.png,dog,\n", {"order": "day"}, "row 3: day is empty", "mend"),
-    "no time": ("image,label,day\n0.png,cat,2024-01-01\n1.png,dog,soon\n", {"order": "day"}, "row 2: day is", "mend"),
+    "no time": ("image,label,day\n0.png,cat,2024-01-01\n1.png,dog,soon\n", {"order": "day"}, "row 3: day is 'soon', where others are dates", "write 2024-01-31"),
+    "month first": ("image,label,day\n0.png,cat,01/31/2024\n1.png,dog,02/01/2024\n", {"order": "day"}, "row 2: day is '01/31/2024'", "write 2024-01-31"),
+    "one time zone": ("image,label,day\n0.png,cat,2024-01-01T00:00Z\n1.png,dog,2024-01-02\n", {"order": "day"}, "row 3: day is '2024-01-02', without the time zone", "T12:00:00Z"),
+    "label twice": ("image,a,b\n0.png,1,0\n1.png,0,1\n", {"label": ("a", "A")}, "dataset.label=[a,a] names a twice", "once"),
+    "thousands": ("image;price\n0.png;1,234\n1.png;2,345\n2.png;3,456\n", {}, "row 2: price is '1,234', which may be 1234 or 1.234", "write 1234"),
+    "no list": ("image,label\n0.png,\"['a', 'b']\"\n1.png,['b' 'c']\n", {}, "row 3: label is \"['b' 'c']\", which is no list", "['a', 'b']"),
     "outside": ("image,label\n…\n../x.png,cat\n", {}, "row 12: ../x.png lies outside", "dataset.root="),
     "address": ("image,label\n…\nhttps://a/b.png,cat\n", {}, "row 12: image is an address", "fetch"),
     "most missing": ("image,label\na.png,cat\nb.png,dog\n", {}, "2 of 2 pictures are missing: row 2: a.png is not there", "dataset.root="),
@@ -248,6 +253,7 @@ FAULTS = {
     "too many classes": ("image,label\n…\n10.png,cow\n11.png,cow\n", {"task": "binary"}, "needs two classes", "multiclass"),
     "unknown positive": ("image,label\n…", {"positive": "dgo"}, "dataset.positive=dgo", "dog"),
     "unknown split": ("image,label,split\n0.png,cat,train\n1.png,dog,tarin\n", {}, "row 3: split is 'tarin'", "train"),
+    "odd set": ("image,label,set\n0.png,cat,train\n1.png,dog,tset\n", {}, "row 3: set is 'tset', which is no split", "dataset.split=none"),
     "empty split": ("image,label,split\n0.png,cat,train\n1.png,dog,\n", {}, "row 3: split is empty", "dataset.split=none"),
     "no train": ("image,label,split\n0.png,cat,test\n1.png,dog,test\n", {}, "no row has train", "dataset.split=none"),
     "in two splits": ("image,label,split\n0.png,cat,train\n1.png,dog,train\n0.png,cat,test\n", {}, "row 4: 0.png is named in row 2 too, for train", "keep one"),
@@ -297,6 +303,126 @@ def test_several_labels_in_a_cell_and_in_columns_are_the_same(flat: Path) -> Non
         assert [y[f"{i}.png"] for i in range(6)] == flags
 
 
+def write_lines(folder: Path, labels: list[Any], **more: Any) -> str:
+    path = folder / "labels.jsonl"
+    rows = [{"image": f"{index}.png", "label": label, **more} for index, label in enumerate(labels)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def by_name(data: Dataset) -> dict[str, Any]:
+    return {
+        name: label
+        for part in data.splits.values()
+        for name, label in zip(part.names or (), part.y.tolist(), strict=True)
+    }
+
+
+def test_lists_of_0_and_1_say_which_labels_by_their_places(flat: Path) -> None:
+    several = [[1, 0, 1], [0, 1, 0], [1, 1, 0]] * 3
+    found = manifest(write_lines(flat, several), size=8)
+    assert (found.task, found.class_names) == ("multilabel", ("0", "1", "2"))
+    assert by_name(found) == {f"{index}.png": row for index, row in enumerate(several)}
+    single = [[False, True, False], [True, False, False]] * 5
+    found = manifest(write_lines(flat, single), size=8)
+    assert (found.task, found.class_names) == ("binary", ("0", "1"))
+    assert by_name(found) == {f"{index}.png": (index + 1) % 2 for index in range(10)}
+    indices = [[0], [1], [0, 1]] * 3
+    found = manifest(write_lines(flat, indices), size=8)
+    assert by_name(found)["2.png"] == [1, 1]
+    with pytest.raises(CnnbenchError, match="row 1: label has 2 times 1, and task=multiclass wants one"):
+        manifest(write_lines(flat, several), size=8, task="multiclass")
+    with pytest.raises(CnnbenchError, match="row 2: label has 2 times 0 or 1, and the first row 3"):
+        manifest(write_lines(flat, [[0, 0, 1], [0, 1]]), size=8)
+    with pytest.raises(CnnbenchError, match="row 4: label is empty"):
+        manifest(write_lines(flat, [*several[:3], None]), size=8)
+
+
+@pytest.mark.parametrize("written", ["['sun', 'sea']", '[""sun"", ""sea""]'])
+def test_lists_as_pandas_writes_them_are_several_labels(flat: Path, written: str) -> None:
+    one, other = (written.split(", ")[0] + "]", written.replace("sun", "fog"))
+    rows = "\n".join(f'{index}.png,"{(written, one, other)[index % 3]}"' for index in range(9))
+    found = load(flat, f"image,label\n{rows}")
+    assert (found.task, found.class_names) == ("multilabel", ("fog", "sea", "sun"))
+    assert [by_name(found)[f"{index}.png"] for index in range(3)] == [[0, 1, 1], [0, 0, 1], [1, 1, 0]]
+    brackets = "\n".join(f"{index}.png,[{'cat' if index % 2 else 'dog'}]" for index in range(8))
+    assert load(flat, f"image,label\n{brackets}").class_names == ("[cat]", "[dog]")
+
+
+def test_columns_of_true_and_false_are_labels(flat: Path) -> None:
+    rows = "\n".join(f"{index}.png,{index % 2 == 0},{index % 3 == 0}" for index in range(9))
+    found = load(flat, f"image,sun,sea\n{rows}")
+    assert (found.task, found.class_names) == ("multilabel", ("sun", "sea"))
+    assert by_name(found)["0.png"] == [1, 1]
+    assert by_name(found)["3.png"] == [0, 1]
+
+
+def test_a_decimal_comma_is_regressed_in_one_file_and_in_several(flat: Path) -> None:
+    rows = [f"{index}.png;{index % 3},5" for index in range(12)]
+    (flat / "train.csv").write_text("\n".join(["image;rating", *rows[:8]]))
+    (flat / "test.csv").write_text("\n".join(["image;rating", *rows[8:]]))
+    for found in (load(flat, "image;rating\n" + "\n".join(rows)), manifest(f"{flat}/t*.csv", size=8)):
+        assert found.task == "regression"
+        assert by_name(found)["1.png"] == 1.5
+
+
+def test_a_name_composed_or_not_is_one_class(flat: Path) -> None:
+    names = ("caf\u00e9", "tea", "cafe\u0301", "tea")
+    rows = "\n".join(f"{i}.png,{names[i % 4]}" for i in range(12))
+    found = load(flat, f"image,label\n{rows}")
+    assert (found.task, found.class_names) == ("binary", ("caf\u00e9", "tea"))
+
+
+@pytest.mark.parametrize(
+    ("label", "more", "arguments", "message"),
+    [
+        ("a", {"image": {"path": "0.png"}}, {}, 'row 1: image is {"path": "0.png"}, not the name of a file'),
+        (["a", "b"], {}, {"task": "regression"}, "row 1: label has a in its list, not a number"),
+        ([{"name": "a"}], {}, {}, "row 1: label has {'name': 'a'} in its list, not the name of a label"),
+        (["a", None], {}, {}, "row 1: label is empty"),
+        (0.5, {"group": {"of": 1}}, {}, "column group is of the type"),
+    ],
+)
+def test_json_of_another_form_is_refused(
+    flat: Path, label: Any, more: dict[str, Any], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CnnbenchError) as error:
+        manifest(write_lines(flat, [label] * 4, **more), size=8, **arguments)
+    assert message in error.value.message
+    assert error.value.hint
+
+
+def test_parquet_files_with_other_orders_of_classes_are_refused(pictures: Path) -> None:
+    hub = as_parquet(pictures)
+    path = hub / "data" / "test-00000-of-00001.parquet"
+    found = pq.read_table(path)
+    metadata = found.schema.metadata[b"huggingface"].replace(b'["cats", "dogs"]', b'["dogs", "cats"]')
+    pq.write_table(found.replace_schema_metadata({"huggingface": metadata}), path)
+    with pytest.raises(CnnbenchError, match=r"label are dogs, cats in test-.*, and cats, dogs in train-"):
+        manifest(str(hub), size=8)
+
+
+def test_lists_of_indices_are_not_taken_for_flags_where_the_file_names_the_classes(pictures: Path) -> None:
+    cells = [(pictures / name).read_bytes() for name, _, _ in listed(pictures)]
+    feature = {"feature": {"_type": "ClassLabel", "names": ["sun", "sea"]}, "_type": "Sequence"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    table = pa.table({"image": cells, "label": [[0, 1], [1, 0]] * 12}).replace_schema_metadata(metadata)
+    pq.write_table(table, pictures.parent / "s.parquet")
+    found = manifest(str(pictures.parent / "s.parquet"), size=8)
+    assert (found.task, found.class_names) == ("multilabel", ("sea", "sun"))
+    assert found.train.y.all()
+
+
+def test_a_table_beside_class_folders_in_an_archive_is_told(pictures: Path) -> None:
+    path = as_zip(pictures)
+    with zipfile.ZipFile(path, "a") as archive:
+        rows = [f"{name},x{index % 2}" for index, (name, _, _) in enumerate(listed(pictures))]
+        archive.writestr("pets/labels.csv", "\n".join(["image,label", *rows]))
+    notes = "\n".join(manifest(str(path), size=8).notes)
+    assert "not used, for the folders are the classes: pets/labels.csv" in notes
+    assert manifest(str(path), size=8, label="label").class_names == ("x0", "x1")
+
+
 def test_a_comma_in_names_of_classes_is_no_separator(flat: Path) -> None:
     rows = "\n".join(f'{i}.png,"{("tench, fish", "cat, pet")[i % 2]}"' for i in range(8))
     assert load(flat, f"image,label\n{rows}").class_names == ("cat, pet", "tench, fish")
@@ -341,6 +467,36 @@ def test_the_last_by_time_are_held_out(flat: Path) -> None:
     found = load(flat, f"image,label,day\n{rows}", order="day")
     assert found.test.names == ["0.png", "1.png"]
     assert found.train.order is not None
+
+
+@pytest.mark.parametrize("end", ["", "Z", "+00:00", "+0200"])
+def test_times_may_have_a_time_zone(flat: Path, end: str) -> None:
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]},2024-01-{20 - i:02d}T10:00:00.5{end}" for i in range(10))
+    assert load(flat, f"image,label,day\n{rows}", order="day").test.names == ["0.png", "1.png"]
+
+
+@pytest.mark.parametrize("words", [("Training", "PublicTest", "PrivateTest"), ("tr", "eval", "Test set")])
+def test_splits_are_known_by_what_people_call_them(flat: Path, words: tuple[str, ...]) -> None:
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]},{words[(i > 5) + (i > 7)]}" for i in range(10))
+    found = load(flat, f"image,label,Usage\n{rows}")
+    assert {name: len(split) for name, split in found.splits.items()} == {"train": 6, "val": 2, "test": 2}
+
+
+def test_an_empty_label_beside_a_picture_shifts_no_other(pictures: Path) -> None:
+    path = pictures.parent / "one.parquet"
+    cells = [(pictures / name).read_bytes() for name, _, _ in listed(pictures)]
+    labels = [None if row == 2 else label for row, (_, label, _) in enumerate(listed(pictures))]
+    pq.write_table(pa.table({"image": cells, "label": labels}), path)
+    with pytest.raises(CnnbenchError, match=r"one\.parquet, row 3: label is empty"):
+        manifest(str(path), size=8)
+    shard = pictures.parent / "one.tar"
+    with tarfile.open(shard, "w") as archive:
+        for row, (content, label) in enumerate(zip(cells, labels, strict=True)):
+            add(archive, f"{row:04d}.png", content)
+            if label:
+                add(archive, f"{row:04d}.cls", label.encode())
+    with pytest.raises(CnnbenchError, match=r"one\.tar: 0002\.png: label is empty"):
+        manifest(str(shard), size=8)
 
 
 # ---------------------------------------------------------------- where pictures are

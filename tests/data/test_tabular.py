@@ -90,6 +90,20 @@ def test_numbers_may_be_missing_and_have_a_decimal_comma(tmp_path: Path) -> None
         numbers(Path("t"), found, "b")
 
 
+def test_a_comma_that_may_be_of_thousands_is_refused(tmp_path: Path) -> None:
+    found = table(tmp_path, "a;b;c;d\n7;0,125;1,234,567;1,234\n1,234;1,250;;1,5\n")
+    with pytest.raises(CnnbenchError, match=r"row 3: a is '1,234', which may be 1234 or 1\.234"):
+        numbers(Path("t"), found, "a")
+    with pytest.raises(CnnbenchError, match="row 2: a is '1,5', not a number") as error:
+        numbers(Path("t"), table(tmp_path, 'a,b\n"1,5",2\n'), "a")
+    assert error.value.hint == "write 1.5 or 15"
+    with pytest.raises(CnnbenchError, match=r"row 2: c is '1,234,567'") as error:
+        numbers(Path("t"), found, "c")
+    assert error.value.hint == "write 1234567"
+    assert numbers(Path("t"), found, "b").tolist() == [0.125, 1.25]
+    assert numbers(Path("t"), found, "d").tolist() == [1.234, 1.5]
+
+
 def test_one_bad_row_of_a_million_is_named(tmp_path: Path) -> None:
     rows = ["1.5"] * 1_000_000
     rows[765_432] = "1.5.0"

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnbench.data.dataset import Task, listed
-from cnnbench.data.images.layout import IMAGE_SUFFIXES, SPLIT_NAMES, printable
-from cnnbench.data.labels import FEW, infer_task, with_positive
-from cnnbench.data.tabular import columns_of, find_column, numbers, texts
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.data.images.layout import IMAGE_SUFFIXES, printable
+from cnnbench.data.labels import FEW, FLAGS, flags, infer_task, with_positive
+from cnnbench.data.tabular import (
+    SPLIT_COLUMNS,
+    columns_of,
+    find_column,
+    numbers,
+    split_named,
+    texts,
+)
+from cnnbench.errors import CnnbenchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,16 +40,12 @@ LABELS = (
     "label", "labels", "class", "class_name", "classname", "label_name", "target", "targets", "category",
     "categories", "classes", "tags", "y",
 )  # fmt: skip
-SPLITS = ("split", "set", "subset", "partition", "usage")
 GROUPS = ("group", "groups", "group_id", "patient", "patient_id", "patientid", "subject", "subject_id")
 WEIGHTS = ("weight", "weights", "sample_weight")
 NONE = "none"  # leaves a column unused that would be recognised
-SPLIT_WORDS = {
-    **{word: split for split, words in SPLIT_NAMES.items() for word in words},
-    **{"dev": "val", "eval": "val", "evaluation": "val", "tr": "train", "te": "test"},
-}
 SEPARATORS = "|;,"  # of several labels in one cell
-DATE = r"^\d{4}[-/.]\d{2}[-/.]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6})?)?)?$"
+DATE = r"^\d{4}[-/.]\d{2}[-/.]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6})?)?(Z|[-+]\d{2}(:?\d{2})?)?)?$"
+ZONE = r":.*(Z|[-+]\d{2}(:?\d{2})?)$"
 SAMPLE = 20  # rows that tell what a column holds
 ODD_SHARE = 0.01  # of numbers among whole ones, up to which they are taken for a slip
 Where = Callable[[int], str]
@@ -123,6 +129,10 @@ def columns(
     """
     taken = [find_column(path, table, label)] if isinstance(label, str) else []
     taken += [find_column(path, table, one) for one in label] if label and not isinstance(label, str) else []
+    if twice := next((name for name in taken if taken.count(name) > 1), None):
+        raise CnnbenchError(
+            f"dataset.label=[{','.join(taken)}] names {twice} twice", "name each column of labels once"
+        )
     found_image = None if has_images else image_column(path, table, image, taken)
     ordered = None if order is None else find_column(path, table, order)
     used = [*taken, found_image, ordered]
@@ -134,8 +144,8 @@ def columns(
         used.append(name)
         return name
 
-    splits = found(split, SPLITS)
-    if splits and split is None and splits.lower() != "split" and not _are_splits(table, splits):
+    splits = found(split, SPLIT_COLUMNS)
+    if splits and split is None and splits.lower() != "split" and not _names_split(table, splits):
         splits = None
     groups, weights = found(group, GROUPS), found(weight, WEIGHTS)
     if not taken:
@@ -183,12 +193,13 @@ def _has_ending(name: str) -> bool:
     return any(name.lower().endswith(suffix) for suffix in IMAGE_SUFFIXES)
 
 
-def _are_splits(table: pa.Table, name: str) -> bool:
-    return all(_split_of(value) for value in texts(table, name).unique().to_pylist() if value is not None)
-
-
-def _split_of(text: str) -> str | None:
-    return SPLIT_WORDS.get(re.sub(r"[\W_]+", "", text.lower()))
+def _names_split(table: pa.Table, name: str) -> bool:
+    """Tell whether a cell names a split; one that does not is then refused, not passed over."""
+    try:
+        different = texts(table, name).unique().to_pylist()
+    except Exception:  # noqa: BLE001  of a type that has no text
+        return False
+    return any(split_named(value) for value in different if value is not None)
 
 
 def _label_columns(path: Path, others: pa.Table) -> list[str]:
@@ -211,7 +222,7 @@ def _are_flags(table: pa.Table, name: str) -> bool:
         values = set(texts(table, name).unique().to_pylist())
     except Exception:  # noqa: BLE001  of a type that has no text
         return False
-    return bool(values) and values <= {"0", "1", "0.0", "1.0", "true", "false"}
+    return bool(values) and all(value is not None and value.lower() in FLAGS for value in values)
 
 
 # -- Targets ---------------------------------------------------------------------------------------
@@ -273,7 +284,7 @@ def targets(
 def _of_columns(
     path: Path, table: pa.Table, names: Sequence[str], task: Task | None, where: Where
 ) -> Targets:
-    matrix = np.stack([numbers(path, table, name) for name in names], axis=1)
+    matrix = np.stack([numbers(path, table, name, or_flags=True, where=where) for name in names], axis=1)
     if not np.isfinite(matrix).all():
         row, column = (int(axis[0]) for axis in np.nonzero(~np.isfinite(matrix)))
         raise _no_label(where(row), names[column], matrix[row, column])
@@ -315,6 +326,8 @@ def _of_column(
     kind = table.column(name).type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _of_lists(table.column(name).to_pylist(), name, task, known, where)
+    if pa.types.is_string(kind) and separator is None and (lists := _written_lists(table, name, where)):
+        return _of_lists(lists, name, task, known, where)
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_temporal(kind):
         raise CnnbenchError(
             f"{path}: column {name} is of the type {kind}, which is no label", "dataset.label=COLUMN"
@@ -323,7 +336,7 @@ def _of_column(
         return _of_numbers(path, table, name, where)
     cells = texts(table, name)
     if known:
-        return _of_indices(numbers(path, table, name), name, known, where)
+        return _of_indices(numbers(path, table, name, where=where), name, known, where)
     if separator and task not in (None, "multilabel"):
         raise CnnbenchError(
             f"dataset.separator={separator} is for several labels, and task={task} wants one",
@@ -332,7 +345,7 @@ def _of_column(
     separator = separator or (_separator(cells, name) if task in (None, "multilabel") else None)
     if separator or task == "multilabel":
         split = [_parts(cell, separator) for cell in cells.to_pylist()]
-        return _of_lists(split, name, "multilabel", (), where)
+        return _of_lists(split, name, task, (), where)
     if cells.null_count:
         raise _no_label(where(int(np.flatnonzero(cells.is_null().to_numpy())[0])), name, None)
     made = task or infer_task(cells.to_pylist())
@@ -386,7 +399,7 @@ def _of_indices(values: np.ndarray, name: str, known: tuple[str, ...], where: Wh
 
 def _of_numbers(path: Path, table: pa.Table, name: str, where: Where) -> Targets:
     with np.errstate(over="ignore"):
-        y = numbers(path, table, name).astype(np.float32)
+        y = numbers(path, table, name, where=where).astype(np.float32)
     if not np.isfinite(y).all():
         row = int(np.argmin(np.isfinite(y)))
         raise _no_label(where(row), name, float(y[row]))
@@ -402,7 +415,7 @@ def _no_label(where: str, name: str, value: float | None) -> CnnbenchError:
 
 def _refuse_slips(path: Path, table: pa.Table, name: str, where: Where) -> None:
     """Refuse a few fractions among what are classes else."""
-    values = numbers(path, table, name)
+    values = numbers(path, table, name, where=where)
     odd = values != np.floor(values)
     classes = np.unique(values[~odd])
     if not 0 < odd.sum() <= max(1, ODD_SHARE * len(values)) or not 2 <= len(classes) <= FEW:
@@ -455,7 +468,10 @@ def _of_lists(
 ) -> Targets:
     """Read several labels, or several numbers, of each row."""
     flat = [item for row in rows for item in row or ()]
-    made = task or infer_task([list(row or ()) for row in rows])
+    _refuse_items(rows, name, task, where)
+    if not known and task != "regression" and (found := flags([row or () for row in rows])) is not None:
+        return _of_flags(found, rows, name, task, where)
+    made = task or ("multilabel" if known else infer_task([list(row or ()) for row in rows]))
     if made == "regression":
         lengths = [len(row or ()) for row in rows]
         if odd := [index for index, length in enumerate(lengths) if length != lengths[0]]:
@@ -480,7 +496,10 @@ def _of_lists(
     numbered = all(isinstance(item, int) for item in flat)
     if known and numbered and not all(0 <= int(str(item)) < len(known) for item in flat):
         raise CnnbenchError(f"column {name} has an index that none of its {len(known)} classes has")
-    named = [known[int(str(item))] if known and numbered else str(item) for item in flat]
+    named = [
+        known[int(str(item))] if known and numbered else unicodedata.normalize("NFC", str(item))
+        for item in flat
+    ]
     whole = _whole(sorted(set(named)))
     order = sorted(set(named), key=str if whole is None else int)
     if len(order) < 2:
@@ -498,6 +517,94 @@ def _of_lists(
     return Targets("multilabel", y, tuple(map(printable, order)), notes=notes)
 
 
+def _of_flags(
+    found: np.ndarray, rows: Sequence[Sequence[object] | None], name: str, task: Task | None, where: Where
+) -> Targets:
+    """Read lists of 0 and 1, which say of each label, by its place, whether a row has it."""
+    empty = next((index for index, row in enumerate(rows) if not row), None)
+    if empty is not None:
+        raise _no_label(where(empty), name, None)
+    names = tuple(map(str, range(found.shape[1])))
+    note = f"{name} has lists of 0 and 1, so the places in them are the labels"
+    is_single = found.sum(axis=1) == 1
+    if task == "multilabel" or (task is None and not is_single.all()):
+        return Targets("multilabel", found, names, notes=(note,))
+    if not is_single.all():
+        row = int(np.argmin(is_single))
+        raise CnnbenchError(
+            f"{where(row)}: {name} has {int(found[row].sum())} times 1, and task={task} wants one",
+            "dataset.task=multilabel",
+        )
+    y = _of_indices(found.argmax(axis=1).astype(np.float64), name, names, where)
+    return Targets(task or y.task, y.y, y.class_names, notes=(note, *y.notes))
+
+
+def _refuse_items(
+    rows: Sequence[Sequence[object] | None], name: str, task: Task | None, where: Where
+) -> None:
+    """Refuse what is no label in a list, and lists of 0 and 1 that are of one length but for a few."""
+    wanted, said = (
+        ((int, float, Decimal), "a number")
+        if task == "regression"
+        else ((str, int, float, Decimal), "the name of a label")
+    )
+    for index, row in enumerate(rows):
+        for item in row or ():
+            if item is None or item != item:  # NaN
+                raise _no_label(where(index), name, None)
+            if not isinstance(item, wanted):
+                raise CnnbenchError(
+                    f"{where(index)}: {name} has {str(item)[:60]} in its list, not {said}",
+                    "a list is of texts, such as [a, b], or of numbers",
+                )
+    if {item for row in rows for item in row or ()} == {0, 1}:  # no list of indices has one twice
+        first = next(len(row) for row in rows if row)
+        odd = next((index for index, row in enumerate(rows) if row and len(row) != first), None)
+        if odd is not None and any(len(set(row)) < len(row) for row in rows if row):
+            raise CnnbenchError(
+                f"{where(odd)}: {name} has {len(rows[odd] or ())} times 0 or 1, and the first row {first}",
+                "give every row as many, one for each label",
+            )
+
+
+def _written_lists(table: pa.Table, name: str, where: Where) -> list[list[object] | None] | None:
+    """Return the lists in cells that are written as Python or JSON writes them; None for other cells.
+
+    Raises:
+        CnnbenchError: one of them is no list, such as ``['a' 'b']``, in which a comma is missing.
+    """
+    import pyarrow.compute as pc
+
+    column = texts(table, name)
+    some = column.drop_null()
+    if not pc.all(pc.match_substring_regex(some, r"(?s)^\[.*\]$")).as_py():
+        return None
+    if not pc.any(pc.match_substring_regex(some, r"^\[\s*['\"\d.-]")).as_py():  # names in brackets: [cat]
+        return None
+    found: list[list[object] | None] = []
+    for index, cell in enumerate(column.to_pylist()):
+        try:
+            parsed = _json_or_python(cell) if cell else None
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            parsed = ()
+        if parsed is not None and not isinstance(parsed, list):
+            raise CnnbenchError(
+                f"{where(index)}: {name} is {str(cell)[:60]!r}, which is no list",
+                "a list has commas: ['a', 'b']; or write a;b",
+            )
+        found.append(parsed)
+    return found
+
+
+def _json_or_python(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        if re.search(r"['\"]\s+['\"]", text):  # which Python joins: ['a' 'b'] would be ['ab']
+            raise
+        return ast.literal_eval(text)
+
+
 # -- Splits, groups, weights -----------------------------------------------------------------------
 
 
@@ -508,17 +615,16 @@ def splits(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:
         CnnbenchError: a cell is empty or names none of them; or no row is of the training split.
     """
     coded = texts(table, name).combine_chunks().dictionary_encode()
-    known = [_split_of(text) for text in coded.dictionary.to_pylist()]
+    known = [split_named(text) for text in coded.dictionary.to_pylist()]
     codes = coded.indices.fill_null(len(known)).to_numpy()
     found: np.ndarray = np.array([*[split or "" for split in known], ""])[codes]
     if (found == "").any():
         row = int(np.argmax(found == ""))
         text = table.column(name)[row].as_py()
         said = "empty" if codes[row] == len(known) else repr(text)
-        near = nearest(str(text), sorted(SPLIT_WORDS)) if text else ""
         raise CnnbenchError(
             f"{where(row)}: {name} is {said}, which is no split",
-            f"write train, val or test{f' ({near})' if near else ''}; dataset.split=none draws the splits",
+            "write train, val or test; dataset.split=none draws the splits",
         )
     if not (found == "train").any():
         raise CnnbenchError(
@@ -565,15 +671,29 @@ def order(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:
     import pyarrow.compute as pc
 
     column = table.column(name)
+    how = "write 2024-01-31, or a number"
     if pa.types.is_string(column.type):
-        is_date = pc.match_substring_regex(column, DATE)
-        if pc.all(is_date).as_py() and pc.any(is_date).as_py():
-            try:
-                column = pc.replace_substring_regex(column, r"[/.]", "-").cast(pa.timestamp("us"))
-            except pa.ArrowInvalid as error:
+        is_date = pc.fill_null(pc.match_substring_regex(column, DATE), fill_value=True)
+        has_zone = pc.fill_null(pc.match_substring_regex(column, ZONE), fill_value=False)
+        if pc.any(pc.and_(is_date, column.is_valid())).as_py():
+            if not pc.all(is_date).as_py():
+                row = int(np.argmin(is_date.to_numpy()))
                 raise CnnbenchError(
-                    f"{path}: column {name} has a date that is none: {error}", "write 2024-01-31, or a number"
-                ) from error
+                    f"{where(row)}: {name} is {column[row].as_py()!r}, where others are dates", how
+                )
+            zones = pc.any(has_zone).as_py()
+            lacks = pc.and_(column.is_valid(), pc.invert(has_zone))
+            if zones and pc.any(lacks).as_py():
+                row = int(np.argmax(lacks.to_numpy()))
+                raise CnnbenchError(
+                    f"{where(row)}: {name} is {column[row].as_py()!r}, without the time zone of others",
+                    "write one in each row, 2024-01-31T12:00:00Z, or in none",
+                )
+            kind = pa.timestamp("us", "UTC" if zones else None)
+            try:
+                column = pc.replace_substring_regex(column, r"[/.](\d{2})[/.](\d{2})", r"-\1-\2").cast(kind)
+            except pa.ArrowInvalid as error:
+                raise CnnbenchError(f"{path}: column {name} has a date that is none: {error}", how) from error
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise CnnbenchError(
@@ -581,7 +701,11 @@ def order(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:
         )
     if pa.types.is_temporal(column.type):
         return np.asarray(column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
-    found = numbers(path, table, name)
+    try:
+        found = numbers(path, table, name, where=where)
+    except CnnbenchError as error:
+        is_no_number = error.message.endswith("not a number")
+        raise (CnnbenchError(f"{error.message} or a date", how) if is_no_number else error) from error
     if not np.isfinite(found).all():
         row = int(np.argmin(np.isfinite(found)))
         raise CnnbenchError(
@@ -596,7 +720,7 @@ def weights(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:
     Raises:
         CnnbenchError: one is empty, infinite or less than 0, or all are 0.
     """
-    found = numbers(path, table, name).astype(np.float32)
+    found = numbers(path, table, name, where=where).astype(np.float32)
     wrong = ~(np.isfinite(found) & (found >= 0))
     if wrong.any():
         row = int(np.argmax(wrong))

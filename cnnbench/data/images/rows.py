@@ -27,6 +27,7 @@ from cnnbench.data.images.places import UNEVEN, Disk, Inside, even, resolve
 from cnnbench.data.reading import damaged, reading
 from cnnbench.data.tabular import (
     PARQUET,
+    SEPARATOR,
     SUFFIXES,
     find_column,
     from_records,
@@ -235,6 +236,7 @@ def _joined(place: Path, paths: Sequence[Path], parts: Sequence[Pictures]) -> Pi
     """Return the pictures of several files as those of one; their names may tell the splits."""
     import pyarrow as pa
 
+    _refuse_other_classes(place, paths, parts)
     tables = [part.table for part in parts]
     notes = [note for part in parts for note in part.notes]
     if _are_splits(paths) and not any(SPLIT in table.column_names for table in tables):
@@ -249,6 +251,9 @@ def _joined(place: Path, paths: Sequence[Path], parts: Sequence[Pictures]) -> Pi
         raise CnnbenchError(
             f"{place}: the columns of {paths[0].name} and others differ: {error}", "name one: dataset.file="
         ) from error
+    if len(separators := {(one.schema.metadata or {}).get(SEPARATOR) for one in tables}) == 1:
+        known = separators.pop()  # numbers have a decimal comma, or not
+        table = table.replace_schema_metadata({SEPARATOR: known} if known else None)
     ends = list(accumulate(len(part.table) for part in parts))
     is_one_folder = len({path.parent for path in paths}) == 1
     # Names that two files may share, of different pictures, have a beginning of their own.
@@ -285,6 +290,20 @@ def _joined(place: Path, paths: Sequence[Path], parts: Sequence[Pictures]) -> Pi
     )
 
 
+def _refuse_other_classes(place: Path, paths: Sequence[Path], parts: Sequence[Pictures]) -> None:
+    """Refuse files in which the same index stands for another class."""
+    for path, part in zip(paths, parts, strict=True):
+        if part.classes == parts[0].classes:
+            continue
+        both = {**parts[0].classes, **part.classes}
+        column = next(name for name in both if part.classes.get(name) != parts[0].classes.get(name))
+        first, other = (listed(one.classes.get(column, ("none",)), 5) for one in (parts[0], part))
+        raise CnnbenchError(
+            f"{place}: the classes of {column} are {first} in {paths[0].name}, and {other} in {path.name}",
+            "write the names of the classes into both in the same order, or their labels as texts",
+        )
+
+
 # -- Tables that name files ------------------------------------------------------------------------
 
 
@@ -292,6 +311,7 @@ def _named(
     path: Path, table: pa.Table, tree: Disk | Inside, image: str | None, label: str | Sequence[str] | None
 ) -> Pictures:
     """Find the files that a column of a table names."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     def where(row: int) -> str:
@@ -299,6 +319,12 @@ def _named(
 
     taken = [label] if isinstance(label, str) else list(label or ())
     column = columns.image_column(path, table, image, [find_column(path, table, one) for one in taken])
+    if pa.types.is_nested(table.column(column).type):
+        said = json.dumps(table.column(column)[0].as_py(), default=str)[:60]
+        raise CnnbenchError(
+            f"{where(0)}: {column} is {said}, not the name of a file",
+            f'write "{column}": "a.jpg"',
+        )
     cells = pc.replace_substring(texts(table, column), "\\", "/")
     if cells.null_count:
         row = cells.is_null().to_numpy().argmax()
@@ -347,7 +373,7 @@ def _in_parquet(path: Path, column: str) -> Pictures:
         raise CnnbenchError(
             f"{path} has pictures in column {column} and no other column", "where is the label?"
         )
-    table = read_table(path, others)
+    table = read_table(path, others, keep_blank=True)  # a row is that of its picture
     cells, identity = Cells(path, column), archives.status(path)
 
     def where(row: int) -> str:
@@ -373,9 +399,6 @@ def _in_archive(path: Path, image: str | None, label: str | Sequence[str] | None
         for name in inside.entries
         if name.lower().endswith(SUFFIXES) and not name.lower().endswith(PARQUET) and name.count("/") < 3
     ]
-    found = _class_folders(path, inside)
-    if found is not None and image is None and label is None:
-        return found
     named = []
     for name in tables:
         where = path / name
@@ -385,6 +408,12 @@ def _in_archive(path: Path, image: str | None, label: str | Sequence[str] | None
         except CnnbenchError:  # another table, or none
             continue
         named.append((name, table))
+    found = _class_folders(path, inside)
+    if found is not None and image is None and label is None:
+        if not named:
+            return found
+        note = f"{path}: not used, for the folders are the classes: {listed([name for name, _ in named])}"
+        return replace(found, notes=(*found.notes, f"{note}; dataset.label=COLUMN uses it"))
     if len(named) > 1:
         raise CnnbenchError(
             f"{path} has {len(named)} tables that name pictures: {listed([name for name, _ in named])}",
@@ -488,7 +517,8 @@ def _shard(path: Path, inside: Inside) -> Pictures | None:
             f"{path}: {several[0]} has {len(pictures[several[0]])} pictures: {listed(pictures[several[0]])}",
             "an example is one picture",
         )
-    table = from_records(path, enumerate(_labels(path, inside, [examples[key] for key in keys]), 1))
+    records = _labels(path, inside, [examples[key] for key in keys])
+    table = from_records(path, enumerate(records, 1), keep_blank=True)  # a row for each picture
     names = [examples[key][pictures[key][0]] for key in keys]
     return Pictures(
         path, table, names, lambda row: inside.image(names[row]), lambda row: f"{path}: {names[row]}"
@@ -511,4 +541,4 @@ def _labels(path: Path, inside: Inside, examples: Sequence[Mapping[str, str]]) -
         for ending in LABELS:
             if (name := files.get(ending)) is not None:
                 record["label"] = _content(path / name, inside, name).decode(errors="replace").strip()
-        yield record or {"label": None}
+        yield record
