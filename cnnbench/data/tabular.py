@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -38,6 +39,14 @@ FOREIGN = {  # what a file begins with that is no text: name, and what to do
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save the sheet as CSV (UTF-8)"),
     b"\x1f\x8b": ("compressed by gzip", "unpack it: gunzip FILE"),
     b"SQLite format": ("an SQLite database", "export the table as CSV"),
+}
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "usage")  # usual names, in small letters
+SPLIT_WORDS = {  # what a cell or the name of an array calls a split, in small letters and without a mark
+    **dict.fromkeys(("train", "training", "trainset", "trainingset", "tr", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "valset", "validationset"), "val"),
+    **dict.fromkeys(("dev", "devset", "eval", "evaluation", "evalset", "evaluationset", "publictest"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "testingset", "te", "tst"), "test"),
+    **dict.fromkeys(("holdout", "heldout", "holdoutset", "privatetest"), "test"),
 }
 ENCODING, SEPARATOR, ROWS, FIRST = b"encoding", b"separator", b"rows", b"first_row"
 
@@ -151,6 +160,11 @@ def numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
             f"{path}, row {row_number(table, index)}: {name} is {text!r}, not a number",
             "mend the cell, or leave it empty where the value is not known",
         ) from error
+
+
+def split_named(text: str) -> str | None:
+    """Return the split that a cell names (`Training`, `Test set`, `PublicTest`); None for no such."""
+    return SPLIT_WORDS.get(re.sub(r"[\W_]+", "", text.lower()))
 
 
 def _all_whole(column: pa.ChunkedArray) -> bool:

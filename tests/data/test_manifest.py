@@ -248,6 +248,7 @@ FAULTS = {
     "too many classes": ("image,label\n…\n10.png,cow\n11.png,cow\n", {"task": "binary"}, "needs two classes", "multiclass"),
     "unknown positive": ("image,label\n…", {"positive": "dgo"}, "dataset.positive=dgo", "dog"),
     "unknown split": ("image,label,split\n0.png,cat,train\n1.png,dog,tarin\n", {}, "row 3: split is 'tarin'", "train"),
+    "odd set": ("image,label,set\n0.png,cat,train\n1.png,dog,tset\n", {}, "row 3: set is 'tset', which is no split", "dataset.split=none"),
     "empty split": ("image,label,split\n0.png,cat,train\n1.png,dog,\n", {}, "row 3: split is empty", "dataset.split=none"),
     "no train": ("image,label,split\n0.png,cat,test\n1.png,dog,test\n", {}, "no row has train", "dataset.split=none"),
     "in two splits": ("image,label,split\n0.png,cat,train\n1.png,dog,train\n0.png,cat,test\n", {}, "row 4: 0.png is named in row 2 too, for train", "keep one"),
@@ -341,6 +342,13 @@ def test_the_last_by_time_are_held_out(flat: Path) -> None:
     found = load(flat, f"image,label,day\n{rows}", order="day")
     assert found.test.names == ["0.png", "1.png"]
     assert found.train.order is not None
+
+
+@pytest.mark.parametrize("words", [("Training", "PublicTest", "PrivateTest"), ("tr", "eval", "Test set")])
+def test_splits_are_known_by_what_people_call_them(flat: Path, words: tuple[str, ...]) -> None:
+    rows = "\n".join(f"{i}.png,{'ab'[i % 2]},{words[(i > 5) + (i > 7)]}" for i in range(10))
+    found = load(flat, f"image,label,Usage\n{rows}")
+    assert {name: len(split) for name, split in found.splits.items()} == {"train": 6, "val": 2, "test": 2}
 
 
 # ---------------------------------------------------------------- where pictures are

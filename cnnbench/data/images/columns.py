@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnbench.data.dataset import Task, listed
-from cnnbench.data.images.layout import IMAGE_SUFFIXES, SPLIT_NAMES, printable
+from cnnbench.data.images.layout import IMAGE_SUFFIXES, printable
 from cnnbench.data.labels import FEW, infer_task, with_positive
-from cnnbench.data.tabular import columns_of, find_column, numbers, texts
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.data.tabular import (
+    SPLIT_COLUMNS,
+    columns_of,
+    find_column,
+    numbers,
+    split_named,
+    texts,
+)
+from cnnbench.errors import CnnbenchError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,14 +37,9 @@ LABELS = (
     "label", "labels", "class", "class_name", "classname", "label_name", "target", "targets", "category",
     "categories", "classes", "tags", "y",
 )  # fmt: skip
-SPLITS = ("split", "set", "subset", "partition", "usage")
 GROUPS = ("group", "groups", "group_id", "patient", "patient_id", "patientid", "subject", "subject_id")
 WEIGHTS = ("weight", "weights", "sample_weight")
 NONE = "none"  # leaves a column unused that would be recognised
-SPLIT_WORDS = {
-    **{word: split for split, words in SPLIT_NAMES.items() for word in words},
-    **{"dev": "val", "eval": "val", "evaluation": "val", "tr": "train", "te": "test"},
-}
 SEPARATORS = "|;,"  # of several labels in one cell
 DATE = r"^\d{4}[-/.]\d{2}[-/.]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6})?)?)?$"
 SAMPLE = 20  # rows that tell what a column holds
@@ -134,8 +136,8 @@ def columns(
         used.append(name)
         return name
 
-    splits = found(split, SPLITS)
-    if splits and split is None and splits.lower() != "split" and not _are_splits(table, splits):
+    splits = found(split, SPLIT_COLUMNS)
+    if splits and split is None and splits.lower() != "split" and not _names_split(table, splits):
         splits = None
     groups, weights = found(group, GROUPS), found(weight, WEIGHTS)
     if not taken:
@@ -183,12 +185,13 @@ def _has_ending(name: str) -> bool:
     return any(name.lower().endswith(suffix) for suffix in IMAGE_SUFFIXES)
 
 
-def _are_splits(table: pa.Table, name: str) -> bool:
-    return all(_split_of(value) for value in texts(table, name).unique().to_pylist() if value is not None)
-
-
-def _split_of(text: str) -> str | None:
-    return SPLIT_WORDS.get(re.sub(r"[\W_]+", "", text.lower()))
+def _names_split(table: pa.Table, name: str) -> bool:
+    """Tell whether a cell names a split; one that does not is then refused, not passed over."""
+    try:
+        different = texts(table, name).unique().to_pylist()
+    except Exception:  # noqa: BLE001  of a type that has no text
+        return False
+    return any(split_named(value) for value in different if value is not None)
 
 
 def _label_columns(path: Path, others: pa.Table) -> list[str]:
@@ -508,17 +511,16 @@ def splits(path: Path, table: pa.Table, name: str, where: Where) -> np.ndarray:
         CnnbenchError: a cell is empty or names none of them; or no row is of the training split.
     """
     coded = texts(table, name).combine_chunks().dictionary_encode()
-    known = [_split_of(text) for text in coded.dictionary.to_pylist()]
+    known = [split_named(text) for text in coded.dictionary.to_pylist()]
     codes = coded.indices.fill_null(len(known)).to_numpy()
     found: np.ndarray = np.array([*[split or "" for split in known], ""])[codes]
     if (found == "").any():
         row = int(np.argmax(found == ""))
         text = table.column(name)[row].as_py()
         said = "empty" if codes[row] == len(known) else repr(text)
-        near = nearest(str(text), sorted(SPLIT_WORDS)) if text else ""
         raise CnnbenchError(
             f"{where(row)}: {name} is {said}, which is no split",
-            f"write train, val or test{f' ({near})' if near else ''}; dataset.split=none draws the splits",
+            "write train, val or test; dataset.split=none draws the splits",
         )
     if not (found == "train").any():
         raise CnnbenchError(
