@@ -7,7 +7,7 @@ from .images.rows import holds_manifest
 from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
 from .sources.arrays import holds_arrays
-from .sources.table_file import encode_rows, is_table
+from .sources.table_file import Trained, encode_rows, is_table
 from .splits import (
     example_weights,
     fold_numbers,
@@ -31,6 +31,7 @@ __all__ = [
     "Split",
     "Task",
     "TooLargeError",
+    "Trained",
     "UnreadableError",
     "decode",
     "encode_rows",

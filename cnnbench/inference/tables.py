@@ -20,7 +20,9 @@ from cnnbench.system import atomic, unwritable
 
 def columns_of(model: Any) -> tuple[Column, ...]:
     """Return the columns that a loaded model takes; none where it was trained on something else."""
-    for layer in model.layers:
+    from cnnbench.nn import layers_of
+
+    for layer in layers_of(model):  # the average of folds has one in each model inside it
         if type(layer).__name__ == "TableColumns":
             pairs = zip(layer.names, layer.categories, strict=True)
             return tuple(Column(name, tuple(categories)) for name, categories in pairs)
@@ -69,8 +71,13 @@ def recoded(dataset: Dataset, columns: Sequence[Column]) -> tuple[Dataset, list[
     """Return another table with the codes of a model's categories, and what is to be said of it.
 
     Raises:
-        CnnbenchError: it has other columns.
+        CnnbenchError: it has other columns, or the model takes none that lack values.
     """
+    if not columns:
+        raise CnnbenchError(
+            f"{dataset.name} lacks values, and this run was trained on data that lack none",
+            "fill them, or leave these examples out",
+        )
     names, here = [column.name for column in columns], {column.name: column for column in dataset.columns}
     lacking = [name for name in names if name not in here]
     odd = [

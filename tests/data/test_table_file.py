@@ -220,3 +220,24 @@ def test_rows_to_predict_have_the_codes_of_the_model(tmp_path: Path) -> None:
     assert unknown == {"city=Jeju": 2}
     with pytest.raises(CnnbenchError, match="has no column floor"):
         encode_rows(Path(file), read_table(Path(file)), (Column("floor"),))
+
+
+@pytest.mark.parametrize(("name", "odd"), [("split", "tset"), ("split", None), ("Subset", "tset")])
+def test_an_odd_cell_of_a_split_column_is_refused_by_row(name: str, odd: str | None, tmp_path: Path) -> None:
+    places = ["train", "train", "Test set", "holdout", "eval"] * 12
+    found = table(write(tmp_path, homes(**{name: places})), "price")
+    assert found.val is not None
+    assert (len(found.train), len(found.val), len(found.test)) == (24, 12, 24)
+    assert [column.name for column in found.columns] == ["city", "area"]
+    places[7] = odd  # type: ignore[call-overload]
+    file = write(tmp_path, homes(**{name: places}))
+    with pytest.raises(CnnbenchError, match=f"row 9: {name} is ") as refused:
+        table(file, "price")
+    assert refused.value.hint is not None
+    assert f"dataset.exclude=[{name}]" in refused.value.hint
+    assert len(table(file, "price", exclude=[name]).test) == 12
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CnnbenchError, match="names a column twice"):
+        table(write(tmp_path, homes()), "price", columns=["area", "Area"])

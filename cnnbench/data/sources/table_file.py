@@ -15,8 +15,18 @@ from cnnbench.data.dataset import Column, Dataset, Fact, Split, Task, listed
 from cnnbench.data.images.columns import order as places_in_order
 from cnnbench.data.partition import TooFewError, hold_out_last
 from cnnbench.data.sources.arrays import find_file
-from cnnbench.data.tabular import SUFFIXES, columns_of, find_column, numbers, read_table, row_number, texts
-from cnnbench.data.targets import SPLIT_WORDS, Targets, drawn_apart, read_targets
+from cnnbench.data.tabular import (
+    SPLIT_COLUMNS,
+    SUFFIXES,
+    columns_of,
+    find_column,
+    numbers,
+    read_table,
+    row_number,
+    split_named,
+    texts,
+)
+from cnnbench.data.targets import Targets, drawn_apart, read_targets
 from cnnbench.errors import CnnbenchError
 
 if TYPE_CHECKING:
@@ -34,6 +44,21 @@ DATE = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a model was trained on, as which another table is read to measure it.
+
+    Attributes:
+        columns: that it takes.
+        task: of the run.
+        class_names: in the order of its outputs; empty for regression.
+    """
+
+    columns: tuple[Column, ...]
+    task: Task
+    class_names: tuple[str, ...]
+
+
 def table(
     file: Annotated[str, Field(min_length=1)],
     target: str | list[str],
@@ -49,6 +74,7 @@ def table(
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42,
     data_dir: str | None = None,
+    trained: Trained | None = None,
 ) -> Dataset:
     """Load a table whose rows are the examples: columns of numbers, and of texts, which are categories.
 
@@ -64,7 +90,8 @@ def table(
         exclude: columns to leave out.
         categorical: columns of numbers that are categories, such as postal codes.
         task: None: as the target says.
-        split: a column that says train, val or test of each row; None: one of the name `split`, if it does.
+        split: a column that says train, val or test of each row; None: one of the name `split`, `set`,
+            `subset`, `partition` or `usage` in which a cell says train or test.
         group: a column; rows with the same value never lie in two splits.
         order: a column of numbers or dates; the last rows are held out, to test on and for validation.
         weight: a column: how much each row counts in the training.
@@ -72,6 +99,8 @@ def table(
         test_fraction: of the rows, equal ones counted once, by class, if nothing says which are to test on.
         split_seed: of that draw.
         data_dir: looked in first for a relative `file` that is not in the working folder.
+        trained: given by `evaluate`: columns, categories, task and classes are those of a model, and the
+            keys that choose columns are not used.
 
     Returns:
         x ``(n, columns)`` float32: numbers, and codes of categories; NaN where a cell is empty.
@@ -86,26 +115,33 @@ def table(
         raise CnnbenchError(
             f"dataset.target={wanted} names no column, or one twice", columns_of(source.table)
         )
-    places = _split_of_rows(source, split, wanted)
-    aside = {
-        *wanted,
-        *([places.column] if places is not None else ()),
-        *(
-            source.column(key, name)
-            for key, name in (("group", group), ("order", order), ("weight", weight))
-            if name is not None
-        ),
-        *(source.column("exclude", name) for name in exclude),
-    }
-    named = None if columns is None else [source.column("columns", name) for name in columns]
-    names = [name for name in named or source.table.column_names if name not in aside]
-    inputs = _inputs(
-        source, names, {source.column("categorical", name) for name in categorical}, named is not None
-    )
+    chosen = wanted if columns is None else [*wanted, *columns]
+    places = _split_of_rows(source, split, {name.lower() for name in (*chosen, *exclude)})
+    if trained is not None:
+        inputs, task = _inputs_of(source, trained), task or trained.task
+    else:
+        aside = {
+            *wanted,
+            *([places.column] if places is not None else ()),
+            *(
+                source.column(key, name)
+                for key, name in (("group", group), ("order", order), ("weight", weight))
+                if name is not None
+            ),
+            *(source.column("exclude", name) for name in exclude),
+        }
+        named = None if columns is None else [source.column("columns", name) for name in columns]
+        if named and len(set(named)) < len(named):
+            raise CnnbenchError(f"dataset.columns={named} names a column twice", "name each once")
+        names = [name for name in named or source.table.column_names if name not in aside]
+        inputs = _inputs(
+            source, names, {source.column("categorical", name) for name in categorical}, named is not None
+        )
     y = _target(source, wanted, task)
-    found = read_targets(
-        {"": y}, f"{path.name}, {', '.join(wanted)}", task, wanted if y.ndim > 1 else None, positive
-    )
+    classes: Sequence[str] | None = wanted if y.ndim > 1 else None
+    if trained is not None and trained.class_names and y.ndim == 1:
+        classes, y = trained.class_names, _as_texts(y)
+    found = read_targets({"": y}, f"{path.name}, {', '.join(wanted)}", task, classes, positive)
     whole = Split(
         inputs.x,
         found.y[""],
@@ -115,7 +151,10 @@ def table(
         None if order is None else _order(source, source.column("order", order)),
     )
     splits, told = _splits(source, whole, places, found, test_fraction, split_seed)
-    columns_of_train, strange = _of_train(source, inputs.columns, splits)
+    if trained is not None:
+        columns_of_train, strange = inputs.columns, list[str]()
+    else:
+        columns_of_train, strange = _of_train(source, inputs.columns, splits)
     return Dataset(
         name=path.stem,
         task=found.task,
@@ -205,6 +244,29 @@ def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_na
         tuple(column for column, _ in found),
         tuple(map(Fact, _found(source, [column for column, _ in found], left_out))),
     )
+
+
+def _inputs_of(source: _Source, trained: Trained) -> _Inputs:
+    """Return what a model takes of another table.
+
+    Raises:
+        CnnbenchError: it lacks a column, or a cell is no number.
+    """
+    here = {name.lower() for name in source.table.column_names}
+    if lacking := [column.name for column in trained.columns if column.name.lower() not in here]:
+        raise CnnbenchError(
+            f"{source.path} lacks {listed(lacking)}, which this run was trained on", columns_of(source.table)
+        )
+    x, wrong, unknown = encode_rows(source.path, source.table, trained.columns)
+    for row, text in sorted(wrong.items()):
+        raise CnnbenchError(
+            f"{source.row(row)}: {text}", "mend the cell, or leave it empty where the value is not known"
+        )
+    notes = list[str](map(Fact, _found(source, trained.columns, [])))
+    if unknown:
+        counted = [f"{name} ({count:,})" for name, count in unknown.items()]
+        notes.append(f"categories that this run does not know count as missing: {listed(counted)}")
+    return _Inputs(x, trained.columns, tuple(notes))
 
 
 def _numbers_or_texts(source: _Source, name: str, is_category: bool) -> np.ndarray | Any:
@@ -387,6 +449,12 @@ def _target_column(source: _Source, name: str, task: Task | None, several: bool)
     return np.array(labels)
 
 
+def _as_texts(y: np.ndarray) -> np.ndarray:
+    """Return classes as `read_targets` names them: 1 for 1.0."""
+    is_whole = y.dtype.kind == "f" and bool((y == np.floor(y)).all())
+    return (y.astype(np.int64) if is_whole else y).astype(str)
+
+
 @dataclass(frozen=True)
 class _Places:
     """Which split each row is in.
@@ -400,27 +468,46 @@ class _Places:
     of_rows: np.ndarray
 
 
-def _split_of_rows(source: _Source, split: str | None, targets: Sequence[str]) -> _Places | None:
+def _split_of_rows(source: _Source, split: str | None, others: set[str]) -> _Places | None:
     """Return what a column says, or None where there is no such column.
+
+    Args:
+        source: of the table.
+        split: name of the column, if it was given.
+        others: columns of another use, in small letters.
 
     Raises:
         CnnbenchError: it says something else than train, val and test, or train of no row.
     """
-    usual = [name for name in source.table.column_names if name.lower() == "split" and name not in targets]
-    if split is None and not usual:
-        return None
-    name = usual[0] if split is None else source.column("split", split)
-    said = [(text or "").lower() for text in texts(source.table, name).to_pylist()]
-    unknown = next((index for index, text in enumerate(said) if text not in SPLIT_WORDS), None)
-    if unknown is not None and split is None:  # another meaning of the word
-        return None
-    if unknown is not None:
-        text = f"is {said[unknown]!r}" if said[unknown] else "is empty"
-        raise CnnbenchError(f"{source.row(unknown)}: {name} {text}", "train, val or test")
-    places = np.array([SPLIT_WORDS[text] for text in said])
+    if split is not None:
+        name = source.column("split", split)
+    else:
+        usual = {one.lower(): one for one in source.table.column_names if one.lower() not in others}
+        there = [usual[one] for one in SPLIT_COLUMNS if one in usual]
+        name = next((one for one in there if _says_train_or_test(source, one)), "")
+        if not name:  # another meaning of the word
+            return None
+    said = texts(source.table, name).to_pylist()
+    places = np.array([split_named(text or "") or "" for text in said])
+    if (places == "").any():
+        row = int(np.argmax(places == ""))
+        text = f"is {said[row]!r}, which is no split" if said[row] else "is empty"
+        raise CnnbenchError(
+            f"{source.row(row)}: {name} {text}",
+            f"write train, val or test; dataset.exclude=[{name}] draws the splits",
+        )
     if "train" not in places:
         raise CnnbenchError(f"{source.path}: {name} says train of no row", "train, val or test")
     return _Places(name, places)
+
+
+def _says_train_or_test(source: _Source, name: str) -> bool:
+    import pyarrow as pa
+
+    if not pa.types.is_string(source.table.column(name).type):
+        return False
+    different = texts(source.table, name).unique().drop_null().to_pylist()
+    return any(split_named(text) in ("train", "test") for text in different)
 
 
 def _splits(
