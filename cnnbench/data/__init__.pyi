@@ -6,7 +6,7 @@ from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
 from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
-from .sources.arrays import holds_arrays
+from .sources.arrays import holds_arrays, inputs_among
 from .sources.table_file import Trained, encode_rows, is_table
 from .splits import (
     example_weights,
@@ -41,6 +41,7 @@ __all__ = [
     "holds_arrays",
     "holds_manifest",
     "infer_task",
+    "inputs_among",
     "is_system_folder",
     "is_table",
     "label_weights",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cnnbench.config import with_values
-from cnnbench.data import Dataset, Split, Task, Trained, listed
+from cnnbench.data import Dataset, Split, Trained, listed
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
 from cnnbench.inference.tables import columns_of, recoded
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TABLE, MANIFEST = "cnnbench.data.sources.table_file.table", "cnnbench.data.images.manifest.manifest"
+TYPED = (TABLE, MANIFEST, "cnnbench.data.sources.arrays.arrays")  # whose task the targets say
 SPLITS = ("val", "test")
 
 
@@ -76,12 +77,16 @@ def evaluate_checkpoint(
         split == "val" or folder.identity is None or (own_data != "no" and spec.training.fold is not None)
     )
     model = None
-    target = current_name(str(spec.config.get("dataset", {}).get("_target_")))
+    node = spec.config.get("dataset", {})
+    target = current_name(str(node.get("_target_")))
+    given: dict[str, Any] = {}  # what is known of other data, and need not be inferred from them
+    if own_data != "must" and target in TYPED and node.get("task") is None:
+        given["task"] = folder.metrics["task"]
     if own_data != "must" and target == TABLE:
         model = load_model(folder, spec)
         if columns := columns_of(model):
-            task, names = cast("Task", folder.metrics["task"]), tuple(folder.metrics["class_names"])
-            spec = replace(spec, dataset=partial(spec.dataset, trained=Trained(columns, task, names)))
+            given["trained"] = Trained(columns, tuple(folder.metrics["class_names"]))
+    spec = replace(spec, dataset=partial(spec.dataset, **given))
     dataset = load_dataset(spec) if is_drawn else spec.dataset()
     if split not in dataset.splits:
         raise CnnbenchError(

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnnbench import reporting
 from cnnbench.data import Column, Dataset, Split, encode_rows, is_table, listed, read_table, row_number
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.prediction import Item, refuse
@@ -51,7 +53,8 @@ class Rows:
             content = read_table(path)
             x, wrong, unknown = encode_rows(path, content, self.columns)
         except CnnbenchError as error:
-            yield Item(name, partial(refuse, f"{error}"))
+            reason = error.message.removeprefix(name).lstrip(": ")  # the answer begins with the file
+            yield Item(name, partial(refuse, f"{reason}; {error.hint}" if error.hint else reason))
             return
         self.unknown.update(unknown)
         for index in range(len(x)):
@@ -147,14 +150,25 @@ def write_predictions(
         content = read_table(Path(files[0]))
         if len(content) == len(rows):
             given = content.to_pydict()
+    titles = [_free(heading, given) for heading in headings]
+    for heading, title in zip(headings, titles, strict=True):
+        if heading != title:
+            text = f"warning: {files[0]} has a column {heading}; the new one is {title} in {output}"
+            reporting.stderr().print(text, markup=False, emoji=False, style="yellow")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with atomic(output) as file:
             lines = csv.writer(file)
-            lines.writerow([*given, *headings])
+            lines.writerow([*given, *titles])
             lines.writerows(_lines(given, added, headings))
     except OSError as error:
         raise unwritable(output, error) from error
+
+
+def _free(heading: str, given: Iterable[str]) -> str:
+    """Return the heading of a new column, with a number where a column of the input has it."""
+    names = (heading if number == 1 else f"{heading}_{number}" for number in count(1))
+    return next(name for name in names if name not in given)
 
 
 def _lines(

@@ -127,12 +127,33 @@ def test_a_table_without_a_column_and_a_wrong_output_are_one_line(
     lacking = write(tmp_path / "new.csv", [{"city": "Jeju", "area": "30"}])
     found = run_cli("predict", str(trained), str(lacking))
     assert found.exit_code == 1
-    assert "has no column rooms" in found.err
+    assert "new.csv: lacks rooms, which the run was trained on; its columns: city, area" in " ".join(
+        found.err.split()
+    )
     for output, words in (("new.csv", "is an input"), ("new.xlsx", "as CSV")):
         found = run_cli("predict", str(trained), str(lacking), "--output", str(tmp_path / output))
         assert found.exit_code == 2
         assert words in found.err
     assert read(lacking) == [{"city;area": "Jeju;30"}]  # untouched
+
+
+def test_a_column_of_the_input_keeps_its_name_beside_the_prediction(
+    trained: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    inputs = write(
+        tmp_path / "new.csv",
+        [{**cells(row), "predicted_price": "7", "area": area} for row, area in ((1, "30"), (2, "1e40"))],
+    )
+    output = tmp_path / "out.csv"
+    found = run_cli("predict", str(trained), str(inputs), "--output", str(output))
+    assert found.exit_code == 1
+    assert "area is 1e40, no finite number in 32 bits" in found.err
+    assert "RuntimeWarning" not in found.err
+    assert "the new one is predicted_price_2" in " ".join(found.err.split())
+    first, second = read(output)
+    assert (first["predicted_price"], second["predicted_price"]) == ("7", "7")
+    assert float(first["predicted_price_2"])
+    assert second["predicted_price_2"] == ""
 
 
 def test_evaluate_reads_another_table_with_the_codes_of_the_run(

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -192,6 +192,14 @@ def holds_arrays(path: Path) -> bool:
     if path.is_dir():
         return any(not one.name.startswith(".") for one in path.glob("*.npy"))
     return path.suffix.lower() in (".npz", *HDF5) and path.is_file()
+
+
+def inputs_among(names: Iterable[str]) -> str | None:
+    """Return the name of the examples to predict in a file of arrays: those of test, if there are several."""
+    found = {name: place for name in names if (place := _place(name, {})) and place.kind == "inputs"}
+    tested = [name for name, place in found.items() if place.split == "test"]
+    chosen = list(found) if len(found) == 1 else tested
+    return chosen[0] if len(chosen) == 1 else None
 
 
 # -- Names of arrays -------------------------------------------------------------------------------

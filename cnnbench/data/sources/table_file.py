@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ MOST_CATEGORIES = 1000  # of one column, each a value of its own for the network
 NEARLY_ALL = 0.9  # from this share on the different texts of a column are meant to be what most of them are
 FEW = 20  # different texts, up to which they are categories even if half of the cells differ
 COUNTS_ROWS = 10  # from so many rows on a column 1, 2, 3 … is no accident
+WHOLE = 2**24  # from here on float32 has not every whole number
 SHOWN = 8  # columns that a note names
 DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{2,4}"
@@ -50,12 +52,10 @@ class Trained:
 
     Attributes:
         columns: that it takes.
-        task: of the run.
         class_names: in the order of its outputs; empty for regression.
     """
 
     columns: tuple[Column, ...]
-    task: Task
     class_names: tuple[str, ...]
 
 
@@ -99,7 +99,7 @@ def table(
         test_fraction: of the rows, equal ones counted once, by class, if nothing says which are to test on.
         split_seed: of that draw.
         data_dir: looked in first for a relative `file` that is not in the working folder.
-        trained: given by `evaluate`: columns, categories, task and classes are those of a model, and the
+        trained: given by `evaluate`: columns, categories and classes are those of a model, and the
             keys that choose columns are not used.
 
     Returns:
@@ -118,7 +118,7 @@ def table(
     chosen = wanted if columns is None else [*wanted, *columns]
     places = _split_of_rows(source, split, {name.lower() for name in (*chosen, *exclude)})
     if trained is not None:
-        inputs, task = _inputs_of(source, trained), task or trained.task
+        inputs = _inputs_of(source, trained)
     else:
         aside = {
             *wanted,
@@ -207,7 +207,7 @@ class _Inputs:
 
 def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_named: bool) -> _Inputs:
     found: list[tuple[Column, np.ndarray]] = []
-    left_out = []
+    left_out, merged = list[str](), list[str]()
     for name in names:
         values = _numbers_or_texts(source, name, name in categorical)
         if isinstance(values, np.ndarray):
@@ -218,13 +218,16 @@ def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_na
                 left_out.append(f"{name} (empty)")
             else:
                 found.append((Column(name), values))
+                merged += _made_equal(source, name, values)
             continue
         known = len(values) - values.null_count
         encoded = values.combine_chunks().dictionary_encode()
         different = len(encoded.dictionary)
         if known == 0:
             left_out.append(f"{name} (empty)")
-        elif 2 < different == known or (different > FEW and different > known / 2):
+        elif name not in categorical and (
+            2 < different == known or (different > FEW and different > known / 2)
+        ):
             left_out.append(f"{name} ({different:,} different texts in {known:,} cells)")
         elif different > MOST_CATEGORIES:
             raise CnnbenchError(
@@ -242,7 +245,7 @@ def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_na
     return _Inputs(
         np.stack([values for _, values in found], axis=1).astype(np.float32),
         tuple(column for column, _ in found),
-        tuple(map(Fact, _found(source, [column for column, _ in found], left_out))),
+        (*map(Fact, _found(source, [column for column, _ in found], left_out)), *merged),
     )
 
 
@@ -252,11 +255,6 @@ def _inputs_of(source: _Source, trained: Trained) -> _Inputs:
     Raises:
         CnnbenchError: it lacks a column, or a cell is no number.
     """
-    here = {name.lower() for name in source.table.column_names}
-    if lacking := [column.name for column in trained.columns if column.name.lower() not in here]:
-        raise CnnbenchError(
-            f"{source.path} lacks {listed(lacking)}, which this run was trained on", columns_of(source.table)
-        )
     x, wrong, unknown = encode_rows(source.path, source.table, trained.columns)
     for row, text in sorted(wrong.items()):
         raise CnnbenchError(
@@ -287,11 +285,11 @@ def _numbers_or_texts(source: _Source, name: str, is_category: bool) -> np.ndarr
             f"leave it out: dataset.exclude=[{name}]",
         )
     if is_category or not is_text:
-        return texts(source.table, name) if is_category else numbers(source.path, source.table, name)
+        return _texts(source, name) if is_category else numbers(source.path, source.table, name)
     try:
         return numbers(source.path, source.table, name)
     except CnnbenchError as error:
-        found = texts(source.table, name)
+        found = _texts(source, name)
         different = found.unique().drop_null().to_pylist()
         if sum(map(_is_number, different)) >= NEARLY_ALL * len(different):
             raise CnnbenchError(
@@ -333,6 +331,19 @@ def _refuse_infinite(source: _Source, name: str, values: np.ndarray) -> None:
         raise CnnbenchError(
             f"{source.row(int(bad[0]))}: {name} is {values[bad[0]]:g}, which is no finite number in 32 bits",
             "mend the cell, or leave it empty where the value is not known",
+        )
+
+
+def _made_equal(source: _Source, name: str, values: np.ndarray) -> Iterator[str]:
+    """Yield a line if whole numbers are too large for 32 bits to tell them apart."""
+    different = np.unique(values[np.abs(values) > WHOLE])
+    rounded = different.astype(np.float32)
+    equal = np.flatnonzero((rounded[1:] == rounded[:-1]) & (different[1:] == np.floor(different[1:])))
+    if len(equal):
+        one, other = (f"{value:.0f}" for value in different[equal[0] : equal[0] + 2])
+        yield (
+            f"{source.path.name}: {name}: {one} and {other} are one number in 32 bits; take a smaller one "
+            f"from all of them, or dataset.categorical=[{name}]"
         )
 
 
@@ -427,11 +438,22 @@ def _target_column(source: _Source, name: str, task: Task | None, several: bool)
         values = numbers(source.path, source.table, name)
     else:
         values = _numbers_or_texts(source, name, is_category=False)
+    word = None
     if isinstance(values, np.ndarray):
         _refuse_infinite(source, name, values)
         empty = np.flatnonzero(np.isnan(values))
-    else:
+        cell = texts(source.table, name)[int(empty[0])].as_py() if len(empty) else None
+        word = cell if cell and cell.lower() == "none" else None
+        if word and task in ("binary", "multiclass"):  # a class by that name
+            values, word = _texts(source, name), None
+    if not isinstance(values, np.ndarray):
         empty = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
+    if word:
+        raise CnnbenchError(
+            f"{source.row(int(empty[0]))}: {name} is {word!r}, which counts as empty, as in "
+            f"{len(empty):,} of {len(values):,} rows",
+            "if it is a class: dataset.task=multiclass; if the target is not known, remove the row",
+        )
     if len(empty):
         raise CnnbenchError(
             f"{source.row(int(empty[0]))}: {name} is empty, as in {len(empty):,} of {len(values):,} rows",
@@ -550,7 +572,7 @@ def _order(source: _Source, name: str) -> np.ndarray:
 
 
 def _groups(source: _Source, name: str) -> np.ndarray:
-    values = texts(source.table, name)
+    values = _texts(source, name)
     empty = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
     if len(empty):
         raise CnnbenchError(f"{source.row(int(empty[0]))}: {name} is empty", "each row belongs to a group")
@@ -565,6 +587,17 @@ def _weights(source: _Source, name: str) -> np.ndarray:
             f"{source.row(int(bad[0]))}: {name} is {values[bad[0]]:g}", "a weight is a number from 0 on"
         )
     return values.astype(np.float32)
+
+
+def _composed(text: str) -> str:
+    """Return a text in Unicode's NFC: é may be one sign or two, and is the same category."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _texts(source: _Source, name: str) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.utf8_normalize(texts(source.table, name), form="NFC")
 
 
 # -- Rows to predict -------------------------------------------------------------------------------
@@ -592,27 +625,38 @@ def encode_rows(
     Raises:
         CnnbenchError: a column is missing.
     """
+    here = {name.lower() for name in content.column_names}
+    if lacking := [column.name for column in columns if column.name.lower() not in here]:
+        raise CnnbenchError(
+            f"{path} lacks {listed(lacking, SHOWN)}, which the run was trained on", columns_of(content)
+        )
     x = np.full((len(content), len(columns)), np.nan, np.float32)
     wrong: dict[int, str] = {}
     unknown: dict[str, int] = {}
     for index, column in enumerate(columns):
         name = find_column(path, content, column.name)
         if column.categories:
-            codes = {text: code for code, text in enumerate(column.categories)}
-            cells = texts(content, name).to_pylist()
+            written = {text: code for code, text in enumerate(column.categories)}
+            codes = {_composed(text): code for text, code in written.items()} | written
+            cells = [
+                text if text is None or text in codes else _composed(text)
+                for text in texts(content, name).to_pylist()
+            ]
             x[:, index] = [codes.get(text, np.nan) for text in cells]
             for text in cells:
                 if text is not None and text not in codes:
                     unknown[f"{name}={text}"] = unknown.get(f"{name}={text}", 0) + 1
             continue
-        try:
-            x[:, index] = numbers(path, content, name)
-        except CnnbenchError:  # row by row: the others have a prediction
-            for row in range(len(content)):
-                try:
-                    x[row, index] = numbers(path, content.slice(row, 1), name)[0]
-                except CnnbenchError:
-                    wrong.setdefault(row, f"{name} is {content.column(name)[row].as_py()!r}, not a number")
+        with np.errstate(over="ignore"):  # told below, with the row
+            try:
+                x[:, index] = numbers(path, content, name)
+            except CnnbenchError:  # row by row: the others have a prediction
+                for row in range(len(content)):
+                    try:
+                        x[row, index] = numbers(path, content.slice(row, 1), name)[0]
+                    except CnnbenchError:
+                        odd = content.column(name)[row].as_py()
+                        wrong.setdefault(row, f"{name} is {odd!r}, not a number")
         for row in np.flatnonzero(np.isinf(x[:, index])).tolist():
             wrong.setdefault(
                 row, f"{name} is {content.column(name)[row].as_py()}, no finite number in 32 bits"
