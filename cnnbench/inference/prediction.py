@@ -472,7 +472,8 @@ def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
     grey = wanted[:-1] if wanted[-1:] == (1,) else None
     if rows.shape in (wanted, grey):
         rows = rows[None]
-    if len(wanted) == 3 and wanted != rows.shape[-3:] == (wanted[2], *wanted[:2]):
+    turned = rows.shape[-3:] == (wanted[-1], *wanted[:-1]) and rows.ndim in (3, 4)
+    if turned and len(wanted) == 3 and rows.shape[1:] not in (wanted, grey):
         text = f"{name}: {_text(rows.shape)} is read as channels, height, width"
         reporting.stderr().print(text, markup=False, emoji=False)
         rows = np.moveaxis(rows if rows.ndim == 4 else rows[None], -3, -1)
