@@ -186,13 +186,17 @@ def _labels(
     parts: Mapping[str, np.ndarray], where: str, class_names: Sequence[str] | None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     for split, values in parts.items():
+        if values.ndim > 2:
+            raise CnnbenchError(
+                f"{_of_split(where, split)}: targets of the shape {values.shape} are no classes, labels or "
+                f"numbers",
+                "one value, or one row of them, for each example; masks of pictures are not trained on",
+            )
         if values.ndim != 2 or values.dtype.kind not in "uif" or not np.isin(values, (0, 1)).all():
             raise CnnbenchError(
                 f"{_of_split(where, split)}: task=multilabel wants a column of 0 and 1 for each label, not "
                 f"{values.dtype} of {values.shape}",
-                "(examples, labels) of 0 and 1"
-                if values.ndim <= 2
-                else "one class, or 0 and 1 for each label; a mask for each picture is nothing to train on",
+                "(examples, labels) of 0 and 1",
             )
     columns = next(iter(parts.values())).shape[1]
     names = tuple(map(str, class_names or range(columns)))

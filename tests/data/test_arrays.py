@@ -265,6 +265,7 @@ SPLIT = {"x_train": GREY, "y_train": Y, "x_test": GREY[:30] // 2, "y_test": Y[:3
         ({**PAIR, "groups": Y[:-1]}, "groups has 59 values for 60 examples"),
         ({**PAIR, "weights": np.array(["heavy"] * 60)}, "weights are no numbers"),
         ({**PAIR, "y": np.array(3)}, "the targets are one value, 3"),
+        ({**PAIR, "y": np.zeros((60, 8, 8), np.uint8)}, "are no classes, labels or numbers"),
         ({"x": GREY[:0], "y": Y[:0]}, "there are no targets"),
         ({**PAIR, "y": np.array(["고양이".encode("cp949"), b"b", b"c"])[Y]}, "is no UTF-8"),
         ({**SPLIT, "x_train": GREY.astype(np.uint16) * 200}, "test are uint8, those of train uint16"),

@@ -228,6 +228,7 @@ def test_an_odd_cell_of_a_split_column_is_refused_by_row(name: str, odd: str | N
     found = table(write(tmp_path, homes(**{name: places})), "price")
     assert found.val is not None
     assert (len(found.train), len(found.val), len(found.test)) == (24, 12, 24)
+    assert f"homes.csv: {name} says the splits" in found.notes
     assert [column.name for column in found.columns] == ["city", "area"]
     places[7] = odd  # type: ignore[call-overload]
     file = write(tmp_path, homes(**{name: places}))

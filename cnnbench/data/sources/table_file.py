@@ -540,8 +540,9 @@ def _splits(
         splits = {
             name: whole.take(np.flatnonzero(places.of_rows == name)) for name in np.unique(places.of_rows)
         }
+    told = [] if places is None else [f"{source.path.name}: {places.column} says the splits"]
     if "test" in splits:
-        return splits, []
+        return splits, told
     train = splits["train"]
     if train.order is not None:
         return _last_held_out(source, splits, test_fraction)
@@ -549,7 +550,8 @@ def _splits(
     rows = x.view(f"S{x.shape[1] * x.itemsize}").reshape(-1)
     kept, held = drawn_apart(train, found.task, test_fraction, seed, rows, found.class_names)
     return {**splits, "train": kept, "test": held}, [
-        f"{source.path.name} does not say what to test on: {len(held):,} of {len(train):,} rows are held out"
+        *told,
+        f"{source.path.name} does not say what to test on: {len(held):,} of {len(train):,} rows are held out",
     ]
 
 
