@@ -6,8 +6,8 @@ from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
 from .labels import infer_task, with_positive
 from .reading import special_file, unwrapped
-from .sources.arrays import holds_arrays
-from .sources.table_file import encode_rows, is_table
+from .sources.arrays import holds_arrays, inputs_among
+from .sources.table_file import Trained, encode_rows, is_table
 from .splits import (
     example_weights,
     fold_numbers,
@@ -31,6 +31,7 @@ __all__ = [
     "Split",
     "Task",
     "TooLargeError",
+    "Trained",
     "UnreadableError",
     "decode",
     "encode_rows",
@@ -40,6 +41,7 @@ __all__ = [
     "holds_arrays",
     "holds_manifest",
     "infer_task",
+    "inputs_among",
     "is_system_folder",
     "is_table",
     "label_weights",

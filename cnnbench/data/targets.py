@@ -13,12 +13,6 @@ from cnnbench.data.labels import infer_task, with_positive
 from cnnbench.data.partition import TooFewError, hold_out
 from cnnbench.errors import CnnbenchError
 
-# What people call the splits.
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "te", "tst"), "test"),
-}
 COUNTED = 10  # classes whose counts a note tells
 
 
@@ -59,7 +53,7 @@ def read_targets(
     Raises:
         CnnbenchError: they do not fit the task, the names or each other.
     """
-    parts = {split: _plain(values) for split, values in found.items()}
+    parts = {split: _plain(values, _of_split(where, split)) for split, values in found.items()}
     widths = {values.shape[1:] for values in parts.values()}
     if len(widths) > 1:
         raise CnnbenchError(f"{where}: the splits have targets of different shapes: {sorted(widths)}")
@@ -117,6 +111,13 @@ def drawn_apart(
     try:
         kept, held = hold_out(split.y, task, test_fraction, seed, split.groups, contents)
     except TooFewError as error:
+        if split.groups is not None and (error.label is None or len(np.unique(split.groups)) < 2):
+            count = len(np.unique(split.groups))
+            raise CnnbenchError(
+                f"dataset.test_fraction={test_fraction} of {count:,} group{'s' * (count > 1)} leaves none to "
+                f"train or to test on",
+                "leave dataset.group out, or name a column with more groups",
+            ) from error
         named = f"; {names[error.label]} has {error.count}" if error.label is not None and names else ""
         different = len(np.unique(np.asarray(contents)))
         raise CnnbenchError(
@@ -127,15 +128,37 @@ def drawn_apart(
     return split.take(kept), split.take(held)
 
 
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Return ``(n,)`` for ``(n, 1)``, as text what is bytes, and 0 and 1 for False and True."""
+def _plain(values: np.ndarray, where: str) -> np.ndarray:
+    """Return ``(n,)`` for ``(n, 1)``, as text what is bytes, and 0 and 1 for False and True.
+
+    Raises:
+        CnnbenchError: there is none, or not one for each example; or bytes are no UTF-8.
+    """
+    if values.ndim == 0:
+        raise CnnbenchError(
+            f"{where}: the targets are one value, {values!s:.40}", "give one for each example"
+        )
+    if not len(values):
+        raise CnnbenchError(f"{where}: there are no targets", "a data set needs an example of each class")
     if values.ndim > 1 and values.shape[1:] == (1,) * (values.ndim - 1):
         values = values.reshape(-1)
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
-    if values.dtype.kind == "O":
-        values = np.array([one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()])
+    if values.dtype.kind in "SO":
+        values = np.array(as_texts(values, where))
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def as_texts(values: np.ndarray, where: str) -> list[str]:
+    """Return ``(n,)`` names, which may be bytes, as texts.
+
+    Raises:
+        CnnbenchError: bytes are no UTF-8.
+    """
+    try:
+        return [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]
+    except UnicodeDecodeError as error:
+        raise CnnbenchError(
+            f"{where}: {error.object[:40]!r} is no UTF-8", "save names as text: np.array(names, dtype=str)"
+        ) from error
 
 
 def _of_split(where: str, split: str) -> str:
@@ -163,11 +186,17 @@ def _labels(
     parts: Mapping[str, np.ndarray], where: str, class_names: Sequence[str] | None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     for split, values in parts.items():
+        if values.ndim > 2:
+            raise CnnbenchError(
+                f"{_of_split(where, split)}: targets of the shape {values.shape} are no classes, labels or "
+                f"numbers",
+                "one value, or one row of them, for each example; masks of pictures are not trained on",
+            )
         if values.ndim != 2 or values.dtype.kind not in "uif" or not np.isin(values, (0, 1)).all():
             raise CnnbenchError(
                 f"{_of_split(where, split)}: task=multilabel wants a column of 0 and 1 for each label, not "
                 f"{values.dtype} of {values.shape}",
-                "leave dataset.task out, or give (examples, labels) of 0 and 1",
+                "(examples, labels) of 0 and 1",
             )
     columns = next(iter(parts.values())).shape[1]
     names = tuple(map(str, class_names or range(columns)))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from cnnbench.config import with_values
-from cnnbench.data import Dataset
+from cnnbench.data import Dataset, Split, Trained, listed
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
 from cnnbench.inference.tables import columns_of, recoded
+from cnnbench.renamed import current_name
 from cnnbench.reporting import number
 from cnnbench.runs import RunFolder, RunSpec, in_words, metrics
 from cnnbench.system import plain
@@ -18,6 +22,8 @@ from cnnbench.system import plain
 if TYPE_CHECKING:
     from rich.table import Table
 
+TABLE, MANIFEST = "cnnbench.data.sources.table_file.table", "cnnbench.data.images.manifest.manifest"
+TYPED = (TABLE, MANIFEST, "cnnbench.data.sources.arrays.arrays")  # whose task the targets say
 SPLITS = ("val", "test")
 
 
@@ -70,16 +76,29 @@ def evaluate_checkpoint(
     is_drawn = (
         split == "val" or folder.identity is None or (own_data != "no" and spec.training.fold is not None)
     )
+    model = None
+    node = spec.config.get("dataset", {})
+    target = current_name(str(node.get("_target_")))
+    given: dict[str, Any] = {}  # what is known of other data, and need not be inferred from them
+    if own_data != "must" and target in TYPED and node.get("task") is None:
+        given["task"] = folder.metrics["task"]
+    if own_data != "must" and target == TABLE:
+        model = load_model(folder, spec)
+        if columns := columns_of(model):
+            given["trained"] = Trained(columns, tuple(folder.metrics["class_names"]))
+    spec = replace(spec, dataset=partial(spec.dataset, **given))
     dataset = load_dataset(spec) if is_drawn else spec.dataset()
     if split not in dataset.splits:
         raise CnnbenchError(
             f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"
         )
-    model, strange = None, list[str]()
+    strange = list[str]()
     if dataset.columns:  # which the model says how to read
-        model = load_model(folder, spec)
+        model = model or load_model(folder, spec)
         dataset, strange = recoded(dataset, columns_of(model))
-    notes = [*fit_or_refuse(dataset, folder.metrics), *strange]
+    dataset = _with_classes_of(dataset, folder.metrics, must=target == MANIFEST)
+    dtype = folder.environment.get("dataset", {}).get("dtype")
+    notes = [*fit_or_refuse(dataset, folder.metrics, dtype), *strange]
     others = [] if own_data == "no" else differences(folder, dataset, split)
     if others and own_data == "must":
         raise CnnbenchError(
@@ -102,14 +121,56 @@ def evaluate_checkpoint(
     )
 
 
-def fit_or_refuse(dataset: Dataset, recorded: Mapping[str, Any]) -> list[str]:
-    """Compare a data set with that of a run, by the content of its `metrics.json`.
+def _with_classes_of(dataset: Dataset, recorded: Mapping[str, Any], must: bool) -> Dataset:
+    """Return a data set with the classes or labels in the order of the run's, matched by name.
+
+    Args:
+        dataset: another one than the run's.
+        recorded: content of `metrics.json`.
+        must: the names are what the user wrote for each example; else classes of quite other names are left
+            as they are.
+
+    Raises:
+        CnnbenchError: some are none of the run's.
+    """
+    here, names = dataset.class_names, tuple(recorded["class_names"])
+    if dataset.task != recorded["task"] or not names or here == names:
+        return dataset
+    unknown = [name for name in here if name not in names]
+    if unknown and not must and len(here) == len(names) == len(unknown):
+        return dataset
+    plural = "labels" if dataset.task == "multilabel" else "classes"
+    if unknown and (must or len(unknown) < len(here)):
+        raise CnnbenchError(
+            f"{dataset.name}: {listed(unknown)} is none of the run's {plural} {listed(names)}",
+            "leave these examples out, or write the names as the run has them",
+        )
+    if unknown or (dataset.task == "multilabel" and len(here) < len(names)):
+        return dataset  # refused for their number
+    index = np.array([names.index(name) for name in here])
+
+    def of_run(split: Split) -> Split:
+        y = split.y[:, np.argsort(index)] if split.y.ndim > 1 else index[split.y.astype(np.intp)]
+        return replace(split, y=y.astype(split.y.dtype))
+
+    val = None if dataset.val is None else of_run(dataset.val)
+    train, test = of_run(dataset.train), of_run(dataset.test)
+    return replace(dataset, class_names=names, train=train, val=val, test=test)
+
+
+def fit_or_refuse(dataset: Dataset, recorded: Mapping[str, Any], dtype: str | None = None) -> list[str]:
+    """Compare a data set with that of a run.
+
+    Args:
+        dataset: to measure on.
+        recorded: content of `metrics.json`.
+        dtype: of the examples that the run was trained on, if it is known.
 
     Returns:
         notes on a data set that fits.
 
     Raises:
-        CnnbenchError: the task, the shape of the examples or the number of outputs differs.
+        CnnbenchError: the task, shape or type of the examples, or the number of outputs differs.
     """
     if dataset.task != recorded["task"]:
         raise CnnbenchError(f"{dataset.name} is a {dataset.task} task, but this run's is {recorded['task']}")
@@ -117,6 +178,12 @@ def fit_or_refuse(dataset: Dataset, recorded: Mapping[str, Any]) -> list[str]:
     if dataset.input_shape != wanted:
         shown = ["×".join(map(str, shape)) for shape in (dataset.input_shape, wanted)]
         raise CnnbenchError(f"{dataset.name} has examples of {shown[0]}, but this model takes {shown[1]}")
+    found = str(dataset.train.x.dtype)
+    if dtype is not None and len(wanted) == 3 and found != dtype and "uint8" in (found, dtype):
+        raise CnnbenchError(
+            f"{dataset.name} has values of {found}, but this run was trained on {dtype}: another range",
+            f"scale them as those of the run were, and save them as {dtype}",
+        )
     kind = {"multilabel": "label", "regression": "target"}.get(dataset.task, "class")
     plural = "classes" if kind == "class" else f"{kind}s"
     here = dataset.targets if kind == "target" else dataset.class_names

@@ -24,6 +24,7 @@ from cnnbench.data import (
     TooLargeError,
     UnreadableError,
     decode,
+    inputs_among,
     is_system_folder,
     pillow_warnings,
     size_of,
@@ -471,6 +472,11 @@ def _of_array(name: str, shape: Sequence[int]) -> Iterator[Item]:
     grey = wanted[:-1] if wanted[-1:] == (1,) else None
     if rows.shape in (wanted, grey):
         rows = rows[None]
+    turned = rows.shape[-3:] == (wanted[-1], *wanted[:-1]) and rows.ndim in (3, 4)
+    if turned and len(wanted) == 3 and rows.shape[1:] not in (wanted, grey):
+        text = f"{name}: {_text(rows.shape)} is read as channels, height, width"
+        reporting.stderr().print(text, markup=False, emoji=False)
+        rows = np.moveaxis(rows if rows.ndim == 4 else rows[None], -3, -1)
     if rows.dtype.kind not in "fiub" or rows.shape[1:] not in (wanted, grey):
         reason = f"has {rows.dtype} of {_text(rows.shape)}, but the model takes batches of {_text(wanted)}"
         yield Item(name, partial(refuse, reason))
@@ -492,12 +498,13 @@ def _load(name: str) -> np.ndarray:
     if name.lower().endswith(".npy"):
         return np.asanyarray(np.load(name, mmap_mode="r", allow_pickle=False))
     with np.load(name, allow_pickle=False) as arrays:
-        names = [key for key in ARRAY_NAMES if key in arrays.files] or arrays.files
-        if len(names) > 1 and names[0] not in ARRAY_NAMES:
-            raise ValueError(f"has the arrays {', '.join(names)}, none of which is named x")
-        if not names:
+        if not arrays.files:
             raise ValueError("has no array")
-        return np.asarray(arrays[names[0]])
+        known = [key for key in ARRAY_NAMES if key in arrays.files]
+        chosen = known[0] if known else inputs_among(arrays.files)
+        if chosen is None and len(arrays.files) > 1:
+            raise ValueError(f"has the arrays {', '.join(arrays.files)}; name the one to predict x")
+        return np.asarray(arrays[chosen or arrays.files[0]])
 
 
 def _of_table(name: str, shape: Sequence[int]) -> Iterator[Item]:

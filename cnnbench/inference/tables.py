@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnnbench import reporting
 from cnnbench.data import Column, Dataset, Split, encode_rows, is_table, listed, read_table, row_number
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.prediction import Item, refuse
@@ -20,7 +22,9 @@ from cnnbench.system import atomic, unwritable
 
 def columns_of(model: Any) -> tuple[Column, ...]:
     """Return the columns that a loaded model takes; none where it was trained on something else."""
-    for layer in model.layers:
+    from cnnbench.nn import layers_of
+
+    for layer in layers_of(model):  # the average of folds has one in each model inside it
         if type(layer).__name__ == "TableColumns":
             pairs = zip(layer.names, layer.categories, strict=True)
             return tuple(Column(name, tuple(categories)) for name, categories in pairs)
@@ -49,7 +53,8 @@ class Rows:
             content = read_table(path)
             x, wrong, unknown = encode_rows(path, content, self.columns)
         except CnnbenchError as error:
-            yield Item(name, partial(refuse, f"{error}"))
+            reason = error.message.removeprefix(name).lstrip(": ")  # the answer begins with the file
+            yield Item(name, partial(refuse, f"{reason}; {error.hint}" if error.hint else reason))
             return
         self.unknown.update(unknown)
         for index in range(len(x)):
@@ -69,8 +74,13 @@ def recoded(dataset: Dataset, columns: Sequence[Column]) -> tuple[Dataset, list[
     """Return another table with the codes of a model's categories, and what is to be said of it.
 
     Raises:
-        CnnbenchError: it has other columns.
+        CnnbenchError: it has other columns, or the model takes none that lack values.
     """
+    if not columns:
+        raise CnnbenchError(
+            f"{dataset.name} lacks values, and this run was trained on data that lack none",
+            "fill them, or leave these examples out",
+        )
     names, here = [column.name for column in columns], {column.name: column for column in dataset.columns}
     lacking = [name for name in names if name not in here]
     odd = [
@@ -140,14 +150,25 @@ def write_predictions(
         content = read_table(Path(files[0]))
         if len(content) == len(rows):
             given = content.to_pydict()
+    titles = [_free(heading, given) for heading in headings]
+    for heading, title in zip(headings, titles, strict=True):
+        if heading != title:
+            text = f"warning: {files[0]} has a column {heading}; the new one is {title} in {output}"
+            reporting.stderr().print(text, markup=False, emoji=False, style="yellow")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with atomic(output) as file:
             lines = csv.writer(file)
-            lines.writerow([*given, *headings])
+            lines.writerow([*given, *titles])
             lines.writerows(_lines(given, added, headings))
     except OSError as error:
         raise unwritable(output, error) from error
+
+
+def _free(heading: str, given: Iterable[str]) -> str:
+    """Return the heading of a new column, with a number where a column of the input has it."""
+    names = (heading if number == 1 else f"{heading}_{number}" for number in count(1))
+    return next(name for name in names if name not in given)
 
 
 def _lines(

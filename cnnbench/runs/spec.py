@@ -162,7 +162,7 @@ class RunSpec:
 
     name: str
     run_dir: Path | None
-    dataset: Callable[[], Dataset]
+    dataset: Callable[..., Dataset]
     model: Factory
     optimizer: Factory
     learning_rate: float | Factory

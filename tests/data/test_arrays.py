@@ -253,3 +253,36 @@ def test_an_array_in_another_file_is_refused(tmp_path: Path) -> None:
         file.create_virtual_dataset("images", layout)
     with pytest.raises(CnnbenchError, match="images lies in another file"):
         arrays(str(tmp_path / "link.h5"))
+
+
+PAIR = {"x": GREY, "y": Y}
+SPLIT = {"x_train": GREY, "y_train": Y, "x_test": GREY[:30] // 2, "y_test": Y[:30]}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({**PAIR, "groups": Y[:-1]}, "groups has 59 values for 60 examples"),
+        ({**PAIR, "weights": np.array(["heavy"] * 60)}, "weights are no numbers"),
+        ({**PAIR, "y": np.array(3)}, "the targets are one value, 3"),
+        ({**PAIR, "y": np.zeros((60, 8, 8), np.uint8)}, "are no classes, labels or numbers"),
+        ({"x": GREY[:0], "y": Y[:0]}, "there are no targets"),
+        ({**PAIR, "y": np.array(["고양이".encode("cp949"), b"b", b"c"])[Y]}, "is no UTF-8"),
+        ({**SPLIT, "x_train": GREY.astype(np.uint16) * 200}, "test are uint8, those of train uint16"),
+        ({**SPLIT, "groups_train": Y, "groups_test": Y[:30]}, "groups in both train and test"),
+    ],
+)
+def test_what_does_not_fit_the_examples_is_one_line(
+    content: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CnnbenchError, match=words):
+        arrays(str(npz(tmp_path, content)))
+
+
+def test_groups_are_numbered_over_all_splits(tmp_path: Path) -> None:
+    groups = {"groups_train": np.array(list("abc"))[Y], "groups_test": np.array(list("def"))[Y[:30]]}
+    found = arrays(str(npz(tmp_path, {**SPLIT, **groups})))
+    assert found.train.groups is not None
+    assert found.test.groups is not None
+    assert np.array_equal(found.train.groups, Y)
+    assert np.array_equal(found.test.groups, Y[:30] + 3)

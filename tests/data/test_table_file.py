@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cnnbench.data.dataset import Column
+from cnnbench.data.dataset import Column, Fact
 from cnnbench.data.sources.table_file import encode_rows, table
 from cnnbench.data.splits import with_validation
 from cnnbench.data.tabular import read_table
@@ -218,5 +218,65 @@ def test_rows_to_predict_have_the_codes_of_the_model(tmp_path: Path) -> None:
     assert np.array_equal(x[[0, 2, 3], 0], [1, np.nan, 4], equal_nan=True)
     assert wrong == {1: "area is 'x', not a number"} or wrong == {1: "AREA is 'x', not a number"}
     assert unknown == {"city=Jeju": 2}
-    with pytest.raises(CnnbenchError, match="has no column floor"):
-        encode_rows(Path(file), read_table(Path(file)), (Column("floor"),))
+    with pytest.raises(CnnbenchError, match="lacks floor, hall, which"):
+        encode_rows(Path(file), read_table(Path(file)), (Column("floor"), Column("hall"), columns[0]))
+
+
+@pytest.mark.parametrize(("name", "odd"), [("split", "tset"), ("split", None), ("Subset", "tset")])
+def test_an_odd_cell_of_a_split_column_is_refused_by_row(name: str, odd: str | None, tmp_path: Path) -> None:
+    places = ["train", "train", "Test set", "holdout", "eval"] * 12
+    found = table(write(tmp_path, homes(**{name: places})), "price")
+    assert found.val is not None
+    assert (len(found.train), len(found.val), len(found.test)) == (24, 12, 24)
+    assert f"homes.csv: {name} says the splits" in found.notes
+    assert [column.name for column in found.columns] == ["city", "area"]
+    places[7] = odd  # type: ignore[call-overload]
+    file = write(tmp_path, homes(**{name: places}))
+    with pytest.raises(CnnbenchError, match=f"row 9: {name} is ") as refused:
+        table(file, "price")
+    assert refused.value.hint is not None
+    assert f"dataset.exclude=[{name}]" in refused.value.hint
+    assert len(table(file, "price", exclude=[name]).test) == 12
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CnnbenchError, match="names a column twice"):
+        table(write(tmp_path, homes()), "price", columns=["area", "Area"])
+
+
+def test_an_accent_of_one_sign_or_two_is_one_category(tmp_path: Path) -> None:
+    city = ["caf\u00e9" if index % 2 else "cafe\u0301" for index in range(ROWS)]
+    file = write(tmp_path, homes(city=[f"{one} {index % 3}" for index, one in enumerate(city)]))
+    found = table(file, "price")
+    assert found.columns[0].categories == ("caf\u00e9 0", "caf\u00e9 1", "caf\u00e9 2")
+    x, _, unknown = encode_rows(Path(file), read_table(Path(file)), found.columns)
+    assert unknown == {}
+    assert np.array_equal(x[:, 0], np.arange(ROWS) % 3)
+
+
+def test_whole_numbers_that_32_bits_make_equal_are_told(tmp_path: Path) -> None:
+    days = [20240101 + index % 30 for index in range(ROWS)]
+    notes = table(write(tmp_path, homes(day=days)), "price").notes
+    (note,) = [one for one in notes if "one number in 32 bits" in one]
+    assert "day: 20240101 and 20240102" in note or "day: 20240103 and 20240104" in note
+    assert not isinstance(note, Fact)
+    even = table(write(tmp_path, homes(day=[2 * day - 20_000_000 for day in days])), "price").notes
+    assert not [one for one in even if "32 bits" in one]
+
+
+def test_what_is_asked_for_by_name_is_a_category(tmp_path: Path) -> None:
+    found = table(write(tmp_path, homes()), "price", categorical=["area"])
+    assert [len(column.categories) > 40 for column in found.columns] == [False, True]
+
+
+def test_hints_say_what_helps(tmp_path: Path) -> None:
+    file = write(tmp_path, homes(price=["none", "1", "2"] * 20))
+    with pytest.raises(
+        CnnbenchError, match="price is 'none', which counts as empty, as in 20 of 60"
+    ) as refused:
+        table(file, "price")
+    assert refused.value.hint is not None
+    assert "dataset.task=multiclass" in refused.value.hint
+    assert table(file, "price", task="multiclass").class_names == ("1", "2", "none")
+    with pytest.raises(CnnbenchError, match="of 1 group leaves none to train or to test on"):
+        table(write(tmp_path, homes(who=["a"] * ROWS)), "price", group="who")

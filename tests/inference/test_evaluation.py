@@ -88,11 +88,11 @@ def test_what_does_not_fit_is_one_line(run_cli: Any, overrides: list[str], messa
 
 def test_classes_of_other_names_are_told() -> None:
     split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1]))
-    data = Dataset("other", "multiclass", split, split, class_names=("고양이", "b", "c"))
+    data = Dataset("other", "multiclass", split, split, class_names=("고양이", "개", "새"))
     recorded = {"task": "multiclass", "input_shape": [8, 8, 1], "class_names": ["a", "b", "c"]}
     (note,) = fit_or_refuse(data, recorded)
     assert "0 is '고양이' in this data set and 'a' in the run" in note
-    assert fit_or_refuse(data, {**recorded, "class_names": ["고양이", "b", "c"]}) == []
+    assert fit_or_refuse(data, {**recorded, "class_names": ["고양이", "개", "새"]}) == []
 
 
 def test_without_validation_there_is_no_val() -> None:
@@ -136,3 +136,28 @@ def test_keys_change_the_runs_own_data_set() -> None:
     for key in ("dataset.nois", "dataset.noise.more"):
         with pytest.raises(CnnbenchError, match=f"there is no key {key}"):
             with_keys(recorded, {key: 1})
+
+
+def test_classes_are_matched_by_name_and_others_refused(tmp_path: Path) -> None:
+    folder = RunFolder(Path(shutil.copytree(trained("multiclass").path, tmp_path / "run")))
+    own = spec_of(folder).dataset()
+    names = own.class_names
+    turned = replace(
+        own,
+        class_names=names[::-1],
+        test=replace(own.test, y=(len(names) - 1 - own.test.y).astype(own.test.y.dtype)),
+    )
+    found = evaluate_checkpoint(folder, replace(spec_of(folder), dataset=lambda: turned))
+    assert found.metrics["accuracy"] == pytest.approx(folder.metrics["metrics"]["test"]["accuracy"])
+    odd = replace(own, class_names=("new", *names[1:]))
+    with pytest.raises(CnnbenchError, match="new is none of the run's classes"):
+        evaluate_checkpoint(folder, replace(spec_of(folder), dataset=lambda: odd))
+
+
+def test_pictures_of_another_range_are_refused() -> None:
+    split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1]))
+    data = Dataset("other", "binary", split, split, class_names=("a", "b"))
+    recorded = {"task": "binary", "input_shape": [8, 8, 1], "class_names": ["a", "b"]}
+    assert fit_or_refuse(data, recorded, "uint8") == []
+    with pytest.raises(CnnbenchError, match="has values of uint8, but this run was trained on float32"):
+        fit_or_refuse(data, recorded, "float32")

@@ -85,6 +85,14 @@ def test_arrays_give_what_pictures_give(ask: Any, tmp_path: Path) -> None:
         assert [one["path"] for one in found] == [f"{tmp_path / name}[{index}]" for index in range(3)]
         for one, picture in zip(found, pictures, strict=True):
             assert one["probability"] == pytest.approx(picture["probability"], abs=1e-5)
+    np.savez(tmp_path / "mnist.npz", train_images=x[:1], train_labels=[0], test_images=x, test_labels=[0] * 3)
+    np.savez(tmp_path / "upper.npz", X=np.moveaxis(x, -1, 1), Y=np.zeros(3))
+    for name in ("mnist.npz", "upper.npz"):
+        exit_code, found = ask("multiclass", tmp_path / name)
+        assert exit_code == 0
+        assert [one["probability"] for one in found] == pytest.approx(
+            [one["probability"] for one in pictures]
+        )
     np.save(tmp_path / "one.npy", x[0])
     assert [one["path"] for one in ask("multiclass", tmp_path / "one.npy")[1]] == [f"{tmp_path}/one.npy[0]"]
 

@@ -127,12 +127,33 @@ def test_a_table_without_a_column_and_a_wrong_output_are_one_line(
     lacking = write(tmp_path / "new.csv", [{"city": "Jeju", "area": "30"}])
     found = run_cli("predict", str(trained), str(lacking))
     assert found.exit_code == 1
-    assert "has no column rooms" in found.err
+    assert "new.csv: lacks rooms, which the run was trained on; its columns: city, area" in " ".join(
+        found.err.split()
+    )
     for output, words in (("new.csv", "is an input"), ("new.xlsx", "as CSV")):
         found = run_cli("predict", str(trained), str(lacking), "--output", str(tmp_path / output))
         assert found.exit_code == 2
         assert words in found.err
     assert read(lacking) == [{"city;area": "Jeju;30"}]  # untouched
+
+
+def test_a_column_of_the_input_keeps_its_name_beside_the_prediction(
+    trained: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    inputs = write(
+        tmp_path / "new.csv",
+        [{**cells(row), "predicted_price": "7", "area": area} for row, area in ((1, "30"), (2, "1e40"))],
+    )
+    output = tmp_path / "out.csv"
+    found = run_cli("predict", str(trained), str(inputs), "--output", str(output))
+    assert found.exit_code == 1
+    assert "area is 1e40, no finite number in 32 bits" in found.err
+    assert "RuntimeWarning" not in found.err
+    assert "the new one is predicted_price_2" in " ".join(found.err.split())
+    first, second = read(output)
+    assert (first["predicted_price"], second["predicted_price"]) == ("7", "7")
+    assert float(first["predicted_price_2"])
+    assert second["predicted_price_2"] == ""
 
 
 def test_evaluate_reads_another_table_with_the_codes_of_the_run(
@@ -168,6 +189,84 @@ def read_semicolon(path: Path) -> list[dict[str, str]]:
 def run_columns(run: Path) -> list[tuple[str, list[str]]]:
     stored = open_run(run).files.environment["dataset"]["columns"]
     return [(column["name"], column["categories"]) for column in stored]
+
+
+def test_evaluate_knows_categories_that_no_training_row_of_another_table_has(
+    trained: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    rows = [{**cells(row), "split": "test" if row % 3 == 1 else "train"} for row in range(60)]
+    rows = [{key: value for key, value in row.items() if key not in ("id", "dear")} for row in rows]
+    rows[0]["area"] = ""
+    file = write(tmp_path / "other.csv", rows)
+    found = run_cli("evaluate", str(trained), f"dataset.file={file}", "--json", "--quiet")
+    assert found.exit_code == 0, found.err
+    tested = [row for row in rows if row["split"] == "test"]  # the only ones of Jeju
+    inputs = str(write(tmp_path / "tested.csv", tested))
+    said = [one.value for batch in open_run(trained).predictions([inputs]) for one in batch]
+    errors = np.array(said) - np.array([float(row["price"]) for row in tested])
+    rmse = float(np.sqrt(np.mean(errors**2)))
+    assert json.loads(found.out)["metrics"]["rmse"] == pytest.approx(rmse, rel=1e-4)
+
+
+def test_classes_of_another_table_are_those_of_the_run_by_name(run_cli: Cli, tmp_path: Path) -> None:
+    names = ("no", "perhaps", "yes")
+
+    def rows(numbers: Any, seen: tuple[str, ...] = names) -> list[dict[str, str]]:
+        made = [
+            {"area": f"{row % 7 + 30 * (row % 3)}.5", "rooms": str(row % 5), "dear": names[row % 3]}
+            for row in numbers
+        ]
+        return [row for row in made if row["dear"] in seen]
+
+    table = write(tmp_path / "own.csv", rows(range(150)))
+    run = str(tmp_path / "run")
+    line = ("dataset=table", f"dataset.file={table}", "dataset.target=dear", "device=cpu", f"run_dir={run}")
+    assert call_main(*line, "training.epochs=15") == 0
+    two = write(tmp_path / "two.csv", rows(range(60), ("perhaps", "yes")))
+    found = run_cli("evaluate", run, f"dataset.file={two}", "--json", "--quiet")
+    assert found.exit_code == 0, found.err
+    assert json.loads(found.out)["metrics"]["accuracy"] > 0.9
+    odd = write(
+        tmp_path / "odd.csv", [*rows(range(60)), *[{"area": "3.5", "rooms": "1", "dear": "never"}] * 5]
+    )
+    found = run_cli("evaluate", run, f"dataset.file={odd}")
+    assert found.exit_code == 2
+    assert "never is none of the classes no, perhaps, yes" in found.err
+
+
+def test_a_regression_is_measured_on_targets_that_are_whole(
+    trained: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    rows = [{**cells(row), "price": str(100 + row % 4)} for row in range(60)]
+    file = write(tmp_path / "whole.csv", rows)
+    found = run_cli("evaluate", str(trained), f"dataset.file={file}", "--json", "--quiet")
+    assert found.exit_code == 0, found.err
+
+
+def test_the_average_of_folds_takes_columns_by_name(run_cli: Cli, tmp_path: Path) -> None:
+    table = write(tmp_path / "homes.csv", [cells(row) for row in range(90)])
+    line = ("dataset=table", f"dataset.file={table}", "dataset.target=price", "dataset.exclude=[dear]")
+    place = tmp_path / "runs"
+    more = ("training.folds=3", "training.epochs=1", "device=cpu", f"run_dir={place}", "--quiet")
+    assert call_main(*line, *more) == 0
+    (average,) = {
+        path.parent for path in tmp_path.rglob("best.keras") if path.parent.name.endswith("average")
+    }
+    order = ("rooms", "area", "dear", "city")
+    rows = [{name: cells(row)[name] for name in order} for row in (0, 1, 2, 10)]
+    said = [
+        [one.value for batch in open_run(average).predictions([str(file)]) for one in batch]
+        for file in (
+            write(tmp_path / "turned.csv", rows),
+            write(tmp_path / "same.csv", [{name: row[name] for name in sorted(order)} for row in rows]),
+        )
+    ]
+    assert None not in said[0]
+    assert said[0] == said[1]
+    own = run_cli("evaluate", str(average), "--json", "--quiet")
+    assert own.exit_code == 0, own.err
+    told = json.loads(own.out)
+    assert told["metrics"]["rmse"] == pytest.approx(told["recorded"]["rmse"], rel=1e-4)
 
 
 @pytest.mark.parametrize("to", FORMATS)

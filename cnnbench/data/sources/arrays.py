@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from pydantic import Field
 from cnnbench.data.dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
 from cnnbench.data.fetch import search_folders
 from cnnbench.data.reading import damaged, reading, special_file
-from cnnbench.data.targets import SPLIT_WORDS, drawn_apart, read_targets
+from cnnbench.data.tabular import SPLIT_WORDS
+from cnnbench.data.targets import as_texts, drawn_apart, read_targets
 from cnnbench.errors import CnnbenchError, nearest
 
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
@@ -102,12 +103,14 @@ def arrays(
     raw = {split: _images_or_columns(path, found[split, "inputs"], channels) for split in targets.y}
     notes += map(Fact, next(iter(raw.values()))[1])
     are_bytes = all(_are_bytes(values) for values, _ in raw.values())
+    lengths = {split: len(values) for split, (values, _) in raw.items()}
+    groups = _groups(path, found, lengths)
     splits = {
         split: Split(
             _examples(values, are_bytes),
             targets.y[split],
-            _beside(path, found, split, "groups"),
-            _beside(path, found, split, "weights"),
+            groups.get(split),
+            _weights(path, found, split, lengths[split]),
         )
         for split, (values, _) in raw.items()
     }
@@ -118,6 +121,7 @@ def arrays(
                 f"{path.name}: {split} has inputs of the shape {part.x.shape}, but {len(part.y):,} targets",
                 "the first axis counts the examples: np.moveaxis(x, -1, 0) where it is the last",
             )
+    _refuse_other_types(path, splits)
     if "test" not in splits:
         train, test = drawn_apart(
             splits["train"],
@@ -143,6 +147,17 @@ def arrays(
         notes=(*notes, *map(Fact, targets.notes)),
         columns=tuple(Column(f"column {index}") for index in range(columns)) if lacks else (),
     )
+
+
+def _refuse_other_types(path: Path, splits: Mapping[str, Split]) -> None:
+    """Refuse pictures of 16 bits in one split and of 8 in another, which have another range."""
+    for name, part in splits.items():
+        ours, theirs = part.x.dtype, splits["train"].x.dtype
+        if {ours, theirs} == {np.dtype(np.uint8), np.dtype(np.uint16)}:
+            raise CnnbenchError(
+                f"{path.name}: the inputs of {name} are {ours}, those of train {theirs}: another range",
+                "give every split the same type and range",
+            )
 
 
 def find_file(file: str, data_dir: str | None, folder: bool = False) -> Path:
@@ -177,6 +192,14 @@ def holds_arrays(path: Path) -> bool:
     if path.is_dir():
         return any(not one.name.startswith(".") for one in path.glob("*.npy"))
     return path.suffix.lower() in (".npz", *HDF5) and path.is_file()
+
+
+def inputs_among(names: Iterable[str]) -> str | None:
+    """Return the name of the examples to predict in a file of arrays: those of test, if there are several."""
+    found = {name: place for name in names if (place := _place(name, {})) and place.kind == "inputs"}
+    tested = [name for name, place in found.items() if place.split == "test"]
+    chosen = list(found) if len(found) == 1 else tested
+    return chosen[0] if len(chosen) == 1 else None
 
 
 # -- Names of arrays -------------------------------------------------------------------------------
@@ -260,16 +283,46 @@ def _names(path: Path, found: Found) -> list[str] | None:
     values = _read(path, (name, load)).reshape(-1)
     if values.dtype.kind not in "USO":
         return None
-    return [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]
+    return as_texts(values, f"{path.name}, {name}")
 
 
-def _beside(path: Path, found: Found, split: str, kind: str) -> np.ndarray | None:
-    if (split, kind) not in found:
+def _groups(path: Path, found: Found, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Return the groups of each split that has some, numbered over all of them."""
+    values = {
+        split: _beside(path, found, split, "groups", length)
+        for split, length in lengths.items()
+        if (split, "groups") in found
+    }
+    if not values:
+        return {}
+    if len({one.dtype.kind in "SUO" for one in values.values()}) > 1:
+        raise CnnbenchError(f"{path.name}: groups are texts in one split and numbers in another")
+    codes = np.unique(np.concatenate(list(values.values())), return_inverse=True)[1]
+    ends = np.cumsum([len(one) for one in values.values()])[:-1]
+    return dict(zip(values, np.split(codes, ends), strict=True))
+
+
+def _weights(path: Path, found: Found, split: str, length: int) -> np.ndarray | None:
+    if (split, "weights") not in found:
         return None
+    values = _beside(path, found, split, "weights", length)
+    try:
+        return values.astype(np.float32)
+    except ValueError as error:
+        raise CnnbenchError(
+            f"{path.name}: {found[split, 'weights'][0]} are no numbers: {error}",
+            "a weight is a number from 0 on",
+        ) from error
+
+
+def _beside(path: Path, found: Found, split: str, kind: str, length: int) -> np.ndarray:
     values = _read(path, found[split, kind]).reshape(-1)
-    if kind == "groups":
-        return np.unique(values, return_inverse=True)[1]
-    return values.astype(np.float32)
+    if len(values) != length:
+        raise CnnbenchError(
+            f"{path.name}: {found[split, kind][0]} has {len(values):,} values for {length:,} examples",
+            "give one for each example",
+        )
+    return values
 
 
 # -- Files -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,18 @@ from cnnbench.data.dataset import Column, Dataset, Fact, Split, Task, listed
 from cnnbench.data.images.columns import order as places_in_order
 from cnnbench.data.partition import TooFewError, hold_out_last
 from cnnbench.data.sources.arrays import find_file
-from cnnbench.data.tabular import SUFFIXES, columns_of, find_column, numbers, read_table, row_number, texts
-from cnnbench.data.targets import SPLIT_WORDS, Targets, drawn_apart, read_targets
+from cnnbench.data.tabular import (
+    SPLIT_COLUMNS,
+    SUFFIXES,
+    columns_of,
+    find_column,
+    numbers,
+    read_table,
+    row_number,
+    split_named,
+    texts,
+)
+from cnnbench.data.targets import Targets, drawn_apart, read_targets
 from cnnbench.errors import CnnbenchError
 
 if TYPE_CHECKING:
@@ -26,12 +37,26 @@ MOST_CATEGORIES = 1000  # of one column, each a value of its own for the network
 NEARLY_ALL = 0.9  # from this share on the different texts of a column are meant to be what most of them are
 FEW = 20  # different texts, up to which they are categories even if half of the cells differ
 COUNTS_ROWS = 10  # from so many rows on a column 1, 2, 3 … is no accident
+WHOLE = 2**24  # from here on float32 has not every whole number
 SHOWN = 8  # columns that a note names
 DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{2,4}"
     r"|[A-Za-z]{3,9} \d{1,2},? \d{4}|\d{4}년 ?\d{1,2}월( ?\d{1,2}일)?)([T ]\d{1,2}:\d{2}.*)?"
     r"|\d{1,2}:\d{2}(:\d{2}.*)?"
 )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a model was trained on, as which another table is read to measure it.
+
+    Attributes:
+        columns: that it takes.
+        class_names: in the order of its outputs; empty for regression.
+    """
+
+    columns: tuple[Column, ...]
+    class_names: tuple[str, ...]
 
 
 def table(
@@ -49,6 +74,7 @@ def table(
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 42,
     data_dir: str | None = None,
+    trained: Trained | None = None,
 ) -> Dataset:
     """Load a table whose rows are the examples: columns of numbers, and of texts, which are categories.
 
@@ -64,7 +90,8 @@ def table(
         exclude: columns to leave out.
         categorical: columns of numbers that are categories, such as postal codes.
         task: None: as the target says.
-        split: a column that says train, val or test of each row; None: one of the name `split`, if it does.
+        split: a column that says train, val or test of each row; None: one of the name `split`, `set`,
+            `subset`, `partition` or `usage` in which a cell says train or test.
         group: a column; rows with the same value never lie in two splits.
         order: a column of numbers or dates; the last rows are held out, to test on and for validation.
         weight: a column: how much each row counts in the training.
@@ -72,6 +99,8 @@ def table(
         test_fraction: of the rows, equal ones counted once, by class, if nothing says which are to test on.
         split_seed: of that draw.
         data_dir: looked in first for a relative `file` that is not in the working folder.
+        trained: given by `evaluate`: columns, categories and classes are those of a model, and the
+            keys that choose columns are not used.
 
     Returns:
         x ``(n, columns)`` float32: numbers, and codes of categories; NaN where a cell is empty.
@@ -86,26 +115,33 @@ def table(
         raise CnnbenchError(
             f"dataset.target={wanted} names no column, or one twice", columns_of(source.table)
         )
-    places = _split_of_rows(source, split, wanted)
-    aside = {
-        *wanted,
-        *([places.column] if places is not None else ()),
-        *(
-            source.column(key, name)
-            for key, name in (("group", group), ("order", order), ("weight", weight))
-            if name is not None
-        ),
-        *(source.column("exclude", name) for name in exclude),
-    }
-    named = None if columns is None else [source.column("columns", name) for name in columns]
-    names = [name for name in named or source.table.column_names if name not in aside]
-    inputs = _inputs(
-        source, names, {source.column("categorical", name) for name in categorical}, named is not None
-    )
+    chosen = wanted if columns is None else [*wanted, *columns]
+    places = _split_of_rows(source, split, {name.lower() for name in (*chosen, *exclude)})
+    if trained is not None:
+        inputs = _inputs_of(source, trained)
+    else:
+        aside = {
+            *wanted,
+            *([places.column] if places is not None else ()),
+            *(
+                source.column(key, name)
+                for key, name in (("group", group), ("order", order), ("weight", weight))
+                if name is not None
+            ),
+            *(source.column("exclude", name) for name in exclude),
+        }
+        named = None if columns is None else [source.column("columns", name) for name in columns]
+        if named and len(set(named)) < len(named):
+            raise CnnbenchError(f"dataset.columns={named} names a column twice", "name each once")
+        names = [name for name in named or source.table.column_names if name not in aside]
+        inputs = _inputs(
+            source, names, {source.column("categorical", name) for name in categorical}, named is not None
+        )
     y = _target(source, wanted, task)
-    found = read_targets(
-        {"": y}, f"{path.name}, {', '.join(wanted)}", task, wanted if y.ndim > 1 else None, positive
-    )
+    classes: Sequence[str] | None = wanted if y.ndim > 1 else None
+    if trained is not None and trained.class_names and y.ndim == 1:
+        classes, y = trained.class_names, _as_texts(y)
+    found = read_targets({"": y}, f"{path.name}, {', '.join(wanted)}", task, classes, positive)
     whole = Split(
         inputs.x,
         found.y[""],
@@ -115,7 +151,10 @@ def table(
         None if order is None else _order(source, source.column("order", order)),
     )
     splits, told = _splits(source, whole, places, found, test_fraction, split_seed)
-    columns_of_train, strange = _of_train(source, inputs.columns, splits)
+    if trained is not None:
+        columns_of_train, strange = inputs.columns, list[str]()
+    else:
+        columns_of_train, strange = _of_train(source, inputs.columns, splits)
     return Dataset(
         name=path.stem,
         task=found.task,
@@ -168,7 +207,7 @@ class _Inputs:
 
 def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_named: bool) -> _Inputs:
     found: list[tuple[Column, np.ndarray]] = []
-    left_out = []
+    left_out, merged = list[str](), list[str]()
     for name in names:
         values = _numbers_or_texts(source, name, name in categorical)
         if isinstance(values, np.ndarray):
@@ -179,13 +218,16 @@ def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_na
                 left_out.append(f"{name} (empty)")
             else:
                 found.append((Column(name), values))
+                merged += _made_equal(source, name, values)
             continue
         known = len(values) - values.null_count
         encoded = values.combine_chunks().dictionary_encode()
         different = len(encoded.dictionary)
         if known == 0:
             left_out.append(f"{name} (empty)")
-        elif 2 < different == known or (different > FEW and different > known / 2):
+        elif name not in categorical and (
+            2 < different == known or (different > FEW and different > known / 2)
+        ):
             left_out.append(f"{name} ({different:,} different texts in {known:,} cells)")
         elif different > MOST_CATEGORIES:
             raise CnnbenchError(
@@ -203,8 +245,26 @@ def _inputs(source: _Source, names: Sequence[str], categorical: set[str], are_na
     return _Inputs(
         np.stack([values for _, values in found], axis=1).astype(np.float32),
         tuple(column for column, _ in found),
-        tuple(map(Fact, _found(source, [column for column, _ in found], left_out))),
+        (*map(Fact, _found(source, [column for column, _ in found], left_out)), *merged),
     )
+
+
+def _inputs_of(source: _Source, trained: Trained) -> _Inputs:
+    """Return what a model takes of another table.
+
+    Raises:
+        CnnbenchError: it lacks a column, or a cell is no number.
+    """
+    x, wrong, unknown = encode_rows(source.path, source.table, trained.columns)
+    for row, text in sorted(wrong.items()):
+        raise CnnbenchError(
+            f"{source.row(row)}: {text}", "mend the cell, or leave it empty where the value is not known"
+        )
+    notes = list[str](map(Fact, _found(source, trained.columns, [])))
+    if unknown:
+        counted = [f"{name} ({count:,})" for name, count in unknown.items()]
+        notes.append(f"categories that this run does not know count as missing: {listed(counted)}")
+    return _Inputs(x, trained.columns, tuple(notes))
 
 
 def _numbers_or_texts(source: _Source, name: str, is_category: bool) -> np.ndarray | Any:
@@ -225,11 +285,11 @@ def _numbers_or_texts(source: _Source, name: str, is_category: bool) -> np.ndarr
             f"leave it out: dataset.exclude=[{name}]",
         )
     if is_category or not is_text:
-        return texts(source.table, name) if is_category else numbers(source.path, source.table, name)
+        return _texts(source, name) if is_category else numbers(source.path, source.table, name)
     try:
         return numbers(source.path, source.table, name)
     except CnnbenchError as error:
-        found = texts(source.table, name)
+        found = _texts(source, name)
         different = found.unique().drop_null().to_pylist()
         if sum(map(_is_number, different)) >= NEARLY_ALL * len(different):
             raise CnnbenchError(
@@ -271,6 +331,19 @@ def _refuse_infinite(source: _Source, name: str, values: np.ndarray) -> None:
         raise CnnbenchError(
             f"{source.row(int(bad[0]))}: {name} is {values[bad[0]]:g}, which is no finite number in 32 bits",
             "mend the cell, or leave it empty where the value is not known",
+        )
+
+
+def _made_equal(source: _Source, name: str, values: np.ndarray) -> Iterator[str]:
+    """Yield a line if whole numbers are too large for 32 bits to tell them apart."""
+    different = np.unique(values[np.abs(values) > WHOLE])
+    rounded = different.astype(np.float32)
+    equal = np.flatnonzero((rounded[1:] == rounded[:-1]) & (different[1:] == np.floor(different[1:])))
+    if len(equal):
+        one, other = (f"{value:.0f}" for value in different[equal[0] : equal[0] + 2])
+        yield (
+            f"{source.path.name}: {name}: {one} and {other} are one number in 32 bits; take a smaller one "
+            f"from all of them, or dataset.categorical=[{name}]"
         )
 
 
@@ -365,11 +438,22 @@ def _target_column(source: _Source, name: str, task: Task | None, several: bool)
         values = numbers(source.path, source.table, name)
     else:
         values = _numbers_or_texts(source, name, is_category=False)
+    word = None
     if isinstance(values, np.ndarray):
         _refuse_infinite(source, name, values)
         empty = np.flatnonzero(np.isnan(values))
-    else:
+        cell = texts(source.table, name)[int(empty[0])].as_py() if len(empty) else None
+        word = cell if cell and cell.lower() == "none" else None
+        if word and task in ("binary", "multiclass"):  # a class by that name
+            values, word = _texts(source, name), None
+    if not isinstance(values, np.ndarray):
         empty = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
+    if word:
+        raise CnnbenchError(
+            f"{source.row(int(empty[0]))}: {name} is {word!r}, which counts as empty, as in "
+            f"{len(empty):,} of {len(values):,} rows",
+            "if it is a class: dataset.task=multiclass; if the target is not known, remove the row",
+        )
     if len(empty):
         raise CnnbenchError(
             f"{source.row(int(empty[0]))}: {name} is empty, as in {len(empty):,} of {len(values):,} rows",
@@ -387,6 +471,12 @@ def _target_column(source: _Source, name: str, task: Task | None, several: bool)
     return np.array(labels)
 
 
+def _as_texts(y: np.ndarray) -> np.ndarray:
+    """Return classes as `read_targets` names them: 1 for 1.0."""
+    is_whole = y.dtype.kind == "f" and bool((y == np.floor(y)).all())
+    return (y.astype(np.int64) if is_whole else y).astype(str)
+
+
 @dataclass(frozen=True)
 class _Places:
     """Which split each row is in.
@@ -400,27 +490,46 @@ class _Places:
     of_rows: np.ndarray
 
 
-def _split_of_rows(source: _Source, split: str | None, targets: Sequence[str]) -> _Places | None:
+def _split_of_rows(source: _Source, split: str | None, others: set[str]) -> _Places | None:
     """Return what a column says, or None where there is no such column.
+
+    Args:
+        source: of the table.
+        split: name of the column, if it was given.
+        others: columns of another use, in small letters.
 
     Raises:
         CnnbenchError: it says something else than train, val and test, or train of no row.
     """
-    usual = [name for name in source.table.column_names if name.lower() == "split" and name not in targets]
-    if split is None and not usual:
-        return None
-    name = usual[0] if split is None else source.column("split", split)
-    said = [(text or "").lower() for text in texts(source.table, name).to_pylist()]
-    unknown = next((index for index, text in enumerate(said) if text not in SPLIT_WORDS), None)
-    if unknown is not None and split is None:  # another meaning of the word
-        return None
-    if unknown is not None:
-        text = f"is {said[unknown]!r}" if said[unknown] else "is empty"
-        raise CnnbenchError(f"{source.row(unknown)}: {name} {text}", "train, val or test")
-    places = np.array([SPLIT_WORDS[text] for text in said])
+    if split is not None:
+        name = source.column("split", split)
+    else:
+        usual = {one.lower(): one for one in source.table.column_names if one.lower() not in others}
+        there = [usual[one] for one in SPLIT_COLUMNS if one in usual]
+        name = next((one for one in there if _says_train_or_test(source, one)), "")
+        if not name:  # another meaning of the word
+            return None
+    said = texts(source.table, name).to_pylist()
+    places = np.array([split_named(text or "") or "" for text in said])
+    if (places == "").any():
+        row = int(np.argmax(places == ""))
+        text = f"is {said[row]!r}, which is no split" if said[row] else "is empty"
+        raise CnnbenchError(
+            f"{source.row(row)}: {name} {text}",
+            f"write train, val or test; dataset.exclude=[{name}] draws the splits",
+        )
     if "train" not in places:
         raise CnnbenchError(f"{source.path}: {name} says train of no row", "train, val or test")
     return _Places(name, places)
+
+
+def _says_train_or_test(source: _Source, name: str) -> bool:
+    import pyarrow as pa
+
+    if not pa.types.is_string(source.table.column(name).type):
+        return False
+    different = texts(source.table, name).unique().drop_null().to_pylist()
+    return any(split_named(text) in ("train", "test") for text in different)
 
 
 def _splits(
@@ -431,8 +540,9 @@ def _splits(
         splits = {
             name: whole.take(np.flatnonzero(places.of_rows == name)) for name in np.unique(places.of_rows)
         }
+    told = [] if places is None else [f"{source.path.name}: {places.column} says the splits"]
     if "test" in splits:
-        return splits, []
+        return splits, told
     train = splits["train"]
     if train.order is not None:
         return _last_held_out(source, splits, test_fraction)
@@ -440,7 +550,8 @@ def _splits(
     rows = x.view(f"S{x.shape[1] * x.itemsize}").reshape(-1)
     kept, held = drawn_apart(train, found.task, test_fraction, seed, rows, found.class_names)
     return {**splits, "train": kept, "test": held}, [
-        f"{source.path.name} does not say what to test on: {len(held):,} of {len(train):,} rows are held out"
+        *told,
+        f"{source.path.name} does not say what to test on: {len(held):,} of {len(train):,} rows are held out",
     ]
 
 
@@ -463,7 +574,7 @@ def _order(source: _Source, name: str) -> np.ndarray:
 
 
 def _groups(source: _Source, name: str) -> np.ndarray:
-    values = texts(source.table, name)
+    values = _texts(source, name)
     empty = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
     if len(empty):
         raise CnnbenchError(f"{source.row(int(empty[0]))}: {name} is empty", "each row belongs to a group")
@@ -478,6 +589,17 @@ def _weights(source: _Source, name: str) -> np.ndarray:
             f"{source.row(int(bad[0]))}: {name} is {values[bad[0]]:g}", "a weight is a number from 0 on"
         )
     return values.astype(np.float32)
+
+
+def _composed(text: str) -> str:
+    """Return a text in Unicode's NFC: é may be one sign or two, and is the same category."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _texts(source: _Source, name: str) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.utf8_normalize(texts(source.table, name), form="NFC")
 
 
 # -- Rows to predict -------------------------------------------------------------------------------
@@ -505,27 +627,38 @@ def encode_rows(
     Raises:
         CnnbenchError: a column is missing.
     """
+    here = {name.lower() for name in content.column_names}
+    if lacking := [column.name for column in columns if column.name.lower() not in here]:
+        raise CnnbenchError(
+            f"{path} lacks {listed(lacking, SHOWN)}, which the run was trained on", columns_of(content)
+        )
     x = np.full((len(content), len(columns)), np.nan, np.float32)
     wrong: dict[int, str] = {}
     unknown: dict[str, int] = {}
     for index, column in enumerate(columns):
         name = find_column(path, content, column.name)
         if column.categories:
-            codes = {text: code for code, text in enumerate(column.categories)}
-            cells = texts(content, name).to_pylist()
+            written = {text: code for code, text in enumerate(column.categories)}
+            codes = {_composed(text): code for text, code in written.items()} | written
+            cells = [
+                text if text is None or text in codes else _composed(text)
+                for text in texts(content, name).to_pylist()
+            ]
             x[:, index] = [codes.get(text, np.nan) for text in cells]
             for text in cells:
                 if text is not None and text not in codes:
                     unknown[f"{name}={text}"] = unknown.get(f"{name}={text}", 0) + 1
             continue
-        try:
-            x[:, index] = numbers(path, content, name)
-        except CnnbenchError:  # row by row: the others have a prediction
-            for row in range(len(content)):
-                try:
-                    x[row, index] = numbers(path, content.slice(row, 1), name)[0]
-                except CnnbenchError:
-                    wrong.setdefault(row, f"{name} is {content.column(name)[row].as_py()!r}, not a number")
+        with np.errstate(over="ignore"):  # told below, with the row
+            try:
+                x[:, index] = numbers(path, content, name)
+            except CnnbenchError:  # row by row: the others have a prediction
+                for row in range(len(content)):
+                    try:
+                        x[row, index] = numbers(path, content.slice(row, 1), name)[0]
+                    except CnnbenchError:
+                        odd = content.column(name)[row].as_py()
+                        wrong.setdefault(row, f"{name} is {odd!r}, not a number")
         for row in np.flatnonzero(np.isinf(x[:, index])).tolist():
             wrong.setdefault(
                 row, f"{name} is {content.column(name)[row].as_py()}, no finite number in 32 bits"
