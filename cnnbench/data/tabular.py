@@ -21,6 +21,8 @@ from cnnbench.errors import CnnbenchError, nearest
 if TYPE_CHECKING:
     import pyarrow as pa
 
+DATE = r"^\d{4}[-/.]\d{2}[-/.]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,6})?)?(Z|[-+]\d{2}(:?\d{2})?)?)?$"
+ZONE = r":.*(Z|[-+]\d{2}(:?\d{2})?)$"
 SUFFIXES = (".csv", ".tsv", ".tab", ".psv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
 PARQUET, JSON = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json")
 SEPARATORS = ",;\t|^~: "  # of equally good ones the first is taken
@@ -211,6 +213,59 @@ def _refuse_thousands(name: str, cells: pa.ChunkedArray, where: Callable[[int], 
         f"{where(index)}: {name} is {text!r}, which {may_be}",
         f"write {whole}" + (f", or {point}" if text.count(",") == 1 else ""),
     )
+
+
+def places_in_order(path: Path, table: pa.Table, name: str, where: Callable[[int], str]) -> np.ndarray:
+    """Return ``(n,)`` values, greater for what comes later: numbers, or dates as microseconds.
+
+    Raises:
+        CnnbenchError: a cell is empty, or neither a number nor a date.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table.column(name)
+    how = "write 2024-01-31, or a number"
+    if pa.types.is_string(column.type):
+        is_date = pc.fill_null(pc.match_substring_regex(column, DATE), fill_value=True)
+        has_zone = pc.fill_null(pc.match_substring_regex(column, ZONE), fill_value=False)
+        if pc.any(pc.and_(is_date, column.is_valid())).as_py():
+            if not pc.all(is_date).as_py():
+                row = int(np.argmin(is_date.to_numpy()))
+                raise CnnbenchError(
+                    f"{where(row)}: {name} is {column[row].as_py()!r}, where others are dates", how
+                )
+            zones = pc.any(has_zone).as_py()
+            lacks = pc.and_(column.is_valid(), pc.invert(has_zone))
+            if zones and pc.any(lacks).as_py():
+                row = int(np.argmax(lacks.to_numpy()))
+                raise CnnbenchError(
+                    f"{where(row)}: {name} is {column[row].as_py()!r}, without the time zone of others",
+                    "write one in each row, 2024-01-31T12:00:00Z, or in none",
+                )
+            kind = pa.timestamp("us", "UTC" if zones else None)
+            try:
+                column = pc.replace_substring_regex(column, r"[/.](\d{2})[/.](\d{2})", r"-\1-\2").cast(kind)
+            except pa.ArrowInvalid as error:
+                raise CnnbenchError(f"{path}: column {name} has a date that is none: {error}", how) from error
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise CnnbenchError(
+            f"{where(row)}: {name} is empty, so its place in the order is not known", "mend it"
+        )
+    if pa.types.is_temporal(column.type):
+        return np.asarray(column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
+    try:
+        found = numbers(path, table, name, where=where)
+    except CnnbenchError as error:
+        is_no_number = error.message.endswith("not a number")
+        raise (CnnbenchError(f"{error.message} or a date", how) if is_no_number else error) from error
+    if not np.isfinite(found).all():
+        row = int(np.argmin(np.isfinite(found)))
+        raise CnnbenchError(
+            f"{where(row)}: {name} is {found[row]}, which has no place in an order", "mend it"
+        )
+    return found
 
 
 def split_named(text: str) -> str | None:

@@ -29,6 +29,7 @@ from cnnbench.data.images.parts import (
 )
 from cnnbench.data.images.rows import Pictures, find_pictures
 from cnnbench.data.partition import TooFewError, hold_out, hold_out_last
+from cnnbench.data.tabular import places_in_order
 from cnnbench.errors import CnnbenchError
 
 ORDER = ("train", "val", "test")
@@ -203,7 +204,7 @@ def checked(
     if groups is not None and splits is not None and found.group:
         columns.refuse_torn(splits, groups, found.group, where)
     weights = columns.weights(path, table, found.weight, where) if found.weight else None
-    ordered = columns.order(path, table, found.order, where) if found.order else None
+    ordered = places_in_order(path, table, found.order, where) if found.order else None
     made = "" if task else f"; a {targets.task} task, as the labels are"
     said = [Fact(f"{path}: {len(table):,} rows of {found.said}{made}"), *pictures.notes]
     said += [Fact(f"{path}: {note}") for note in targets.notes]

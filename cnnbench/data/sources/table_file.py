@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import Field
 
 from cnnbench.data.dataset import Column, Dataset, Fact, Split, Task, listed
-from cnnbench.data.images.columns import order as places_in_order
 from cnnbench.data.partition import TooFewError, hold_out_last
 from cnnbench.data.sources.arrays import find_file
 from cnnbench.data.tabular import (
@@ -22,6 +21,7 @@ from cnnbench.data.tabular import (
     columns_of,
     find_column,
     numbers,
+    places_in_order,
     read_table,
     row_number,
     split_named,
