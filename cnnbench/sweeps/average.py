@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnbench import data, runs, system, training
 from cnnbench.errors import CnnbenchError
-from cnnbench.reporting import figures_of_run, run_page
+from cnnbench.reporting import figures_of_run
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     import keras
@@ -109,7 +109,8 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
         difference = check_average(model, models, dataset.test)
     job.continuation.write(identity)
     described = training.describe_environment(spec.config, spec.overrides, machine, dataset, dataset.notes)
-    folder.write_environment(described)
+    changes = job.continuation.changes
+    folder.write_environment({**described, "changes": changes} if changes else described)
     with phases("evaluate"):
         feed = data.Feed(
             dataset.test,
@@ -142,31 +143,10 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
     objective = spec.objective or f"fold_{runs.metrics.OBJECTIVE[dataset.task]}"
     if objective.partition("_")[0] not in found:  # of the validation split, which the average has not
         objective = f"fold_{objective.partition('_')[2]}"
-    result: runs.RunMetrics = {
-        "status": "done",
-        "name": spec.name,
-        "task": dataset.task,
-        "class_names": dataset.class_names,
-        "input_shape": dataset.input_shape,
-        "seed": spec.seed,
-        "objective": objective,
-        "value": runs.metrics.objective_value(found, objective),
-        "metrics": found,
-        "data": identity.data_digest,
-        "weights": identity.weights,
-        "changes": job.continuation.changes,
-        "best_epoch": 0,
-        "epochs": 0,
-        "average_of": [one.path.name for one in folds.members],
-        "largest_difference": difference,
-        "cost": cost,
-        "started": job.started,
-        "finished": system.now(),
-    }
-    with phases("report"):
-        folder.write_report(run_page(folder, result))
-    folder.write_metrics(result)
-    done = runs.RunResult(folder.path, runs.DONE, objective, result["value"], result)
+    result = training.run.result_of(job, dataset, identity, found, objective, cost)
+    result["average_of"] = [one.path.name for one in folds.members]
+    result["largest_difference"] = difference
+    done = training.run.written(job, result)
     job.observer.finished(done)
     return done
 

@@ -288,7 +288,7 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     """Write the page, and `metrics.json` last: where it says `done`, all other files are there."""
     from cnnbench.training.callbacks import BestCheckpoint
 
-    spec, folder, dataset, phases = job.spec, job.folder, prepared.dataset, job.phases
+    spec, dataset, phases = job.spec, prepared.dataset, job.phases
     # Not the test split: ranking by it would be fitting to it.
     split = "val_" if "val" in prepared.built.held_out else ""
     if spec.training.fold is not None:  # its test split is the fold
@@ -300,27 +300,7 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     chosen_by = [
         one.chosen_by for one in prepared.built.callbacks.values() if isinstance(one, BestCheckpoint)
     ]
-    result: runs.RunMetrics = {
-        "status": "done",
-        "name": spec.name,
-        "task": dataset.task,
-        "class_names": dataset.class_names,
-        "input_shape": dataset.input_shape,
-        "seed": spec.seed,
-        "objective": objective,
-        "value": runs.metrics.objective_value(measured.figures, objective),
-        "metrics": measured.figures,
-        "data": prepared.identity.data_digest,
-        "weights": prepared.identity.weights,
-        "changes": folder.environment.get("changes", []),
-        "best_epoch": folder.best["epoch"],
-        "epochs": len(folder.history),
-        "cost": cost,
-        "started": job.started,
-        "finished": system.now(),
-    }
-    if dataset.targets:
-        result["target_names"] = dataset.targets
+    result = result_of(job, dataset, prepared.identity, measured.figures, objective, cost)
     if measured.by_output:
         result["by_output"] = measured.by_output
     if spec.training.fold is not None:
@@ -330,10 +310,49 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         }
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
-    with phases("report"):
-        folder.write_report(run_page(folder, result))
-    folder.write_metrics(result)
-    return runs.RunResult(folder.path, runs.DONE, objective, result["value"], result)
+    return written(job, result)
+
+
+def result_of(
+    job: Job,
+    dataset: data.Dataset,
+    identity: runs.Identity,
+    figures: Mapping[str, Mapping[str, float]],
+    objective: str,
+    cost: Any,
+) -> runs.RunMetrics:
+    """Return what `metrics.json` says of every run; the environment and the best model are in the folder."""
+    spec, folder = job.spec, job.folder
+    result: runs.RunMetrics = {
+        "status": "done",
+        "name": spec.name,
+        "task": dataset.task,
+        "class_names": dataset.class_names,
+        "input_shape": dataset.input_shape,
+        "seed": spec.seed,
+        "objective": objective,
+        "value": runs.metrics.objective_value(figures, objective),
+        "metrics": figures,
+        "data": identity.data_digest,
+        "weights": identity.weights,
+        "changes": folder.environment.get("changes", []),
+        "best_epoch": folder.best["epoch"],
+        "epochs": len(folder.history),
+        "cost": cost,
+        "started": job.started,
+        "finished": system.now(),
+    }
+    if dataset.targets:
+        result["target_names"] = dataset.targets
+    return result
+
+
+def written(job: Job, result: runs.RunMetrics) -> runs.RunResult:
+    """Write the page of a run, and `metrics.json` last."""
+    with job.phases("report"):
+        job.folder.write_report(run_page(job.folder, result))
+    job.folder.write_metrics(result)
+    return runs.RunResult(job.folder.path, runs.DONE, result["objective"], result["value"], result)
 
 
 # -- Failures ------------------------------------------------------------------

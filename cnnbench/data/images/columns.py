@@ -193,11 +193,17 @@ def _has_ending(name: str) -> bool:
 
 def _names_split(table: pa.Table, name: str) -> bool:
     """Tell whether a cell names a split; one that does not is then refused, not passed over."""
+    return any(split_named(value) for value in _different(table, name) if value is not None)
+
+
+def _different(table: pa.Table, name: str) -> set[str | None]:
+    """Return the different texts of a column; none of one whose type has no text."""
+    import pyarrow as pa
+
     try:
-        different = texts(table, name).unique().to_pylist()
-    except Exception:  # noqa: BLE001  of a type that has no text
-        return False
-    return any(split_named(value) for value in different if value is not None)
+        return set(texts(table, name).unique().to_pylist())
+    except (CnnbenchError, pa.ArrowException):
+        return set()
 
 
 def _label_columns(path: Path, others: pa.Table) -> list[str]:
@@ -216,10 +222,7 @@ def _label_columns(path: Path, others: pa.Table) -> list[str]:
 
 
 def _are_flags(table: pa.Table, name: str) -> bool:
-    try:
-        values = set(texts(table, name).unique().to_pylist())
-    except Exception:  # noqa: BLE001  of a type that has no text
-        return False
+    values = _different(table, name)
     return bool(values) and all(value is not None and value.lower() in FLAGS for value in values)
 
 
