@@ -23,7 +23,7 @@ from cnnbench.training.chunks import Engine, choose_engine, hold_statistics, pro
 from cnnbench.training.device import Machine, forget_gpu_peak, shared_batch, synchronize
 from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops, loss_batch
-from cnnbench.training.precision import built_in_best
+from cnnbench.training.steps import built_in_best
 
 log = logging.getLogger("cnnbench")
 WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches

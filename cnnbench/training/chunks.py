@@ -29,7 +29,7 @@ from cnnbench.nn import layers_of
 from cnnbench.runs import RunSpec
 from cnnbench.system import cache_folder, clear_caches, gpu_memory_free, make_room, recall, remember
 from cnnbench.training.device import Machine
-from cnnbench.training.precision import digest, outline
+from cnnbench.training.steps import digest, outline
 
 log = logging.getLogger("cnnbench")
 _as_it_is = tf.autograph.experimental.do_not_convert  # translating a function takes 30 ms

@@ -153,7 +153,7 @@ def prepare(job: Job) -> Prepared:
         system.import_tensorflow(spec.plugins)
         from cnnbench.training.build import build_run, network
         from cnnbench.training.device import prepare_machine, strategy
-        from cnnbench.training.probe import choose_batch_size
+        from cnnbench.training.steps import choose_batch_size
 
         # A resumed run keeps its precision.
         settled = job.folder.environment.get("precision", training.precision)
@@ -404,7 +404,7 @@ def record_failure(job: Job, error: BaseException) -> NoReturn:
 @contextmanager
 def fitting_batch_named(built: Built) -> Iterator[None]:
     """Let an out-of-memory error name the largest batch size with which a training step fits."""
-    from cnnbench.training.probe import largest_batch
+    from cnnbench.training.steps import largest_batch
 
     try:
         with system.shortage_explained(built.train.batch_size):

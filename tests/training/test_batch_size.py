@@ -20,7 +20,7 @@ from cnnbench.data.sources.synthetic import synthetic
 from cnnbench.models.mlp import mlp
 from cnnbench.runs import RunFolder, RunSpec, Training
 from cnnbench.system import OutOfMemoryError
-from cnnbench.training import device, probe, run
+from cnnbench.training import device, run, steps
 
 Cli = Callable[..., Outcome]
 DATA = partial(synthetic, classes=3, size=8)
@@ -29,7 +29,7 @@ DATA = partial(synthetic, classes=3, size=8)
 def choose(examples: int, on_gpu: bool = False) -> int:
     machine = replace(device.prepare_machine(0, False, "cpu", "float32"), on_gpu=on_gpu)
     dataset = DATA(examples=examples)
-    return probe.choose_batch_size(lambda: mlp((8, 8, 1), 3, units=(4,)), dataset, machine)
+    return steps.choose_batch_size(lambda: mlp((8, 8, 1), 3, units=(4,)), dataset, machine)
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) -> list[int]:
@@ -40,7 +40,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) -
         tried.append(size)
         return seconds(size)
 
-    monkeypatch.setattr(probe, "_seconds", measured)
+    monkeypatch.setattr(steps, "_seconds", measured)
     return tried
 
 
@@ -87,8 +87,8 @@ def test_memory_that_would_not_do_for_twice_as_many_ends_the_doubling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken = iter(range(0, 10**12, 10**9))
-    monkeypatch.setattr(probe.system.PeakMemory, "bytes", lambda self: next(taken))
-    monkeypatch.setattr(probe.system, "available_memory", lambda: 2.4e9)
+    monkeypatch.setattr(steps.system.PeakMemory, "bytes", lambda self: next(taken))
+    monkeypatch.setattr(steps.system, "available_memory", lambda: 2.4e9)
     simulate(monkeypatch, lambda size: 1.0)
     assert choose(8000) == 16
 
@@ -111,7 +111,7 @@ def test_what_was_chosen_is_written_down_and_never_chosen_again(
     assert found.identity is not None
     assert found.identity.config["training"]["batch_size"] == 32
     assert "training.batch_size=auto" in found.overrides
-    monkeypatch.setattr(probe, "choose_batch_size", lambda *_: pytest.fail("chosen again"))
+    monkeypatch.setattr(steps, "choose_batch_size", lambda *_: pytest.fail("chosen again"))
     assert run_cli("verify", "run").exit_code == 0
     for name in ("metrics.json", "best.keras", "best.json", "history.jsonl", "history.csv"):
         (folder / "run" / name).unlink()
@@ -126,7 +126,7 @@ def test_a_sweep_or_a_notebook_that_resumes_with_auto_keeps_the_choice(
     spec = spec_for(tmp_path, mlp, "auto")
     run.run(spec)
     (tmp_path / "run" / "metrics.json").unlink()
-    monkeypatch.setattr(probe, "choose_batch_size", lambda *_: pytest.fail("chosen again"))
+    monkeypatch.setattr(steps, "choose_batch_size", lambda *_: pytest.fail("chosen again"))
     assert run.run(spec, resume=True).status == "done"
     assert RunFolder(tmp_path / "run").config["training"]["batch_size"] == 32
 

@@ -17,7 +17,7 @@ from cnnbench.data.dataset import Dataset, Split
 from cnnbench.models.cnn import cnn
 from cnnbench.runs import Training
 from cnnbench.system import files, hardware
-from cnnbench.training import device, precision
+from cnnbench.training import device, steps
 
 Cli = Callable[..., Outcome]
 
@@ -25,8 +25,8 @@ Cli = Callable[..., Outcome]
 @pytest.fixture(autouse=True)
 def able(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A processor with bfloat16, an empty memory, and every training worth a probe."""
-    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(precision, "WORTH", 1.0)
+    monkeypatch.setattr(steps, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(steps, "WORTH", 1.0)
     monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
     yield
     keras.config.set_dtype_policy("float32")
@@ -45,8 +45,8 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return take
 
-    monkeypatch.setattr(precision, "_step", step)
-    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: found["now"]))
+    monkeypatch.setattr(steps, "_step", step)
+    monkeypatch.setattr(steps, "time", SimpleNamespace(perf_counter=lambda: found["now"]))
     return found
 
 
@@ -59,7 +59,7 @@ def choose(wanted: str = "auto", **spec: Any) -> tuple[keras.Model, str]:
     )
     machine = device.prepare_machine(0, False, "cpu", wanted)
     build = lambda: cnn((8, 8, 1), 3, filters=(2,), dense_units=(2,))  # noqa: E731
-    model, machine = precision.built_in_best(build, given, wanted, dataset, machine)  # type: ignore[arg-type]
+    model, machine = steps.built_in_best(build, given, wanted, dataset, machine)  # type: ignore[arg-type]
     return model, machine.precision
 
 
@@ -92,7 +92,7 @@ def test_a_network_that_fails_in_bfloat16_is_trained_in_float32(
             raise TypeError("float32 times bfloat16")
         return lambda: None
 
-    monkeypatch.setattr(precision, "_step", step)
+    monkeypatch.setattr(steps, "_step", step)
     assert choose()[1] == "float32"
     assert choose()[1] == "float32"  # from the file
 
@@ -103,10 +103,10 @@ def test_nothing_is_probed_where_nothing_is_open(
     assert choose("float32")[1] == "float32"
     assert choose("mixed_bfloat16")[1] == "mixed_bfloat16"
     assert choose(deterministic=True)[1] == "float32"
-    monkeypatch.setattr(precision, "WORTH", 1e12)
+    monkeypatch.setattr(steps, "WORTH", 1e12)
     assert choose()[1] == "float32"
-    monkeypatch.setattr(precision, "WORTH", 1.0)
-    monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(steps, "WORTH", 1.0)
+    monkeypatch.setattr(steps, "has_bfloat16", lambda: False)
     assert choose()[1] == "float32"
     assert times["probes"] == 0
 
