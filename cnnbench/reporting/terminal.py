@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -99,9 +100,8 @@ class Terminal(Observer):
             self.console, _row(f"{int(entry['epoch'])}/{total}", {name: _cell(name, entry) for name in names})
         )
 
-    def finished(self, result: RunResult) -> None:
+    def measured(self, metrics: Mapping[str, Any]) -> None:
         self.close()
-        metrics = result.metrics
         # Not the title of the table, which is broken where the table is narrower.
         say(self.console, f"{metrics['name']}: {best_epoch(metrics)}", style="italic")
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -112,10 +112,12 @@ class Terminal(Observer):
         for name in splits["test"]:  # metrics below each other: there may be any number of them
             named = in_words(name, positive)
             table.add_row(escape(named), *(number(figures.get(name)) for figures in splits.values()))
-        cost = metrics["cost"]
         self.console.print(table)
         if each := metrics.get("by_output", {}).get("test"):
             self.console.print(output_table(each, "each on the test split"))
+
+    def finished(self, result: RunResult) -> None:
+        cost = result.metrics["cost"]
         seconds = cost["seconds"]
         parts = (
             f"{duration(sum(seconds.values()))} in all",

@@ -261,6 +261,9 @@ class Observer:
 
     def epoch_ended(self, entry: Mapping[str, float]) -> None: ...
 
+    def measured(self, metrics: Mapping[str, Any]) -> None:
+        """Hear the final figures, as in `metrics.json`; pictures and page are still to be drawn."""
+
     def finished(self, result: RunResult) -> None: ...
 
     def failed(self, status: str) -> None:
@@ -288,6 +291,10 @@ class Observers(Observer):
     def epoch_ended(self, entry: Mapping[str, float]) -> None:
         for observer in self.observers:
             observer.epoch_ended(entry)
+
+    def measured(self, metrics: Mapping[str, Any]) -> None:
+        for observer in self.observers:
+            observer.measured(metrics)
 
     def finished(self, result: RunResult) -> None:
         for observer in self.observers:

@@ -134,9 +134,6 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
             "peak_memory_bytes": memory.bytes(),
             "checkpoint_bytes": folder.best_model.stat().st_size,
         }
-    with phases("figures"):
-        for name, png in figures_of_run(dataset, [], 0, outputs):
-            folder.write_figure(name, png)
     # Of all folds: what the model has cost.
     cost["seconds"] = {**phases.seconds, "fit": sum(one["seconds"]["fit"] for one in costs)}
     found = {"fold": unseen, "test": figures}
@@ -146,7 +143,7 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
     result = training.run.result_of(job, dataset, identity, found, objective, cost)
     result["average_of"] = [one.path.name for one in folds.members]
     result["largest_difference"] = difference
-    done = training.run.written(job, result)
+    done = training.run.written(job, result, lambda: figures_of_run(dataset, [], 0, outputs))
     job.observer.finished(done)
     return done
 

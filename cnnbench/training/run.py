@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -269,23 +269,16 @@ def fit(job: Job, prepared: Prepared) -> None:
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
-    """Measure the stored checkpoint, not the model in memory, and draw the figures."""
+    """Measure the stored checkpoint, not the model in memory."""
     from cnnbench.training.measure import measure_best
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
     with job.phases("evaluate"), system.shortage_explained(job.spec.training.examples_per_step):
-        measured = measure_best(
-            folder, dataset, built.held_out, built.memory, job.spec.training.metrics or ()
-        )
-    epoch, outputs = folder.best["epoch"], measured.outputs["test"]
-    with job.phases("figures"):
-        for name, png in figures_of_run(dataset, folder.history, epoch, outputs, built.train.augmented):
-            folder.write_figure(name, png)
-    return measured
+        return measure_best(folder, dataset, built.held_out, built.memory, job.spec.training.metrics or ())
 
 
 def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
-    """Write the page, and `metrics.json` last: where it says `done`, all other files are there."""
+    """Announce the figures, then draw and write what shows them."""
     from cnnbench.training.callbacks import BestCheckpoint
 
     spec, dataset, phases = job.spec, prepared.dataset, job.phases
@@ -310,7 +303,12 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         }
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
-    return written(job, result)
+    train, epoch = prepared.built.train, job.folder.best["epoch"]
+    return written(
+        job,
+        result,
+        lambda: figures_of_run(dataset, job.folder.history, epoch, measured.outputs["test"], train.augmented),
+    )
 
 
 def result_of(
@@ -347,10 +345,20 @@ def result_of(
     return result
 
 
-def written(job: Job, result: runs.RunMetrics) -> runs.RunResult:
-    """Write the page of a run, and `metrics.json` last."""
+def written(
+    job: Job, result: runs.RunMetrics, draw: Callable[[], Iterable[tuple[str, bytes]]]
+) -> runs.RunResult:
+    """Announce the figures of a run, which nobody waits longer for; then write what shows them.
+
+    `metrics.json` is last: where it says `done`, all other files are there.
+    """
+    job.observer.measured(result)
+    with job.phases("figures"):
+        for name, png in draw():
+            job.folder.write_figure(name, png)
     with job.phases("report"):
         job.folder.write_report(run_page(job.folder, result))
+    result["cost"]["seconds"] |= {name: job.phases.seconds[name] for name in ("figures", "report")}
     job.folder.write_metrics(result)
     return runs.RunResult(job.folder.path, runs.DONE, result["objective"], result["value"], result)
 

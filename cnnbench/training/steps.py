@@ -1,4 +1,4 @@
-"""Single training steps, timed: which precision is faster, how large a batch pays and how large a one fits."""
+"""Single training steps, timed: which precision is faster, which size of batch pays, and which fits."""
 
 from __future__ import annotations
 

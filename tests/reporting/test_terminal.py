@@ -81,6 +81,7 @@ def whole_run(terminal: Terminal) -> None:
         terminal.step(10, {"loss": 0.5})
         terminal.step(21, {"loss": 0.25})
         terminal.epoch_ended({**ENTRY, "epoch": epoch})
+    terminal.measured(RESULT.metrics)
     terminal.finished(RESULT)
 
 

@@ -106,6 +106,9 @@ class Diary(Observer):
     def epoch_ended(self, entry: Mapping[str, float]) -> None:
         self.told.append(entry)
 
+    def measured(self, metrics: Mapping[str, Any]) -> None:
+        self.told.append((metrics["value"], sorted((self.told[0].folder / "figures").glob("*"))))
+
     def finished(self, result: RunResult) -> None:
         self.told.append(result)
 
@@ -250,7 +253,7 @@ def test_the_log_has_every_epoch_also_without_the_command_line(folder: Path) -> 
 
 def test_an_observer_is_told_in_the_order_of_events(finished: tuple[RunResult, Diary]) -> None:
     result, diary = finished
-    summary, begin_1, end_1, begin_2, end_2, last = diary.told
+    summary, begin_1, end_1, begin_2, end_2, measured, last = diary.told
     assert isinstance(summary, Summary)
     assert (summary.splits, summary.input_shape, summary.outputs) == (
         {"train": 1293, "val": 144, "test": 360},
@@ -260,6 +263,7 @@ def test_an_observer_is_told_in_the_order_of_events(finished: tuple[RunResult, D
     assert (summary.parameters, summary.steps) == (result.metrics["cost"]["parameters"], 41)
     assert (begin_1, begin_2) == (("epoch", 1), ("epoch", 2))
     assert (end_1["epoch"], end_2["epoch"]) == (1, 2)
+    assert measured == (result.value, [])  # before anything is drawn
     assert last == result
 
 
