@@ -30,6 +30,7 @@ from .identity import (
 from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
+from .predictions import Predictions
 from .schema import EndedMetrics, RunMetrics
 from .spec import (
     AVERAGE,
@@ -68,6 +69,7 @@ __all__ = [
     "Identity",
     "Observer",
     "Observers",
+    "Predictions",
     "Remarks",
     "RunFolder",
     "RunMetrics",

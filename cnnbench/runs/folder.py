@@ -24,6 +24,7 @@ from cnnbench import system
 from cnnbench.errors import CnnbenchError, FolderRefusedError, shown
 from cnnbench.runs.history import NO_METRICS, History
 from cnnbench.runs.identity import Identity
+from cnnbench.runs.predictions import Predictions
 from cnnbench.runs.states import LastStates, Stored
 
 log = logging.getLogger("cnnbench")
@@ -33,6 +34,7 @@ QUICK_CONFIG = "config.json"
 LONGEST = 72  # characters that the longest name in a run folder adds to its path
 LOG = "cnnbench.log"
 REPORT = "report.html"
+PREDICTIONS, MISTAKES = "predictions.csv", "mistakes.csv"
 REMARKS = "remarks.json"  # tags and note
 PACKAGES, CODE_DIFF = "packages.txt", "code.diff"
 METRICS = "metrics.json"
@@ -202,6 +204,12 @@ class RunFolder:
         with system.atomic(self.path / "predictions.npz", "wb") as file:
             np.savez_compressed(file, **arrays)
 
+    def write_prediction_tables(self, predictions: Predictions) -> None:
+        """Write the predictions as tables: of every example, and of the mistakes, the worst first."""
+        for name, of_mistakes in ((PREDICTIONS, False), (MISTAKES, True)):
+            with system.atomic(self.path / name) as file:
+                predictions.write(file, of_mistakes)
+
     def write_out_of_fold(self, **arrays: Any) -> None:
         """Keep what the fold models say of the examples that they have not seen."""
         with system.atomic(self.path / "out_of_fold.npz", "wb") as file:
@@ -369,6 +377,12 @@ class RunFolder:
     def predictions(self) -> dict[str, np.ndarray]:
         """`y_true` and `outputs` of the test split; empty where there are none."""
         return system.read_arrays(self.path / "predictions.npz")
+
+    @property
+    def prediction_tables(self) -> dict[str, str]:
+        """The names of the tables of predictions that are here, and what each holds."""
+        held = {PREDICTIONS: "all", MISTAKES: "mistakes alone, the worst first"}
+        return {name: what for name, what in held.items() if (self.path / name).is_file()}
 
     @property
     def best(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,7 +144,8 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
     result = training.run.result_of(job, dataset, identity, found, objective, cost)
     result["average_of"] = [one.path.name for one in folds.members]
     result["largest_difference"] = difference
-    done = training.run.written(job, result, lambda: figures_of_run(dataset, [], 0, outputs))
+    predictions = training.run.predictions_of(dataset, outputs)
+    done = training.run.written(job, result, predictions, partial(figures_of_run, dataset, [], 0, outputs))
     job.observer.finished(done)
     return done
 

@@ -9,8 +9,11 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
 
 from cnnbench import data, runs, system
 from cnnbench.errors import CnnbenchError, PrunedRunError, first_line
@@ -303,12 +306,15 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         }
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
-    train, epoch = prepared.built.train, job.folder.best["epoch"]
-    return written(
-        job,
-        result,
-        lambda: figures_of_run(dataset, job.folder.history, epoch, measured.outputs["test"], train.augmented),
-    )
+    train, epoch, outputs = prepared.built.train, job.folder.best["epoch"], measured.outputs["test"]
+    draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented)
+    return written(job, result, predictions_of(dataset, outputs), draw)
+
+
+def predictions_of(dataset: data.Dataset, outputs: np.ndarray) -> runs.Predictions:
+    """Return what a run says of its test split."""
+    test, names = dataset.test, dataset.class_names or dataset.targets
+    return runs.Predictions(dataset.task, test.y, outputs, names, test.names)
 
 
 def result_of(
@@ -346,7 +352,10 @@ def result_of(
 
 
 def written(
-    job: Job, result: runs.RunMetrics, draw: Callable[[], Iterable[tuple[str, bytes]]]
+    job: Job,
+    result: runs.RunMetrics,
+    predictions: runs.Predictions,
+    draw: Callable[[], Iterable[tuple[str, bytes]]],
 ) -> runs.RunResult:
     """Announce the figures of a run, which nobody waits longer for; then write what shows them.
 
@@ -354,6 +363,7 @@ def written(
     """
     job.observer.measured(result)
     with job.phases("figures"):
+        job.folder.write_prediction_tables(predictions)
         for name, png in draw():
             job.folder.write_figure(name, png)
     with job.phases("report"):

@@ -589,6 +589,18 @@ def test_worst_mistakes_are_the_surest_wrong_ones_first() -> None:
     ]
 
 
+def test_below_a_mistake_stands_the_file_that_it_comes_from() -> None:
+    names = ["test/cats/1.jpg", "test/cats/2.jpg", "test/dogs/3.jpg"]
+    pictures, outputs = noise(3, 8, 8, 1), np.array([[0.9], [0.8], [0.7]])
+    figure = images_module.worst_mistakes(pictures, np.array([0, 0, 1]), outputs, ["cat", "dog"], (), names)
+    assert texts(figure)[1:] == ["cat", "→ dog", "90.0 %", "1.jpg", "cat", "→ dog", "80.0 %", "2.jpg"]
+    labels = np.array([[1, 0], [0, 1], [0, 1]])
+    figure = images_module.wrong_labels(pictures, labels, 1 - labels, ["cat", "dog"], (), names)
+    assert [text for text in texts(figure) if text.endswith(".jpg")] == ["1.jpg", "2.jpg", "3.jpg"]
+    figure = images_module.largest_errors(pictures, np.zeros(3), np.arange(3), (), (), names)
+    assert [text for text in texts(figure) if text.endswith(".jpg")] == ["3.jpg", "2.jpg", "1.jpg"]
+
+
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 def test_a_binary_output_is_the_probability_of_class_1(shape: tuple[int, ...]) -> None:
     outputs = np.array([0.2, 0.2, 0.9]).reshape(shape)

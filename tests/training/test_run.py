@@ -149,6 +149,8 @@ def test_the_folder_has_every_file_of_a_finished_run_and_nothing_half_written(fo
         "history.csv",
         "metrics.json",
         "predictions.npz",
+        "predictions.csv",
+        "mistakes.csv",
         "environment.json",
         "packages.txt",
         "report.html",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from cnnbench.data import Column, Examples, listed
 from cnnbench.reporting.figures.canvas import (
     BLUE,
     GREEN,
+    GREY,
     INK,
     LABEL,
     ORANGE,
@@ -204,6 +206,7 @@ def worst_mistakes(
     outputs: np.ndarray,
     class_names: Sequence[str],
     table: Sequence[Column] = (),
+    examples: Sequence[str] | None = None,
 ) -> Figure:
     """Show the examples that the model got wrong with the highest probability, the surest first.
 
@@ -213,6 +216,7 @@ def worst_mistakes(
         outputs: probabilities ``(n, classes)``, or ``(n,)`` or ``(n, 1)``: the probability of class 1.
         class_names: by class index.
         table: the columns, for features.
+        examples: the files or rows that they come from.
     """
     title = "Surest mistakes"
     y_true = np.asarray(y_true).reshape(-1).astype(np.int64)
@@ -235,8 +239,8 @@ def worst_mistakes(
         cells = [(*pair, percent) for pair, percent in zip(names, sure, strict=True)]
         return rows_table(images[:], worst, ("true", "predicted", "probability"), cells, title, table)
     captions = [
-        [(true, GREEN), (f"→ {said}", ORANGE), (percent, INK)]
-        for (true, said), percent in zip(names, sure, strict=True)
+        [(true, GREEN), (f"→ {said}", ORANGE), (percent, INK), *_source(examples, row)]
+        for (true, said), percent, row in zip(names, sure, worst, strict=True)
     ]
     return picture_grid(images[worst], captions, 5, f"{title}: true → predicted")
 
@@ -247,6 +251,7 @@ def wrong_labels(
     outputs: np.ndarray,
     class_names: Sequence[str],
     table: Sequence[Column] = (),
+    examples: Sequence[str] | None = None,
 ) -> Figure:
     """Show the examples with the surest wrong labels, those that were given and those that were missed.
 
@@ -256,6 +261,7 @@ def wrong_labels(
         outputs: probabilities of the same shape.
         class_names: of the labels.
         table: the columns, for features.
+        examples: the files or rows that they come from.
     """
     title = "Surest mistakes"
     usable = np.isfinite(outputs).all(axis=1)
@@ -283,9 +289,15 @@ def wrong_labels(
         cells = [(true, listed(mistakes, 1)) for true, mistakes in map(told, worst)]
         return rows_table(images[:], worst, ("true", "mistaken"), cells, title, table)
     captions = [
-        [(true, GREEN), *((text, ORANGE) for text in mistakes[:2])] for true, mistakes in map(told, worst)
+        [(true, GREEN), *((text, ORANGE) for text in mistakes[:2]), *_source(examples, row)]
+        for row, (true, mistakes) in zip(worst, map(told, worst), strict=True)
     ]
     return picture_grid(images[worst], captions, 5, title)
+
+
+def _source(examples: Sequence[str] | None, row: int) -> list[Line]:
+    """Return the line that names the file of a picture, without its folders."""
+    return [] if examples is None else [(PurePath(examples[row]).name, GREY)]
 
 
 def _percent(share: float) -> str:
@@ -301,6 +313,7 @@ def largest_errors(
     y_pred: np.ndarray,
     table: Sequence[Column] = (),
     target_names: Sequence[str] = (),
+    examples: Sequence[str] | None = None,
 ) -> Figure:
     """Show the rows that a regression missed by most: their features, and by how much.
 
@@ -310,10 +323,11 @@ def largest_errors(
         y_pred: the same shape; rows with predictions that are not finite are left out.
         table: the columns; empty: "feature 1", …
         target_names: of several targets.
+        examples: the files or rows that they come from.
     """
     title = "Largest errors"
     if y_true.ndim > 1 and y_true.shape[1] > 1:
-        return _largest_of_several(features, y_true, y_pred, table, target_names)
+        return _largest_of_several(features, y_true, y_pred, table, target_names, examples)
     truth, said = (np.asarray(values, np.float64).reshape(-1) for values in (y_true, y_pred))
     errors = said - truth
     usable = np.flatnonzero(np.isfinite(errors))
@@ -324,8 +338,13 @@ def largest_errors(
     title = f"Largest errors ({len(worst)} of {len(usable)} examples)"
     if features.ndim > 2:
         captions = [
-            [(f"true {true}", GREEN), (f"→ {guess}", ORANGE), (f"error {error}", INK)]
-            for true, guess, error in cells
+            [
+                (f"true {true}", GREEN),
+                (f"→ {guess}", ORANGE),
+                (f"error {error}", INK),
+                *_source(examples, row),
+            ]
+            for row, (true, guess, error) in zip(worst, cells, strict=True)
         ]
         return picture_grid(features[worst], captions, 5, title)
     bars = errors[worst]
@@ -338,6 +357,7 @@ def _largest_of_several(
     y_pred: np.ndarray,
     table: Sequence[Column],
     target_names: Sequence[str],
+    examples: Sequence[str] | None,
 ) -> Figure:
     errors = y_pred.astype(np.float64) - y_true
     usable = np.flatnonzero(np.isfinite(errors).all(axis=1))
@@ -351,7 +371,11 @@ def _largest_of_several(
     pairs = [[f"{y_true[i, at]:.3g} → {y_pred[i, at]:.3g}" for at in range(y_true.shape[1])] for i in worst]
     if features.ndim > 2:
         captions = [
-            _lines([f"{name} {pair}" for name, pair in zip(target_names, row, strict=True)]) for row in pairs
+            [
+                *_lines([f"{name} {pair}" for name, pair in zip(target_names, texts, strict=True)]),
+                *_source(examples, row),
+            ]
+            for row, texts in zip(worst, pairs, strict=True)
         ]
         return picture_grid(features[worst], captions, 5, title)
     cells = [row[:_MOST_LINES] for row in pairs]

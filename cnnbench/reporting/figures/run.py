@@ -65,10 +65,12 @@ def figures_of_run(
     drawings |= _of_predictions(dataset.task, test.y, outputs, names or targets)
     if dataset.task == "regression":
         shaped = outputs.reshape(test.y.shape)
-        drawings["worst_mistakes"] = partial(largest_errors, test.x, test.y, shaped, columns, targets)
+        drawings["worst_mistakes"] = partial(
+            largest_errors, test.x, test.y, shaped, columns, targets, test.names
+        )
     else:
         mistakes = wrong_labels if dataset.task == "multilabel" else worst_mistakes
-        drawings["worst_mistakes"] = partial(mistakes, test.x, test.y, outputs, names, columns)
+        drawings["worst_mistakes"] = partial(mistakes, test.x, test.y, outputs, names, columns, test.names)
     for name, draw in drawings.items():
         yield name, to_png(draw())
 

@@ -77,6 +77,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         },
         phases={name: duration(seconds) for name, seconds in cost["seconds"].items()},
         pictures=list(pictures(folder, metrics)),
+        predictions=folder.prediction_tables,
         environment=dict(environment_rows(environment)),
         overrides=folder.overrides,
         config=yaml.safe_dump(folder.config, sort_keys=False, allow_unicode=True),
