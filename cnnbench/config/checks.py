@@ -168,7 +168,7 @@ def _choosing(name: str, config: RunConfig) -> str:
 def _check_training(config: RunConfig) -> None:
     training, task = config.training, config.dataset.get("task")
     metrics.check_chosen(training.metrics or (), task)
-    if training.scale_targets and task not in (None, "regression"):
+    if training.scale_targets is True and task not in (None, "regression"):
         raise CnnbenchError(
             f"training.scale_targets is for regression, but the task of this data set is {task}",
             "set it to false",

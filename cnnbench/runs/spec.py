@@ -46,6 +46,7 @@ class FineTuning(BaseModel):
         from_layer: the first layer to train, or the beginning of its name; `all` for the whole backbone.
         epochs: at most, after those of the first phase.
         learning_rate: constant; smaller than in the first phase.
+        from_examples: the fewest training examples with which there is a second phase.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -53,6 +54,7 @@ class FineTuning(BaseModel):
     from_layer: str
     epochs: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0)]
+    from_examples: Annotated[int, Field(ge=1)] = 1
 
 
 class Training(BaseModel):
@@ -76,7 +78,8 @@ class Training(BaseModel):
             of an example by how rarely it is so, had or lacked.
         sampling: `balanced` lets an epoch have every class equally often, rare examples several times.
         scale_targets: regression: let the network predict standardised targets, each by its own mean and
-            deviation; predictions and metrics stay in the target's own unit.
+            deviation; predictions and metrics stay in the target's own unit. `auto` does for every
+            regression.
         cache_features: compute the features of a frozen backbone once, where nothing is augmented.
         fine_tuning: a second phase for `model=transfer`.
         save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
@@ -100,7 +103,7 @@ class Training(BaseModel):
     metrics: list[str] | None = None
     class_weight: Literal["balanced"] | None = None
     sampling: Literal["balanced"] | None = None
-    scale_targets: bool = False
+    scale_targets: bool | Literal["auto"] = False
     cache_features: bool = True
     fine_tuning: FineTuning | None = None
     save_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -158,6 +161,7 @@ class RunSpec:
             that, and nothing is remembered. None for a run of its own.
         config: the resolved config as plain values, to be written down.
         overrides: what the user typed.
+        notes: what was chosen when the config was composed, and why; the summary says so.
     """
 
     name: str
@@ -180,6 +184,7 @@ class RunSpec:
     objective: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

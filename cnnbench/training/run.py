@@ -140,10 +140,13 @@ def prepare(job: Job) -> Prepared:
         source = spec.dataset()
         dataset = spec.drawn(source)
         check_task(spec, dataset)
+        job.spec = spec = settled_training(spec, dataset)
+        training = spec.training
         identity = job.continuation.check_data(source, dataset)
         job.folder.reopen()
         wanted = training.batch_size
         notes = [
+            *map(data.Fact, spec.notes),
             *dataset.notes,
             *data.remarks(dataset, 1 if wanted == "auto" else wanted),
             *data.leaks(dataset),
@@ -436,6 +439,19 @@ def with_batch_size(spec: runs.RunSpec, size: int) -> runs.RunSpec:
     return replace(spec, training=training, config=config if spec.config else {})
 
 
+def settled_training(spec: runs.RunSpec, dataset: data.Dataset) -> runs.RunSpec:
+    """Copy a spec whose training leaves nothing open that only the data decide; its config stays as it is."""
+    training, notes, examples = spec.training, spec.notes, len(dataset.train)
+    update: dict[str, Any] = {}
+    if training.scale_targets == "auto":
+        update["scale_targets"] = dataset.task == "regression"
+    least = training.fine_tuning.from_examples if training.fine_tuning else 0
+    if examples < least:
+        update["fine_tuning"] = None
+        notes = (*notes, f"no fine-tuning: {examples:,} training examples, and it takes {least:,}")
+    return replace(spec, training=training.model_copy(update=update), notes=notes) if update else spec
+
+
 def unscaled_targets(spec: runs.RunSpec, dataset: data.Dataset) -> list[str]:
     """Return a line about targets so large, or so small, that a network takes long to reach them."""
     if dataset.task != "regression" or spec.training.scale_targets:
@@ -461,7 +477,7 @@ def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
             "training.class_weight weighs each label within its own loss, and another loss is chosen",
             "use loss=auto, or set training.class_weight to null",
         )
-    if spec.training.scale_targets and dataset.task != "regression":
+    if spec.training.scale_targets is True and dataset.task != "regression":
         raise CnnbenchError(
             f"training.scale_targets is for regression, not for {dataset.task}",
             "set it to false",
