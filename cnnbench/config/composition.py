@@ -129,8 +129,6 @@ def _composed(
     choice = _choice_of_model(composed, values)
     if choice is not None and choice.backbone is None:
         composed = _of_options(tuple(_lines(_with_fallback(chosen))), folder)
-    elif choice is not None:
-        composed.model.backbone = choice.backbone
     keywords = _Keywords(composed)
     for one in sorted(values, key=lambda one: one.key_or_group != "plugins"):  # signatures are read from them
         _change(composed, one, keywords)
@@ -146,7 +144,7 @@ def _choice_of_model(composed: DictConfig, values: Iterable[Override]) -> auto.C
     """Choose a backbone where `model=auto` is the option, and neither a file nor the line names one."""
     typed = {one.key_or_group: one.value() for one in values}
     is_open = OmegaConf.select(composed, "model.backbone") == auto.AUTO
-    if composed.hydra.runtime.choices.get("model") != auto.AUTO or not is_open:
+    if not _is_auto(composed) or not is_open:
         return None
     if typed.get("model.backbone", auto.AUTO) != auto.AUTO:
         return None
@@ -157,12 +155,21 @@ def _with_fallback(chosen: Sequence[Override]) -> list[Override]:
     return [*(one for one in chosen if one.key_or_group != "model"), _parse_one(f"model={auto.FALLBACK}")]
 
 
+def _is_auto(composed: DictConfig) -> bool:
+    return bool(composed.hydra.runtime.choices.get("model") == auto.AUTO)
+
+
 def _settle(
     composed: DictConfig, choice: auto.Choice | None, keywords: _Keywords, auto_values: Mapping[str, Any]
 ) -> None:
     """Put what was chosen in the place of each `auto`, and name the backbone as the option of the model."""
     choices = composed.hydra.runtime.choices
-    is_auto = choices.get("model") == auto.AUTO
+    is_auto = _is_auto(composed)
+    if OmegaConf.select(composed, "model.backbone") == auto.AUTO:
+        choice = choice or auto.choose(str(composed.device))
+        if choice.backbone is None:
+            raise CnnbenchError("model.backbone=auto: no pretrained backbone is here", auto.HOW_TO_GET)
+        composed.model.backbone = choice.backbone
     config = unresolved(composed)
     for key, value in auto.values(config, is_auto, keywords.targets, auto_values).items():
         OmegaConf.update(composed, key, value)
@@ -263,6 +270,8 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
     elif not override.is_force_add() and isinstance(node, DictConfig) and name not in there | known:
         groups = [] if parent else [one for one in options() if "/" not in one]
         hint = nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
+        if parent == "model" and name in auto.keys_of_fallback() and _is_auto(composed):
+            hint = f"it is a key of model={auto.FALLBACK}, and model=auto is a pretrained backbone here"
         if not parent and not hint.startswith("did you mean"):
             leaves = {one.rpartition(".")[2]: one for one in runs.flatten(unresolved(composed))}
             close = get_close_matches(name, leaves, n=1, cutoff=0.7)
