@@ -1,8 +1,9 @@
-from .transfer import FEATURES, check_layer, split_at_features, unfreeze
+from .transfer import FEATURES, check_layer, split_at_features, trained_blocks, unfreeze
 
 __all__ = [
     "FEATURES",
     "check_layer",
     "split_at_features",
+    "trained_blocks",
     "unfreeze",
 ]
