@@ -153,26 +153,38 @@ class Budget:
         planned = {"epochs": self.epochs[0], "max_steps": self.max_steps[0], "fine_tuning": tuning}
         return training.model_copy(update=planned)
 
+    def lengths(self, steps: int) -> list[float]:
+        """Return the planned epochs of each phase, with a fraction where it ends within one.
+
+        Args:
+            steps: of an epoch.
+        """
+        return [length(*one, steps) for one in zip(self.epochs, self.max_steps, strict=True)]
+
     def sentence(self, steps: int) -> str:
         """Say what is planned.
 
         Args:
             steps: of an epoch.
         """
-        parts = [
-            f"{length(epochs, most, steps):.3g} of {wanted} epochs"
-            for epochs, most, wanted in zip(self.epochs, self.max_steps, self.wanted, strict=True)
-        ]
-        told = " and ".join(f"{part}{name}" for part, name in zip(parts, ("", " of fine-tuning"), strict=False))
+        both = zip(self.lengths(steps), self.wanted, ("", " of fine-tuning"), strict=False)
+        told = " and ".join(f"{planned:.3g} of {wanted} epochs{name}" for planned, wanted, name in both)
         return (
             f"training.max_minutes={self.minutes:g}: {told} are planned, "
             f"about {self.planned_seconds / 60:.2g} minutes in all"
         )
 
-    def repeated_by(self, steps: int) -> str:
-        """Return the overrides that repeat the plan, whatever the speed of the machine."""
-        names = ("training", "training.fine_tuning")
-        texts = ["training.max_minutes=null"]
-        for name, epochs, most in zip(names, self.epochs, self.max_steps, strict=False):
-            texts += [f"{name}.epochs={epochs}"] + ([f"{name}.max_steps={most}"] if most else [])
+    def repeated_by(self, training: Training) -> str:
+        """Return the overrides that repeat the plan, whatever the speed of the machine.
+
+        Args:
+            training: as it was asked for.
+        """
+        settled = self.settled(training)
+        texts = ["training.max_minutes=null", f"training.epochs={settled.epochs}"]
+        texts += [f"training.max_steps={settled.max_steps}"] if settled.max_steps else []
+        if settled.fine_tuning is not None:
+            told = settled.fine_tuning.model_dump(exclude_defaults=True)
+            keys = ",".join(f"{key}:{value}" for key, value in told.items())
+            texts.append(f"'training.fine_tuning={{{keys}}}'")
         return " ".join(texts)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -14,7 +18,7 @@ import numpy as np
 from cnnbench.data import Feed, Split
 from cnnbench.models import FEATURES, split_at_features, trained_blocks, unfreeze
 from cnnbench.nn import Rate, TestTimeViews, load_checkpoint, schedules, set_rates
-from cnnbench.runs import FineTuning, RunFolder, Training, length, metrics, span
+from cnnbench.runs import FineTuning, RunFolder, Speed, Training, budget, length, metrics, span
 from cnnbench.system import Interruption
 from cnnbench.training import diagnose
 from cnnbench.training.callbacks import (
@@ -33,11 +37,19 @@ from cnnbench.training.chunks import (
     evaluate_in_chunks,
     train_in_chunks,
 )
-from cnnbench.training.measure import evaluation_batch
+from cnnbench.training.measure import evaluation_batch, forward_graph
 from cnnbench.training.resume import State, StateSaver, restore
+
+if TYPE_CHECKING:
+    from cnnbench.training.build import Built
 
 log = logging.getLogger("cnnbench")
 FIRST, FINE_TUNING = "training", "fine_tuning"  # the phases, each with a compilation of its own
+# A plan by time: seconds of the steps that are timed in each phase, at most, and their share of the run;
+# epochs of them, where one is a single chunk; examples of a forward pass. What comes after the training:
+# reading the checkpoint, in times of its writing, and pictures; all with some room.
+TIMED_SECONDS, TIMED_SHARE, TIMED_EPOCHS, FORWARD = 2.0, 0.02, 20, 64
+LOADS, PICTURE_SECONDS, ROOM = 8, 6.0, 1.25
 
 
 @dataclass(frozen=True)
@@ -323,6 +335,124 @@ class _Callbacks(keras.callbacks.CallbackList):
         """Ignore the call by `fit`; see `end`."""
 
 
+# -- What the phases take --------------------------------------------------------------------------
+
+
+def phase_speeds(built: Built, training: Training) -> tuple[list[Speed], float]:
+    """Time a few steps of each phase of a training, and leave the model's weights as they were.
+
+    The model is compiled otherwise afterwards: compile it anew.
+
+    Args:
+        built: for the run, and not trained yet.
+        training: with `max_minutes`.
+
+    Returns:
+        the speed of each phase, and the seconds that evaluation and pictures will take.
+    """
+    model, train, val = built.model, built.train, built.held_out.get("val")
+    kept = [np.array(variable) for variable in model.variables]
+    trainable = [layer.trainable for layer in model.layers]
+    limit = min(TIMED_SECONDS, TIMED_SHARE * 60 * (training.max_minutes or math.inf))
+    forward = _seconds_of_one(model, train)
+    validated = len(val.split) if val is not None else 0
+    is_stored = any(isinstance(one, BestCheckpoint) for one in built.callbacks.values())
+    storing = _storing_seconds(model)
+    stored = storing if is_stored else 0.0
+    epoch = forward * validated + stored
+    if training.cache_features and can_cache(model) and train.augment is None:
+        extractor, head = split_at_features(model)
+        once = _seconds_of_one(extractor, train) * (len(train.split) + validated)
+        features = np.zeros((len(train.split), extractor.output_shape[-1]), np.float32)
+        built.compile(head)
+        speed = _speed(head, _with_features(train, features), built.engine, limit)
+        speeds = [replace(speed, once=speed.once + once, epoch=stored)]
+    else:
+        speeds = [replace(_speed(model, train, built.engine, limit), epoch=epoch)]
+    if training.fine_tuning is not None:
+        compile_for_fine_tuning(model, training.fine_tuning, train.steps, built.compile, {})
+        speeds.append(replace(_speed(model, train, built.engine, limit), epoch=epoch))
+    for layer, before in zip(model.layers, trainable, strict=True):
+        layer.trainable = before
+    for variable, value in zip(model.variables, kept, strict=True):
+        variable.assign(value)
+    measured = sum(len(feed.split) for feed in built.held_out.values())
+    after = ROOM * (forward * measured + LOADS * storing) + PICTURE_SECONDS
+    return speeds, after
+
+
+class _Pace(keras.callbacks.Callback):
+    """Time chunks of steps, and stop when those after the first have taken so many seconds."""
+
+    def __init__(self, limit: float, last: int) -> None:
+        super().__init__()
+        self.limit, self.last = limit, last
+        self.began = self._chunk_began = budget.clock()
+        self._first = 0
+        self.chunks: list[tuple[int, float]] = []
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._first, self._chunk_began = batch, budget.clock() if self.chunks else self.began
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        steps = min(batch + 1, self.last) - self._first
+        self.chunks.append((steps, budget.clock() - self._chunk_began))
+        if len(self.chunks) > 1 and sum(seconds for _, seconds in self.chunks[1:]) >= self.limit:
+            self.model.stop_training = True
+
+    @property
+    def speed(self) -> Speed:
+        (count, first), *later = self.chunks
+        step = median(seconds / steps for steps, seconds in later)
+        return Speed(max(0.0, first - count * step), step, 0.0)
+
+
+def _speed(model: keras.Model, train: Feed, engine: Engine, limit: float) -> Speed:
+    """Time steps of a compiled model: the first ones, and then more for `limit` seconds."""
+    if engine.resident:
+        train_in_chunks(model, train, replace(engine, network=""))
+    pace = _Pace(limit, train.steps)
+    model.fit(
+        train.numbers if engine.resident else train.dataset,
+        shuffle=False,
+        epochs=TIMED_EPOCHS,
+        callbacks=[pace],
+        verbose=0,
+    )
+    return pace.speed
+
+
+def _seconds_of_one(model: keras.Model, feed: Feed) -> float:
+    """Return the seconds of a forward pass for one example."""
+    forward, x = forward_graph(model), feed.split.x[:FORWARD]
+    forward(x)
+    began = budget.clock()
+    np.asarray(forward(x))
+    return (budget.clock() - began) / len(x)
+
+
+def _storing_seconds(model: keras.Model) -> float:
+    with TemporaryDirectory(prefix="cnnbench-plan-") as folder:
+        began = budget.clock()
+        model.save(Path(folder) / "timed.keras")
+        return budget.clock() - began
+
+
+def _with_features(feed: Feed, features: np.ndarray) -> Feed:
+    """Return a feed of features for a feed of images, with the same targets in the same order."""
+    return Feed(
+        Split(features, feed.split.y),
+        feed.batch_size,
+        feed.seed,
+        column=feed.column,
+        weights=feed.weights,
+        balanced=feed.balanced,
+    )
+
+
+# -- Parts of phases -------------------------------------------------------------------------------
+
+
 def _parts(train: Feed, begin: int, step: int, last: int, extra: int) -> list[tuple[Feed, int, int]]:
     """Return feeds, each with the epochs from which and to which it is trained on.
 
@@ -418,12 +548,4 @@ def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
     """Return a feed of features for a feed of images, with the same targets in the same order."""
     in_order = Feed(feed.split, evaluation_batch(feed.batch_size, feed.split.x.shape[1:]))
     features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
-    split = Split(features, feed.split.y)
-    return Feed(
-        split,
-        feed.batch_size,
-        feed.seed,
-        column=feed.column,
-        weights=feed.weights,
-        balanced=feed.balanced,
-    )
+    return _with_features(feed, features)
