@@ -6,6 +6,7 @@ The pooling layer's name marks the border; `unfreeze` and `split_at_features` ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,11 @@ from cnnbench.models.blocks import BatchNormalization, Momentum, dense_stack, re
 Positive = Annotated[int, Field(ge=1)]
 FEATURES = "features"
 ALL = "all"
+# Beginnings of names that the layers of a block share, as those of keras.applications: block_1_expand,
+# block2a_dwconv, conv5_block3_1_conv, stage_2_block_1_…; of MobileNetV3, and of MobileNet.
+BLOCK = re.compile(r"(.*(?:block|cell)[_.]?\d+[a-z]?(?!\d)|expanded_conv(?:_\d+)?)", re.IGNORECASE)
+DEPTHWISE_AND_POINTWISE = re.compile(r"conv_(?:dw|pw)(_\d+)")
+MOST_BLOCKS = 20  # more are taken together: the rate of the first of a hundred would be nothing
 POOLING = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
 
 
@@ -131,6 +137,47 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     for index, layer in enumerate(backbone):
         is_normalization = isinstance(layer, layers.BatchNormalization)
         layer.trainable = index >= start and (from_layer == ALL or not is_normalization)
+
+
+def trained_blocks(model: keras.Model, from_layer: str) -> list[list[Any]]:
+    """Return the layers that `unfreeze` trains, block by block from the head down to the input.
+
+    Layers are of one block where their names say so. What has no such name begins a block with each layer
+    that has a kernel. Of more than 20 blocks neighbours are one.
+
+    Args:
+        model: of `transfer`.
+        from_layer: as of `unfreeze`.
+
+    Raises:
+        CnnbenchError: there is no such layer.
+    """
+    backbone = _backbone(model)
+    start = 0 if from_layer == ALL else _position(from_layer, backbone)
+    blocks: list[list[Any]] = []
+    before: str | None = None
+    for layer in backbone[start:]:
+        if not layer.weights or isinstance(layer, layers.Normalization):  # which learns nothing
+            continue
+        name = _block_name(layer.name)
+        is_named_alike = name is not None and name == before
+        has_kernel = any(len(weight.shape) > 1 for weight in layer.weights)
+        if not blocks or not (is_named_alike or (name is None and not has_kernel)):
+            blocks.append([])
+            before = name
+        blocks[-1].append(layer)
+    ends = [len(blocks) * part // MOST_BLOCKS for part in range(1, MOST_BLOCKS + 1)]
+    if len(blocks) > MOST_BLOCKS:
+        parts = zip([0, *ends], ends, strict=False)
+        blocks = [[layer for block in blocks[begin:end] for layer in block] for begin, end in parts]
+    return blocks[::-1]
+
+
+def _block_name(layer: str) -> str | None:
+    if found := DEPTHWISE_AND_POINTWISE.match(layer):
+        return found[1]
+    found = BLOCK.match(layer)
+    return found[1] if found else None
 
 
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:

@@ -117,8 +117,10 @@ class Terminal(Observer):
         if each := metrics.get("by_output", {}).get("test"):
             self.console.print(output_table(each, "each on the test split"))
         seconds = cost["seconds"]
+        budget = metrics.get("budget")
         parts = (
             f"{duration(sum(seconds.values()))} in all",
+            *([f"{duration(budget['seconds'])} of {budget['minutes']:g} minutes"] if budget else []),
             f"{duration(seconds['fit'])} training at {number(cost['examples_per_second'])} examples/s",
             f"{milliseconds(cost['latency_seconds'])} for one example alone",
             f"{memory(cost['peak_memory_bytes'])} peak",
