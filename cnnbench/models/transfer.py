@@ -21,6 +21,7 @@ from cnnbench.models.blocks import BatchNormalization, Momentum, dense_stack, re
 Positive = Annotated[int, Field(ge=1)]
 FEATURES = "features"
 ALL = "all"
+HALF = "half"
 # Beginnings of names that the layers of a block share, as those of keras.applications: block_1_expand,
 # block2a_dwconv, conv5_block3_1_conv, stage_2_block_1_…; of MobileNetV3, and of MobileNet.
 BLOCK = re.compile(r"(.*(?:block|cell)[_.]?\d+[a-z]?(?!\d)|expanded_conv(?:_\d+)?)", re.IGNORECASE)
@@ -123,7 +124,8 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     Args:
         model: of `transfer`, with or without the task's activation, new or loaded.
         from_layer: the first layer to train, or the beginning of its name (`conv5`, `block_16`); None freezes
-            the whole backbone; `all` trains all of it, batch normalisation included, as from random weights.
+            the whole backbone; `half` the lower half of its layers; `all` trains all of it, batch
+            normalisation included, as from random weights.
 
     Raises:
         CnnbenchError: there is no such layer.
@@ -211,6 +213,8 @@ def check_layer(model: keras.Model, from_layer: str) -> None:
 
 def _position(wanted: str, backbone: Sequence[Any], key: str = "model.trainable_from") -> int:
     names = [layer.name for layer in backbone]
+    if wanted == HALF:
+        return len(names) // 2
     if wanted in names:
         return names.index(wanted)
     # `block_1` stands for block_1_expand, but not for block_16_expand.

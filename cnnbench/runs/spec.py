@@ -43,7 +43,8 @@ class FineTuning(BaseModel):
     """A second phase for a pretrained backbone, from the best epoch of the first.
 
     Attributes:
-        from_layer: the first layer to train, or the beginning of its name; `all` for the whole backbone.
+        from_layer: the first layer to train, or the beginning of its name; `half` for the upper half of the
+            backbone's layers, `all` for the whole backbone.
         epochs: at most, after those of the first phase.
         learning_rate: of the head, the highest of its schedule; smaller than in the first phase.
         schedule: of the phase, to its last step.
