@@ -55,6 +55,7 @@ class FineTuning(BaseModel):
             times the learning rate as weight decay is.
         unfreeze_epochs: train one block more after each so many epochs, from the top; null: all at once.
         max_steps: end the phase after so many steps, within an epoch if it must be; null: with an epoch.
+        weight_decay: decoupled, of the phase; null: the optimizer's own.
         from_examples: the fewest training examples with which there is a second phase.
     """
 
@@ -69,6 +70,7 @@ class FineTuning(BaseModel):
     l2_sp: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     unfreeze_epochs: Annotated[int, Field(ge=1)] | None = None
     max_steps: Annotated[int, Field(ge=1)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     from_examples: Annotated[int, Field(ge=1)] = 1
 
 

@@ -500,6 +500,9 @@ def compile_for_fine_tuning(
     epochs = length(settings.epochs, settings.max_steps, steps)
     is_constant = settings.schedule == "constant"
     compile(model, settings.learning_rate if is_constant else partial(_schedule, settings, epochs))
+    if settings.weight_decay is not None:
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of the one that scales losses
+        optimizer.weight_decay = settings.weight_decay
     blocks = trained_blocks(model, settings.from_layer)
     is_gradual = settings.unfreeze_epochs is not None
     shares = [keras.Variable(1.0, trainable=False, name="share") for _ in blocks] if is_gradual else []
