@@ -148,10 +148,9 @@ class Budget:
         """Return the training with the epochs and steps of the plan."""
         tuning = training.fine_tuning
         if tuning is not None:
-            planned = {"epochs": self.epochs[1], "max_steps": self.max_steps[1]}
-            tuning = tuning.model_copy(update=planned)
-        planned = {"epochs": self.epochs[0], "max_steps": self.max_steps[0], "fine_tuning": tuning}
-        return training.model_copy(update=planned)
+            tuning = tuning.model_copy(update={"epochs": self.epochs[1], "max_steps": self.max_steps[1]})
+        first = {"epochs": self.epochs[0], "max_steps": self.max_steps[0]}
+        return training.model_copy(update={**first, "fine_tuning": tuning})
 
     def lengths(self, steps: int) -> list[float]:
         """Return the planned epochs of each phase, with a fraction where it ends within one.
