@@ -28,7 +28,9 @@ OPTIMIZERS: dict[str, Make] = {
 
 def trained(make: Make, names: str, rates: dict[str, Rate], rate: float, steps: int = 6) -> dict[str, Any]:
     """Values of variables, by name, after steps with gradients that are the same for each."""
-    variables = {name: keras.Variable(np.full((3, 2), ord(name) / 100, np.float32), name=name) for name in names}
+    variables = {
+        name: keras.Variable(np.full((3, 2), ord(name) / 100, np.float32), name=name) for name in names
+    }
     optimizer = make(learning_rate=rate)
     optimizer.build(list(variables.values()))
     use_fast_update(optimizer)
@@ -65,14 +67,19 @@ def test_rates_hold_where_losses_are_scaled() -> None:
 def test_what_has_no_share_stays_until_it_has_one() -> None:
     share = keras.Variable(0.0, trainable=False)
     make = OPTIMIZERS["adamw"]
-    found = trained(make, "ab", {"b": Rate(1.0, share, 0.5, keras.Variable(np.zeros((3, 2), np.float32)))}, 0.1)
+    found = trained(
+        make, "ab", {"b": Rate(1.0, share, 0.5, keras.Variable(np.zeros((3, 2), np.float32)))}, 0.1
+    )
     np.testing.assert_array_equal(found["b"], np.full((3, 2), np.float32(0.98)))
     share.assign(1.0)
     assert np.all(trained(make, "ab", {"b": Rate(1.0, share)}, 0.1)["b"] != np.float32(0.98))
 
 
 def test_a_pull_goes_towards_the_anchor() -> None:
-    variable, anchor = keras.Variable(np.full(2, 5.0, np.float32)), keras.Variable(np.full(2, 3.0, np.float32))
+    variable, anchor = (
+        keras.Variable(np.full(2, 5.0, np.float32)),
+        keras.Variable(np.full(2, 3.0, np.float32)),
+    )
     optimizer = keras.optimizers.SGD(0.1)
     optimizer.build([variable])
     set_rates(optimizer, [Rate(0.5, pull=2.0, anchor=anchor)])
