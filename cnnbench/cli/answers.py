@@ -171,6 +171,20 @@ class Checked(TypedDict):
     fails: int
 
 
+class FoundRate(TypedDict):
+    """A learning rate that was looked for.
+
+    Attributes:
+        test: what the range test has found.
+        line: what to type next; empty where no rate is suggested.
+        picture: the file with the curve.
+    """
+
+    test: sweeps.RangeTest
+    line: str
+    picture: str
+
+
 class FinishedRun(runs.RunMetrics):
     """A finished run.
 

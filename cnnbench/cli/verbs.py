@@ -36,7 +36,8 @@ from cnnbench.cli.console import (
 )
 from cnnbench.cli.contract import Answer, Rows
 from cnnbench.cli.housekeeping import clean, list_runs, note_run, tag_run
-from cnnbench.cli.typed import made_place, run_place
+from cnnbench.cli.range_test import find_learning_rate
+from cnnbench.cli.typed import made_place, positive, run_place
 from cnnbench.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -207,12 +208,6 @@ def _open(given: argparse.Namespace) -> api.Run:
     return api.open_run(given.run, given.trust_plugins)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text)
-
-
 def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Verified]:
     """Evaluate best.keras of a run again and compare with the recorded figures: PASS or FAIL."""
     _takes_a_run(parser)
@@ -279,9 +274,9 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         metavar="FILE",
         help="pictures, folders of pictures, .npy, .npz, .csv; - reads paths from standard input",
     )
-    parser.add_argument("--top", type=_positive, default=3, help="how many classes to show (default: 3)")
+    parser.add_argument("--top", type=positive, default=3, help="how many classes to show (default: 3)")
     parser.add_argument(
-        "--max-pixels", type=_positive, help="of a picture that is decoded (default: the run's)"
+        "--max-pixels", type=positive, help="of a picture that is decoded (default: the run's)"
     )
     parser.add_argument(
         "--output", type=_path, metavar="FILE.csv", help="write a table: its rows, with the prediction added"
@@ -330,7 +325,7 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     _takes_a_run(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="pictures; default: from the test split")
     parser.add_argument("--layer", help="only this layer, e.g. conv_2")
-    parser.add_argument("--examples", type=_positive, default=12, help="for class-activation maps (12)")
+    parser.add_argument("--examples", type=positive, default=12, help="for class-activation maps (12)")
     parser.add_argument("--output", type=_path, help="folder for the pictures (default: figures/ in the run)")
     given = parser.parse_intermixed_args(arguments)
     lines = _open(given).visualize(given.files, given.layer, given.examples, given.output)
@@ -514,6 +509,7 @@ VERBS: dict[str, Verb] = {
     "backbones": list_backbones,
     "explain": explain_key,
     "check": check,
+    "lr-find": find_learning_rate,
     "resume": resume,
     "compare": compare_runs,
     "report": report_runs,

@@ -221,7 +221,7 @@ def _check_fine_tuning(tuning: FineTuning, config: RunConfig) -> None:
     has_own_rates = tuning.layer_decay < 1 or tuning.l2_sp > 0 or tuning.unfreeze_epochs is not None
     if has_own_rates and str(config.optimizer["_target_"]).endswith(".Muon"):
         raise CnnbenchError(
-            f"{where} trains blocks by rates of their own, and Muon holds kernels at a length whatever the rate",
+            f"{where} trains blocks by rates of their own, and Muon holds kernels at one length anyhow",
             "use optimizer=adamw, or leave layer_decay, l2_sp and unfreeze_epochs out",
         )
     if tuning.l2_sp and "weights" in config.model and config.model["weights"] is None:

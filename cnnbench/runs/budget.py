@@ -11,7 +11,7 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.runs.spec import Training
 
 FILLED = 0.9  # of the time for training is planned; the rest is for a machine that turns slower
-WHOLE = 10  # epochs, from which on no part of one is worth an evaluation
+WHOLE = 10  # epochs, from which on no part of one is worth its evaluation, nor is a smaller part
 clock: Callable[[], float] = time.perf_counter
 
 
@@ -32,6 +32,12 @@ def length(epochs: int, max_steps: int | None, steps: int) -> float:
     """Return the length of a phase in epochs, for a schedule; a whole number where it is one."""
     total = epochs * steps if max_steps is None else min(epochs * steps, max_steps)
     return total / steps if total % steps else total // steps
+
+
+def _worth(total: int, steps: int) -> int:
+    """Return whole epochs of so many steps where a part of one would not be worth its evaluation."""
+    whole, part = divmod(total, steps)
+    return total if whole == 0 or (whole < WHOLE and part * WHOLE >= steps) else whole * steps
 
 
 @dataclass
@@ -121,9 +127,8 @@ class Budget:
                 f"about {before + after + once:.0f} s are for all else",
                 f"training.max_minutes={1.2 * least:.2g} or more",
             )
-        totals = [
-            total if part == 1.0 or total < WHOLE * steps else total - total % steps for total in totals
-        ]
+        if part < 1:
+            totals = [_worth(total, steps) for total in totals]
         spent = [
             one.once + total * one.step + -(-total // steps) * one.epoch
             for total, one in zip(totals, speeds, strict=True)
@@ -148,10 +153,9 @@ class Budget:
         """Return the training with the epochs and steps of the plan."""
         tuning = training.fine_tuning
         if tuning is not None:
-            planned = {"epochs": self.epochs[1], "max_steps": self.max_steps[1]}
-            tuning = tuning.model_copy(update=planned)
-        planned = {"epochs": self.epochs[0], "max_steps": self.max_steps[0], "fine_tuning": tuning}
-        return training.model_copy(update=planned)
+            tuning = tuning.model_copy(update={"epochs": self.epochs[1], "max_steps": self.max_steps[1]})
+        first = {"epochs": self.epochs[0], "max_steps": self.max_steps[0]}
+        return training.model_copy(update={**first, "fine_tuning": tuning})
 
     def lengths(self, steps: int) -> list[float]:
         """Return the planned epochs of each phase, with a fraction where it ends within one.

@@ -169,6 +169,33 @@ class Rehearsal:
 
 
 @dataclass(frozen=True)
+class RangeTest:
+    """What a range test of the learning rate has found.
+
+    Attributes:
+        phase: that was tested, `training` or `fine_tuning`.
+        suggestion: a tenth of `lowest`; null where the loss never fell.
+        lowest: the rate at which the smoothed loss is lowest; of several seeds the geometric mean, as the
+            others are.
+        steepest: where it falls the fastest.
+        diverged: where the test ended, since the loss rose to a multiple of the lowest or was not finite;
+            null where it did not.
+        suggestions: of each seed in which the loss fell.
+        rates: the learning rate of each step.
+        losses: the smoothed loss of each step, its mean over the seeds.
+    """
+
+    phase: str
+    suggestion: float | None
+    lowest: float | None
+    steepest: float | None
+    diverged: float | None
+    suggestions: Sequence[float]
+    rates: Sequence[float]
+    losses: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What is known of one job before it runs.
 
