@@ -418,7 +418,8 @@ class Run:
             place = own.get("data_dir")
             recorded = [f"data_dir={config.quoted(str(place))}"] if place is not None else []
             line = [*recorded, *overrides]
-            composed = config.compose(line, _folder(config_dir))
+            as_trained = {"dataset.size": folder.metrics["input_shape"][:2]}
+            composed = config.compose(line, _folder(config_dir), as_trained)
             return inference.with_dataset(own, config.plain_config(composed), folder.metrics["task"])
 
         spec = inference.stored_spec(folder, self.trust_plugins, changed, verb="evaluate")

@@ -29,6 +29,9 @@ from cnnbench.system import gpus
 VISIBLE_GPUS = os.environ.setdefault("CNNBENCH_TEST_GPUS", ",".join(gpus()))
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+# Nor does a test train a pretrained backbone because its package is installed here: those that want one ask.
+os.environ["CNNBENCH_BACKBONES"] = "none"
+
 # Three classes of 8×8 images and one epoch: a whole run in about a second.
 TINY = (
     "dataset=synthetic",

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -265,6 +266,7 @@ def _run_job(sweep: sweeps.Sweep, number: int) -> None:
     try:
         watcher = sweeps.Reporter(sweep, job) if job.trial is not None else None
         spec = config.spec_from(job.config, folder.path, job.overrides)
+        spec = replace(spec, ends_at=sweep.timing.get("stop_at"))
         train(spec, watcher, resume=folder.has_run, alone=False)
     except CnnbenchError as error:
         explain(error)

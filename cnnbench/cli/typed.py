@@ -6,6 +6,7 @@ and whoever reads it next refuses it by name.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -589,3 +590,10 @@ def _device_read(value: str) -> str:
             f"CUDA_VISIBLE_DEVICES={other[1]} cnnbench … device=gpu",
         )
     return f"device={value}"
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)

@@ -17,23 +17,27 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.markup import escape
 
-from cnnbench import analysis, api, config, inference, reporting, runs, sweeps, system, training
+from cnnbench import analysis, api, config, inference, models, reporting, runs, sweeps, system, training
 from cnnbench.cli.completion import answer_shell
 from cnnbench.cli.console import (
     SweepTerminal,
+    backbones,
+    backbones_table,
     diagnosis_table,
     differences_table,
     finished_content,
     forecast_table,
     gpu_lines,
     options_text,
+    rest_of_backbones,
     run_content,
     sweep_content,
     train,
 )
 from cnnbench.cli.contract import Answer, Rows
 from cnnbench.cli.housekeeping import clean, list_runs, note_run, tag_run
-from cnnbench.cli.typed import made_place, run_place
+from cnnbench.cli.range_test import find_learning_rate
+from cnnbench.cli.typed import made_place, positive, run_place
 from cnnbench.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
         Explained,
         Groups,
         Lines,
+        ListedBackbones,
         OptionKeys,
         Recipe,
         Replayed,
@@ -99,6 +104,25 @@ def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     shown = found if group is None else {group: found[group]}
     reporting.stdout().print(options_text(shown), soft_wrap=True)
     return Answer({"groups": shown})
+
+
+def list_backbones(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[ListedBackbones]:
+    """List pretrained backbones: which are here, how good and how large they are, how to get the rest."""
+    parser.add_argument("name", nargs="?", help="of one: which file it is, and where that belongs")
+    name = parser.parse_args(arguments).name
+    found = backbones(name)
+    here = [row for row in found if row["path"] is not None]
+    if name is not None or here:
+        reporting.stdout().print(backbones_table(here if name is None else found))
+    _say(*(f"{row['name']}: {row['path']}" for row in here))
+    if name is not None:
+        _say(*(f"{row['name']} is not here: {row['how']}" for row in found if row["path"] is None))
+    else:
+        rest = [row for row in found if row["path"] is None]
+        _say(*rest_of_backbones(rest))
+        reporting.stdout().print(backbones_table(rest))
+        _say("the file of one of them, and its place: cnnbench backbones NAME")
+    return Answer({"backbones": found, "folders": [str(folder) for folder in models.catalogue.folders()]})
 
 
 def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Checked]:
@@ -184,12 +208,6 @@ def _open(given: argparse.Namespace) -> api.Run:
     return api.open_run(given.run, given.trust_plugins)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text)
-
-
 def verify_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Verified]:
     """Evaluate best.keras of a run again and compare with the recorded figures: PASS or FAIL."""
     _takes_a_run(parser)
@@ -256,9 +274,9 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         metavar="FILE",
         help="pictures, folders of pictures, .npy, .npz, .csv; - reads paths from standard input",
     )
-    parser.add_argument("--top", type=_positive, default=3, help="how many classes to show (default: 3)")
+    parser.add_argument("--top", type=positive, default=3, help="how many classes to show (default: 3)")
     parser.add_argument(
-        "--max-pixels", type=_positive, help="of a picture that is decoded (default: the run's)"
+        "--max-pixels", type=positive, help="of a picture that is decoded (default: the run's)"
     )
     parser.add_argument(
         "--output", type=_path, metavar="FILE.csv", help="write a table: its rows, with the prediction added"
@@ -307,7 +325,7 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     _takes_a_run(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="pictures; default: from the test split")
     parser.add_argument("--layer", help="only this layer, e.g. conv_2")
-    parser.add_argument("--examples", type=_positive, default=12, help="for class-activation maps (12)")
+    parser.add_argument("--examples", type=positive, default=12, help="for class-activation maps (12)")
     parser.add_argument("--output", type=_path, help="folder for the pictures (default: figures/ in the run)")
     given = parser.parse_intermixed_args(arguments)
     lines = _open(given).visualize(given.files, given.layer, given.examples, given.output)
@@ -488,8 +506,10 @@ def print_schema(
 
 VERBS: dict[str, Verb] = {
     "list": list_options,
+    "backbones": list_backbones,
     "explain": explain_key,
     "check": check,
+    "lr-find": find_learning_rate,
     "resume": resume,
     "compare": compare_runs,
     "report": report_runs,

@@ -8,14 +8,16 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from cnnbench import models
 from cnnbench.config.components import ALLOWED, allowed_signature, check_node
 from cnnbench.config.messages import validated
 from cnnbench.config.signatures import UNKNOWN
 from cnnbench.data import Task
 from cnnbench.errors import CnnbenchError, nearest, shown
-from cnnbench.runs import Device, Expected, Training, metrics
+from cnnbench.runs import Device, Expected, FineTuning, Training, metrics
 from cnnbench.system import module_name
 
+TRANSFER = "cnnbench.models.transfer.transfer"
 TASK: TypeAdapter[Task | None] = TypeAdapter(Task | None)
 TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])
 
@@ -168,7 +170,7 @@ def _choosing(name: str, config: RunConfig) -> str:
 def _check_training(config: RunConfig) -> None:
     training, task = config.training, config.dataset.get("task")
     metrics.check_chosen(training.metrics or (), task)
-    if training.scale_targets and task not in (None, "regression"):
+    if training.scale_targets is True and task not in (None, "regression"):
         raise CnnbenchError(
             f"training.scale_targets is for regression, but the task of this data set is {task}",
             "set it to false",
@@ -198,10 +200,42 @@ def _check_training(config: RunConfig) -> None:
             "leave it out for a run of each",
         )
     target = str(config.model["_target_"])
+    if target == TRANSFER:
+        models.catalogue.check(config.model)
     if training.fine_tuning and target.startswith("cnnbench.") and not target.endswith(".transfer"):
         raise CnnbenchError(
             "training.fine_tuning is for a pretrained backbone", "use model=transfer, or set it to null"
         )
+    if training.fine_tuning is not None:
+        _check_fine_tuning(training.fine_tuning, config)
+
+
+def _check_fine_tuning(tuning: FineTuning, config: RunConfig) -> None:
+    where = "training.fine_tuning"
+    if tuning.warmup_epochs and tuning.schedule == "constant":
+        raise CnnbenchError(
+            f"{where}.warmup_epochs={tuning.warmup_epochs:g} belongs to a schedule, and the learning rate is "
+            "constant",
+            f"add schedule: cosine to {where}",
+        )
+    has_own_rates = tuning.layer_decay < 1 or tuning.l2_sp > 0 or tuning.unfreeze_epochs is not None
+    if has_own_rates and str(config.optimizer["_target_"]).endswith(".Muon"):
+        raise CnnbenchError(
+            f"{where} trains blocks by rates of their own, and Muon holds kernels at one length anyhow",
+            "use optimizer=adamw, or leave layer_decay, l2_sp and unfreeze_epochs out",
+        )
+    if tuning.l2_sp and "weights" in config.model and config.model["weights"] is None:
+        raise CnnbenchError(
+            f"{where}.l2_sp holds the backbone to pretrained weights, and model.weights is null",
+            "use model.weights=imagenet, or leave l2_sp out",
+        )
+    for name, node in config.callbacks.items():
+        is_plateau = node and str(node.get("_target_")).endswith(".ReduceLROnPlateau")
+        if is_plateau and tuning.schedule != "constant":
+            raise CnnbenchError(
+                f"callbacks.{name} cannot change a learning rate that {where}.schedule sets",
+                f"leave schedule out of {where}, or callbacks.{name}=null",
+            )
 
 
 def _check_mixing(config: RunConfig) -> None:

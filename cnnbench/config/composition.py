@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
@@ -27,6 +28,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from yaml import MarkedYAMLError
 
 from cnnbench import runs
+from cnnbench.config import auto
 from cnnbench.config.components import (
     GIVEN_BY_RUN,
     is_tracker,
@@ -77,10 +79,16 @@ INSTEAD = {
 }
 
 
+NO_VALUES: Mapping[str, Any] = MappingProxyType({})
+
 _merged: dict[tuple[Path | None, Sequence[str]], DictConfig] | None = None  # while files are unchanged
 
 
-def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> DictConfig:
+def compose(
+    overrides: Sequence[str] = (),
+    config_dir: str | None = None,
+    auto_values: Mapping[str, Any] = NO_VALUES,
+) -> DictConfig:
     """Compose a config, with Hydra's own node in it.
 
     Keywords of a `_target_` that no file names come from its signature, before values are changed.
@@ -90,6 +98,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     Args:
         overrides: as typed, or those of one job of a sweep.
         config_dir: the folder of options; None for a folder `conf` in the working folder, where there is one.
+        auto_values: by dotted key, what `auto` stands for where the model does not say it.
 
     Raises:
         CnnbenchError: an override does not fit; or a file of `config_dir` sets what only the line may set.
@@ -99,7 +108,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
         parsed = _parse(overrides)
         for one in parsed:
             _refuse_hydra_setting(one)
-        composed = _composed(parsed, folder)
+        composed = _composed(parsed, folder, auto_values)
         HydraConfig.instance().set_config(composed)  # for ${hydra:…}
         OmegaConf.set_readonly(composed.hydra, None)
         if folder is not None:
@@ -110,19 +119,65 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None) -> Dic
     return composed
 
 
-def _composed(parsed: Sequence[Override], folder: Path | None) -> DictConfig:
+def _composed(
+    parsed: Sequence[Override], folder: Path | None, auto_values: Mapping[str, Any] = NO_VALUES
+) -> DictConfig:
     """Let Hydra choose the options, fill in the keywords that they leave out, and change values."""
     chosen = [one for one in parsed if _chooses_option(one, folder)]
     values = [one for one in parsed if not _chooses_option(one, folder)]
     composed = _of_options(tuple(_lines(chosen)), folder)
+    choice = _choice_of_model(composed, values)
+    if choice is not None and choice.backbone is None:
+        composed = _of_options(tuple(_lines(_with_fallback(chosen))), folder)
     keywords = _Keywords(composed)
     for one in sorted(values, key=lambda one: one.key_or_group != "plugins"):  # signatures are read from them
         _change(composed, one, keywords)
+    _settle(composed, choice, keywords, auto_values)
     task = [str(one.input_line) for one in parsed if not one.is_hydra_override()]
     composed.hydra.overrides.task = task
     composed.hydra.overrides.hydra.extend(_lines(one for one in values if one.is_hydra_override()))
     composed.hydra.job.override_dirname = ",".join(sorted(task))
     return composed
+
+
+def _choice_of_model(composed: DictConfig, values: Iterable[Override]) -> auto.Choice | None:
+    """Choose a backbone where `model=auto` is the option, and neither a file nor the line names one."""
+    typed = {one.key_or_group: one.value() for one in values}
+    is_open = OmegaConf.select(composed, "model.backbone") == auto.AUTO
+    if not _is_auto(composed) or not is_open:
+        return None
+    if typed.get("model.backbone", auto.AUTO) != auto.AUTO:
+        return None
+    return auto.choose(str(typed.get("device", composed.device)))
+
+
+def _with_fallback(chosen: Sequence[Override]) -> list[Override]:
+    return [*(one for one in chosen if one.key_or_group != "model"), _parse_one(f"model={auto.FALLBACK}")]
+
+
+def _is_auto(composed: DictConfig) -> bool:
+    return bool(composed.hydra.runtime.choices.get("model") == auto.AUTO)
+
+
+def _settle(
+    composed: DictConfig, choice: auto.Choice | None, keywords: _Keywords, auto_values: Mapping[str, Any]
+) -> None:
+    """Put what was chosen in the place of each `auto`, and name the backbone as the option of the model."""
+    choices = composed.hydra.runtime.choices
+    is_auto = _is_auto(composed)
+    if OmegaConf.select(composed, "model.backbone") == auto.AUTO:
+        choice = choice or auto.choose(str(composed.device))
+        if choice.backbone is None:
+            raise CnnbenchError("model.backbone=auto: no pretrained backbone is here", auto.HOW_TO_GET)
+        composed.model.backbone = choice.backbone
+    config = unresolved(composed)
+    for key, value in auto.values(config, is_auto, keywords.targets, auto_values).items():
+        OmegaConf.update(composed, key, value)
+    with open_dict(choices):
+        if is_auto:
+            choices.model = auto.name_of(str(config["model"].get("backbone")))
+        if choice is not None:
+            choices[auto.WHY] = choice.why
 
 
 def _of_options(chosen: Sequence[str], folder: Path | None) -> DictConfig:
@@ -215,6 +270,8 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
     elif not override.is_force_add() and isinstance(node, DictConfig) and name not in there | known:
         groups = [] if parent else [one for one in options() if "/" not in one]
         hint = nearest(name, {*there, *known, *groups} - {"hydra", "_target_"})
+        if parent == "model" and name in auto.keys_of_fallback() and _is_auto(composed):
+            hint = f"it is a key of model={auto.FALLBACK}, and model=auto is a pretrained backbone here"
         if not parent and not hint.startswith("did you mean"):
             leaves = {one.rpartition(".")[2]: one for one in runs.flatten(unresolved(composed))}
             close = get_close_matches(name, leaves, n=1, cutoff=0.7)
@@ -256,8 +313,11 @@ def _refuse_several(override: Override) -> None:
 def config_layers(overrides: Sequence[str], config_dir: str | None = None) -> list[tuple[str, str]]:
     """Return key and name of each file that a config is merged from, the last one winning."""
     folder = own_options(config_dir)
+    choices = compose(overrides, config_dir).hydra.runtime.choices
     with friendly(overrides, config_dir), _session(folder) as (loader, search):
         chosen = [one for one in _parse(overrides) if _chooses_option(one, folder)]
+        if auto.WHY in choices and choices.model == auto.FALLBACK:
+            chosen = _with_fallback(chosen)
         defaults = loader.compute_defaults_list("config", [*search, *_lines(chosen)], RunMode.RUN).defaults
     return [(d.package or "", d.config_path) for d in defaults if not d.config_path.startswith("hydra/")]
 
@@ -381,7 +441,8 @@ def run_spec(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[st
     """
     config = named_config(cfg, choices)
     wanted = config["run_dir"]
-    return spec_from(config, None if wanted is None else from_here(wanted), overrides)
+    spec = spec_from(config, None if wanted is None else from_here(wanted), overrides)
+    return replace(spec, notes=tuple(auto.notes(choices)))
 
 
 def from_here(path: str | Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cnnbench.config import auto
 from cnnbench.config.components import known_signature, objects_in
 from cnnbench.config.composition import compose, config_layers, plain_config, typed_values, unresolved
 from cnnbench.config.groups import CONF_DIR, options, own_options, yaml_text
@@ -63,14 +64,19 @@ def explain(key: str, overrides: Sequence[str], config_dir: str | None = None) -
     layers = _layers(overrides, config_dir)
     typed = list(_typed(overrides))
     lines: list[str] = []
+    why = composed.hydra.runtime.choices.get(auto.WHY, "")
     if group in groups:
-        lines += _told(group, str(composed.hydra.runtime.choices.get(group)), _choices(group, layers, typed))
+        chosen = str(composed.hydra.runtime.choices.get(group))
+        lines += _told(group, chosen, _choices(group, layers, typed), why)
     if group != "experiment":
         config = plain_config(composed)
         value = _value(config, dotted, groups)
         changed = [one for one in typed if one[0] not in groups]
         lines += _told(
-            dotted, _shown(value), [*_defaults(config, dotted, layers), *_changes(dotted, changed)]
+            dotted,
+            _shown(value),
+            [*_defaults(config, dotted, layers), *_changes(dotted, changed)],
+            why if dotted == "model.backbone" else "",
         )
     return lines
 
@@ -103,11 +109,13 @@ def keywords(choice: str, config_dir: str | None = None) -> list[str]:
     ]
 
 
-def _told(name: str, value: str, origins: Sequence[Origin]) -> list[str]:
+def _told(name: str, value: str, origins: Sequence[Origin], why: str = "") -> list[str]:
     if not origins:
         return [f"{name} = {value}"]
     *replaced, last = origins
     raw = f" (as {last.text})" if "${" in last.text and "${" not in last.place else ""
+    if last.text.strip('"') == auto.AUTO != value.strip('"'):
+        raw = f" (as {auto.AUTO}{f': {why}' if why else ''})"
     return [
         f"{name} = {value}",
         f"  set by {last.place}{raw}",

@@ -64,16 +64,16 @@ class Feed:
         self.augment, self.column, self.weights, self.balanced = augment, column, weights, balanced
         self.examples = len(split) - len(split) % parts
         self.steps = -(-self.examples // batch_size)
-        self.first = 0
+        self.first, self.last = 0, self.steps
         self.parallel = parallel
         self._order = _Order(len(split), self.examples, seed, split.y if balanced else None)
-        self._readers: dict[tuple[str, bool], Reader] = {}  # shared with `rest`
+        self._readers: dict[tuple[str, bool], Reader] = {}  # shared with `part`
 
-    def rest(self, first: int) -> Feed:
-        """Return a feed of the same batches from step `first` of each epoch on."""
+    def part(self, first: int, last: int | None = None) -> Feed:
+        """Return a feed of the same batches from step `first` of each epoch to `last`, or to its end."""
         shorter = copy(self)
         shorter.__dict__.pop("dataset", None)
-        shorter.first = first
+        shorter.first, shorter.last = first, last or self.steps
         return shorter
 
     @property
@@ -99,7 +99,7 @@ class Feed:
     @property
     def numbers(self) -> tf.data.Dataset:
         """The numbers of the steps of an epoch, for a training that reads the batches itself."""
-        return tf.data.Dataset.range(self.first, self.steps)
+        return tf.data.Dataset.range(self.first, self.last)
 
     @property
     def augmented(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
@@ -135,7 +135,7 @@ class Feed:
     def dataset(self) -> tf.data.Dataset:
         """The batches, epoch after epoch: each iteration is one of `epoch`."""
         # Local names, because TensorFlow keeps what it traces, `self` too, as long as the process.
-        examples, batch_size, first, steps = self.examples, self.batch_size, self.first, self.steps
+        examples, batch_size, first, last = self.examples, self.batch_size, self.first, self.last
         order, augment = self._order, self.augment
 
         def draw(_: Any) -> Any:
@@ -145,7 +145,7 @@ class Feed:
 
         def cut(indices: Any, epoch: Any) -> tf.data.Dataset:
             # Without `map`, whose function TensorFlow would trace again in every epoch, for 20 ms.
-            numbers = tf.data.Dataset.range(first, steps, output_type=tf.int32)
+            numbers = tf.data.Dataset.range(first, last, output_type=tf.int32)
             return tf.data.Dataset.zip(numbers, tf.data.Dataset.from_tensors((indices, epoch)).repeat())
 
         options = tf.data.Options()
@@ -167,7 +167,7 @@ class Feed:
                 cuts = tf.data.Dataset.range(1).map(_as_it_is(draw)).flat_map(_as_it_is(cut))
             # An augmentation of the user's own may need AutoGraph.
             batches = cuts.map(gather if augment else _as_it_is(gather), num_parallel_calls=self.parallel)
-            counted = batches.apply(tf.data.experimental.assert_cardinality(steps - first))
+            counted = batches.apply(tf.data.experimental.assert_cardinality(last - first))
             return counted.prefetch(self.parallel).with_options(options)
 
 

@@ -1,8 +1,11 @@
-from .transfer import FEATURES, check_layer, split_at_features, unfreeze
+from . import catalogue
+from .transfer import FEATURES, check_layer, split_at_features, trained_blocks, unfreeze
 
 __all__ = [
     "FEATURES",
+    "catalogue",
     "check_layer",
     "split_at_features",
+    "trained_blocks",
     "unfreeze",
 ]

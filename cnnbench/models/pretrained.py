@@ -1,4 +1,4 @@
-"""Pretrained backbones of `keras.applications`: scaling inside the model, weights without a network."""
+"""Pretrained backbones, ours and of `keras.applications`: scaling in the model, weights without a network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,10 +21,14 @@ from keras import layers
 
 from cnnbench.data import fetch
 from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.models import catalogue, efficientnet, mobilenet
+from cnnbench.models import weights as files
 from cnnbench.nn import check_weights
 
 # Pixels per side below which Keras refuses to build; the others take 32.
 MINIMUM_SIZE = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
+# What Keras raises of weights that do not fit, or are damaged.
+DAMAGE = (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile)
 GIVEN = (
     "include_top",
     "weights",
@@ -35,18 +41,49 @@ GIVEN = (
 )
 
 
+@dataclass(frozen=True)
+class Network:
+    """A backbone that we build ourselves, from weights of torch.
+
+    Attributes:
+        make: from scaled pixels to the model, with `include_top` if wanted.
+        names: of its layers in torch's file.
+        mean: what is subtracted from pixels 0…255, one for each channel.
+        deviation: what they are divided by then.
+    """
+
+    make: Callable[..., keras.Model]
+    names: Callable[[], dict[str, str]]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+OURS = {
+    **{
+        f"EfficientNetLite{version}": Network(
+            partial(efficientnet.efficientnet_lite, version=version),
+            partial(efficientnet.torch_names, version),
+            (efficientnet.MEAN,) * 3,
+            (efficientnet.DEVIATION,) * 3,
+        )
+        for version in efficientnet.FACTORS
+    },
+    "TorchMobileNetV2": Network(
+        mobilenet.torch_mobilenet_v2, mobilenet.torch_names, mobilenet.MEAN, mobilenet.DEVIATION
+    ),
+}
+
+
 def application(backbone: str) -> Callable[..., keras.Model]:
-    """Return the function of `keras.applications` with that name.
+    """Return the function of `keras.applications` that builds a backbone.
 
     Raises:
-        CnnbenchError: there is none.
+        CnnbenchError: there is no such backbone, or it is none of Keras's.
     """
-    names = [name for name in dir(keras.applications) if name[0].isupper()]
-    if backbone not in names:
-        raise CnnbenchError(
-            f"model.backbone={backbone} is not in keras.applications", nearest(backbone, names)
-        )
-    found: Callable[..., keras.Model] = getattr(keras.applications, backbone)
+    entry = catalogue.find(backbone)
+    if entry.application is None:
+        raise CnnbenchError(f"{backbone} is not of keras.applications")
+    found: Callable[..., keras.Model] = getattr(keras.applications, entry.application)
     return found
 
 
@@ -57,6 +94,10 @@ def minimum_size(backbone: str) -> int:
 
 def preprocess(x: Any, backbone: str) -> Any:
     """Scale RGB pixels 0…255 by layers that can be saved and do the same as its `preprocess_input`."""
+    if backbone in OURS:
+        mean, deviation = np.array(OURS[backbone].mean), np.array(OURS[backbone].deviation)
+        scale, offset = (1 / deviation).tolist(), (-mean / deviation).tolist()
+        return layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
     function = sys.modules[application(backbone).__module__].preprocess_input
     # It is affine and keeps the channels apart, so four pixels determine it.
     offset = function(np.zeros((1, 1, 1, 3)))[0, 0, 0]
@@ -76,15 +117,18 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
     """Build the backbone without its top on a preprocessed tensor: one flat model from its inputs on.
 
     Args:
-        backbone: name of the application.
+        backbone: a name in the catalogue.
         x: ``(batch, height, width, 3)``, preprocessed.
-        weights: `imagenet`, None or a file that Keras can load.
+        weights: `imagenet`, None or a file: one that Keras can load, or for ours one of torch's.
         arguments: further keywords of the application.
 
     Raises:
         CnnbenchError: a keyword that it does not take, weights that cannot be found or do not fit.
     """
+    if backbone in OURS:
+        return _build_ours(backbone, x, weights, arguments)
     make = application(backbone)
+    arguments = {**dict(catalogue.find(backbone).arguments), **arguments}
     known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
     for name in arguments:
         if name not in known:
@@ -107,15 +151,76 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
             )
             if path is not None:
                 _load(model, path)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+    except DAMAGE as error:
         if weights is None:
-            raise CnnbenchError(f"model.backbone={backbone} cannot be built: {reason}") from error
-        raise CnnbenchError(
-            f"model.weights={weights} cannot be loaded into {backbone}: {reason}",
-            "weights must come from the same backbone with the same backbone_arguments and without its top",
-        ) from error
+            raise CnnbenchError(f"model.backbone={backbone} cannot be built: {_reason(error)}") from error
+        raise _unfitting(weights, backbone, error) from error
     return _with_fixed_normalization(model) if weights else model
+
+
+def _unfitting(weights: str, backbone: str, error: Exception) -> CnnbenchError:
+    return CnnbenchError(
+        f"model.weights={weights} cannot be loaded into {backbone}: {_reason(error)}",
+        "weights must come from the same backbone with the same backbone_arguments and without its top",
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _build_ours(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, Any]) -> keras.Model:
+    if arguments:
+        raise CnnbenchError(f"model.backbone_arguments: {backbone} takes none", "leave it null")
+    model = OURS[backbone].make(x)
+    if weights is None:
+        return model
+    path = Path(weights).expanduser()
+    if weights == "imagenet":
+        path = catalogue.find(backbone).required()
+        catalogue.check_hash(path)
+    if not path.is_file():
+        raise CnnbenchError(f"model.weights={weights} is no file", "imagenet, null or the path of a file")
+    if path.suffix in (".h5", ".keras"):
+        load = partial(_load, model, path)
+    else:
+        load = partial(load_torch, model, files.read(path), OURS[backbone].names())
+    try:
+        load()
+    except DAMAGE as error:
+        raise _unfitting(str(path), backbone, error) from error
+    return model
+
+
+def load_torch(model: keras.Model, arrays: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Fill a model of ours with the arrays of torch's.
+
+    Args:
+        model: with or without its top.
+        arrays: as `weights.read` returns them: kernels ``(outputs, inputs, height, width)``.
+        names: what the arrays of each layer are called, without `.weight`, `.bias`, …
+
+    Raises:
+        ValueError: an array is missing, is left over, or has another shape.
+    """
+    known = {*names.values()}
+    odd = [name for name in arrays if name.rpartition(".")[0] not in known]
+    if odd:
+        raise ValueError(f"the network has no {odd[0]}")
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        name = names[layer.name]
+        if f"{name}.weight" not in arrays:
+            raise ValueError(f"the file has no {name}.weight")
+        if isinstance(layer, layers.BatchNormalization):
+            values = [arrays[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+        elif isinstance(layer, layers.Dense):
+            values = [arrays[f"{name}.weight"].T, arrays[f"{name}.bias"]]
+        else:
+            order = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+            values = [arrays[f"{name}.weight"].transpose(order)]
+        layer.set_weights(values)
 
 
 def _load(model: keras.Model, path: Path) -> None:
@@ -170,11 +275,11 @@ def _get_file_that_explains() -> Iterator[None]:
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **keywords: Any) -> str:
         home = fetch.keras_home()
-        for folder in dict.fromkeys((home, fetch.writable_home())):
-            if (folder / "models" / fname).is_file():
-                return _checked(folder / "models" / fname, file_hash)
+        for folder in (*catalogue.folders(), fetch.writable_home() / "models"):
+            if (folder / fname).is_file():
+                return _checked(folder / fname, file_hash)
         missing = f"the weights file {fname} is not in {home / 'models'}"
-        hint = f"put {origin} there, or run once with a network, or use model.weights=null"
+        hint = f"put {origin} there, or model.weights=FILE; or take {catalogue.instead()}"
         host = urlsplit(origin).hostname or ""
         if not fetch.can_connect(host):
             raise CnnbenchError(f"{missing}, and {host} cannot be reached to download it", hint)

@@ -1,4 +1,4 @@
-"""Transfer learning: a backbone from `keras.applications` with a new head.
+"""Transfer learning: a pretrained backbone with a new head.
 
 The model is one flat graph in four parts: inputs and preprocessing, backbone, the pooled `features`, head.
 The pooling layer's name marks the border; `unfreeze` and `split_at_features` need no more than the model.
@@ -6,7 +6,9 @@ The pooling layer's name marks the border; `unfreeze` and `split_at_features` ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import keras
@@ -14,12 +16,18 @@ from keras import layers
 from pydantic import Field
 
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.models import pretrained
+from cnnbench.models import pretrained, stored
 from cnnbench.models.blocks import BatchNormalization, Momentum, dense_stack, require_images
 
 Positive = Annotated[int, Field(ge=1)]
 FEATURES = "features"
 ALL = "all"
+HALF = "half"
+# Beginnings of names that the layers of a block share, as those of keras.applications: block_1_expand,
+# block2a_dwconv, conv5_block3_1_conv, stage_2_block_1_…; of MobileNetV3, and of MobileNet.
+BLOCK = re.compile(r"(.*(?:block|cell)[_.]?\d+[a-z]?(?!\d)|expanded_conv(?:_\d+)?)", re.IGNORECASE)
+DEPTHWISE_AND_POINTWISE = re.compile(r"conv_(?:dw|pw)(_\d+)")
+MOST_BLOCKS = 20  # more are taken together: the rate of the first of a hundred would be nothing
 POOLING = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
 
 
@@ -47,11 +55,14 @@ def transfer(
     Args:
         input_shape: ``(height, width, 1 or 3)`` of pixels 0…255.
         outputs: width of the last layer.
-        backbone: a model of `keras.applications`: MobileNetV2, ResNet50, VGG16, EfficientNetV2B0, …
+        backbone: a name of `cnnbench backbones` (EfficientNetLite0, TorchMobileNetV2, and all models of
+            `keras.applications`: MobileNetV2, ResNet50, …); a file of weights, which are recognised; a
+            `.keras` model, taken as far as its last feature maps and given pixels 0…255; or the folder of
+            a preset of KerasHub.
         weights: `imagenet`, None for random ones, or a file: backbone weights as `.h5` or `.weights.h5`, or
-            a `.keras` model with this backbone, such as the best checkpoint of another run. Keras's own files
-            for EfficientNetB0 to B7 belong into ``$KERAS_HOME/models``: only as `imagenet` do they get the
-            scaling that they were trained with.
+            a `.keras` model with this backbone, such as the best checkpoint of another run; for ours
+            `.pth`, `.safetensors` or `.npz`, too. Keras's own files for EfficientNetB0 to B7 belong into
+            ``$KERAS_HOME/models``: only as `imagenet` do they get the scaling that they were trained with.
         image_size: pixels per side that the backbone sees; None: the images' own size, but not less than
             the backbone's minimum.
         trainable_from: see `unfreeze`.
@@ -69,19 +80,22 @@ def transfer(
         CnnbenchError: the data are not images, or a name, a size or the weights do not fit.
     """
     require_images("transfer", input_shape)
+    found = stored.origin(backbone, weights)
     if input_shape[2] not in (1, 3):
         raise CnnbenchError(
             f"model=transfer needs images with 1 or 3 channels, not {input_shape[2]}", "use model=cnn"
         )
-    pretrained.application(backbone)
-    height, width = _size(backbone, image_size, input_shape)
+    height, width = _size(found.name, image_size, input_shape)
     x = keras.Input(shape=tuple(input_shape), name="inputs")
     if (height, width) != tuple(input_shape[:2]):
         x = layers.Resizing(height, width, interpolation="bilinear", dtype="float32", name="resizing")(x)
     if input_shape[2] == 1:
         x = layers.Concatenate(name="grey_to_rgb", dtype="float32")([x, x, x])
-    x = pretrained.preprocess(x, backbone)
-    base = pretrained.build(backbone, x, weights, backbone_arguments or {})
+    if found.stored:
+        base = stored.build(found.name, x)
+    else:
+        x = pretrained.preprocess(x, found.name)
+        base = pretrained.build(found.name, x, found.weights, backbone_arguments or {})
     # In float32 under every precision: features may be kept and trained on.
     x = POOLING[pooling](dtype="float32", name=FEATURES)(base.output)
     if scale_features:
@@ -90,7 +104,7 @@ def transfer(
     if dropout:
         x = layers.Dropout(dropout, name="outputs_dropout")(x)
     x = layers.Dense(outputs, name="outputs")(x)
-    model = keras.Model(base.inputs[0], x, name=f"transfer_{backbone}")
+    model = keras.Model(base.inputs[0], x, name=f"transfer_{Path(found.name).stem}")
     for layer in _backbone(model):
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = momentum
@@ -117,7 +131,8 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     Args:
         model: of `transfer`, with or without the task's activation, new or loaded.
         from_layer: the first layer to train, or the beginning of its name (`conv5`, `block_16`); None freezes
-            the whole backbone; `all` trains all of it, batch normalisation included, as from random weights.
+            the whole backbone; `half` the lower half of its layers; `all` trains all of it, batch
+            normalisation included, as from random weights.
 
     Raises:
         CnnbenchError: there is no such layer.
@@ -131,6 +146,47 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     for index, layer in enumerate(backbone):
         is_normalization = isinstance(layer, layers.BatchNormalization)
         layer.trainable = index >= start and (from_layer == ALL or not is_normalization)
+
+
+def trained_blocks(model: keras.Model, from_layer: str) -> list[list[Any]]:
+    """Return the layers that `unfreeze` trains, block by block from the head down to the input.
+
+    Layers are of one block where their names say so. What has no such name begins a block with each layer
+    that has a kernel. Of more than 20 blocks neighbours are one.
+
+    Args:
+        model: of `transfer`.
+        from_layer: as of `unfreeze`.
+
+    Raises:
+        CnnbenchError: there is no such layer.
+    """
+    backbone = _backbone(model)
+    start = 0 if from_layer == ALL else _position(from_layer, backbone)
+    blocks: list[list[Any]] = []
+    before: str | None = None
+    for layer in backbone[start:]:
+        if not layer.weights or isinstance(layer, layers.Normalization):  # which learns nothing
+            continue
+        name = _block_name(layer.name)
+        is_named_alike = name is not None and name == before
+        has_kernel = any(len(weight.shape) > 1 for weight in layer.weights)
+        if not blocks or not (is_named_alike or (name is None and not has_kernel)):
+            blocks.append([])
+            before = name
+        blocks[-1].append(layer)
+    ends = [len(blocks) * part // MOST_BLOCKS for part in range(1, MOST_BLOCKS + 1)]
+    if len(blocks) > MOST_BLOCKS:
+        parts = zip([0, *ends], ends, strict=False)
+        blocks = [[layer for block in blocks[begin:end] for layer in block] for begin, end in parts]
+    return blocks[::-1]
+
+
+def _block_name(layer: str) -> str | None:
+    if found := DEPTHWISE_AND_POINTWISE.match(layer):
+        return found[1]
+    found = BLOCK.match(layer)
+    return found[1] if found else None
 
 
 def split_at_features(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -164,6 +220,8 @@ def check_layer(model: keras.Model, from_layer: str) -> None:
 
 def _position(wanted: str, backbone: Sequence[Any], key: str = "model.trainable_from") -> int:
     names = [layer.name for layer in backbone]
+    if wanted == HALF:
+        return len(names) // 2
     if wanted in names:
         return names.index(wanted)
     # `block_1` stands for block_1_expand, but not for block_16_expand.

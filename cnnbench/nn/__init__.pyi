@@ -2,6 +2,7 @@ from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint, require_registered
 from .layers import Dirac, PatchWhitening, layers_of, put_first
 from .losses import LabelsF1, MixedAccuracy, TargetsRmse
+from .rates import Rate, set_rates
 from .tables import TableColumns
 from .test_time import TestTimeViews, with_test_time_augmentation
 
@@ -10,6 +11,7 @@ __all__ = [
     "LabelsF1",
     "MixedAccuracy",
     "PatchWhitening",
+    "Rate",
     "TableColumns",
     "TargetsRmse",
     "TestTimeViews",
@@ -20,5 +22,6 @@ __all__ = [
     "put_first",
     "require_registered",
     "schedules",
+    "set_rates",
     "with_test_time_augmentation",
 ]

@@ -53,7 +53,7 @@ def exponential_decay(
 
 def cosine(
     steps_per_epoch: int,
-    epochs: int,
+    epochs: float,
     initial_learning_rate: Positive,
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0,
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0,
@@ -62,7 +62,7 @@ def cosine(
 
     Args:
         steps_per_epoch: given by the run.
-        epochs: given by the run.
+        epochs: given by the run; a fraction where it ends within one.
         initial_learning_rate: the highest, reached after the warm-up.
         warmup_epochs: its length; at most the whole training.
         final_fraction: of `initial_learning_rate`, at the end.
@@ -79,7 +79,7 @@ def cosine(
 
 def triangular(
     steps_per_epoch: int,
-    epochs: int,
+    epochs: float,
     initial_learning_rate: Positive,
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0,
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0,
@@ -88,7 +88,7 @@ def triangular(
 
     Args:
         steps_per_epoch: given by the run.
-        epochs: given by the run.
+        epochs: given by the run; a fraction where it ends within one.
         initial_learning_rate: the highest, reached after the warm-up.
         warmup_epochs: its length; at most the whole training.
         final_fraction: of `initial_learning_rate`, at the end.
@@ -97,9 +97,9 @@ def triangular(
     return Triangular(initial_learning_rate, warmup, total, final_fraction)
 
 
-def _steps(steps_per_epoch: int, epochs: int, warmup_epochs: float) -> tuple[int, int]:
+def _steps(steps_per_epoch: int, epochs: float, warmup_epochs: float) -> tuple[int, int]:
     """Return the steps of the whole training, and of its warm-up, which leaves at least one."""
-    total = steps_per_epoch * epochs
+    total = round(steps_per_epoch * epochs)
     return total, min(round(warmup_epochs * steps_per_epoch), total - 1)
 
 

@@ -19,6 +19,7 @@ from .page.comparison import comparison_page
 from .page.notebook import comparison_html, run_html
 from .page.progress import MOST_COST, REFRESH_SECONDS, SHORTEST_SECONDS, LivePage, progress_page
 from .page.run import run_page
+from .range_test import range_test_figure, range_test_lines
 from .steps import after_run
 from .tables import (
     MOST_ROWS,
@@ -72,6 +73,8 @@ __all__ = [
     "output_as",
     "output_table",
     "progress_page",
+    "range_test_figure",
+    "range_test_lines",
     "resumable",
     "run_figures",
     "run_html",

@@ -119,8 +119,10 @@ class Terminal(Observer):
     def finished(self, result: RunResult) -> None:
         cost = result.metrics["cost"]
         seconds = cost["seconds"]
+        budget = result.metrics.get("budget")
         parts = (
             f"{duration(sum(seconds.values()))} in all",
+            *([f"{duration(budget['seconds'])} of {budget['minutes']:g} minutes"] if budget else []),
             f"{duration(seconds['fit'])} training at {number(cost['examples_per_second'])} examples/s",
             f"{milliseconds(cost['latency_seconds'])} for one example alone",
             f"{memory(cost['peak_memory_bytes'])} peak",

@@ -1,4 +1,5 @@
-from . import metrics
+from . import budget, metrics
+from .budget import Budget, Speed, Watch, length, span
 from .folder import (
     CONFIG,
     DONE,
@@ -61,6 +62,7 @@ __all__ = [
     "TRAINED",
     "UNFINISHED",
     "UNREADABLE",
+    "Budget",
     "ChangedError",
     "Device",
     "EndedMetrics",
@@ -75,8 +77,11 @@ __all__ = [
     "RunMetrics",
     "RunResult",
     "RunSpec",
+    "Speed",
     "Summary",
     "Training",
+    "Watch",
+    "budget",
     "code_changes",
     "config_changes",
     "data_changes",
@@ -88,11 +93,13 @@ __all__ = [
     "is_place",
     "is_share",
     "larger_is_better",
+    "length",
     "metrics",
     "new_folder",
     "new_sweep_folder",
     "places_in",
     "positive_class",
+    "span",
     "split_changes",
     "standing_still",
     "text_of",

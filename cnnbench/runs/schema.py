@@ -21,7 +21,8 @@ class Cost(TypedDict):
         peak_memory_bytes: of the process, since before the model was made.
         peak_gpu_memory_bytes: where a GPU was used.
         checkpoint_bytes: of the file `best.keras`.
-        seconds: by part of the run: `data`, `import`, `build`, `fit`, `evaluate`, `figures`, `report`.
+        seconds: by part of the run: `data`, `import`, `build`, `fit`, `evaluate`, `figures`, `report`; `plan`
+            where its time is limited.
     """
 
     parameters: int
@@ -44,6 +45,22 @@ class FoldSizes(TypedDict):
 
     examples: int
     others: int
+
+
+class Spent(TypedDict):
+    """The time of a run that was limited.
+
+    Attributes:
+        minutes: that were allowed.
+        planned_epochs: of each phase, with a fraction where it was to end within one.
+        planned_seconds: of the whole run.
+        seconds: that it took, up to the page.
+    """
+
+    minutes: float
+    planned_epochs: list[float]
+    planned_seconds: float
+    seconds: float
 
 
 class RunMetrics(TypedDict):
@@ -70,7 +87,9 @@ class RunMetrics(TypedDict):
         changes: one text for each change that a resumed run accepted; lacking in runs of 0.1.0.
         best_epoch: the one whose weights are kept, from 1 on.
         best_by: what it has, such as `lowest val_loss`; lacking without a checkpoint, and in runs of 0.1.0.
-        epochs: how many were trained.
+        epochs: how many were trained, the last one maybe in part.
+        budget: of `training.max_minutes`.
+        stopped_by: whose time ended the training before its epochs; lacking where none did.
         fold: sizes, of a run that is a fold.
         average_of: the folders of the fold models whose average this is.
         largest_difference: between an output of the stored average and the mean of the fold models'.
@@ -96,6 +115,8 @@ class RunMetrics(TypedDict):
     best_epoch: int
     best_by: NotRequired[str]
     epochs: int
+    budget: NotRequired[Spent]
+    stopped_by: NotRequired[str]
     fold: NotRequired[FoldSizes]
     average_of: NotRequired[list[str]]
     largest_difference: NotRequired[float]

@@ -43,16 +43,35 @@ class FineTuning(BaseModel):
     """A second phase for a pretrained backbone, from the best epoch of the first.
 
     Attributes:
-        from_layer: the first layer to train, or the beginning of its name; `all` for the whole backbone.
+        from_layer: the first layer to train, or the beginning of its name; `half` for the upper half of the
+            backbone's layers, `all` for the whole backbone.
         epochs: at most, after those of the first phase.
-        learning_rate: constant; smaller than in the first phase.
+        learning_rate: of the head, the highest of its schedule; smaller than in the first phase.
+        schedule: of the phase, to its last step.
+        warmup_epochs: of `cosine` and `triangular`: a linear rise from 0.
+        layer_decay: each block of the backbone has so many times the learning rate, and decoupled weight
+            decay, of the one above it; the first below the head, of the head's.
+        l2_sp: decoupled decay of the backbone's weights towards those that the run began with (L2-SP),
+            times the learning rate as weight decay is.
+        unfreeze_epochs: train one block more after each so many epochs, from the top; null: all at once.
+        max_steps: end the phase after so many steps, within an epoch if it must be; null: with an epoch.
+        weight_decay: decoupled, of the phase; null: the optimizer's own.
+        from_examples: the fewest training examples with which there is a second phase.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     from_layer: str
     epochs: Annotated[int, Field(ge=1)]
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    schedule: Literal["constant", "cosine", "triangular"] = "constant"
+    warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    l2_sp: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    unfreeze_epochs: Annotated[int, Field(ge=1)] | None = None
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    from_examples: Annotated[int, Field(ge=1)] = 1
 
 
 class Training(BaseModel):
@@ -60,6 +79,10 @@ class Training(BaseModel):
 
     Attributes:
         epochs: upper limit; early stopping may end sooner.
+        max_steps: end the first phase after so many steps, within an epoch if it must be; schedules end with
+            it. null: with an epoch.
+        max_minutes: of the whole run, from its data to its pictures: as many epochs as fit into it, `epochs`
+            at most, are planned when a few steps have been timed, and written into the run's config.
         batch_size: examples per step; `auto` takes the largest power of two from 16 to 1,024 that fits into
             memory, leaves an epoch 20 steps and, on a CPU, makes training faster.
         precision: Keras dtype policy; `auto` takes bfloat16 on a GPU that has it, and on a processor that has
@@ -76,7 +99,8 @@ class Training(BaseModel):
             of an example by how rarely it is so, had or lacked.
         sampling: `balanced` lets an epoch have every class equally often, rare examples several times.
         scale_targets: regression: let the network predict standardised targets, each by its own mean and
-            deviation; predictions and metrics stay in the target's own unit.
+            deviation; predictions and metrics stay in the target's own unit. `auto` does for every
+            regression.
         cache_features: compute the features of a frozen backbone once, where nothing is augmented.
         fine_tuning: a second phase for `model=transfer`.
         save_minutes: how often the state of the training is saved for `resume`, within epochs too; null after
@@ -91,6 +115,8 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     epochs: Annotated[int, Field(ge=1)] = 20
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 64
     precision: Precision = "auto"
     validation_fraction: Fraction = 0.1
@@ -100,7 +126,7 @@ class Training(BaseModel):
     metrics: list[str] | None = None
     class_weight: Literal["balanced"] | None = None
     sampling: Literal["balanced"] | None = None
-    scale_targets: bool = False
+    scale_targets: bool | Literal["auto"] = False
     cache_features: bool = True
     fine_tuning: FineTuning | None = None
     save_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -156,8 +182,11 @@ class RunSpec:
         trackers: by name, each `tracker()` → `cnnbench.reporting.trackers.Tracker`.
         rehearses: the training that this run only tries with a few steps: XLA is chosen as it would be for
             that, and nothing is remembered. None for a run of its own.
+        ends_at: when a search is over, in seconds since 1970: then training stops, and what it has found is
+            measured. None for never.
         config: the resolved config as plain values, to be written down.
         overrides: what the user typed.
+        notes: what was chosen when the config was composed, and why; the summary says so.
     """
 
     name: str
@@ -173,6 +202,7 @@ class RunSpec:
     trackers: Mapping[str, Factory] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     rehearses: Training | None = None
+    ends_at: float | None = None
     seed: int = 0
     deterministic: bool = False
     device: Device = "auto"
@@ -180,6 +210,7 @@ class RunSpec:
     objective: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

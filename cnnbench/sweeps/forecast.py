@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from cnnbench import system
 from cnnbench.config import axes, spec_from
 from cnnbench.errors import CnnbenchError, first_line
-from cnnbench.runs import AVERAGE
+from cnnbench.runs import AVERAGE, Training, length
 from cnnbench.sweeps.launchers import RUNS_PER_PROCESS, LocalLauncher
 from cnnbench.sweeps.plan import Line
 from cnnbench.sweeps.schema import Forecast, Plan, Rehearsal
@@ -77,9 +78,12 @@ def _kind(job: Job) -> str:
 def _forecast(job: Job, found: Rehearsal | str, free: int | None) -> Forecast:
     if isinstance(found, str):
         return Forecast(job.number, job.overrides, job.folder, error=found)
-    training = job.config["training"]
-    epochs = [training["epochs"], (training["fine_tuning"] or {}).get("epochs", 0)]
-    spent = [count * seconds for count, seconds in zip(epochs, found.epoch_seconds, strict=False)]
+    training = Training.model_validate(job.config["training"])
+    phases = [one for one in (training, training.fine_tuning) if one is not None]
+    epochs = [length(one.epochs, one.max_steps, found.steps) for one in phases]
+    seconds = found.once_seconds + sum(map(operator.mul, epochs, found.epoch_seconds))
+    if training.max_minutes is not None:
+        seconds = min(seconds, 60 * training.max_minutes)
     return Forecast(
         job.number,
         job.overrides,
@@ -87,7 +91,7 @@ def _forecast(job: Job, found: Rehearsal | str, free: int | None) -> Forecast:
         parameters=found.parameters,
         flops=found.flops,
         epoch_seconds=found.epoch_seconds[0],
-        seconds=found.once_seconds + sum(spent),
+        seconds=seconds,
         peak_memory_bytes=found.peak_memory_bytes,
         device=found.device,
         engine=found.engine,

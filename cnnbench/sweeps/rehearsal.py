@@ -41,8 +41,9 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
     """
     gc.collect()  # models are cycles, and those of an earlier rehearsal are no part of this one
     memory, began = PeakMemory(), time.perf_counter()
-    training = spec.training
     whole = spec.drawn(spec.dataset())
+    spec = run.settled_training(spec, whole)
+    training = spec.training
     on_gpu = spec.device != "cpu" and bool(tf.config.list_physical_devices("GPU"))
     small = _shortened(whole, MOST_ON_GPU if on_gpu else MOST_EXAMPLES, with_train=_may_cache(spec))
     watch = Stopwatch(_steps(small, training))
@@ -77,6 +78,7 @@ def rehearse(spec: RunSpec, folder: Path) -> Rehearsal:
         flops=result["flops_per_example"],
         once_seconds=once,
         epoch_seconds=epochs,
+        steps=_steps(whole, training),
         peak_memory_bytes=max(loading, memory.bytes()) + _bytes(whole) - _bytes(small),
         **_of_gpu(RunFolder(folder), result, max(_left_out(whole, small, phase) for phase in watch.phases)),
     )
@@ -186,10 +188,10 @@ def _with_enough_epochs(training: Training) -> Training:
     fine_tuning = training.fine_tuning
     if fine_tuning is not None:
         epochs = max(fine_tuning.epochs, FEWEST_EPOCHS)
-        fine_tuning = fine_tuning.model_copy(update={"epochs": epochs})
+        fine_tuning = fine_tuning.model_copy(update={"epochs": epochs, "max_steps": None, "from_examples": 1})
     epochs = max(training.epochs, FEWEST_EPOCHS)
     settled = {"epochs": epochs, "fine_tuning": fine_tuning, "batch_size": training.examples_per_step}
-    return training.model_copy(update=settled)
+    return training.model_copy(update={**settled, "max_steps": None, "max_minutes": None})
 
 
 def _may_cache(spec: RunSpec) -> bool:

@@ -63,6 +63,8 @@ class Search(_Model):
     Attributes:
         space: the parameters; where any key is typed with several values, only the typed ones.
         trials: the number of runs, those that are stopped early included.
+        minutes: after which no run is begun, and those under way stop and measure what they have found; null
+            for no limit.
         sampler: the method that proposes values.
         pruner: the method that stops poor runs early, by the objective after each epoch.
         min_epochs: the epochs that every run is given.
@@ -72,6 +74,7 @@ class Search(_Model):
 
     space: Annotated[list[Parameter], Field(min_length=1)]
     trials: Annotated[int, Field(ge=1)] = 30
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     sampler: Annotated[str, Field(pattern="^(tpe|random|qmc|gp|cmaes)$")] = "tpe"
     pruner: Annotated[str, Field(pattern="^(asha|hyperband|median|none)$")] = "hyperband"
     min_epochs: Annotated[int, Field(ge=1)] = 1
@@ -151,6 +154,7 @@ class Rehearsal:
         device: the GPU that computes; None on a CPU.
         engine: how steps are executed there, as the summary of a run says it.
         peak_gpu_memory_bytes: the most that TensorFlow takes there at once: examples, weights, activations.
+        steps: of an epoch.
     """
 
     parameters: int
@@ -161,6 +165,34 @@ class Rehearsal:
     device: str | None = None
     engine: str | None = None
     peak_gpu_memory_bytes: int | None = None
+    steps: int = 1
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a range test of the learning rate has found.
+
+    Attributes:
+        phase: that was tested, `training` or `fine_tuning`.
+        suggestion: a tenth of `lowest`; null where the loss never fell.
+        lowest: the rate at which the smoothed loss is lowest; of several seeds the geometric mean, as the
+            others are.
+        steepest: where it falls the fastest.
+        diverged: where the test ended, since the loss rose to a multiple of the lowest or was not finite;
+            null where it did not.
+        suggestions: of each seed in which the loss fell.
+        rates: the learning rate of each step.
+        losses: the smoothed loss of each step, its mean over the seeds.
+    """
+
+    phase: str
+    suggestion: float | None
+    lowest: float | None
+    steepest: float | None
+    diverged: float | None
+    suggestions: Sequence[float]
+    rates: Sequence[float]
+    losses: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -173,7 +205,8 @@ class Forecast:
         device, engine, peak_gpu_memory_bytes: as of `Rehearsal`; None where it would fail, and on a CPU.
         free_gpu_memory_bytes: of the GPU before anything was tried; None where nothing tells.
         epoch_seconds: the estimated time of an epoch.
-        seconds: the estimated time of the whole run; early stopping may end it sooner.
+        seconds: the estimated time of the whole run, `training.max_minutes` at most; early stopping may end
+            it sooner.
         error: why it would fail, in one line.
     """
 

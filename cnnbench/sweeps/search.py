@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ from cnnbench.sweeps.store import Job, Sweep
 
 log = logging.getLogger("cnnbench")
 JOURNAL = "study.jsonl"
+# What a run does when it has stopped training; before any is done, that part of all the time is kept for it.
+FINISHING, UNKNOWN = ("evaluate", "figures", "report"), 0.05
+clock: Callable[[], float] = time.time
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -45,17 +50,48 @@ class Study:
         self.sweep, self.check = sweep, check
         self.stored = sweep.stored_search
         self.study = _open_whole(sweep)
+        self._keep_time(begins=True)
 
     def numbers(self) -> Iterator[int]:
         """Yield the numbers of the runs that are left, and then of new ones."""
         for job in self.sweep.jobs:
             self.ended(job.number)
         yield from self.sweep.left()
-        while len(self.sweep.jobs) < self.stored.settings.trials:
+        while (begun := len(self.sweep.jobs)) < (trials := self.stored.settings.trials):
+            if not self._has_time():
+                text = "sweep.search.minutes=%g: no time for another run after %s of at most %s"
+                log.info(text, self.stored.settings.minutes, begun, trials, extra={"notice": True})
+                return
             job = self._propose()
             self.sweep.jobs.append(job)
+            self._keep_time()
             self.sweep.write()
             yield job.number
+
+    def _keep_time(self, begins: bool = False) -> None:
+        """Note how long the search has taken, and when runs are to stop so that it ends in time."""
+        minutes, timing = self.stored.settings.minutes, self.sweep.timing
+        if minutes is None:
+            return
+        if begins:  # what was spent before counts, the pause since does not
+            timing["ends_at"] = clock() + 60 * minutes - timing.get("seconds", 0.0)
+        timing["seconds"] = clock() - timing["ends_at"] + 60 * minutes
+        finishing = [sum(one.get(part, 0.0) for part in FINISHING) for one in self._seconds_of_runs()]
+        timing["stop_at"] = timing["ends_at"] - (median(finishing) if finishing else UNKNOWN * 60 * minutes)
+
+    def _has_time(self) -> bool:
+        """Tell whether another run would end before the search, if it takes as long as those before."""
+        if self.stored.settings.minutes is None:
+            return True
+        # Of a process that makes several runs, the first alone imports.
+        runs = [sum(one.values()) - one.get("import", 0.0) for one in self._seconds_of_runs()]
+        return clock() + (median(runs) if runs else 0.0) < self.sweep.timing["ends_at"]
+
+    def _seconds_of_runs(self) -> list[dict[str, float]]:
+        """Return the seconds of each run that is done, by its parts."""
+        done = [self.sweep.run_folder(job.number) for job in self.sweep.jobs]
+        costs = [folder.metrics.get("cost", {}) for folder in done if folder.status == DONE]
+        return [cost["seconds"] for cost in costs if cost.get("seconds")]
 
     def _propose(self) -> Job:
         # Each proposal has a sampler of its own, whose seed follows from the number of trials: a search that
@@ -97,6 +133,9 @@ class Study:
             state = TrialState.FAIL if value is None else TrialState.COMPLETE
         if state is not None:
             self.study.tell(trial, value, state=state, skip_if_finished=True)
+        if self.stored.settings.minutes is not None:
+            self._keep_time()
+            self.sweep.write()
 
 
 class Reporter(Observer):

@@ -72,6 +72,8 @@ class Sweep:
         jobs: in their order. A search adds to them.
         search: the content of a `StoredSearch`; None for a grid.
         params: the values that a search has proposed as Optuna keeps them, by the folder of the job.
+        timing: of a search whose minutes are limited: `seconds` that it has taken, and when runs stop,
+            `stop_at`, and it is over, `ends_at`, in seconds since 1970.
         stopped_by: the number of the signal that ended the last attempt to run it; it is not stored.
     """
 
@@ -82,6 +84,7 @@ class Sweep:
     jobs: list[Job]
     search: dict[str, Any] | None = None
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
     stopped_by: int | None = field(default=None, compare=False)
 
     @classmethod
@@ -186,7 +189,9 @@ class Sweep:
             CnnbenchError: they differ.
         """
         if search is not None or self.search is not None:
-            if search != with_current_targets(self.search):
+            # As its model says it: an earlier version had fewer settings.
+            stored = None if self.search is None else self.stored_search.model_dump()
+            if search != with_current_targets(stored):
                 raise CnnbenchError(
                     f"the sweep in {self.path} searches another space, or by other settings",
                     f"to go on with the stored ones: cnnbench resume {self.path}",

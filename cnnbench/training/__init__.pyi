@@ -1,8 +1,10 @@
 from . import run
-from .chunks import Engine
-from .device import prepare_machine
+from .build import Built, build_run, network
+from .chunks import Engine, train_in_chunks
+from .device import prepare_machine, strategy
 from .diagnose import Diagnosis, examine
 from .environment import describe_environment
+from .fit import cached_features, can_cache, compile_for_fine_tuning
 from .measure import (
     Evaluation,
     count_flops,
@@ -12,11 +14,18 @@ from .measure import (
     measure_latency,
     predict_outputs,
 )
+from .steps import choose_batch_size
 
 __all__ = [
+    "Built",
     "Diagnosis",
     "Engine",
     "Evaluation",
+    "build_run",
+    "cached_features",
+    "can_cache",
+    "choose_batch_size",
+    "compile_for_fine_tuning",
     "count_flops",
     "describe_environment",
     "evaluation_batch",
@@ -24,7 +33,10 @@ __all__ = [
     "forward_graph",
     "loss_batch",
     "measure_latency",
+    "network",
     "predict_outputs",
     "prepare_machine",
     "run",
+    "strategy",
+    "train_in_chunks",
 ]

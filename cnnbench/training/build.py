@@ -92,8 +92,8 @@ class Compilation:
     flops: int
     label_weights: np.ndarray | None
 
-    def __call__(self, part: keras.Model, learning_rate: float | None = None) -> None:
-        """Compile `part` with this learning rate; None takes the configured one."""
+    def __call__(self, part: keras.Model, learning_rate: parts.Rate | None = None) -> None:
+        """Compile `part` with this learning rate or schedule; None takes the configured one."""
         spec, on_gpu, alone = self.spec, self.machine.on_gpu, self.replicas == 1
         parts.compile_with(
             part,
@@ -199,7 +199,7 @@ def build_run(
     compilation(model)
     size = {"parameters": model.count_params(), "flops_per_example": flops}
     name = None
-    if engine.resident and training.fine_tuning is None:
+    if engine.resident and training.fine_tuning is None and training.max_minutes is None:
         told = [machine, engine.xla, spec.deterministic, model.steps_per_execution, augment, train.form]
         told += [held_out["val"].form] if "val" in held_out else []
         told += [None if of_labels is None else of_labels.tolist()]

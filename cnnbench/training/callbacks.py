@@ -147,6 +147,7 @@ class Recorder(keras.callbacks.Callback):
         self.before_epoch: list[np.ndarray] = []
         self._epoch = 0
         self._started = self._trained = 0.0
+        self._last = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
@@ -158,7 +159,7 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         running = {name: float(value) for name, value in (logs or {}).items()}
-        self._trained = time.perf_counter()
+        self._trained, self._last = time.perf_counter(), self.done(batch)
         if not math.isfinite(running["loss"]):
             raise TrainingDivergedError(
                 f"the loss became {running['loss']} in epoch {self._epoch + 1}, by step {self.done(batch)}"
@@ -167,7 +168,13 @@ class Recorder(keras.callbacks.Callback):
 
     def done(self, batch: int) -> int:
         """Return the finished steps of the epoch, including those of another process."""
-        return min((self.feed.first if self.feed else 0) + batch + 1, self.steps)
+        first = self.feed.first if self.feed else 0
+        return min(first + batch + 1, self.last)
+
+    @property
+    def last(self) -> int:
+        """The last step of the epoch."""
+        return self.feed.last if self.feed else self.steps
 
     @property
     def epoch_seconds(self) -> float:
@@ -179,6 +186,62 @@ class Recorder(keras.callbacks.Callback):
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         logs["seconds"] = self.epoch_seconds
         self.seconds_before = 0.0
-        share = 1 - (self.feed.first / self.steps if self.feed else 0)
+        share = (self._last - (self.feed.first if self.feed else 0)) / self.steps
         logs["examples_per_second"] = self.examples * share / (self._trained - self._started)
         self._on_epoch_end({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
+
+
+class Deadline(keras.callbacks.Callback):
+    """End a phase when its time is over, within an epoch too; the epoch is validated all the same.
+
+    Args:
+        seconds: tells those of the run so far.
+
+    Attributes:
+        end: seconds of the run by which the phase ends.
+        of: whose time it is, for people.
+        stopped: the epoch, from 1 on, in which training was ended by the time; None where it was not.
+    """
+
+    def __init__(self, seconds: Callable[[], float], end: float, of: str) -> None:
+        super().__init__()
+        self.seconds, self.end, self.of = seconds, end, of
+        self.stopped: int | None = None
+        self._epoch = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return self.seconds() >= self.end
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self.model.stop_training and self.is_over:
+            self.stopped, self.model.stop_training = self._epoch, True
+
+
+class Unfreezing(keras.callbacks.Callback):
+    """Let one block more be trained after each so many epochs, from the top.
+
+    Args:
+        shares: of each block a variable that its learning rate is multiplied by, the top one first.
+        first: finished epochs when the phase began.
+        epochs: between two blocks.
+        tell: is told the number of blocks that are trained, where it changes.
+    """
+
+    def __init__(self, shares: Sequence[Any], first: int, epochs: int, tell: Callable[[int], None]) -> None:
+        super().__init__()
+        self.shares, self.first, self.epochs, self.tell = shares, first, epochs, tell
+        self._trained = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        trained = min(1 + (epoch - self.first) // self.epochs, len(self.shares))
+        if trained == self._trained:
+            return
+        self._trained = trained
+        for place, share in enumerate(self.shares):
+            share.assign(float(place < trained))
+        self.tell(trained)

@@ -261,7 +261,7 @@ class Chunks:
         if iterator is not self._iterator:  # Keras makes one for each epoch
             self._iterator, self._next, self._order = iterator, self.feed.first, self.feed.order
         size, first = self.feed.batch_size, self._next
-        indices = self._order[first * size : (first + self.steps) * size]
+        indices = self._order[first * size : min(first + self.steps, self.feed.last) * size]
         self._next += self.steps
         given = [tf.constant(one) for one in (indices, np.int32(self.feed.epoch), np.int32(first))]
         if self._compiled is None or len(indices) < self.steps * size:

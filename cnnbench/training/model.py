@@ -10,14 +10,18 @@ import numpy as np
 
 from cnnbench import nn
 from cnnbench.errors import CnnbenchError, first_line
-from cnnbench.runs import RunSpec
+from cnnbench.runs import RunSpec, length
 from cnnbench.system import usable_cores
 
+# A number, or a function of the steps of an epoch and of epochs, which may be a fraction, that returns a
+# number or a schedule.
+Rate = float | Callable[[int, float], Any]
 
-def make_optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: float | None) -> Any:
+
+def make_optimizer(spec: RunSpec, steps_per_epoch: int, learning_rate: Rate | None) -> Any:
     """Build an optimizer with its schedule, which counts updates where gradients are accumulated."""
     rate = learning_rate if learning_rate is not None else spec.learning_rate
-    epochs = spec.training.epochs
+    epochs = length(spec.training.epochs, spec.training.max_steps, steps_per_epoch)
     made = spec.optimizer(learning_rate=rate(steps_per_epoch, epochs) if callable(rate) else rate)
     every = getattr(made, "gradient_accumulation_steps", None) or 1
     if every == 1 or not callable(rate):

@@ -32,6 +32,7 @@ class Position:
         stopped: a callback has ended the phase.
         seconds: of training so far.
         epoch_seconds: of the epoch under way.
+        first: finished epochs when the phase began; None in states of an earlier version.
     """
 
     phase: str
@@ -41,6 +42,7 @@ class Position:
     stopped: bool = False
     seconds: float = 0.0
     epoch_seconds: float = 0.0
+    first: int | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class StateSaver(keras.callbacks.Callback):
         minutes: between two states; None for between epochs.
 
     Attributes:
-        latest: the model's state at the end of an epoch of which only the rest was trained here.
+        latest: the model's state at the end of the last epoch that a `fit` of its own ended.
         seconds_before: of training in earlier processes.
 
     Raises:
@@ -197,7 +199,8 @@ class StateSaver(keras.callbacks.Callback):
         self.remembering, self.minutes = remembering, minutes
         self.seconds_before = 0.0
         self.latest: list[np.ndarray] = []
-        self._phase, self._until = "", 0
+        self._phase, self._first, self._until = "", 0, 0
+        self._ends: Sequence[int] = ()
         self._state: State | None = None
         self._epoch, self._continued = 0, False
         self._began = self._saved = time.perf_counter()
@@ -208,15 +211,20 @@ class StateSaver(keras.callbacks.Callback):
         """Seconds of training so far."""
         return self.seconds_before + time.perf_counter() - self._began
 
-    def begin(self, phase: str, until: int, state: State | None) -> None:
+    def begin(
+        self, phase: str, first: int, until: int, state: State | None, ends: Sequence[int] = ()
+    ) -> None:
         """Begin a phase.
 
         Args:
             phase: its name.
+            first: finished epochs.
             until: its last epoch.
             state: to continue from, or None.
+            ends: epochs after which another `fit` goes on.
         """
-        self._phase, self._until, self._state = phase, until, state
+        self._phase, self._first, self._until, self._state = phase, first, until, state
+        self._ends = ends
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._state is not None:
@@ -232,7 +240,7 @@ class StateSaver(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         step = self.recorder.done(batch)
-        if step == self.recorder.steps:  # the epoch ends in a moment, with its validation
+        if step == self.recorder.last:  # the epoch ends in a moment, with its validation
             return
         if self.interruption.requested is not None or (
             self.minutes is not None and time.perf_counter() - self._saved >= 60 * self.minutes
@@ -246,7 +254,7 @@ class StateSaver(keras.callbacks.Callback):
         if due or self.model.stop_training or self.interruption.requested is not None:
             self.save(epoch + 1, 0)
             self.interruption.check()
-        if self._continued:
+        if epoch + 1 in self._ends:
             self.latest = snapshot(self.model)
 
     def save(self, epoch: int, step: int) -> None:
@@ -259,6 +267,7 @@ class StateSaver(keras.callbacks.Callback):
             stopped=bool(self.model.stop_training),
             seconds=self.seconds,
             epoch_seconds=self.recorder.epoch_seconds if step else 0.0,
+            first=self._first,
         )
         self.write(capture(self.model, self.remembering, position))
         self._saved = time.perf_counter()

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,6 +22,7 @@ from cnnbench.training.changes import Continuation, recorded_environment
 
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     from cnnbench.training.build import Built
+    from cnnbench.training.callbacks import Deadline
     from cnnbench.training.measure import Measured
 
 log = logging.getLogger("cnnbench")
@@ -42,6 +43,9 @@ class Job:
         phases: how far the run has come.
         started: time of its beginning.
         continuation: what the run was begun with.
+        watch: seconds of the run.
+        budget: how it spends its minutes; None where they are not limited.
+        deadlines: what ends its phases, by name, where its time is limited.
     """
 
     spec: runs.RunSpec
@@ -51,6 +55,14 @@ class Job:
     phases: Phases
     started: str
     continuation: Continuation
+    watch: runs.Watch
+    budget: runs.Budget | None = None
+    deadlines: Mapping[str, Deadline] = field(default_factory=dict)
+
+    def settle_budget(self, budget: runs.Budget) -> None:
+        """Train as planned from now on; the config keeps what was asked for."""
+        self.budget = budget
+        self.spec = replace(self.spec, training=budget.settled(self.spec.training))
 
     def settle_batch_size(self, size: int) -> None:
         """Replace `training.batch_size=auto` by a number, in the folder's config too."""
@@ -98,6 +110,7 @@ def run(
             are recorded in the folder first.
         InterruptedRunError: Ctrl-C or SIGTERM; the state of the training is in the folder.
     """
+    watch = runs.Watch()
     folder = runs.RunFolder.open(spec.folder) if resume else runs.RunFolder.create(spec.folder)
     if spec.training.batch_size == "auto" and (chosen := recorded_environment(folder).get("batch_size")):
         spec = with_batch_size(spec, chosen)
@@ -112,7 +125,9 @@ def run(
         log.info("cnnbench %s%s", "resume: " if resume else "", " ".join(spec.overrides))
         continuation = Continuation(folder, config, resume, with_changes)
         continuation.check_config()
-        job = Job(spec, folder, everyone, interruption, Phases(), system.now(), continuation)
+        job = Job(spec, folder, everyone, interruption, Phases(), system.now(), continuation, watch)
+        if planned := recorded_environment(folder).get("budget"):
+            job.settle_budget(runs.Budget.from_dict(planned))
         try:
             result = (work or train)(job)
         except runs.ChangedError:
@@ -143,10 +158,13 @@ def prepare(job: Job) -> Prepared:
         source = spec.dataset()
         dataset = spec.drawn(source)
         check_task(spec, dataset)
+        job.spec = spec = settled_training(spec, dataset)
+        training = spec.training
         identity = job.continuation.check_data(source, dataset)
         job.folder.reopen()
         wanted = training.batch_size
         notes = [
+            *map(data.Fact, spec.notes),
             *dataset.notes,
             *data.remarks(dataset, 1 if wanted == "auto" else wanted),
             *data.leaks(dataset),
@@ -170,8 +188,26 @@ def prepare(job: Job) -> Prepared:
     with phases("build"), devices.scope(), system.shortage_explained(spec.training.examples_per_step):
         engine = job.folder.environment.get("engine")
         built = build_run(spec, dataset, settled, machine, devices.num_replicas_in_sync, engine)
+    if training.max_minutes is not None and job.budget is None:
+        with phases("plan"), devices.scope(), system.shortage_explained(training.examples_per_step):
+            built = plan(job, built)
     announce(job, dataset, built, [*notes, *built.remarks], identity)
     return Prepared(dataset, devices, built, identity)
+
+
+def plan(job: Job, built: Built) -> Built:
+    """Plan as many epochs as fit into `training.max_minutes`, and compile the model for them."""
+    from cnnbench.training.fit import phase_speeds
+
+    training, steps = job.spec.training, built.train.steps
+    speeds, after = phase_speeds(built, training)
+    budget = runs.Budget.of(training, steps, speeds, job.watch.seconds, after)
+    job.settle_budget(budget)
+    log.info("planned by %s, and %.1f s at the end", speeds, after)
+    told = f"{budget.sentence(steps)}; the same again, whatever the speed: {budget.repeated_by(training)}"
+    compile_as_planned = replace(built.compile, spec=job.spec)
+    compile_as_planned(built.model)
+    return replace(built, compile=compile_as_planned, remarks=(*built.remarks, data.Fact(told)))
 
 
 def announce(
@@ -186,6 +222,8 @@ def announce(
     changes = [*before.get("changes", []), *job.continuation.changes]
     job.continuation.write(identity)
     described |= {"batch_size": training.examples_per_step, "engine": asdict(built.engine)}
+    if job.budget is not None:
+        described["budget"] = asdict(job.budget)
     folder.write_environment({**described, "changes": changes} if changes else described)
     folder.write_code(installed_packages(), git_diff(Path.cwd(), described["git"]))
     for note in notes:
@@ -204,7 +242,11 @@ def announce(
             device=built.machine.device,
             engine=built.engine.describe(),
             precision=built.machine.precision,
-            epochs=training.epochs + (training.fine_tuning.epochs if training.fine_tuning else 0),
+            epochs=sum(
+                runs.span(phase.epochs, phase.max_steps, built.train.steps)[0]
+                for phase in (training, training.fine_tuning)
+                if phase is not None
+            ),
             steps=built.train.steps,
             batch_size=training.examples_per_step,
             folder=folder.path,
@@ -251,6 +293,7 @@ def fit(job: Job, prepared: Prepared) -> None:
         callbacks,
         training.save_minutes,
     )
+    job.deadlines = deadlines(job, state.position.seconds if state else 0.0)
     with job.phases("fit"), prepared.devices.scope(), fitting_batch_named(built):
         Fitting(
             model=built.model,
@@ -266,9 +309,39 @@ def fit(job: Job, prepared: Prepared) -> None:
             engine=built.engine,
             folder=folder,
             rehearses=job.spec.rehearses,
+            deadlines=job.deadlines,
         ).run(state)
     keep(built.program, built.model)
     job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes
+
+
+def deadlines(job: Job, trained: float) -> dict[str, Deadline]:
+    """Return what ends each phase where the time of the run is limited.
+
+    Args:
+        job: under way.
+        trained: seconds of training in earlier processes.
+    """
+    from cnnbench.training.callbacks import Deadline
+    from cnnbench.training.fit import FINE_TUNING, FIRST
+
+    budget, watch, ends_at = job.budget, job.watch, job.spec.ends_at
+    phases = [FIRST, *([FINE_TUNING] if job.spec.training.fine_tuning is not None else [])]
+    found = {}
+    if budget is not None:
+        if job.continuation.resumed:
+            watch.before += budget.before + trained
+        of = f"the time of training.max_minutes={budget.minutes:g}"
+        found = {
+            phase: Deadline(lambda: watch.seconds, end, of)
+            for phase, end in zip(phases, budget.ends, strict=True)
+        }
+    if ends_at is not None:
+        end = watch.seconds + ends_at - time.time()
+        for phase in phases:
+            if phase not in found or end < found[phase].end:
+                found[phase] = Deadline(lambda: watch.seconds, end, "the time of sweep.search.minutes")
+    return found
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
@@ -306,6 +379,15 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         }
     if chosen_by:
         result["best_by"] = ", ".join(chosen_by)
+    if job.budget is not None:
+        result["budget"] = {
+            "minutes": job.budget.minutes,
+            "planned_epochs": job.budget.lengths(prepared.built.train.steps),
+            "planned_seconds": job.budget.planned_seconds,
+            "seconds": job.watch.seconds,
+        }
+    if stopped := [one.of for one in job.deadlines.values() if one.stopped is not None]:
+        result["stopped_by"] = stopped[0]
     train, epoch, outputs = prepared.built.train, job.folder.best["epoch"], measured.outputs["test"]
     draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented)
     return written(job, result, predictions_of(dataset, outputs), draw)
@@ -454,6 +536,19 @@ def with_batch_size(spec: runs.RunSpec, size: int) -> runs.RunSpec:
     return replace(spec, training=training, config=config if spec.config else {})
 
 
+def settled_training(spec: runs.RunSpec, dataset: data.Dataset) -> runs.RunSpec:
+    """Copy a spec whose training leaves nothing open that only the data decide; its config stays as it is."""
+    training, notes, examples = spec.training, spec.notes, len(dataset.train)
+    update: dict[str, Any] = {}
+    if training.scale_targets == "auto":
+        update["scale_targets"] = dataset.task == "regression"
+    least = training.fine_tuning.from_examples if training.fine_tuning else 0
+    if examples < least:
+        update["fine_tuning"] = None
+        notes = (*notes, f"no fine-tuning: {examples:,} training examples, and it takes {least:,}")
+    return replace(spec, training=training.model_copy(update=update), notes=notes) if update else spec
+
+
 def unscaled_targets(spec: runs.RunSpec, dataset: data.Dataset) -> list[str]:
     """Return a line about targets so large, or so small, that a network takes long to reach them."""
     if dataset.task != "regression" or spec.training.scale_targets:
@@ -479,7 +574,7 @@ def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
             "training.class_weight weighs each label within its own loss, and another loss is chosen",
             "use loss=auto, or set training.class_weight to null",
         )
-    if spec.training.scale_targets and dataset.task != "regression":
+    if spec.training.scale_targets is True and dataset.task != "regression":
         raise CnnbenchError(
             f"training.scale_targets is for regression, not for {dataset.task}",
             "set it to false",

@@ -199,6 +199,7 @@ ANSWERS = [
     ("--version", 0, {"cnnbench", "python", "tensorflow", "keras"}),
     ("--help", 0, {"verbs", "groups"}),
     ("--cfg job", 0, {"yaml"}),
+    ("lr-find phase=nothing", 2, {"error", "hint"}),
     ("replay done", 2, {"error", "hint"}),
     ("verify nowhere", 2, {"error", "hint"}),
     ("verify", 2, {"error", "hint"}),

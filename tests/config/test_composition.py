@@ -373,6 +373,51 @@ def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
         (["seed=${oc.env:NOWHERE}"], "seed: ${…} cannot be resolved"),
         (["training.fine_tuning={}"], "training.fine_tuning.from_layer is missing"),
         (["training.fine_tuning=3"], "training.fine_tuning=3: input should be a mapping"),
+        (
+            [
+                "model=transfer",
+                "training.fine_tuning={from_layer: all, epochs: 1, learning_rate: 0.1, layer_decay: 1.5}",
+            ],
+            "layer_decay",
+        ),
+        (
+            [
+                "model=transfer",
+                "training.fine_tuning={from_layer: all, epochs: 1, learning_rate: 0.1, unfreeze_epochs: 0}",
+            ],
+            "unfreeze_epochs",
+        ),
+        (
+            [
+                "model=transfer",
+                "training.fine_tuning={from_layer: all, epochs: 1, learning_rate: 0.1, schedule: linear}",
+            ],
+            "schedule",
+        ),
+        (
+            [
+                "model=transfer",
+                "training.fine_tuning={from_layer: all, epochs: 1, learning_rate: 0.1, warmup_epochs: 1}",
+            ],
+            "belongs to a schedule",
+        ),
+        (
+            [
+                "model=transfer",
+                "optimizer=muon",
+                "training.fine_tuning={from_layer: all, epochs: 1, learning_rate: 0.1, layer_decay: 0.8}",
+            ],
+            "Muon holds",
+        ),
+        (
+            [
+                "model=transfer",
+                "model.weights=null",
+                "training.fine_tuning={from_layer: all, epochs: 1, learning_rate: 0.1, l2_sp: 0.1}",
+            ],
+            "model.weights is null",
+        ),
+        (["training.max_steps=0"], "training.max_steps"),
         (["model.convolutions=1000000000"], "less than or equal to 100"),
         (["model=wide_resnet", "model.depth=1000000000"], "less than or equal to 1000"),
         (["model.dropout={_target_: keras.losses.Huber}"], "model.dropout takes no object"),

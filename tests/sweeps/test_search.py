@@ -395,3 +395,34 @@ def test_a_real_search_ends_in_a_comparison_and_survives_a_kill(run_cli: Cli, fo
     assert set(statuses(folder)) <= {"done", "pruned"}
     rows = [json.loads(text) for text in (folder / "sweep" / "study.jsonl").read_text().splitlines()]
     assert sum(row.get("op_code") == 7 for row in rows) >= 3  # values after epochs reached the study
+
+
+def test_a_search_ends_in_time_and_counts_what_was_spent_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("cnnbench.sweeps.search.clock", lambda: now[0])
+    sweep = searched(folder, SPACE, "sweep.search.minutes=10", trials=30)
+
+    def make(study: Study, most: int) -> int:
+        """Make runs of two minutes, each with 20 seconds of evaluation."""
+        for count, number in enumerate(study.numbers()):
+            if count == most:
+                return count
+            now[0] += 120
+            run = sweep.run_folder(number)
+            run.path.mkdir(exist_ok=True)
+            cost = {"seconds": {"fit": 100.0, "evaluate": 20.0}}
+            content = {"status": "done", "value": 0.5, "objective": "val_accuracy", "cost": cost}
+            run.write_metrics(content)
+            study.ended(number)
+        return len(sweep.jobs)
+
+    make(Study(sweep, no_check), most=2)  # and the process dies
+    now[0] += 10_000  # a pause, which does not count
+    sweep = Sweep.open(sweep.path)
+    study = Study(sweep, no_check)
+    begun = now[0]
+    assert make(study, most=99) == 4  # a fifth would end when the time is over
+    assert now[0] - begun <= 6 * 60
+    assert sweep.timing["ends_at"] - sweep.timing["stop_at"] == 20

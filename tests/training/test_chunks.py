@@ -149,7 +149,7 @@ def test_the_rest_of_an_epoch_is_that_of_the_whole(engine: Engine) -> None:
     chunks = train_in_chunks(broken, feed, engine)
     broken.fit(feed.numbers, callbacks=[Stop()], **given)
     assert int(broken.optimizer.iterations) == 4
-    chunks.feed = feed.rest(4)
+    chunks.feed = feed.part(4)
     broken.fit(chunks.feed.numbers, **given)
     assert int(broken.optimizer.iterations) == 10
     for found, expected in zip(broken.get_weights(), whole.get_weights(), strict=True):

@@ -15,8 +15,9 @@ from cnnbench.data.dataset import Split
 from cnnbench.data.sources.synthetic import synthetic
 from cnnbench.models.transfer import split_at_features, transfer
 from cnnbench.nn.layers import soft_relu_naive
+from cnnbench.nn.schedules import cosine
 from cnnbench.runs.folder import RunFolder
-from cnnbench.runs.spec import FineTuning, RunSpec, Training
+from cnnbench.runs.spec import FineTuning, Observer, RunSpec, Training
 from cnnbench.training import device, diagnose, run
 from cnnbench.training.callbacks import BestCheckpoint
 from cnnbench.training.fit import cached_features, can_cache
@@ -124,6 +125,89 @@ def test_fine_tuning_changes_the_backbone_and_leaves_batch_normalisation(
     assert differs("conv_pw_13")
     assert not differs("conv_pw_12")
     assert not differs("conv_pw_13_bn")
+
+
+def tuned(spec: RunSpec, **keys: object) -> RunSpec:
+    """A run without a checkpoint callback, so that what it leaves are the last weights."""
+    tuning = FineTuning(from_layer="conv_pw_11", epochs=3, learning_rate=0.01, **keys)
+    training = spec.training.model_copy(update={"epochs": 1, "fine_tuning": tuning})
+    return replace(spec, callbacks={}, training=training, deterministic=True)
+
+
+class Break(Observer):
+    """Ends a run as a crash would, when an epoch begins."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def epoch_started(self, epoch: int) -> None:
+        if epoch == self.epoch:
+            raise RuntimeError("crashed")
+
+
+def test_blocks_are_unfrozen_one_by_one_and_a_crash_between_changes_nothing(
+    spec: RunSpec, tmp_path: Path, lively_weights: str
+) -> None:
+    spec = replace(spec, model=partial(SMALL, weights=lively_weights))
+    keys = {"unfreeze_epochs": 2, "layer_decay": 0.5, "l2_sp": 0.1, "schedule": "cosine"}
+    spec = tuned(spec, **keys)
+    whole = keras.models.load_model(RunFolder(run.run(spec).folder).best_model)
+    before = keras.applications.MobileNet(
+        weights=lively_weights, include_top=False, alpha=0.25, input_shape=(32, 32, 3)
+    )
+    changed = {
+        name: not np.array_equal(whole.get_layer(name).get_weights(), before.get_layer(name).get_weights())
+        for name in ("conv_pw_13", "conv_pw_12", "conv_pw_11", "conv_pw_10")
+    }  # of three epochs the top block has all, the next one the last
+    assert changed == {"conv_pw_13": True, "conv_pw_12": True, "conv_pw_11": False, "conv_pw_10": False}
+    assert RunFolder(tmp_path / "run").history[-1]["learning_rate"] < 1e-4  # a cosine to the end
+    broken = replace(spec, run_dir=tmp_path / "broken")
+    with pytest.raises(RuntimeError, match="crashed"):
+        run.run(broken, Break(4))  # the second block has just been unfrozen
+    again = keras.models.load_model(RunFolder(run.run(broken, resume=True).folder).best_model)
+    for one, other in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_lower_blocks_are_trained_more_slowly_and_decay_holds_them(
+    spec: RunSpec, tmp_path: Path, lively_weights: str
+) -> None:
+    spec = replace(spec, model=partial(SMALL, weights=lively_weights))
+    backbone = keras.applications.MobileNet(
+        weights=lively_weights, include_top=False, alpha=0.25, input_shape=(32, 32, 3)
+    )
+
+    def moved(name: str, **keys: object) -> dict[str, float]:
+        result = run.run(replace(tuned(spec, **keys), run_dir=tmp_path / name))
+        model = keras.models.load_model(RunFolder(result.folder).best_model)
+        layers = ("conv_pw_11", "conv_pw_13")
+        pairs = {layer: (model.get_layer(layer), backbone.get_layer(layer)) for layer in layers}
+        return {
+            layer: float(np.abs(one.get_weights()[0] - other.get_weights()[0]).mean())
+            for layer, (one, other) in pairs.items()
+        }
+
+    alike, slower, held = moved("alike"), moved("slower", layer_decay=0.1), moved("held", l2_sp=30.0)
+    assert slower["conv_pw_11"] < 0.1 * alike["conv_pw_11"]
+    assert slower["conv_pw_11"] < 0.3 * slower["conv_pw_13"]
+    assert held["conv_pw_11"] < 0.8 * alike["conv_pw_11"]
+
+
+def test_a_training_may_end_within_an_epoch_and_its_schedule_with_it(spec: RunSpec, tmp_path: Path) -> None:
+    tuning = FineTuning(
+        from_layer="conv_pw_13", epochs=9, learning_rate=0.01, schedule="triangular", max_steps=3
+    )
+    training = spec.training.model_copy(update={"epochs": 9, "max_steps": 5, "fine_tuning": tuning})
+    spec = replace(spec, training=training, learning_rate=partial(cosine, initial_learning_rate=0.01))
+    folder = RunFolder(run.run(spec).folder)  # of 3 steps an epoch
+    assert [row["epoch"] for row in folder.history] == [1, 2, 3]
+    assert folder.history[1]["learning_rate"] == pytest.approx(0.0, abs=1e-7)
+    assert folder.history[2]["learning_rate"] < 0.003
+    crash = replace(spec, run_dir=tmp_path / "crash")
+    with pytest.raises(RuntimeError, match="crashed"):
+        run.run(crash, Break(2))
+    again = RunFolder(run.run(crash, resume=True).folder)
+    assert [row["loss"] for row in again.history] == [row["loss"] for row in folder.history]
 
 
 def test_fine_tuning_of_a_layer_that_is_not_there_names_the_nearest(spec: RunSpec) -> None:
