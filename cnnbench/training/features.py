@@ -146,7 +146,7 @@ def _undecided(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         y: classes ``(n,)`` or labels ``(n, outputs)``.
         outputs: probabilities ``(n, outputs)``.
     """
-    close: np.ndarray = (np.abs(outputs - 0.5) < CLOSE).any(axis=1)
+    close: Any = (np.abs(outputs - 0.5) < CLOSE).any(axis=1)
     highest = np.sort(outputs, axis=1)[:, -TOP - 1 :]
     close |= (np.diff(highest, axis=1) < CLOSE * highest[:, 1:]).any(axis=1)
     if len(outputs) > FEW:  # of many, the order of two says nothing
