@@ -296,29 +296,26 @@ def _batch_size(extractor: keras.Model) -> int:
 
 
 class _Progress:
-    """Says from time to time how many pictures are done."""
+    """Says from time to time how many pictures are done.
+
+    The rate is that after the first batch, for which the graph is made.
+    """
 
     def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
-        self.began = time.perf_counter()
-        self.next = self.began + TOLD_FIRST
+        self.total, self.done, self.first, self.began = total, 0, 0, 0.0
+        self.next = time.perf_counter() + TOLD_FIRST
 
     def __call__(self, count: int) -> None:
         self.done += count
         now = time.perf_counter()
-        if now < self.next or self.done >= self.total:
-            return
-        self.next = now + TOLD_EVERY
-        rate = self.done / (now - self.began)
-        seconds = (self.total - self.done) / rate
-        log.info(
-            "features: %s of %s pictures, %.0f pictures/s, %.0f s left",
-            f"{self.done:,}",
-            f"{self.total:,}",
-            rate,
-            seconds,
-            extra={"notice": True},
-        )
+        if not self.first:
+            self.first, self.began = count, now
+        elif now >= self.next and self.done < self.total:
+            self.next = now + TOLD_EVERY
+            rate = (self.done - self.first) / (now - self.began)
+            told = f"{self.done:,} of {self.total:,} pictures, {rate:,.0f} pictures/s"
+            left = (self.total - self.done) / rate
+            log.info("features: %s, %.0f s left", told, left, extra={"notice": True})
 
 
 # -- Names -----------------------------------------------------------------------------------------
@@ -332,8 +329,8 @@ def _name(extractor: keras.Model, dtype: np.dtype) -> str:
     for weight in extractor.get_weights():
         everything.update(f"{weight.shape} {weight.dtype}".encode())
         everything.update(np.ascontiguousarray(weight).data)
-    title = extractor.name.removeprefix("transfer_").removesuffix("_extractor")
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', title)[:40]}-{everything.hexdigest()}"
+    found = re.fullmatch("transfer_([A-Za-z0-9_-]{1,40})_extractor", extractor.name)
+    return f"{found[1] if found else CACHE}-{everything.hexdigest()}"
 
 
 def _kind(name: str, dtype: str | None) -> str:
