@@ -323,9 +323,11 @@ def default_cache_dir() -> Path:
     """Return CNNBENCH_CACHE, else the place where this system's programs keep what they can make again.
 
     Raises:
-        CnnbenchError: this user has no home.
+        CnnbenchError: this user has no home, or wants no cache.
     """
-    if given := os.environ.get("CNNBENCH_CACHE"):
+    if (given := os.environ.get("CNNBENCH_CACHE")) == "none":
+        raise CnnbenchError("CNNBENCH_CACHE=none", "CNNBENCH_CACHE=FOLDER keeps one there")
+    if given:
         return Path(os.path.expanduser(given))  # noqa: PTH111  which does not fail where there is no home
     return _place(platformdirs.user_cache_path)
 

@@ -4,7 +4,8 @@ from .chunks import Engine, train_in_chunks
 from .device import prepare_machine, strategy
 from .diagnose import Diagnosis, examine
 from .environment import describe_environment
-from .fit import cached_features, can_cache, compile_for_fine_tuning
+from .features import cached_features
+from .fit import compile_for_fine_tuning
 from .measure import (
     Evaluation,
     count_flops,
@@ -14,6 +15,7 @@ from .measure import (
     measure_latency,
     predict_outputs,
 )
+from .model import can_cache
 from .steps import choose_batch_size
 
 __all__ = [

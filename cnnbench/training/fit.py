@@ -16,8 +16,8 @@ import keras
 import numpy as np
 
 from cnnbench.data import Feed, Split
-from cnnbench.models import FEATURES, split_at_features, trained_blocks, unfreeze
-from cnnbench.nn import Rate, TestTimeViews, load_checkpoint, schedules, set_rates
+from cnnbench.models import split_at_features, trained_blocks, unfreeze
+from cnnbench.nn import Rate, load_checkpoint, schedules, set_rates
 from cnnbench.runs import FineTuning, RunFolder, Speed, Training, budget, length, metrics, span
 from cnnbench.system import Interruption
 from cnnbench.training import diagnose
@@ -37,7 +37,9 @@ from cnnbench.training.chunks import (
     evaluate_in_chunks,
     train_in_chunks,
 )
-from cnnbench.training.measure import evaluation_batch, forward_graph
+from cnnbench.training.features import cached_features
+from cnnbench.training.measure import forward_graph
+from cnnbench.training.model import can_cache
 from cnnbench.training.resume import State, StateSaver, restore
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Fitting:
         folder: keeps the best checkpoint, and the step that broke a training.
         rehearses: the training that this one tries; None for one of its own.
         deadlines: by phase, of a training whose time is limited.
+        features: precision of those to train on, as `features_of` takes it.
     """
 
     model: keras.Model
@@ -87,6 +90,7 @@ class Fitting:
     folder: RunFolder
     rehearses: Training | None = None
     deadlines: Mapping[str, Deadline] = field(default_factory=dict)
+    features: str = "float32"
 
     @property
     def checkpoints(self) -> list[BestCheckpoint]:
@@ -127,12 +131,13 @@ class Fitting:
     def _fit_head(self, state: State | None) -> None:
         """Train the head on a frozen backbone, whose features are computed once."""
         extractor, head = split_at_features(self.model)
-        feeds = [feed and cached_features(extractor, feed) for feed in (self.train, self.val)]
+        train = cached_features(extractor, self.train, self.features)
+        val = self.val and cached_features(extractor, self.val, "float32")  # as best.keras computes them
         log.info("features computed once: %s values per example", extractor.output_shape[-1])
         self.compile(head, None)
         for checkpoint in self.checkpoints:
             checkpoint.whole = self.model
-        self._fit(head, feeds[0], feeds[1], FIRST, 0, self._limits, state)
+        self._fit(head, train, val, FIRST, 0, self._limits, state)
         for checkpoint in self.checkpoints:
             checkpoint.whole = None
 
@@ -501,7 +506,7 @@ def compile_for_fine_tuning(
     is_constant = settings.schedule == "constant"
     compile(model, settings.learning_rate if is_constant else partial(_schedule, settings, epochs))
     if settings.weight_decay is not None:
-        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of the one that scales losses
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # within loss scaling
         optimizer.weight_decay = settings.weight_decay
     blocks = trained_blocks(model, settings.from_layer)
     is_gradual = settings.unfreeze_epochs is not None
@@ -537,18 +542,3 @@ def anchors_of(model: keras.Model, settings: FineTuning) -> dict[str, Any]:
         for one in layer.weights
         if one.dtype.startswith("float")
     }
-
-
-def can_cache(model: keras.Model) -> bool:
-    """Tell whether everything below the features is frozen, so that they never change."""
-    names = [layer.name for layer in model.layers]
-    if FEATURES not in names or any(isinstance(layer, TestTimeViews) for layer in model.layers):
-        return False
-    return not any(layer.trainable_weights for layer in model.layers[: names.index(FEATURES)])
-
-
-def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
-    """Return a feed of features for a feed of images, with the same targets in the same order."""
-    in_order = Feed(feed.split, evaluation_batch(feed.batch_size, feed.split.x.shape[1:]))
-    features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
-    return _with_features(feed, features)

@@ -20,13 +20,15 @@ from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.spec import FineTuning, Observer, RunSpec, Training
 from cnnbench.training import device, diagnose, run
 from cnnbench.training.callbacks import BestCheckpoint
-from cnnbench.training.fit import cached_features, can_cache
+from cnnbench.training.features import cached_features
+from cnnbench.training.model import can_cache
 
 SMALL = partial(transfer, backbone="MobileNet", weights=None, backbone_arguments={"alpha": 0.25}, dropout=0.0)
 
 
 @pytest.fixture
-def spec(tmp_path: Path) -> RunSpec:
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
+    monkeypatch.setenv("CNNBENCH_CACHE", str(tmp_path / "cache"))
     return RunSpec(
         name="transfer_synthetic",
         run_dir=tmp_path / "run",
@@ -52,19 +54,6 @@ def test_what_is_saved_is_the_whole_model_and_not_its_head(spec: RunSpec) -> Non
     result = run.run(spec)
     model = keras.models.load_model(RunFolder(result.folder).best_model)
     assert model.input_shape == (None, 32, 32, 3)
-
-
-def test_features_are_computed_once(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    predict = keras.Model.predict
-
-    def counted(self: keras.Model, *args: object, **kwargs: object) -> object:
-        seen.append(self.name)
-        return predict(self, *args, **kwargs)
-
-    monkeypatch.setattr(keras.Model, "predict", counted)
-    run.run(replace(spec, training=spec.training.model_copy(update={"epochs": 4})))
-    assert sum(name.endswith("_extractor") for name in seen) == 2  # train and val, whatever the epochs
 
 
 def test_an_unfrozen_backbone_is_not_cached() -> None:
