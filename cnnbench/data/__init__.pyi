@@ -1,6 +1,6 @@
 from . import fetch
 from .batches import Feed
-from .dataset import Column, Dataset, Examples, Fact, Split, Task, listed
+from .dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
@@ -28,6 +28,7 @@ __all__ = [
     "Fact",
     "Feed",
     "Recipe",
+    "Rows",
     "Split",
     "Task",
     "TooLargeError",

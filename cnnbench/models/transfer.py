@@ -73,7 +73,7 @@ def transfer(
         raise CnnbenchError(
             f"model=transfer needs images with 1 or 3 channels, not {input_shape[2]}", "use model=cnn"
         )
-    pretrained.application(backbone)
+    pretrained.check(backbone)
     height, width = _size(backbone, image_size, input_shape)
     x = keras.Input(shape=tuple(input_shape), name="inputs")
     if (height, width) != tuple(input_shape[:2]):

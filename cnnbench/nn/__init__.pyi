@@ -1,5 +1,6 @@
 from . import losses, schedules
 from .checkpoints import check_weights, load_checkpoint, require_registered
+from .folding import folded
 from .layers import Dirac, PatchWhitening, layers_of, put_first
 from .losses import LabelsF1, MixedAccuracy, TargetsRmse
 from .tables import TableColumns
@@ -14,6 +15,7 @@ __all__ = [
     "TargetsRmse",
     "TestTimeViews",
     "check_weights",
+    "folded",
     "layers_of",
     "load_checkpoint",
     "losses",

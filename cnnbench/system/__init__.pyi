@@ -46,10 +46,12 @@ from .hardware import (
     weights_that_fit,
 )
 from .locks import hold, is_held, locked, share
+from .segments import DIGEST, Segments
 from .signals import FINISHING, SIGNALS, InterruptedRunError, Interruption
 from .startup import import_tensorflow, logging_to, module_name, neutral, require_package, stderr_to_log
 
 __all__ = [
+    "DIGEST",
     "FINISHING",
     "SIGNALS",
     "THREADS",
@@ -58,6 +60,7 @@ __all__ = [
     "Interruption",
     "OutOfMemoryError",
     "PeakMemory",
+    "Segments",
     "advice_on_memory",
     "append_row",
     "atomic",

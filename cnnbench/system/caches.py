@@ -18,12 +18,19 @@ from cnnbench.system.locks import claim, locked, share
 
 log = logging.getLogger("cnnbench")
 LIMIT = "CNNBENCH_CACHE_LIMIT"  # of the decoded pictures, e.g. 50GB
-LIMITS = {"images": 20 * 10**9, "code": 10**9, "precision": 10**6, "xla": 2 * 10**9}  # bytes of each cache
+LIMITS = {  # bytes of each cache
+    "images": 20 * 10**9,
+    "features": 10 * 10**9,
+    "code": 10**9,
+    "precision": 10**6,
+    "xla": 2 * 10**9,
+}
 # The whole names of what cnnbench puts there. Anything else is somebody's own: a folder `images` in
 # CNNBENCH_CACHE or `dataset.cache_dir` may hold pictures. Of folders only copies of code are ours.
 STEM = r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{20}"
 NAMES = {
     "images": rf"({STEM})\.(npy|json|lock(\.\w+)*|\d+-[0-9a-f]{{8}}\.tmp)",
+    "features": rf"\.?({STEM}\.[0-9a-f]{{16}})(\.\d+-[0-9a-f]{{8}}\.tmp)?\.npz",
     "code": r"\.?([0-9a-f]{16})(\.used|\.\d+-[\w.-]+\.tmp)?",
     "xla": r"(xla_compile_cache__[\w-]+)\.pb.*",
     "precision": r"\.?(precision|compilation)(\.json)?\.(json|lock(\.\w+)*|\d+-[\w.-]+\.tmp\.json)",
@@ -38,8 +45,8 @@ class Cache:
     """One folder of the cache.
 
     Attributes:
-        name: what it holds: `images` (decoded pictures), `code` (of sweeps), `precision` (remembered times),
-            `xla` (programs for a GPU).
+        name: what it holds: `images` (decoded pictures), `features` (of frozen backbones), `code` (of
+            sweeps), `precision` (remembered times), `xla` (programs for a GPU).
         folder: where it is.
         bytes: its size.
         limit: the most bytes that it keeps; what is in use stays beyond that.

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnnbench.data import Feed, Split
+from cnnbench.data import Examples, Feed, Rows
 from cnnbench.models import FEATURES, split_at_features, unfreeze
 from cnnbench.nn import TestTimeViews, load_checkpoint
 from cnnbench.runs import FineTuning, RunFolder, Training, metrics
@@ -30,7 +30,7 @@ from cnnbench.training.chunks import (
     evaluate_in_chunks,
     train_in_chunks,
 )
-from cnnbench.training.measure import evaluation_batch
+from cnnbench.training.features import features_of
 from cnnbench.training.resume import State, StateSaver, restore
 
 log = logging.getLogger("cnnbench")
@@ -291,12 +291,13 @@ def can_cache(model: keras.Model) -> bool:
 
 
 def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
-    """Return a feed of features for a feed of images, with the same targets in the same order."""
-    in_order = Feed(feed.split, evaluation_batch(feed.batch_size, feed.split.x.shape[1:]))
-    features = np.asarray(extractor.predict(in_order.dataset, verbose=0), dtype=np.float32)
-    split = Split(features, feed.split.y)
+    """Return a feed of features for a feed of images, otherwise the same: the same targets in the same order."""
+    split = feed.split
+    features: Examples = features_of(extractor, split.x, split.digests)
+    if isinstance(features, np.memmap):  # read batch by batch
+        features = Rows(features, np.arange(len(features)))
     return Feed(
-        split,
+        replace(split, x=features),
         feed.batch_size,
         feed.seed,
         column=feed.column,
