@@ -19,7 +19,7 @@ from cnnbench.analysis.linear_probe import Axes, choose_penalty, score
 RATES = np.linspace(0.1, 1.2, 56)  # that are found in practice; 0.5 of a linear model with all it needs
 FLOORS = np.linspace(0, 1, 101)  # as a part of the smallest error
 LEVELS = np.array([0.025, 0.5, 0.975])
-DRAWS = {0.1: 4, 0.25: 3, 0.5: 2}  # of each part of the examples, for each fold; small parts vary more
+DRAWS = {0.1: 4, 0.25: 2, 0.5: 2}  # of each part of the examples, for each fold; small parts vary more
 FEWEST = 8  # examples that a part must have
 LEAST = 1e-3  # of the smallest error: no point of a curve is surer
 

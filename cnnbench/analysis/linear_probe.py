@@ -21,7 +21,7 @@ from cnnbench.analysis.significance import LEVEL
 PENALTIES = tuple(4.0**power for power in range(2, -6, -1))  # 16 to 0.001, the strongest first
 PATIENCE = 2  # penalties in a row that are best for no fold; the weak ones that follow take longest
 MOST_STEPS = 100
-PRECISION = 1e-5  # of the sum of all losses, at which a fit is done
+PRECISION = 1e-4  # of the sum of all losses, at which a fit is done
 SMALLEST = 1e-6  # variance of a principal axis, as a part of the largest, that float32 can tell from none
 MOST_BLOCKS = 50
 # By which the variance of a cross-validated score is larger than that of its examples alone. Found by simulation:
@@ -86,11 +86,12 @@ def fit_linear(
 
     targets, scale, shift = _targets(y, task)
     fits, width = len(seen), targets.shape[1]
-    counts = seen.T.astype(np.float32)[:, :, None]  # (n, fits, 1)
-    values = axes.values
+    used = seen.any(axis=0)
+    counts = seen.T[used].astype(np.float32)[:, :, None]  # (used, fits, 1)
+    values, wanted = axes.values[used], targets[used][:, None]
     shape = (values.shape[1] + 1, fits, width)  # the last row is the constant, which bears no penalty
     weights = np.zeros(shape)
-    bound = CURVATURE[task] * max(float(seen.max()), 1e-12)
+    bound = CURVATURE[task] * float(seen.max())
 
     def outputs_of(linear: np.ndarray) -> np.ndarray:
         if task == "multiclass":
@@ -101,7 +102,7 @@ def fit_linear(
             linear = 1 / (1 + np.exp(-np.clip(linear, -60, 60)))
         return linear
 
-    def linear_of(weights: np.ndarray) -> np.ndarray:
+    def linear_of(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         flat = weights.astype(np.float32).reshape(shape[0], -1)
         found: np.ndarray = (values @ flat[:-1] + flat[-1]).reshape(-1, fits, width)
         return found
@@ -113,12 +114,12 @@ def fit_linear(
 
         def loss(flat: np.ndarray, step: np.ndarray = step, alpha: float = alpha) -> tuple[float, np.ndarray]:
             own = flat.reshape(shape) * step
-            outputs = outputs_of(linear_of(own))
-            error = outputs - targets[:, None]
+            outputs = outputs_of(linear_of(values, own))
+            error = outputs - wanted
             if task == "regression":
                 total = 0.5 * np.sum(counts * np.square(error), dtype=np.float64)
             else:
-                likely = np.where(targets[:, None] > 0.5, outputs, 1 if task == "multiclass" else 1 - outputs)
+                likely = np.where(wanted > 0.5, outputs, 1 if task == "multiclass" else 1 - outputs)
                 total = -np.sum(counts * np.log(np.maximum(likely, 1e-30)), dtype=np.float64)
             error *= counts
             slope = np.empty(shape)
@@ -131,7 +132,7 @@ def fit_linear(
         options = {"maxiter": MOST_STEPS, "ftol": PRECISION, "gtol": 0.0}
         found = minimize(loss, (weights / step).reshape(-1), jac=True, method="L-BFGS-B", options=options)
         weights = found.x.reshape(shape) * step
-        outputs = outputs_of(linear_of(weights)).transpose(1, 0, 2)
+        outputs = outputs_of(linear_of(axes.values, weights)).transpose(1, 0, 2)
         yield outputs * scale + shift if task == "regression" else outputs
 
 
