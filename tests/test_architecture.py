@@ -23,8 +23,9 @@ MOST_NAMES = 15  # of modules and packages in a folder
 # Where a run says what it is before TensorFlow is there, and what the command line needs to start.
 LIGHT = (
     "analysis.comparison", "analysis.diff", "cli.main", "config.composition", "config.checks", "data.dataset",
-    "data.fetch", "data.splits", "reporting.output", "reporting.tables", "reporting.terminal", "runs.folder",
-    "runs.spec", "sweeps.forecast", "sweeps.plan", "sweeps.run", "system.files", "training.run",
+    "data.fetch", "data.splits", "models.catalogue", "reporting.output", "reporting.tables",
+    "reporting.terminal", "runs.folder", "runs.spec", "sweeps.forecast", "sweeps.plan", "sweeps.run",
+    "system.files", "training.run",
 )  # fmt: skip
 
 

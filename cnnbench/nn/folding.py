@@ -79,9 +79,7 @@ def _foldable(model: keras.Model) -> dict[str, Any]:
 
 def _before(layer: Any) -> list[Any]:
     """Return the layers whose outputs a layer takes, once for each time that it does."""
-    return [
-        tensor._keras_history.operation for node in layer._inbound_nodes for tensor in node.input_tensors
-    ]
+    return [tensor._keras_history.operation for node in layer._inbound_nodes for tensor in node.input_tensors]
 
 
 def _with_normalization(layer: Any, weights: list[np.ndarray], normalization: Any) -> list[np.ndarray]:

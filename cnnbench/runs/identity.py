@@ -98,8 +98,18 @@ def _module_digest(plugin: str) -> str:
 
 def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
     """Return a digest of each file that a place in the model names, by its key."""
-    files = {key: Path(value) for key, value in places_in(config).items() if key.startswith("model.")}
-    return {key: sha256(path) for key, path in files.items() if path.is_file()}
+    places = {key: Path(value) for key, value in places_in(config).items() if key.startswith("model.")}
+    return {key: _digest(path) for key, path in places.items() if path.exists()}
+
+
+def _digest(path: Path) -> str:
+    """Return a digest of a file, or of all files in a folder."""
+    if path.is_file():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        digest.update(f"{file.relative_to(path)}\0{sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 # -- What has changed ------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.data import fetch
+from cnnbench.models import catalogue
 
 TOP = ("run_dir", "data_dir", "plugins")
 NAMES = re.compile(r"(\w+_)?(root|dir|file|path|folder)")  # of keywords of a data set or a model
 WEIGHTS = "weights"  # of a model: a file, unless it is the name of published ones
+BACKBONE = "model.backbone"  # a name, a file or a folder
 PUBLISHED = "imagenet"
 Change = Callable[[str, Any], Any]
 GONE = object()
@@ -24,6 +26,8 @@ def is_place(key: str, value: Any = None) -> bool:
     name = rest.rpartition(".")[2]
     if not rest or group not in ("dataset", "model"):
         return key in TOP
+    if key == BACKBONE:
+        return isinstance(value, str) and catalogue.is_place(value)
     if group == "model" and name == WEIGHTS:
         return isinstance(value, str) and value != PUBLISHED
     return NAMES.fullmatch(name) is not None

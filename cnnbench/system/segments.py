@@ -76,12 +76,11 @@ class Segments:
         if self.folder is None:
             return
         try:
-            names = [name for name in os.listdir(self.folder) if name.startswith(f"{self.kind}.")]
+            come = {path for path in self.folder.glob(f"{self.kind}.*.npz") if path.name not in self._seen}
         except FileNotFoundError:  # somebody has emptied the cache
             return
-        for name in sorted({name for name in names if name.endswith(".npz")} - self._seen):
-            self._seen.add(name)
-            path = self.folder / name
+        for path in sorted(come):
+            self._seen.add(path.name)
             if (digests := self._read(path, "digests")) is not None:
                 self._places |= {bytes(digest): (path, row) for row, digest in enumerate(digests)}
 
@@ -92,8 +91,8 @@ class Segments:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 found: np.ndarray = arrays[what]
-                form = (np.uint8, DIGEST) if what == "digests" else (np.float32, self.width)
-                if found.ndim != 2 or (found.dtype, found.shape[1]) != form:
+                dtype, width = ("uint8", DIGEST) if what == "digests" else ("float32", self.width)
+                if found.ndim != 2 or found.dtype != dtype or found.shape[1] != width:
                     raise ValueError(f"{what} of the form {found.dtype} {found.shape}")
                 return found
         except FileNotFoundError:  # the cache was full, or emptied

@@ -21,11 +21,13 @@ from cnnbench.system import PeakMemory, usable_cores, weights_that_fit
 from cnnbench.training import model as parts
 from cnnbench.training.chunks import Engine, choose_engine, hold_statistics, program_name, take
 from cnnbench.training.device import Machine, forget_gpu_peak, shared_batch, synchronize
+from cnnbench.training.features import features_of
 from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops, loss_batch
 from cnnbench.training.steps import built_in_best
 
 log = logging.getLogger("cnnbench")
+PIECE = 2048  # features at a time
 WHITENING_PIECES = 20  # of 256 images, each with hundreds of patches
 ROUNDING = float(np.finfo(np.float32).eps)  # by which a value that never changes may seem to
 EXACT_SUMS = 256  # squares of bytes that float32 adds up without rounding: 256 · 255² < 2²⁴
@@ -155,7 +157,8 @@ def build_run(
     )
     if training.fine_tuning is not None:
         models.check_layer(model, training.fine_tuning.from_layer)
-    remarks = adapt(model, dataset.train)
+    cached = parts.features_precision(spec) if training.cache_features and parts.can_cache(model) else None
+    remarks = adapt(model, dataset.train, cached)
     synchronize(model, replicas)
     if replicas == 1:
         hold_statistics(model)
@@ -244,10 +247,16 @@ def network(spec: RunSpec, dataset: Dataset) -> Callable[[], keras.Model]:
 # -- Adaptation of layers to the training split -----------------------------------------------------
 
 
-def adapt(model: keras.Model, split: Split) -> list[str]:
+def adapt(model: keras.Model, split: Split, features: str | None = None) -> list[str]:
     """Measure on training examples what `TableColumns`, `Normalization` and `PatchWhitening` layers keep.
 
     A layer that is not adapted silently does nothing. Its input may be any tensor of the model.
+
+    Args:
+        model: its layers before the features, if it has any, stay as they are.
+        split: for training.
+        features: precision of features that are computed once, as `features_of` takes it; None computes
+            them here for a layer that takes them.
 
     Returns:
         one line about missing values, and one for each `Normalization` with inputs that never change. These
@@ -262,6 +271,15 @@ def adapt(model: keras.Model, split: Split) -> list[str]:
         is_normalization = isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
         if is_normalization and _sees_channels_of_bytes(layer, model, split):
             remarks += _told(layer, _adapt_to_bytes(layer, split))
+        elif (
+            is_normalization
+            and features is not None
+            and layer.input is model.get_layer(models.FEATURES).output
+        ):
+            extractor, _ = models.split_at_features(model)
+            known = features_of(extractor, split.x, split.digests, features)
+            batches = (known[start : start + PIECE] for start in range(0, len(known), PIECE))
+            remarks += _told(layer, _adapt_to_batches(layer, map(tf.constant, batches), ROUNDING))
         elif is_normalization or is_whitening:
             until = keras.Model(model.inputs[0], layer.input)
             # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.

@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnnbench.data import Examples, Feed, Rows
-from cnnbench.models import FEATURES, split_at_features, unfreeze
-from cnnbench.nn import TestTimeViews, load_checkpoint
+from cnnbench.data import Feed
+from cnnbench.models import split_at_features, unfreeze
+from cnnbench.nn import load_checkpoint
 from cnnbench.runs import FineTuning, RunFolder, Training, metrics
 from cnnbench.system import Interruption
 from cnnbench.training import diagnose
@@ -30,7 +30,8 @@ from cnnbench.training.chunks import (
     evaluate_in_chunks,
     train_in_chunks,
 )
-from cnnbench.training.features import features_of
+from cnnbench.training.features import cached_features
+from cnnbench.training.model import can_cache
 from cnnbench.training.resume import State, StateSaver, restore
 
 log = logging.getLogger("cnnbench")
@@ -54,6 +55,7 @@ class Fitting:
         engine: how steps are executed.
         folder: keeps the best checkpoint, and the step that broke a training.
         rehearses: the training that this one tries; None for one of its own.
+        features: precision of those to train on, as `features_of` takes it.
     """
 
     model: keras.Model
@@ -69,6 +71,7 @@ class Fitting:
     engine: Engine
     folder: RunFolder
     rehearses: Training | None = None
+    features: str = "float32"
 
     @property
     def checkpoints(self) -> list[BestCheckpoint]:
@@ -104,12 +107,13 @@ class Fitting:
     def _fit_head(self, state: State | None) -> None:
         """Train the head on a frozen backbone, whose features are computed once."""
         extractor, head = split_at_features(self.model)
-        feeds = [feed and cached_features(extractor, feed) for feed in (self.train, self.val)]
+        train = cached_features(extractor, self.train, self.features)
+        val = self.val and cached_features(extractor, self.val, "float32")  # as best.keras computes them
         log.info("features computed once: %s values per example", extractor.output_shape[-1])
         self.compile(head, None)
         for checkpoint in self.checkpoints:
             checkpoint.whole = self.model
-        self._fit(head, feeds[0], feeds[1], FIRST, 0, self.training.epochs, state)
+        self._fit(head, train, val, FIRST, 0, self.training.epochs, state)
         for checkpoint in self.checkpoints:
             checkpoint.whole = None
 
@@ -280,27 +284,3 @@ class _Callbacks(keras.callbacks.CallbackList):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Ignore the call by `fit`; see `end`."""
-
-
-def can_cache(model: keras.Model) -> bool:
-    """Tell whether everything below the features is frozen, so that they never change."""
-    names = [layer.name for layer in model.layers]
-    if FEATURES not in names or any(isinstance(layer, TestTimeViews) for layer in model.layers):
-        return False
-    return not any(layer.trainable_weights for layer in model.layers[: names.index(FEATURES)])
-
-
-def cached_features(extractor: keras.Model, feed: Feed) -> Feed:
-    """Return a feed of features for a feed of images, otherwise the same: the same targets in the same order."""
-    split = feed.split
-    features: Examples = features_of(extractor, split.x, split.digests)
-    if isinstance(features, np.memmap):  # read batch by batch
-        features = Rows(features, np.arange(len(features)))
-    return Feed(
-        replace(split, x=features),
-        feed.batch_size,
-        feed.seed,
-        column=feed.column,
-        weights=feed.weights,
-        balanced=feed.balanced,
-    )

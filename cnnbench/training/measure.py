@@ -46,6 +46,7 @@ def measure_best(
     held_out: Mapping[str, Feed],
     memory: PeakMemory,
     chosen: Sequence[str] = (),
+    evaluation: Callable[[keras.Model, str, Sequence[str]], Evaluation] | None = None,
 ) -> Measured:
     """Load `best.keras`, evaluate it on each held-out split, and store its predictions on the test split.
 
@@ -55,15 +56,16 @@ def measure_best(
         held_out: the feeds of its validation and test split.
         memory: peak since the training began.
         chosen: further metrics, by name.
+        evaluation: what evaluates the stored model; it gets the model, the task and `chosen`.
     """
     model = load_checkpoint(folder.best_model)
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}
     outputs, by_output = {}, {}
-    evaluation = Evaluation(model, dataset.task, chosen)
+    evaluate = (evaluation or Evaluation)(model, dataset.task, chosen)
     for name, feed in held_out.items():
-        outputs[name], figures[name] = evaluation(feed)
+        outputs[name], figures[name] = evaluate(feed)
         names = dataset.class_names or dataset.targets
         if each := metrics.by_output(dataset.task, feed.split.y, outputs[name], names):
             by_output[name] = each
@@ -89,15 +91,19 @@ class Evaluation:
         model: compiled.
         task: of the data set.
         chosen: further metrics, by name.
+        head: the part of the model that a feed has the inputs of; None for all of it.
     """
 
-    def __init__(self, model: keras.Model, task: str, chosen: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: keras.Model, task: str, chosen: Sequence[str] = (), head: keras.Model | None = None
+    ) -> None:
         self.model, self.task, self.chosen = model, task, chosen
-        dtype = model.inputs[0].dtype
+        part = head or model
+        dtype = part.inputs[0].dtype
 
         def step(x: Any, y: Any) -> tuple[Any, Any]:
             x = tf.cast(x, dtype)  # splits of a user's own data may differ in dtype
-            outputs = model(x, training=False)
+            outputs = part(x, training=False)
             return outputs, model.compute_loss(x, y, outputs, None, training=False)
 
         self._graph = tf.function(step)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnnbench import nn
+from cnnbench import models, nn
 from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.runs import RunSpec
 from cnnbench.system import usable_cores
@@ -43,6 +43,27 @@ def make_loss(spec: RunSpec, task: str, augment: Any, label_weights: np.ndarray 
             loss.by_label = task == "multilabel"
         return loss
     return nn.losses.for_task(task, soft_labels=mixes(augment))
+
+
+def can_cache(model: keras.Model) -> bool:
+    """Tell whether everything below the features is frozen, so that they never change."""
+    names = [layer.name for layer in model.layers]
+    if models.FEATURES not in names or any(isinstance(layer, nn.TestTimeViews) for layer in model.layers):
+        return False
+    return not any(layer.trainable_weights for layer in model.layers[: names.index(models.FEATURES)])
+
+
+def is_head_alone(spec: RunSpec, model: keras.Model) -> bool:
+    """Tell whether a run trains on features that are computed once, and nothing else."""
+    training = spec.training
+    has_features = training.cache_features and spec.augmentation is None and training.fine_tuning is None
+    return bool(has_features) and can_cache(model)
+
+
+def features_precision(spec: RunSpec) -> str:
+    """Return the precision in which features to train on may be computed; see `features.features_of`."""
+    exact = spec.deterministic or spec.training.precision == "float32" or spec.training.distribute
+    return "float32" if exact else "auto"
 
 
 def mixes(augment: Any) -> bool:

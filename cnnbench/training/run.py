@@ -219,6 +219,7 @@ def fit(job: Job, prepared: Prepared) -> None:
     from cnnbench.training.callbacks import Recorder
     from cnnbench.training.chunks import keep
     from cnnbench.training.fit import Fitting
+    from cnnbench.training.model import features_precision
     from cnnbench.training.resume import State, StateSaver
 
     training, folder, built = job.spec.training, job.folder, prepared.built
@@ -263,6 +264,7 @@ def fit(job: Job, prepared: Prepared) -> None:
             engine=built.engine,
             folder=folder,
             rehearses=job.spec.rehearses,
+            features=features_precision(job.spec),
         ).run(state)
     keep(built.program, built.model)
     job.phases.seconds["fit"] += state.position.seconds if state else 0.0  # of earlier processes
@@ -270,12 +272,22 @@ def fit(job: Job, prepared: Prepared) -> None:
 
 def measure(job: Job, prepared: Prepared) -> Measured:
     """Measure the stored checkpoint, not the model in memory, and draw the figures."""
+    from cnnbench.training.features import EvaluationOnFeatures
     from cnnbench.training.measure import measure_best
+    from cnnbench.training.model import is_head_alone
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
+    # What rounding changes of an error is not small beside the error.
+    on_features = is_head_alone(job.spec, built.model) and dataset.task != "regression"
+    on_features &= built.machine.precision == "float32" and not built.machine.on_gpu
     with job.phases("evaluate"), system.shortage_explained(job.spec.training.examples_per_step):
         measured = measure_best(
-            folder, dataset, built.held_out, built.memory, job.spec.training.metrics or ()
+            folder,
+            dataset,
+            built.held_out,
+            built.memory,
+            job.spec.training.metrics or (),
+            EvaluationOnFeatures if on_features else None,
         )
     epoch, outputs = folder.best["epoch"], measured.outputs["test"]
     with job.phases("figures"):

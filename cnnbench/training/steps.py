@@ -1,4 +1,4 @@
-"""Single training steps, timed: which precision is faster, how large a batch pays and how large a one fits."""
+"""Single training steps, timed: the faster precision, how large a batch pays and how large a one fits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cnnbench.system import has_bfloat16
 from cnnbench.training.device import Machine, prepare_machine
 from cnnbench.training.kernels import use_fast_kernels
 from cnnbench.training.measure import count_flops
-from cnnbench.training.model import compile_with, with_activation
+from cnnbench.training.model import compile_with, is_head_alone, with_activation
 
 log = logging.getLogger("cnnbench")
 WORTH = 1e12  # floating-point operations of a training, ten seconds or more: below, a probe costs too much
@@ -83,7 +83,7 @@ def built_in_best(
     """
     model = build()
     can_choose = wanted == "auto" and not (machine.on_gpu or spec.deterministic or spec.training.distribute)
-    if not can_choose or not has_bfloat16():
+    if not can_choose or not has_bfloat16() or is_head_alone(spec, model):
         return model, machine
     passes = 3 * len(dataset.train) * spec.training.epochs
     # A weight is used in each place of an image at most; that is known without a trace of the network.

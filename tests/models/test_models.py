@@ -496,7 +496,10 @@ def test_statistics_among_the_loaded_weights_are_not_measured_again(tmp_path):
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"backbone": "MobilNet"}, r"MobilNet is neither ours nor in keras\.applications.*did you mean MobileNet\?"),
+        (
+            {"backbone": "MobilNet"},
+            r"MobilNet is neither ours nor in keras\.applications.*did you mean MobileNet\?",
+        ),
         ({"backbone": "ResNet-50"}, r"did you mean ResNet50\?"),
         ({"backbone_arguments": {"alfa": 1}}, r"backbone_arguments\.alfa.*did you mean alpha\?"),
         ({"backbone_arguments": {"include_top": True}}, "takes no include_top"),
