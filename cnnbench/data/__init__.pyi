@@ -5,6 +5,7 @@ from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pil
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
 from .labels import infer_task, with_positive
+from .partition import TooFewError, draw, folds
 from .reading import special_file, unwrapped
 from .sources.arrays import holds_arrays, inputs_among
 from .sources.table_file import Trained, encode_rows, is_table
@@ -31,14 +32,17 @@ __all__ = [
     "Rows",
     "Split",
     "Task",
+    "TooFewError",
     "TooLargeError",
     "Trained",
     "UnreadableError",
     "decode",
+    "draw",
     "encode_rows",
     "example_weights",
     "fetch",
     "fold_numbers",
+    "folds",
     "holds_arrays",
     "holds_manifest",
     "infer_task",
