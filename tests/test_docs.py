@@ -102,6 +102,7 @@ SHORTER = {
     "sweep.zip": ("training.examples=40", "device=cpu"),  # it has two numbers of epochs
     "sweep=grid": (*SHORT, "seed=0", "optimizer.learning_rate=0.003,0.01"),
     "sweep=search": (*SHORT, "sweep.search.trials=3"),
+    "trainable_from=block6": (*SHORT, "model.weights=null", "dataset.size=32"),
     "model=transfer": (*SHORT, "model.weights=null", "model.backbone=MobileNet", "dataset.size=32"),
 }
 # What the pages let pip install.
