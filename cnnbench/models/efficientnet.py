@@ -61,7 +61,7 @@ def efficientnet_lite(x: Any, version: int = 0, include_top: bool = False) -> ke
     Returns:
         From the inputs of `x` to ``(batch, height / 32, width / 32, 1280)`` or ``(batch, 1000)``.
     """
-    inputs = keras.utils.get_source_inputs(x)
+    (inputs,) = keras.utils.get_source_inputs(x)
     x = _convolution(x, STEM, 3, 2, "stem_conv", "stem_bn")
     x = layers.ReLU(6.0, name="stem_activation")(x)
     for block in blocks(version):

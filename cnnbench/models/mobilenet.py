@@ -38,7 +38,7 @@ def torch_mobilenet_v2(x: Any, include_top: bool = False) -> keras.Model:
     Returns:
         From the inputs of `x` to ``(batch, height / 32, width / 32, 1280)`` or ``(batch, 1000)``.
     """
-    inputs = keras.utils.get_source_inputs(x)
+    (inputs,) = keras.utils.get_source_inputs(x)
     x = layers.ZeroPadding2D(1, name="Conv1_pad")(x)
     x = layers.Conv2D(32, 3, 2, use_bias=False, name="Conv1")(x)
     x = _normalize(x, "bn_Conv1", "Conv1_relu")

@@ -133,7 +133,7 @@ def build(place: str, x: Any) -> keras.Model:
     if copy.end is None:
         raise CnnbenchError(f"model.backbone={place} has no feature maps: it is no convolutional network")
     copy.take_weights()
-    return keras.Model(keras.utils.get_source_inputs(x), copy.end)
+    return keras.Model(keras.utils.get_source_inputs(x)[0], copy.end)
 
 
 class _Copy:

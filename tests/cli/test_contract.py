@@ -184,6 +184,7 @@ def test_what_every_command_takes(typed: str, output: Output, rest: str) -> None
 ANSWERS = [
     ("list model", 0, {"groups"}),
     ("list nothing", 2, {"error", "hint"}),
+    ("backbones", 0, {"backbones", "folders"}),
     ("explain seed", 0, {"key", "lines"}),
     ("compare many", 0, {"rankings"}),
     ("diff done many/first", 0, {"config"}),

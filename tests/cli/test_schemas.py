@@ -32,6 +32,7 @@ expected: {metric: test_accuracy, low: 1.1, high: 1.2, minutes: 1.0}
 # By what is asked for: lines, and the exit code of each.
 LINES: dict[str, list[tuple[str, int]]] = {
     "list": [("list model", 0), ("list model=cnn", 0), ("list nothing", 2), ("list --help", 0)],
+    "backbones": [("backbones", 0), ("backbones ResNet50", 0), ("backbones nothing", 2)],
     "explain": [("explain seed", 0)],
     "check": [("check", 0), ("check model=airbench dataset=digits model.nothing=1", 2)],
     "lr-find": [(" ".join(("lr-find", *TINY)), 0), ("lr-find phase=fine_tuning", 2)],

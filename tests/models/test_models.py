@@ -498,7 +498,7 @@ def test_statistics_among_the_loaded_weights_are_not_measured_again(tmp_path):
     [
         (
             {"backbone": "MobilNet"},
-            r"MobilNet is neither ours nor in keras\.applications.*did you mean MobileNet\?",
+            r"MobilNet is no backbone that is known.*did you mean MobileNet\?",
         ),
         ({"backbone": "ResNet-50"}, r"did you mean ResNet50\?"),
         ({"backbone_arguments": {"alfa": 1}}, r"backbone_arguments\.alfa.*did you mean alpha\?"),

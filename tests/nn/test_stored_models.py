@@ -29,6 +29,7 @@ STANDARD: dict[str, Callable[..., keras.Model]] = {
     "vgg": partial(vgg, depth=11, width=4, dense_units=[4]),
     "transfer": partial(SMALL, backbone="MobileNet", backbone_arguments={"alpha": 0.25}),
     "transfer from BGR": partial(SMALL, backbone="VGG16"),
+    "transfer from torch": partial(SMALL, backbone="TorchMobileNetV2"),
 }
 LOAD = """
 import sys, keras, numpy as np
