@@ -217,7 +217,7 @@ def test_fine_tuning_waits_for_enough_examples(spec: RunSpec) -> None:
     assert len(folder.history) == 1
     examples = len(spec.drawn(spec.dataset()).train)
     note = f"no fine-tuning: {examples} training examples, and it takes 100"
-    assert note in folder.environment["notes"]
+    assert note in folder.environment["dataset"]["notes"]
     enough = training.model_copy(update={"fine_tuning": tuning.model_copy(update={"from_examples": examples})})
     settled = run.settled_training(replace(spec, training=enough), spec.drawn(spec.dataset()))
     assert settled.training.fine_tuning is not None
