@@ -90,7 +90,7 @@ COMMANDS = [(page, command) for page in PAGES for command in commands_of(page)]
 LINES = [(page, line) for page, line in COMMANDS if line.startswith("cnnbench")]
 # Pages whose commands are typed in one folder, one after another; what an earlier one has is not run again.
 JOURNEYS = (
-    ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md"),
+    ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md", "docs/auto.md"),
     ("docs/notes.md", "docs/models.md", "docs/backbones.md", "docs/ko/notes.md", "docs/gpus.md"),
     ("docs/evaluation.md", "docs/runs.md", "docs/inside.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md"),
@@ -103,6 +103,7 @@ SHORTER = {
     "sweep=grid": (*SHORT, "seed=0", "optimizer.learning_rate=0.003,0.01"),
     "sweep=search": (*SHORT, "sweep.search.trials=3"),
     "trainable_from=block6": (*SHORT, "model.weights=null", "dataset.size=32"),
+    "model.backbone=EfficientNetLite0": (*SHORT, "model.weights=null", "dataset.size=32"),
     "model=transfer": (*SHORT, "model.weights=null", "model.backbone=MobileNet", "dataset.size=32"),
 }
 # What the pages let pip install.

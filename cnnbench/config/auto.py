@@ -71,7 +71,7 @@ def _reason(found: int, light: int, most: int) -> str:
 
 def name_of(backbone: str) -> str:
     """Return how a backbone is called in the name of a run: a file by its stem."""
-    return Path(backbone).stem if "/" in backbone or "\\" in backbone else backbone
+    return Path(backbone).stem if catalogue.is_place(backbone) else backbone
 
 
 def size_of(backbone: str) -> int:

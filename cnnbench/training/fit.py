@@ -506,7 +506,8 @@ def compile_for_fine_tuning(
     is_constant = settings.schedule == "constant"
     compile(model, settings.learning_rate if is_constant else partial(_schedule, settings, epochs))
     if settings.weight_decay is not None:
-        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # within loss scaling
+        # Within the one that scales losses, where there is one.
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         optimizer.weight_decay = settings.weight_decay
     blocks = trained_blocks(model, settings.from_layer)
     is_gradual = settings.unfreeze_epochs is not None

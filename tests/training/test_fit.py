@@ -21,6 +21,7 @@ from cnnbench.runs.spec import FineTuning, Observer, RunSpec, Training
 from cnnbench.training import device, diagnose, run
 from cnnbench.training.callbacks import BestCheckpoint
 from cnnbench.training.features import cached_features
+from cnnbench.training.fit import compile_for_fine_tuning
 from cnnbench.training.model import can_cache
 
 SMALL = partial(transfer, backbone="MobileNet", weights=None, backbone_arguments={"alpha": 0.25}, dropout=0.0)
@@ -197,6 +198,45 @@ def test_a_training_may_end_within_an_epoch_and_its_schedule_with_it(spec: RunSp
         run.run(crash, Break(2))
     again = RunFolder(run.run(crash, resume=True).folder)
     assert [row["loss"] for row in again.history] == [row["loss"] for row in folder.history]
+
+
+def test_fine_tuning_waits_for_enough_examples(spec: RunSpec) -> None:
+    tuning = FineTuning(from_layer="half", epochs=1, learning_rate=0.0001, from_examples=100)
+    training = spec.training.model_copy(update={"epochs": 1, "fine_tuning": tuning})
+    folder = RunFolder(run.run(replace(spec, training=training)).folder)
+    assert len(folder.history) == 1
+    examples = len(spec.drawn(spec.dataset()).train)
+    note = f"no fine-tuning: {examples} training examples, and it takes 100"
+    assert note in folder.environment["dataset"]["notes"]
+    enough = training.model_copy(update={"fine_tuning": tuning.model_copy(update={"from_examples": examples})})
+    settled = run.settled_training(replace(spec, training=enough), spec.drawn(spec.dataset()))
+    assert settled.training.fine_tuning is not None
+    assert not settled.notes
+
+
+def test_fine_tuning_has_a_weight_decay_of_its_own() -> None:
+    def compiled(decay: float | None) -> float:
+        model = SMALL((32, 32, 3), 2)
+        settings = FineTuning(from_layer="half", epochs=1, learning_rate=0.1, weight_decay=decay)
+
+        def compile_it(part: keras.Model, rate: float) -> None:
+            part.compile(keras.optimizers.AdamW(rate, weight_decay=2.0))
+
+        compile_for_fine_tuning(model, settings, 1, compile_it, {})
+        return float(model.optimizer.weight_decay)
+
+    assert compiled(0.05) == 0.05
+    assert compiled(None) == 2.0
+
+
+@pytest.mark.parametrize("task", ["regression", "multiclass"])
+def test_targets_that_are_scaled_where_there_are_some_are_those_of_a_regression(
+    spec: RunSpec, task: str
+) -> None:
+    dataset = spec.drawn(synthetic(examples=60, size=8, task=task))
+    training = spec.training.model_copy(update={"scale_targets": "auto"})
+    settled = run.settled_training(replace(spec, training=training), dataset)
+    assert settled.training.scale_targets is (task == "regression")
 
 
 def test_fine_tuning_of_a_layer_that_is_not_there_names_the_nearest(spec: RunSpec) -> None:
