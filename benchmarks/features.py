@@ -1,11 +1,11 @@
-"""The cost of a frozen backbone's features: `features_of` against a plain `model.predict` of the same backbone.
+"""The cost of a frozen backbone's features: `features_of` against a plain `model.predict` of the backbone.
 
-    python benchmarks/features.py [--backbone MobileNet] [--alpha 0.25] [--size 224] [--pictures 10000] [--memory]
+    python benchmarks/features.py [--backbone MobileNet] [--size 224] [--pictures 10000] [--probe | --memory]
 
 Pictures are CIFAR-10's, which the backbone sees at `--size`. The contenders take turns on new pictures, a few
-hundred at a time, so that other work of the machine falls on all: read the ratios. `--probe` also trains a
-linear probe on the features of each. With `--memory` two processes compute the features of 1,000 pictures and
-of all, and say their peaks.
+hundred at a time, so that other work of the machine falls on all: read the ratios. On a busy machine only that
+of processor time means much. `--probe` also trains a linear probe on the features of each. With `--memory` two
+processes compute the features of 1,000 pictures and of all, and say their peaks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -37,10 +38,14 @@ TURN = 500  # pictures
 PENALTIES = (0.001, 0.003, 0.01)  # C of the linear probe
 
 
+class Seconds(NamedTuple):
+    wall: float
+    cpu: float  # of all threads
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--backbone", default="MobileNet")
-    parser.add_argument("--alpha", type=float, help="of a MobileNet; default 0.25")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--probe", action="store_true")
@@ -59,7 +64,7 @@ def main() -> None:
 
 
 def extractor_of(arguments: argparse.Namespace) -> keras.Model:
-    own = {"alpha": arguments.alpha or 0.25} if arguments.backbone == "MobileNet" else {}
+    own = {"alpha": 0.25} if arguments.backbone == "MobileNet" else {}
     shape, size = (32, 32, 3), arguments.size
     model = transfer(shape, 10, arguments.backbone, image_size=size, backbone_arguments=own)
     return split_at_features(model)[0]
@@ -82,22 +87,24 @@ def compare(arguments: argparse.Namespace) -> None:
         f"{machine.device}; {arguments.backbone} at {arguments.size}, {len(x):,} pictures; auto is {chosen}"
     )
 
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in contenders}
     found: dict[str, list[np.ndarray]] = {name: [] for name in contenders}
     turns = [x[start : start + TURN] for start in range(0, len(x), TURN)]
     for number, turn in enumerate(turns):
         order = list(contenders)[number % 3 :] + list(contenders)[: number % 3]
         for one in order if chosen != "float32" else [name for name in order if name != "auto"]:
-            began = time.perf_counter()
+            began = Seconds(time.perf_counter(), time.process_time())
             found[one].append(contenders[one](turn))
-            seconds[one].append((time.perf_counter() - began) / len(turn))
-    print(f"{'':<10}{'pictures/s':>12}{'× predict':>11}{'change':>10}")
+            seconds[one].append(Seconds(time.perf_counter() - began.wall, time.process_time() - began.cpu))
+    print(f"{'':<10}{'pictures/s':>12}{'× predict':>11}{'by CPU time':>13}{'change':>10}")
     plain = np.concatenate(found["predict"])
     for one, times in seconds.items():
         if times:
-            ratio = median(first / own for first, own in zip(seconds["predict"], times, strict=True))
+            pairs = list(zip(seconds["predict"], times, strict=True))
+            wall, cpu = median(a.wall / b.wall for a, b in pairs), median(a.cpu / b.cpu for a, b in pairs)
+            rate = TURN / median(turn.wall for turn in times)
             change = np.abs(np.concatenate(found[one]) - plain).mean() / plain.std()
-            print(f"{one:<10}{1 / median(times):>12,.0f}{ratio:>11.2f}{change:>10.1e}")
+            print(f"{one:<10}{rate:>12,.0f}{wall:>11.2f}{cpu:>13.2f}{change:>10.1e}")
     if arguments.probe:
         probe({one: np.concatenate(parts) for one, parts in found.items() if parts}, y)
 
