@@ -3,9 +3,9 @@
     python benchmarks/features.py [--backbone MobileNet] [--size 224] [--pictures 10000] [--probe | --memory]
 
 Pictures are CIFAR-10's, which the backbone sees at `--size`. The contenders take turns on new pictures, a few
-hundred at a time, so that other work of the machine falls on all: read the ratios. On a busy machine only that
-of processor time means much. `--probe` also trains a linear probe on the features of each. With `--memory` two
-processes compute the features of 1,000 pictures and of all, and say their peaks.
+hundred at a time, so that other work of the machine falls on all: read the ratios. On a busy machine only the
+ratio of processor time means much. `--probe` also trains a linear probe on the features of each. With
+`--memory` two processes compute the features of 1,000 pictures and of all, and say their peaks.
 """
 
 from __future__ import annotations
