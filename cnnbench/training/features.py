@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import keras
@@ -285,11 +285,8 @@ def _right(found: Any) -> dict[str, float] | None:
 
 def _batch_size(extractor: keras.Model) -> int:
     """Return how many pictures are computed at once: by what the backbone sees, not by what it is given."""
-    seen = max(
-        math.prod(layer.output.shape[1:3])
-        for layer in extractor.layers
-        if not layer.weights and len(getattr(layer.output, "shape", ())) == 4
-    )
+    prepares = takewhile(lambda layer: not layer.weights, extractor.layers)
+    seen = max(math.prod(layer.output.shape[1:3]) for layer in prepares)
     if tf.config.list_logical_devices("GPU"):
         return evaluation_batch(64, extractor.input_shape[1:])
     return int(np.clip(2 ** int(math.log2(BATCH_VALUES / (3 * seen))), 1, BATCH))
