@@ -93,7 +93,7 @@ JOURNEYS = (
     ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md", "docs/auto.md"),
     ("docs/notes.md", "docs/models.md", "docs/backbones.md", "docs/ko/notes.md", "docs/gpus.md"),
     ("docs/evaluation.md", "docs/runs.md", "docs/inside.md"),
-    ("docs/sweeps.md", "docs/speed.md", "docs/faults.md"),
+    ("docs/sweeps.md", "docs/speed.md", "docs/faults.md", "docs/features.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
 )
 # What makes a documented run short, where it says nothing else of that; and more for lines with these words.

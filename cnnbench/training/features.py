@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import keras
@@ -43,7 +43,7 @@ log = logging.getLogger("cnnbench")
 CACHE, VERSION = "features", 1  # a higher version where features come out otherwise than before
 KNOWN = ("keras", "cnnbench")  # whose layers are all in their configs, weights and versions
 SEGMENT, SECONDS = 512, 20.0  # pictures, or seconds, after which features are written
-BATCH_VALUES = 32 * 224 * 224 * 3  # of a batch on a CPU
+BATCH_VALUES, BATCH = 16 * 224 * 224 * 3, 64  # of a batch on a CPU, whose caches are small
 IN_MEMORY = 2**28  # bytes; more features than that are mapped from a file
 TOLD_FIRST, TOLD_EVERY = 5.0, 15.0  # seconds between two lines about the progress
 FORWARDS = 2  # extractors that are kept ready
@@ -285,14 +285,11 @@ def _right(found: Any) -> dict[str, float] | None:
 
 def _batch_size(extractor: keras.Model) -> int:
     """Return how many pictures are computed at once: by what the backbone sees, not by what it is given."""
-    seen = max(
-        math.prod(layer.output.shape[1:3])
-        for layer in extractor.layers
-        if not layer.weights and len(getattr(layer.output, "shape", ())) == 4
-    )
+    prepares = takewhile(lambda layer: not layer.weights, extractor.layers)
+    seen = max(math.prod(layer.output.shape[1:3]) for layer in prepares)
     if tf.config.list_logical_devices("GPU"):
         return evaluation_batch(64, extractor.input_shape[1:])
-    return int(np.clip(2 ** int(math.log2(BATCH_VALUES / (3 * seen))), 1, 256))
+    return int(np.clip(2 ** int(math.log2(BATCH_VALUES / (3 * seen))), 1, BATCH))
 
 
 class _Progress:
