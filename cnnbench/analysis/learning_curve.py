@@ -1,7 +1,7 @@
 """Learning curves: how an error falls with the number of examples, and what more of them would bring.
 
-The curve is a power law, ``error = floor + scale · examples ** -rate`` (Hestness et al. 2017, arXiv:1712.00409).
-A few points do not settle its three parameters, so none is chosen: every curve counts by how well it fits.
+The curve is a power law, ``error = floor + scale · examples ** -rate`` (Hestness et al. 2017,
+arXiv:1712.00409). A few points do not settle its three parameters, so none is chosen: every curve counts by how well it fits.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ class LearningCurve:
     weight: np.ndarray
 
     @classmethod
-    def fit(cls, sizes: Sequence[float], errors: Sequence[float], deviations: Sequence[float]) -> LearningCurve:
+    def fit(
+        cls, sizes: Sequence[float], errors: Sequence[float], deviations: Sequence[float]
+    ) -> LearningCurve:
         """Weigh all curves by their likelihood.
 
         Args:

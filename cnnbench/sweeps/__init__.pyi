@@ -3,13 +3,16 @@ from .forecast import forecast_line, rehearse_job
 from .launchers import is_supervised, serve
 from .observer import SweepObserver
 from .plan import makes_sweep
+from .probe import PICTURES, probe_line
 from .run import resume_sweep, start_sweep
-from .schema import Forecast
+from .schema import Forecast, Probe
 from .search import Reporter
 from .store import Sweep
 
 __all__ = [
+    "PICTURES",
     "Forecast",
+    "Probe",
     "Reporter",
     "Sweep",
     "SweepObserver",
@@ -17,6 +20,7 @@ __all__ = [
     "forecast_line",
     "is_supervised",
     "makes_sweep",
+    "probe_line",
     "rehearse_job",
     "resume_sweep",
     "serve",

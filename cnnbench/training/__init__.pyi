@@ -3,6 +3,7 @@ from .chunks import Engine
 from .device import prepare_machine
 from .diagnose import Diagnosis, examine
 from .environment import describe_environment
+from .features import features_of
 from .measure import (
     Evaluation,
     count_flops,
@@ -21,6 +22,7 @@ __all__ = [
     "describe_environment",
     "evaluation_batch",
     "examine",
+    "features_of",
     "forward_graph",
     "loss_batch",
     "measure_latency",
