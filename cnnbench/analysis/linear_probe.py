@@ -1,10 +1,10 @@
 """Linear probes: how well a linear model tells targets from features, cross-validated.
 
 Classes are told apart by multinomial logistic regression, labels by one logistic regression each, values by
-ridge regression. scipy's L-BFGS makes all fits of a cross-validation at once, which share the examples. Features
-are turned to their principal axes: there the curvature is nearly diagonal, and bounded by that of all examples
-(Böhning 1992, Annals of the Institute of Statistical Mathematics 44, 197–200), and so few steps are needed. The
-penalty is chosen inside each fold.
+ridge regression. scipy's L-BFGS makes all fits of a cross-validation at once, which share the examples.
+Features are turned to their principal axes: there the curvature is nearly diagonal, and bounded by that of
+all examples (Böhning 1992, Annals of the Institute of Statistical Mathematics 44, 197–200), and so few steps
+are needed. The penalty is chosen inside each fold.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Axes:
     def of(cls, features: np.ndarray) -> Axes:
         """Turn features ``(n, columns)``; columns that never change are left out."""
         spread = features.std(axis=0, dtype=np.float64)
-        kept = spread > SMALLEST * max(float(spread.max()), np.finfo(np.float32).tiny)
+        kept = spread > SMALLEST * max(float(spread.max()), 1e-30)
         columns = features[:, kept]
         scaled = ((columns - columns.mean(axis=0, dtype=np.float64)) / spread[kept]).astype(np.float32)
         wide = scaled.shape[1] > len(scaled)
@@ -233,7 +233,7 @@ def _loss(task: str, y: np.ndarray, outputs: np.ndarray) -> float:
     else:
         own = y.reshape(len(y), -1)
         likely = np.where(own > 0.5, outputs, 1 - outputs)
-    return float(-np.mean(np.log(np.maximum(likely, 1e-12))))
+    return -float(np.mean(np.log(np.maximum(likely, 1e-12))))
 
 
 # -- What a score is worth ---------------------------------------------------------------------------
@@ -248,7 +248,8 @@ def blocks_of(units: np.ndarray, seed: int) -> np.ndarray:
     """
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    filled, block = np.zeros(min(MOST_BLOCKS, len(sizes))), np.empty(len(sizes), np.intp)
+    filled = np.zeros(min(MOST_BLOCKS, len(sizes)))
+    block = np.empty(len(sizes), np.intp)
     for one in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         block[one] = np.argmin(filled)
         filled[block[one]] += sizes[one]
@@ -269,7 +270,8 @@ def values_of_blocks(score_of: Callable[[np.ndarray], float], block: np.ndarray)
     rows = np.arange(len(block))
     score, count = score_of(rows), int(block.max()) + 1
     without = np.array([score_of(rows[block != number]) for number in range(count)])
-    return score - math.sqrt(OVERLAP) * (count - 1) * (without - without.mean())
+    found: np.ndarray = score - math.sqrt(OVERLAP) * (count - 1) * (without - without.mean())
+    return found
 
 
 def interval(score: float, values: np.ndarray, examples: int, is_share: bool) -> tuple[float, float]:

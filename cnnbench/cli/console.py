@@ -288,7 +288,7 @@ def probe_lines(found: sweeps.Probe) -> Iterator[str]:
         f"{found.dataset}: {found.examples:,} pictures of the training split, {found.folds} folds; "
         "the test split is unseen"
     )
-    yield "behind the first: real differences, and those that may be chance; ms and MB of a picture, of weights"
+    yield "behind the first: real, or unclear where it may be chance; ms of a picture, MB of the weights"
     first, *others = found.ranked
     told = [one for one in others if not one.is_worse and one.seconds is not None]
     quick = min(told, key=lambda one: one.seconds or 0, default=None)
