@@ -19,7 +19,7 @@ from cnnbench import runs
 from cnnbench.analysis.significance import LEVEL
 
 PENALTIES = tuple(4.0**power for power in range(2, -6, -1))  # 16 to 0.001, the strongest first
-PATIENCE = 2  # penalties in a row that are best for no fold; the weak ones that follow take longest
+PATIENCE = 2  # penalties in a row that are worse than an earlier one; the weak ones that follow take longest
 MOST_STEPS = 100
 PRECISION = 1e-4  # of the sum of all losses, at which a fit is done
 SMALLEST = 1e-6  # variance of a principal axis, as a part of the largest, that float32 can tell from none
@@ -176,19 +176,21 @@ def cross_validate(
     seen = np.array(
         [*(~one for one in held), *(~(one | held[after[number]]) for number, one in enumerate(held))]
     )
-    best, chosen, worse = np.full(count, np.inf), np.zeros(0), 0
+    best, chosen, worse = np.full(count, np.inf), np.zeros(0), np.zeros(count, np.intp)
     for outputs in fit_linear(axes, y, task, seen * np.float32(1) * (1 if weights is None else weights)):
         if not len(chosen):
             chosen = np.empty(outputs.shape[1:], np.float32)
-        worse += 1
         for number, own in enumerate(held):
+            if worse[number] == PATIENCE:
+                continue
+            worse[number] += 1
             before = number - 1 if number else count - 1
             inner = ((count + number, held[after[number]]), (count + before, held[before]))
             lost = sum(_loss(task, y[rows], outputs[fit, rows]) for fit, rows in inner)
             if lost < best[number]:
-                best[number], worse = lost, 0
+                best[number], worse[number] = lost, 0
                 chosen[own] = outputs[number, own]
-        if worse == PATIENCE:
+        if (worse == PATIENCE).all():
             break
     return chosen
 
@@ -300,4 +302,5 @@ def interval(score: float, values: np.ndarray, examples: int, is_share: bool) ->
         worth = min(score * (1 - score) / error**2, worth)
     share = times**2 / worth
     half = math.sqrt(score * (1 - score) * share + share**2 / 4)
-    return (score + share / 2 - half) / (1 + share), (score + share / 2 + half) / (1 + share)
+    ends = (score + share / 2 - half) / (1 + share), (score + share / 2 + half) / (1 + share)
+    return max(ends[0], 0.0), min(ends[1], 1.0)
