@@ -34,6 +34,7 @@ LINES: dict[str, list[tuple[str, int]]] = {
     "list": [("list model", 0), ("list model=cnn", 0), ("list nothing", 2), ("list --help", 0)],
     "explain": [("explain seed", 0)],
     "check": [("check", 0), ("check model=airbench dataset=digits model.nothing=1", 2)],
+    "probe": [("probe dataset=synthetic backbones=pixels device=cpu", 0), ("probe model=cnn", 2)],
     "resume": [("resume done", 0), ("resume sweep", 0)],
     "compare": [("compare sweep diverged", 0)],
     "report": [("report done", 0)],
