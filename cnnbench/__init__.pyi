@@ -1,4 +1,4 @@
-from .api import Comparison, Run, compare, compose, diff, open_run, run, sweep
+from .api import Comparison, Run, compare, compose, diff, open_run, probe, run, sweep
 from .data import Dataset
 from .runs import RunSpec
 
@@ -11,6 +11,7 @@ __all__ = [
     "compose",
     "diff",
     "open_run",
+    "probe",
     "run",
     "sweep",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # `cnnbench --help` needs none of these
 
     from cnnbench.runs import RunSpec
 
-__all__ = ["Comparison", "Run", "compare", "compose", "diff", "open_run", "run", "sweep"]
+__all__ = ["Comparison", "Run", "compare", "compose", "diff", "open_run", "probe", "run", "sweep"]
 
 Place = str | Path
 
@@ -154,6 +154,33 @@ def sweep(*overrides: str, config_dir: Place | None = None, **values: Any) -> li
     if made.stopped_by is not None:
         raise system.InterruptedRunError(made.stopped_by)
     return runs_of(made)
+
+
+def probe(
+    *overrides: str,
+    backbones: Sequence[str] | None = None,
+    examples: int = sweeps.PICTURES,
+    config_dir: Place | None = None,
+    tell: Callable[[str], object] = lambda text: None,
+    **values: Any,
+) -> sweeps.Probe:
+    """Rank backbones on pictures by cross-validated linear models of their features; see `cnnbench probe`.
+
+    Args:
+        overrides: as for `compose`: `"dataset=image_folder"`, `"dataset.root=pics"`.
+        backbones: names as of `model.backbone`; None for all whose weights are here.
+        examples: the most pictures of the training split that are used.
+        config_dir: a folder with options of your own.
+        tell: is told what is done next.
+        values: as for `compose`.
+
+    Returns:
+        The backbones in their order, a learning curve of the first, and what more pictures would bring.
+
+    Raises:
+        CnnbenchError: an override is wrong, the data are no pictures, or a backbone is not here.
+    """
+    return sweeps.probe_line(_line(overrides, values), backbones, examples, _folder(config_dir), tell)
 
 
 def runs_of(stored: sweeps.Sweep) -> list[Run]:

@@ -92,7 +92,7 @@ LINES = [(page, line) for page, line in COMMANDS if line.startswith("cnnbench")]
 JOURNEYS = (
     ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md", "docs/auto.md"),
     ("docs/notes.md", "docs/models.md", "docs/backbones.md", "docs/ko/notes.md", "docs/gpus.md"),
-    ("docs/evaluation.md", "docs/runs.md", "docs/inside.md"),
+    ("docs/evaluation.md", "docs/runs.md", "docs/inside.md", "docs/probe.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md", "docs/features.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
 )

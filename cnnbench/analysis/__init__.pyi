@@ -11,14 +11,17 @@ from .comparison import (
     verdict_row,
 )
 from .diff import Difference, Errors, Flips, Pairs, difference
+from .learning_curve import LearningCurve, Point, errors_of, measure_curve
+from .linear_probe import Axes, blocks_of, cross_validate, interval, score, values_of_blocks
 from .recipes import judge_recipe
 from .records import COSTS, Record, is_number, number, read_records, short
 from .schema import ComparisonContent, DifferenceContent, GroupRow
-from .significance import LEVEL
+from .significance import LEVEL, judge
 
 __all__ = [
     "COSTS",
     "LEVEL",
+    "Axes",
     "Comparison",
     "ComparisonContent",
     "Difference",
@@ -27,20 +30,30 @@ __all__ = [
     "Flips",
     "Group",
     "GroupRow",
+    "LearningCurve",
     "Pairs",
+    "Point",
     "Ranking",
     "Record",
+    "blocks_of",
     "compare",
     "compare_records",
     "comparison_rows",
+    "cross_validate",
     "difference",
+    "errors_of",
+    "interval",
     "is_number",
+    "judge",
     "judge_recipe",
+    "measure_curve",
     "number",
     "order_groups",
     "pareto_front",
     "read_records",
+    "score",
     "select_records",
     "short",
+    "values_of_blocks",
     "verdict_row",
 ]

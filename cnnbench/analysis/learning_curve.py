@@ -1,7 +1,8 @@
 """Learning curves: how an error falls with the number of examples, and what more of them would bring.
 
-The curve is a power law, ``error = floor + scale · examples ** -rate`` (Hestness et al. 2017, arXiv:1712.00409).
-A few points do not settle its three parameters, so none is chosen: every curve counts by how well it fits.
+The curve is a power law, ``error = floor + scale · examples ** -rate`` (Hestness et al. 2017,
+arXiv:1712.00409). A few points do not settle its three parameters, so none is chosen: every curve counts by
+how well it fits.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ class LearningCurve:
     weight: np.ndarray
 
     @classmethod
-    def fit(cls, sizes: Sequence[float], errors: Sequence[float], deviations: Sequence[float]) -> LearningCurve:
+    def fit(
+        cls, sizes: Sequence[float], errors: Sequence[float], deviations: Sequence[float]
+    ) -> LearningCurve:
         """Weigh all curves by their likelihood.
 
         Args:
@@ -161,8 +164,9 @@ class LearningCurve:
         shapes = np.broadcast_to(floor, scale.shape), np.broadcast_to(rate, scale.shape)
         scale = scale * n.max() ** shapes[1]
         kept = weight.reshape(-1) > 0
-        whole = [one.reshape(-1)[kept] for one in (shapes[0], scale, shapes[1], weight)]
-        return cls(*whole[:3], whole[3] / whole[3].sum())
+        known = weight.reshape(-1)[kept]
+        floor, scale, rate = (one.reshape(-1)[kept] for one in (shapes[0], scale, shapes[1]))
+        return cls(floor, scale, rate, known / known.sum())
 
     def at(self, size: float) -> Forecast:
         """Return the error with so many examples."""

@@ -1,10 +1,10 @@
 """Linear probes: how well a linear model tells targets from features, cross-validated.
 
 Classes are told apart by multinomial logistic regression, labels by one logistic regression each, values by
-ridge regression. All fits of a cross-validation are one problem with one optimum each, which scipy's L-BFGS
-solves at once: features are turned to their principal axes, where the curvature is nearly diagonal and bounded
-by that of all examples (Böhning 1992, Annals of the Institute of Statistical Mathematics 44, 197–200), and so
-few steps are needed. The penalty is chosen inside each fold.
+ridge regression. scipy's L-BFGS makes all fits of a cross-validation at once, which share the examples.
+Features are turned to their principal axes: there the curvature is nearly diagonal, and bounded by that of
+all examples (Böhning 1992, Annals of the Institute of Statistical Mathematics 44, 197–200), and so few steps
+are needed. The penalty is chosen inside each fold.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cnnbench import runs
 from cnnbench.analysis.significance import LEVEL
 
 PENALTIES = tuple(4.0**power for power in range(2, -6, -1))  # 16 to 0.001, the strongest first
-PATIENCE = 2  # penalties in a row that are best for no fold; the weak ones that follow take longest
+PATIENCE = 2  # penalties in a row that are worse than an earlier one; the weak ones that follow take longest
 MOST_STEPS = 100
 PRECISION = 1e-4  # of the sum of all losses, at which a fit is done
 SMALLEST = 1e-6  # variance of a principal axis, as a part of the largest, that float32 can tell from none
 MOST_BLOCKS = 50
-# By which the variance of a cross-validated score is larger than that of its examples alone. Found by simulation:
-# 1.0 to 1.7, the more so the fewer examples there are for each column; `make simulate` tells how it does.
+# By which the variance of a cross-validated score is larger than that of its examples alone. 1.0 to 1.6 was
+# found by simulation and on disjoint parts of CIFAR-10; `make simulate` tells how often intervals are right.
 OVERLAP = 1.5
 # An upper bound of the curvature of each loss in its linear outputs.
 CURVATURE = {"multiclass": 0.5, "binary": 0.25, "multilabel": 0.25, "regression": 1.0}
@@ -51,7 +51,7 @@ class Axes:
     def of(cls, features: np.ndarray) -> Axes:
         """Turn features ``(n, columns)``; columns that never change are left out."""
         spread = features.std(axis=0, dtype=np.float64)
-        kept = spread > SMALLEST * max(float(spread.max()), np.finfo(np.float32).tiny)
+        kept = spread > SMALLEST * max(float(spread.max()), 1e-30)
         columns = features[:, kept]
         scaled = ((columns - columns.mean(axis=0, dtype=np.float64)) / spread[kept]).astype(np.float32)
         wide = scaled.shape[1] > len(scaled)
@@ -173,20 +173,24 @@ def cross_validate(
     count = int(fold.max()) + 1
     held = [fold == number for number in range(count)]
     after = [(number + 1) % count for number in range(count)]
-    seen = np.array([*(~one for one in held), *(~(one | held[after[number]]) for number, one in enumerate(held))])
-    best, chosen, worse = np.full(count, np.inf), np.zeros(0), 0
+    seen = np.array(
+        [*(~one for one in held), *(~(one | held[after[number]]) for number, one in enumerate(held))]
+    )
+    best, chosen, worse = np.full(count, np.inf), np.zeros(0), np.zeros(count, np.intp)
     for outputs in fit_linear(axes, y, task, seen * np.float32(1) * (1 if weights is None else weights)):
         if not len(chosen):
             chosen = np.empty(outputs.shape[1:], np.float32)
-        worse += 1
         for number, own in enumerate(held):
+            if worse[number] == PATIENCE:
+                continue
+            worse[number] += 1
             before = number - 1 if number else count - 1
             inner = ((count + number, held[after[number]]), (count + before, held[before]))
             lost = sum(_loss(task, y[rows], outputs[fit, rows]) for fit, rows in inner)
             if lost < best[number]:
-                best[number], worse = lost, 0
+                best[number], worse[number] = lost, 0
                 chosen[own] = outputs[number, own]
-        if worse == PATIENCE:
+        if (worse == PATIENCE).all():
             break
     return chosen
 
@@ -211,7 +215,9 @@ def choose_penalty(axes: Axes, y: np.ndarray, task: str, known: int, seed: int) 
     seen = np.stack([half > 0, half == 1, half == 2]).astype(np.float32)
     best, chosen, worse = math.inf, np.zeros(0), 0
     for outputs in fit_linear(axes, y, task, seen):
-        lost = _loss(task, y[half == 2], outputs[1, half == 2]) + _loss(task, y[half == 1], outputs[2, half == 1])
+        lost = _loss(task, y[half == 2], outputs[1, half == 2]) + _loss(
+            task, y[half == 1], outputs[2, half == 1]
+        )
         worse = 0 if lost < best else worse + 1
         if lost < best:
             best, chosen = lost, outputs[0, known:]
@@ -229,7 +235,7 @@ def _loss(task: str, y: np.ndarray, outputs: np.ndarray) -> float:
     else:
         own = y.reshape(len(y), -1)
         likely = np.where(own > 0.5, outputs, 1 - outputs)
-    return float(-np.mean(np.log(np.maximum(likely, 1e-12))))
+    return -float(np.mean(np.log(np.maximum(likely, 1e-12))))
 
 
 # -- What a score is worth ---------------------------------------------------------------------------
@@ -244,7 +250,8 @@ def blocks_of(units: np.ndarray, seed: int) -> np.ndarray:
     """
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    filled, block = np.zeros(min(MOST_BLOCKS, len(sizes))), np.empty(len(sizes), np.intp)
+    filled = np.zeros(min(MOST_BLOCKS, len(sizes)))
+    block = np.empty(len(sizes), np.intp)
     for one in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         block[one] = np.argmin(filled)
         filled[block[one]] += sizes[one]
@@ -265,7 +272,8 @@ def values_of_blocks(score_of: Callable[[np.ndarray], float], block: np.ndarray)
     rows = np.arange(len(block))
     score, count = score_of(rows), int(block.max()) + 1
     without = np.array([score_of(rows[block != number]) for number in range(count)])
-    return score - math.sqrt(OVERLAP) * (count - 1) * (without - without.mean())
+    found: np.ndarray = score - math.sqrt(OVERLAP) * (count - 1) * (without - without.mean())
+    return found
 
 
 def interval(score: float, values: np.ndarray, examples: int, is_share: bool) -> tuple[float, float]:
@@ -294,4 +302,5 @@ def interval(score: float, values: np.ndarray, examples: int, is_share: bool) ->
         worth = min(score * (1 - score) / error**2, worth)
     share = times**2 / worth
     half = math.sqrt(score * (1 - score) * share + share**2 / 4)
-    return (score + share / 2 - half) / (1 + share), (score + share / 2 + half) / (1 + share)
+    ends = (score + share / 2 - half) / (1 + share), (score + share / 2 + half) / (1 + share)
+    return max(ends[0], 0.0), min(ends[1], 1.0)

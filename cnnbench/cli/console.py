@@ -6,6 +6,7 @@ Rooms are imported, not what is in them, because `--help` and `list` need neithe
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import textwrap
 import time
@@ -257,6 +258,48 @@ def rest_of_backbones(rows: Sequence[ListedBackbone]) -> Iterator[str]:
         yield "Keras's: with a network, each is downloaded once; without, put its file into"
         yield f"  {folder}"
         yield "  or into a folder that CNNBENCH_DATA names (a mirror)"
+
+
+def probe_table(found: sweeps.Probe) -> Table:
+    """Lay out backbones in their order, each with what it makes of the pictures and what it costs."""
+    from rich.table import Table
+
+    written = "{:.3f}" if runs.is_share(found.metric) else "{:.4g}"
+    table = Table()
+    for column in ("backbone", found.metric.replace("_", " "), "95 %", "behind", "ms", "MB"):
+        table.add_column(column, justify="left" if column in ("backbone", "behind") else "right")
+    for place, one in enumerate(found.ranked):
+        ends = [written.format(end) for end in (one.low, one.high)]
+        behind = f"{written.format(abs(one.difference))} {'real' if one.is_worse else 'unclear'}"
+        table.add_row(
+            escape(one.name),
+            written.format(one.score),
+            "–" if math.isnan(one.low) else "–".join(ends),
+            behind if place else "",
+            "–" if one.seconds is None else reporting.number(float(f"{1000 * one.seconds:.2g}")),
+            "–" if not one.bytes else reporting.number(float(f"{one.bytes / 1e6:.3g}")),
+        )
+    return table
+
+
+def probe_lines(found: sweeps.Probe) -> Iterator[str]:
+    """Yield what a probe says below its table: how it was measured, the learning curve, what to type next."""
+    yield (
+        f"{found.dataset}: {found.examples:,} pictures of the training split, {found.folds} folds; "
+        "the test split is unseen"
+    )
+    yield "behind the first: real, or unclear where it may be chance; ms of a picture, MB of the weights"
+    first, *others = found.ranked
+    told = [one for one in others if not one.is_worse and one.seconds is not None]
+    quick = min(told, key=lambda one: one.seconds or 0, default=None)
+    if quick is not None and first.seconds is not None and (quick.seconds or 0) < first.seconds:
+        times = first.seconds / (quick.seconds or first.seconds)
+        yield f"{quick.name} is not told apart from {first.name}, and {times:.1f} times as fast"
+    yield f"learning curve of {first.name}:"
+    for point in found.curve:
+        yield f"  {point.examples:>7,} pictures  {point.score:.4f} ± {1.96 * point.deviation:.4f}"
+    yield found.answer
+    yield f"next: {found.next}"
 
 
 def caches_table(caches: Sequence[system.Cache]) -> Table:

@@ -61,6 +61,7 @@ FLAGS_WITH_VALUE = frozenset(
     )
 )
 TAKE_LINES = ("check", "check-recipe", "evaluate")
+OF_PROBE = ("backbones=", "examples=")  # which are no keys of a config
 TAKE_FILES = ("predict", "visualize")
 LATEST = "latest"
 NO_VALUE = "0"
@@ -112,6 +113,10 @@ def understood(arguments: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
     if first in TAKE_LINES:
         own = rest[:1] if first in ("check-recipe", "evaluate") else []
         return [first, *own, *_keys_read(rest[len(own) :])]
+    if first == "probe":
+        own = [text for text in rest if text.startswith(OF_PROBE)]
+        named = [_own_data(text) or [text] for text in rest if text not in own]
+        return [first, *_keys_read(list(chain(*named))), *own]
     if first == "explain":
         return [first, *_keys_of(rest)]
     if first == "list":

@@ -29,6 +29,8 @@ from cnnbench.cli.console import (
     forecast_table,
     gpu_lines,
     options_text,
+    probe_lines,
+    probe_table,
     rest_of_backbones,
     run_content,
     sweep_content,
@@ -150,6 +152,41 @@ def check(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[C
     reporting.say(reporting.stdout(), *lines, style="red")
     content: Checked = {"jobs": forecasts, "hours": hours, "fails": len(fails)}
     return Answer(content, EXIT_WRONG_INPUT if fails else EXIT_DONE)
+
+
+def probe_backbones(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[sweeps.Probe]:
+    """Rank the backbones that are here on your pictures, and say what more pictures would bring."""
+    parser.description = (
+        f"{probe_backbones.__doc__} Each is judged by a cross-validated linear model of its features on the "
+        "training split; the test split stays unseen. backbones=[A,B] ranks only these, examples=N uses at "
+        f"most so many pictures (default: {sweeps.PICTURES:,})."
+    )
+    parser.add_argument("overrides", nargs="*", help="a folder of pictures, or as for a run: dataset=…")
+    _takes_options(parser, "add a folder with options of your own")
+    given = parser.parse_intermixed_args(arguments)
+    own = {"backbones": "", "examples": str(sweeps.PICTURES)}
+    line = []
+    for text in given.overrides:
+        key, _, value = text.partition("=")
+        if key in own:
+            own[key] = value
+        else:
+            line.append(text)
+    names = [name.strip() for name in own["backbones"].strip("[]()").split(",") if name.strip()]
+    if not own["examples"].isdecimal() or int(own["examples"]) < 1:
+        raise CnnbenchError(f"examples={own['examples']} is not a number from 1 on", "examples=1000")
+    with reporting.stderr().status("composing") as status:
+        found = api.probe(
+            *line,
+            backbones=names or None,
+            examples=int(own["examples"]),
+            config_dir=given.config_dir,
+            tell=lambda text: status.update(escape(text)),
+        )
+    reporting.say(reporting.stderr(), *(f"note: {note}" for note in found.notes), style="yellow")
+    reporting.stdout().print(probe_table(found))
+    _say(*probe_lines(found))
+    return Answer(found)
 
 
 def explain_key(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[Explained]:
@@ -510,6 +547,7 @@ VERBS: dict[str, Verb] = {
     "explain": explain_key,
     "check": check,
     "lr-find": find_learning_rate,
+    "probe": probe_backbones,
     "resume": resume,
     "compare": compare_runs,
     "report": report_runs,

@@ -4,13 +4,16 @@ from .launchers import is_supervised, serve
 from .learning_rate import find_learning_rate
 from .observer import SweepObserver
 from .plan import makes_sweep
+from .probe import PICTURES, probe_line
 from .run import resume_sweep, start_sweep
-from .schema import Forecast, RangeTest
+from .schema import Forecast, Probe, RangeTest
 from .search import Reporter
 from .store import Sweep
 
 __all__ = [
+    "PICTURES",
     "Forecast",
+    "Probe",
     "RangeTest",
     "Reporter",
     "Sweep",
@@ -20,6 +23,7 @@ __all__ = [
     "forecast_line",
     "is_supervised",
     "makes_sweep",
+    "probe_line",
     "rehearse_job",
     "resume_sweep",
     "serve",

@@ -223,3 +223,102 @@ class Forecast:
     peak_gpu_memory_bytes: int | None = None
     free_gpu_memory_bytes: int | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class ProbedBackbone:
+    """A backbone, or the pixels themselves, under a linear model of its features.
+
+    Attributes:
+        name: as `model.backbone` takes it; `pixels` for pictures of 16 pixels a side.
+        size: pixels per side that it sees.
+        features: that it gives for a picture.
+        score: cross-validated.
+        low, high: the 95 % interval of that.
+        seconds: of one picture in a batch; null of pixels.
+        bytes: of its weights.
+        difference: by how much the first is better; 0 of the first.
+        margin: half the width of the interval of the difference; null where it has none.
+        p: of the difference, corrected for all pairs; null where there is none.
+        is_worse: whether the difference is real.
+    """
+
+    name: str
+    size: int
+    features: int
+    score: float
+    low: float
+    high: float
+    seconds: float | None
+    bytes: int
+    difference: float = 0.0
+    margin: float | None = None
+    p: float | None = None
+    is_worse: bool = False
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The score of the first with a part of the pictures.
+
+    Attributes:
+        examples: that it has learnt from.
+        score: the mean of several draws.
+        deviation: the standard error that other draws would show.
+    """
+
+    examples: int
+    score: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What more pictures would bring, as far as the learning curve tells.
+
+    Attributes:
+        examples: as many pictures as are thought of.
+        now: the score with those that were used.
+        low, middle, high: the score then: 2.5 %, 50 % and 97.5 % of all curves, by how well they fit.
+    """
+
+    examples: int
+    now: float
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a linear model makes of the features of each backbone, on the training split alone.
+
+    Attributes:
+        dataset: its name.
+        task: of it.
+        metric: that is cross-validated.
+        examples: pictures that were used.
+        of: pictures that there are.
+        folds: of the cross-validation.
+        ranked: the best first.
+        test: by which differences were judged; empty where there was nothing to compare.
+        curve: of the first, the smallest part first.
+        outlook: null where there are too few pictures for a learning curve.
+        answer: what more pictures would bring, in a sentence.
+        next: the line to type next.
+        notes: what should be known, a line each.
+    """
+
+    dataset: str
+    task: str
+    metric: str
+    examples: int
+    of: int
+    folds: int
+    ranked: Sequence[ProbedBackbone]
+    test: str
+    curve: Sequence[CurvePoint]
+    outlook: Outlook | None
+    answer: str
+    next: str
+    notes: Sequence[str]

@@ -4,7 +4,7 @@ from .chunks import Engine, train_in_chunks
 from .device import prepare_machine, strategy
 from .diagnose import Diagnosis, examine
 from .environment import describe_environment
-from .features import cached_features
+from .features import cached_features, features_of
 from .fit import compile_for_fine_tuning
 from .measure import (
     Evaluation,
@@ -32,6 +32,7 @@ __all__ = [
     "describe_environment",
     "evaluation_batch",
     "examine",
+    "features_of",
     "forward_graph",
     "loss_batch",
     "measure_latency",

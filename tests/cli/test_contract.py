@@ -186,6 +186,8 @@ ANSWERS = [
     ("list nothing", 2, {"error", "hint"}),
     ("backbones", 0, {"backbones", "folders"}),
     ("explain seed", 0, {"key", "lines"}),
+    ("probe dataset=synthetic backbones=pixels device=cpu", 0, {"ranked", "curve", "answer", "next"}),
+    ("probe model=cnn", 2, {"error", "hint"}),
     ("compare many", 0, {"rankings"}),
     ("diff done many/first", 0, {"config"}),
     ("report done", 0, {"page"}),

@@ -36,6 +36,7 @@ LINES: dict[str, list[tuple[str, int]]] = {
     "explain": [("explain seed", 0)],
     "check": [("check", 0), ("check model=airbench dataset=digits model.nothing=1", 2)],
     "lr-find": [(" ".join(("lr-find", *TINY)), 0), ("lr-find phase=fine_tuning", 2)],
+    "probe": [("probe dataset=synthetic backbones=pixels device=cpu", 0), ("probe model=cnn", 2)],
     "resume": [("resume done", 0), ("resume sweep", 0)],
     "compare": [("compare sweep diverged", 0)],
     "report": [("report done", 0)],
