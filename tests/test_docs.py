@@ -91,7 +91,7 @@ LINES = [(page, line) for page, line in COMMANDS if line.startswith("cnnbench")]
 # Pages whose commands are typed in one folder, one after another; what an earlier one has is not run again.
 JOURNEYS = (
     ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md"),
-    ("docs/notes.md", "docs/models.md", "docs/ko/notes.md", "docs/gpus.md"),
+    ("docs/notes.md", "docs/models.md", "docs/fine_tuning.md", "docs/ko/notes.md", "docs/gpus.md"),
     ("docs/evaluation.md", "docs/runs.md", "docs/inside.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
@@ -255,7 +255,7 @@ def is_run(arguments: list[str]) -> bool:
     """Tell whether a command trains."""
     tells = {"--help", "--cfg"} & set(arguments)
     verb = arguments[0] if arguments and arguments[0] in VERBS else None
-    return not tells and verb in (None, "check", "check-recipe")
+    return not tells and verb in (None, "check", "check-recipe", "lr-find")
 
 
 def shortened(command: str) -> list[str]:
