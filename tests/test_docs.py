@@ -90,8 +90,22 @@ COMMANDS = [(page, command) for page in PAGES for command in commands_of(page)]
 LINES = [(page, line) for page, line in COMMANDS if line.startswith("cnnbench")]
 # Pages whose commands are typed in one folder, one after another; what an earlier one has is not run again.
 JOURNEYS = (
-    ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md", "docs/auto.md"),
-    ("docs/notes.md", "docs/models.md", "docs/backbones.md", "docs/ko/notes.md", "docs/gpus.md"),
+    (
+        "README.md",
+        "docs/command-line.md",
+        "docs/comparing.md",
+        "docs/ko/index.md",
+        "docs/data.md",
+        "docs/auto.md",
+    ),
+    (
+        "docs/notes.md",
+        "docs/models.md",
+        "docs/backbones.md",
+        "docs/fine_tuning.md",
+        "docs/ko/notes.md",
+        "docs/gpus.md",
+    ),
     ("docs/evaluation.md", "docs/runs.md", "docs/inside.md", "docs/probe.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md", "docs/features.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
@@ -260,7 +274,7 @@ def is_run(arguments: list[str]) -> bool:
     """Tell whether a command trains."""
     tells = {"--help", "--cfg"} & set(arguments)
     verb = arguments[0] if arguments and arguments[0] in VERBS else None
-    return not tells and verb in (None, "check", "check-recipe")
+    return not tells and verb in (None, "check", "check-recipe", "lr-find")
 
 
 def shortened(command: str) -> list[str]:

@@ -58,9 +58,10 @@ FLAGS_WITH_VALUE = frozenset(
     (
         *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-path", "-cp"),
         *("--config-name", "-cn", "--info", "-i", "--experimental-rerun", "--json"),
+        *("--seeds", "--output"),
     )
 )
-TAKE_LINES = ("check", "check-recipe", "evaluate")
+TAKE_LINES = ("check", "check-recipe", "evaluate", "lr-find")
 OF_PROBE = ("backbones=", "examples=")  # which are no keys of a config
 TAKE_FILES = ("predict", "visualize")
 LATEST = "latest"
@@ -112,7 +113,8 @@ def understood(arguments: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
     first, *rest = line
     if first in TAKE_LINES:
         own = rest[:1] if first in ("check-recipe", "evaluate") else []
-        return [first, *own, *_keys_read(rest[len(own) :])]
+        own += [text for text in rest if first == "lr-find" and text.startswith("phase=")]  # no key
+        return [first, *own, *_keys_read([text for text in rest if text not in own])]
     if first == "probe":
         own = [text for text in rest if text.startswith(OF_PROBE)]
         named = [_own_data(text) or [text] for text in rest if text not in own]

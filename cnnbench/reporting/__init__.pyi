@@ -1,5 +1,6 @@
 from .figures.canvas import GREEN, INK, ORANGE, to_png
 from .figures.inside import Stage, class_activation_maps, feature_maps, filters, layer_chain
+from .figures.range_test import range_test_figure, range_test_lines
 from .figures.run import figures_of_run, run_figures
 from .output import (
     encodable,
@@ -19,7 +20,6 @@ from .page.comparison import comparison_page
 from .page.notebook import comparison_html, run_html
 from .page.progress import MOST_COST, REFRESH_SECONDS, SHORTEST_SECONDS, LivePage, progress_page
 from .page.run import run_page
-from .range_test import range_test_figure, range_test_lines
 from .steps import after_run
 from .tables import (
     MOST_ROWS,

@@ -164,6 +164,8 @@ class Fitting:
                 log.info("fine-tuning: %s of %s blocks of the backbone are trained, down to %s", *names)
 
             callbacks.append(Unfreezing(shares, done, settings.unfreeze_epochs, tell))
+        if shares or settings.layer_decay < 1:
+            log.info(_blocks_in_words(settings, self.train.steps, blocks), extra={"notice": True})
         limits = settings.epochs, settings.max_steps
         self._fit(self.model, self.train, self.val, FINE_TUNING, done, limits, state, callbacks)
 
@@ -519,6 +521,18 @@ def compile_for_fine_tuning(
             rates[variable.path] = Rate(factor, share, settings.l2_sp, anchors.get(variable.path))
     set_rates(model.optimizer, [rates.get(one.path, Rate()) for one in model.trainable_variables])
     return blocks, shares
+
+
+def _blocks_in_words(settings: FineTuning, steps: int, blocks: Sequence[Sequence[Any]]) -> str:
+    trained = len(blocks)
+    text = f"fine-tuning: {trained} blocks of the backbone"
+    if settings.unfreeze_epochs is not None:
+        epochs, _ = span(settings.epochs, settings.max_steps, steps)
+        trained = min(trained, -(-epochs // settings.unfreeze_epochs))
+        text += f", {trained} of which are unfrozen in {epochs} epochs"
+    rates = [settings.learning_rate * settings.layer_decay**place for place in (1, trained)]
+    names = blocks[0][0].name, blocks[trained - 1][0].name
+    return f"{text}; learning rates from {rates[0]:.2g} ({names[0]}) to {rates[1]:.2g} ({names[1]})"
 
 
 def _schedule(settings: FineTuning, epochs: float, steps: int, _: float) -> Any:

@@ -79,6 +79,7 @@ MEANT = [
     ("explain epochs", "explain training.epochs"),
     ("explain lr model=MLP", "explain optimizer.learning_rate model=mlp"),
     ("check epochs=3", "check training.epochs=3"),
+    ("lr-find phase=fine_tuning epochs=3 --seeds 2", "lr-find phase=fine_tuning training.epochs=3 --seeds 2"),
 ]
 # What is right already stays as it is.
 LEFT = [

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cnnbench.cli.range_test import _line_with_rate
 from cnnbench.config import compose, run_spec
-from cnnbench.reporting.range_test import range_test_lines
+from cnnbench.reporting.figures.range_test import range_test_lines
 from cnnbench.sweeps.learning_rate import FINE_TUNING, judge
 
 Cli = Callable[..., Outcome]

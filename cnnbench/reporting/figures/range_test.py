@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnbench.reporting.figures.canvas import BLUE, CAPTION, GREEN, GREY, LABEL, TITLE, new_figure, tidy
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,8 +28,6 @@ def range_test_figure(
         marks: learning rates to mark, by their names; None for one that there is not. The first stands out.
         title: of the picture.
     """
-    from cnnbench.reporting.figures.canvas import BLUE, CAPTION, GREEN, GREY, LABEL, TITLE, new_figure, tidy
-
     figure = new_figure(720, 400)
     axes = figure.add_subplot()
     tidy(axes)
