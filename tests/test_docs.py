@@ -90,7 +90,14 @@ COMMANDS = [(page, command) for page in PAGES for command in commands_of(page)]
 LINES = [(page, line) for page, line in COMMANDS if line.startswith("cnnbench")]
 # Pages whose commands are typed in one folder, one after another; what an earlier one has is not run again.
 JOURNEYS = (
-    ("README.md", "docs/command-line.md", "docs/comparing.md", "docs/ko/index.md", "docs/data.md", "docs/auto.md"),
+    (
+        "README.md",
+        "docs/command-line.md",
+        "docs/comparing.md",
+        "docs/ko/index.md",
+        "docs/data.md",
+        "docs/auto.md",
+    ),
     ("docs/notes.md", "docs/models.md", "docs/ko/notes.md", "docs/gpus.md"),
     ("docs/evaluation.md", "docs/runs.md", "docs/inside.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md"),

@@ -218,7 +218,9 @@ def test_fine_tuning_waits_for_enough_examples(spec: RunSpec) -> None:
     examples = len(spec.drawn(spec.dataset()).train)
     note = f"no fine-tuning: {examples} training examples, and it takes 100"
     assert note in folder.environment["dataset"]["notes"]
-    enough = training.model_copy(update={"fine_tuning": tuning.model_copy(update={"from_examples": examples})})
+    enough = training.model_copy(
+        update={"fine_tuning": tuning.model_copy(update={"from_examples": examples})}
+    )
     settled = run.settled_training(replace(spec, training=enough), spec.drawn(spec.dataset()))
     assert settled.training.fine_tuning is not None
     assert not settled.notes
