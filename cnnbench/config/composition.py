@@ -168,7 +168,7 @@ def _settle(
     if OmegaConf.select(composed, "model.backbone") == auto.AUTO:
         choice = choice or auto.choose(str(composed.device))
         if choice.backbone is None:
-            raise CnnbenchError("model.backbone=auto: no pretrained backbone is here", auto.HOW_TO_GET)
+            raise CnnbenchError("model.backbone=auto: no pretrained backbone is here", auto.how_to_get())
         composed.model.backbone = choice.backbone
     config = unresolved(composed)
     for key, value in auto.values(config, is_auto, keywords.targets, auto_values).items():

@@ -13,7 +13,7 @@ import pytest
 from conftest import Outcome
 from data_files import write_pictures
 
-from cnnbench import api, system
+from cnnbench import api, models, system
 from cnnbench.config import auto, composition
 from cnnbench.config.origins import explain
 from cnnbench.errors import CnnbenchError
@@ -38,8 +38,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     """Let these backbones be here, the most accurate first, and no GPU."""
 
     def lie_here(*backbones: Backbone) -> None:
-        monkeypatch.setattr(auto.catalogue, "here", lambda: list(backbones))
-        monkeypatch.setattr(auto.catalogue, "BACKBONES", (*backbones, *BACKBONES))
+        monkeypatch.setattr(models.catalogue, "here", lambda: list(backbones))
+        monkeypatch.setattr(models.catalogue, "BACKBONES", (*backbones, *BACKBONES))
         monkeypatch.setattr(system, "gpus", lambda: [])
 
     return lie_here

@@ -19,7 +19,7 @@ from cnnbench.config.signatures import signature
 from cnnbench.data.dataset import Dataset, Task
 from cnnbench.errors import CnnbenchError
 from cnnbench.reporting.trackers import Tracker
-from cnnbench.runs.spec import RunSpec
+from cnnbench.runs.spec import RunSpec, Training
 from cnnbench.sweeps import plan
 from cnnbench.sweeps.launchers.settings import KINDS
 
@@ -158,8 +158,8 @@ def callbacks(option: str) -> None:
 
 def training(option: str) -> None:
     wanted = composition.plain_config(composition.compose([f"training={option}"]))["training"]
-    checked = spec_of("run_dir=x", f"training={option}").training
-    assert {name: getattr(checked, name) for name in wanted} == wanted
+    model = "transfer" if wanted["fine_tuning"] else "cnn"
+    assert spec_of("run_dir=x", f"training={option}", f"model={model}").training == Training(**wanted)
 
 
 def launcher(option: str) -> None:
