@@ -78,7 +78,8 @@ def measure_curve(
         own = (seed + 1000 * draw + number) % 2**31
         part = data.draw(y[rest], task, 1 - share, own, None if groups is None else groups[rest])[0]
         rows = np.concatenate([rest[part], held])
-        return choose_penalty(axes.take(rows), y[rows], task, len(part), own)
+        # A class of few examples may be neither in the part nor in the fold.
+        return choose_penalty(axes.take(rows), y[rows], task, len(part), own, whole.shape[1])
 
     found = dict(zip(jobs, in_order(outputs_of, jobs), strict=True))
     points, noise = [], []

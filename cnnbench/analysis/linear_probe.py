@@ -68,7 +68,12 @@ class Axes:
 
 
 def fit_linear(
-    axes: Axes, y: np.ndarray, task: str, seen: np.ndarray, penalties: Sequence[float] = PENALTIES
+    axes: Axes,
+    y: np.ndarray,
+    task: str,
+    seen: np.ndarray,
+    penalties: Sequence[float] = PENALTIES,
+    classes: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Fit several linear models to parts of the same examples; yield the outputs of each for all examples.
 
@@ -78,13 +83,14 @@ def fit_linear(
         task: of the data set.
         seen: ``(fits, n)`` how much each example counts in each fit; 0 where it is not seen.
         penalties: of squared weights, from the strongest on; in the unit of the features' own variance.
+        classes: of a multiclass task; None for those up to the highest in y.
 
     Yields:
         for each penalty ``(fits, n, outputs)``: probabilities, or values.
     """
     from scipy.optimize import minimize
 
-    targets, scale, shift = _targets(y, task)
+    targets, scale, shift = _targets(y, task, classes)
     fits, width = len(seen), targets.shape[1]
     used = seen.any(axis=0)
     counts = seen.T[used].astype(np.float32)[:, :, None]  # (used, fits, 1)
@@ -136,11 +142,11 @@ def fit_linear(
         yield outputs * scale + shift if task == "regression" else outputs
 
 
-def _targets(y: np.ndarray, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _targets(y: np.ndarray, task: str, classes: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return targets ``(n, outputs)`` float32, and scale and shift of those of a regression."""
     one = np.ones(1, np.float32)
     if task == "multiclass":
-        return np.eye(int(y.max()) + 1, dtype=np.float32)[y.astype(np.intp)], one, 0 * one
+        return np.eye(classes or int(y.max()) + 1, dtype=np.float32)[y.astype(np.intp)], one, 0 * one
     columns = y.reshape(len(y), -1).astype(np.float32)
     if task != "regression":
         return columns, one, 0 * one
@@ -195,17 +201,20 @@ def cross_validate(
     return chosen
 
 
-def choose_penalty(axes: Axes, y: np.ndarray, task: str, known: int, seed: int) -> np.ndarray:
+def choose_penalty(
+    axes: Axes, y: np.ndarray, task: str, known: int, seed: int, classes: int | None = None
+) -> np.ndarray:
     """Return outputs for the examples after the first `known`, by a linear model of these alone.
 
     The penalty is the best where either half of the known ones predicts the other.
 
     Args:
         axes: features of n examples.
-        y: their targets; those after the known ones only say how many classes there are.
+        y: their targets; nothing is learnt from those after the known ones.
         task: of the data set.
         known: how many come first.
         seed: of the halves.
+        classes: of a multiclass task; None for those up to the highest in y.
     """
     half = np.zeros(len(y), np.intp)
     order = np.random.default_rng(seed).permutation(known)
@@ -214,7 +223,7 @@ def choose_penalty(axes: Axes, y: np.ndarray, task: str, known: int, seed: int) 
     half[order] = 1 + np.arange(known) % 2
     seen = np.stack([half > 0, half == 1, half == 2]).astype(np.float32)
     best, chosen, worse = math.inf, np.zeros(0), 0
-    for outputs in fit_linear(axes, y, task, seen):
+    for outputs in fit_linear(axes, y, task, seen, classes=classes):
         lost = _loss(task, y[half == 2], outputs[1, half == 2]) + _loss(
             task, y[half == 1], outputs[2, half == 1]
         )

@@ -297,7 +297,8 @@ def probe_lines(found: sweeps.Probe) -> Iterator[str]:
         yield f"{quick.name} is not told apart from {first.name}, and {times:.1f} times as fast"
     yield f"learning curve of {first.name}:"
     for point in found.curve:
-        yield f"  {point.examples:>7,} pictures  {point.score:.4f} ± {1.96 * point.deviation:.4f}"
+        spread = f" ± {1.96 * point.deviation:.4f}" if math.isfinite(point.deviation) else ""
+        yield f"  {point.examples:>7,} pictures  {point.score:.4f}{spread}"
     yield found.answer
     yield f"next: {found.next}"
 

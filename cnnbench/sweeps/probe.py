@@ -27,6 +27,7 @@ TIMED = 16  # pictures of a batch whose time is taken
 USUAL_SIZE = 224  # of a backbone that the catalogue does not know, such as a file
 # Of the error that is left: a gain below the first is little; one from the second to the third is unknown.
 LITTLE, NOTHING, MUCH = 0.1, 0.02, 0.3
+INVISIBLE = 5e-4  # an error that is written as 0.000
 
 
 def probe_line(
@@ -101,6 +102,7 @@ class _Typed:
     line: Sequence[str]
     config_dir: str | None
     takes_size: bool  # the data set reads its pictures at any size
+    takes_auto: bool  # without a model on the line it is `model=auto`
 
     @classmethod
     def read(cls, line: Sequence[str], config_dir: str | None) -> _Typed:
@@ -109,9 +111,19 @@ class _Typed:
             raise CnnbenchError(
                 f"probe chooses the model itself, so model={chosen[0]} says nothing", "leave it out"
             )
-        kept = [text for text in line if not text.startswith(("model=", "model.backbone="))]
-        dataset = cls(kept, config_dir, False).spec(None, None).config["dataset"]
-        return cls(kept, config_dir, "resize" in dataset and "size" in dataset)
+        named = [text.partition("=")[2] for text in line if text.startswith("model.backbone=")]
+        if named:
+            raise CnnbenchError(
+                f"probe ranks backbones, so model.backbone={named[-1]} says nothing",
+                f"backbones=[{named[-1]}]",
+            )
+        kept = [text for text in line if not text.startswith("model=")]
+        plain = cls(kept, config_dir, False, False).spec(None, None)
+        dataset = plain.config["dataset"]
+        # Notes of a spec say what `model=auto` has chosen.
+        return cls(
+            kept, config_dir, "resize" in dataset and "size" in dataset, not chosen and bool(plain.notes)
+        )
 
     def _has(self, key: str) -> bool:
         return any(text.lstrip("+").startswith(f"{key}=") for text in self.line)
@@ -141,6 +153,11 @@ class _Typed:
         if size is not None and not self._has("model.image_size") and read != size:
             line.append(f"model.image_size={size}")
         return line
+
+    def to_run(self, read: int | None, backbone: str | None, size: int | None) -> list[str]:
+        """Return the line of a run, with the recipe of `model=auto` where the data set takes that itself."""
+        line = self.overrides(read, backbone, size)
+        return [text for text in line if text != "model=transfer"] if self.takes_auto else line
 
     def spec(self, read: int | None, backbone: str | None, size: int | None = None) -> runs.RunSpec:
         overrides = self.overrides(read, backbone, size)
@@ -298,7 +315,7 @@ def _judged(
     outlook = _outlook(task, points, len(y), sample.whole)
     best = ranked[0].name
     read = None if best == PIXELS else typed.read_size(sizes[best])
-    line = typed.overrides(read, None if best == PIXELS else best, sizes.get(best))
+    line = typed.to_run(read, None if best == PIXELS else best, sizes.get(best))
     return Probe(
         dataset=sample.dataset.name,
         task=task,
@@ -344,10 +361,11 @@ def _answer(metric: str, outlook: Outlook | None, whole: int) -> str:
         return "what more pictures would bring cannot be told: there are too few for a learning curve"
     more = "twice the" if outlook.examples > whole else "all"
     pictures = f"{more} pictures ({outlook.examples:,})"
-    left = 1 - outlook.now if runs.is_share(metric) else outlook.now
+    is_share = runs.is_share(metric)
+    left = 1 - outlook.now if is_share else outlook.now
     least, most = abs(outlook.low - outlook.now), abs(outlook.high - outlook.now)
     figures = f"{outlook.low:.3f} to {outlook.high:.3f}; {outlook.now:.3f} now"
-    if left <= 0 or most < LITTLE * left:
+    if left <= (INVISIBLE if is_share else 0) or most < LITTLE * left:
         return f"{pictures} would hardly help: {metric} {figures}"
     if least < NOTHING * left and most > MUCH * left:
         return f"whether {pictures} would help cannot be told: {metric} {figures}"

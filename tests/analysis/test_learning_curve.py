@@ -97,3 +97,11 @@ def test_few_examples_have_a_short_curve_and_groups_stay_together() -> None:
         in_order=lambda f, jobs: [f(job) for job in jobs],
     )
     assert [point.examples for point in points] == [8, 16, 32]
+
+
+def test_a_class_of_few_examples_may_be_missing_from_a_fold_and_a_part() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], (30, 30, 2))
+    axes, fold = Axes.of(rng.normal(size=(62, 20)).astype(np.float32)), folds(y, "multiclass", 5, 0)
+    points = measure_curve(axes, y, "multiclass", fold, cross_validate(axes, y, "multiclass", fold), 0)
+    assert [point.examples for point in points] == [12, 25, 50]

@@ -102,7 +102,10 @@ def test_pictures_in_folders_are_read_at_the_size_of_the_backbone(folder: Path) 
     found = cnnbench.probe(*line, "model.image_size=40", backbones=["MobileNet_025"])
     assert {one.name: one.size for one in found.ranked} == {"MobileNet_025": 40, "pixels": 16}
     if found.ranked[0].name == "MobileNet_025":
-        assert "dataset.size=40 dataset.resize=crop model=transfer model.backbone=MobileNet_025" in found.next
+        assert "dataset.size=40 dataset.resize=crop model.backbone=MobileNet_025" in found.next
+        # The recipe of model=auto, which the data set takes of itself, where no other is typed.
+        kept = cnnbench.probe(*line, "model=transfer", "model.image_size=40", backbones=["MobileNet_025"])
+        assert "model=transfer model.backbone=MobileNet_025" in kept.next
     typed = cnnbench.probe(*line, "dataset.size=36", "model.image_size=40", backbones=["MobileNet_025"])
     assert "dataset.size=40" not in typed.next
 
@@ -142,6 +145,7 @@ def test_more_pictures_than_wanted_are_drawn_evenly_and_it_is_said(folder: Path)
     ("line", "words"),
     [
         ("dataset=synthetic model=cnn", "leave it out"),
+        ("dataset=synthetic model.backbone=ResNet50", "backbones=[ResNet50]"),
         ("dataset=diabetes", "no pictures"),
         ("dataset=synthetic backbones=[MobileNet_026]", "did you mean MobileNet_025"),
         ("dataset=synthetic backbones=[EfficientNetLite0]", "not here"),
@@ -155,6 +159,15 @@ def test_wrong_input_is_one_line(line: str, words: str, run_cli: Cli) -> None:
     assert outcome.exit_code == 2, outcome.err
     assert words in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_more_pictures_hardly_help_where_no_error_is_left(folder: Path) -> None:
+    rng, y = np.random.default_rng(0), np.arange(100) % 2
+    images = (rng.integers(0, 40, (100, 8, 8, 1)) + 150 * y[:, None, None, None]).astype(np.uint8)
+    np.savez(folder / "easy.npz", images=images, labels=y)
+    found = cnnbench.probe("dataset=arrays", "dataset.file=easy.npz", "device=cpu", backbones=[])
+    assert found.ranked[0].score == 1
+    assert "would hardly help" in found.answer
 
 
 def test_a_regression_and_labels_are_probed_too(folder: Path) -> None:
