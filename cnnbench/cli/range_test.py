@@ -96,16 +96,10 @@ def find_learning_rate(parser: argparse.ArgumentParser, arguments: Sequence[str]
 def _line_with_rate(spec: runs.RunSpec, overrides: Sequence[str], phase: str, rate: float) -> str:
     """Return the line of the run with a learning rate."""
     if phase == "fine_tuning":
-        assert spec.training.fine_tuning is not None
-        tuning = {**spec.training.fine_tuning.model_dump(exclude_defaults=True), "learning_rate": rate}
-        key, value = (
-            "training.fine_tuning",
-            "{" + ",".join(f"{name}:{one}" for name, one in tuning.items()) + "}",
-        )
+        key = "training.fine_tuning.learning_rate"
     else:
         node = spec.config["optimizer"]["learning_rate"]
         is_schedule = isinstance(node, dict) and not str(node.get("_target_")).endswith(".constant")
         key = "optimizer.learning_rate" + (".initial_learning_rate" if is_schedule else "")
-        value = f"{rate:g}"
     kept = [text for text in overrides if text.partition("=")[0].lstrip("+") != key]
-    return shlex.join(["cnnbench", *kept, f"{key}={value}"])
+    return shlex.join(["cnnbench", *kept, f"{key}={rate:g}"])

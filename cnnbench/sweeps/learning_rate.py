@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnbench import system
 from cnnbench.data import Feed
+from cnnbench.errors import CnnbenchError
 from cnnbench.models import split_at_features
 from cnnbench.nn import load_checkpoint
 from cnnbench.runs import RunFolder, RunSpec
@@ -130,6 +131,9 @@ def _smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
 def _curve(spec: RunSpec, phase: str, tell: Callable[[str], object]) -> list[tuple[float, float]]:
     dataset = spec.drawn(spec.dataset())
     run.check_task(spec, dataset)
+    spec = run.settled_training(spec, dataset)
+    if phase == FINE_TUNING and spec.training.fine_tuning is None:
+        raise CnnbenchError(f"this run has {spec.notes[-1]}", "training.fine_tuning.from_examples=1")
     weights = None
     if phase == FINE_TUNING:
         tell("training the head first")

@@ -126,8 +126,6 @@ def run(
         continuation = Continuation(folder, config, resume, with_changes)
         continuation.check_config()
         job = Job(spec, folder, everyone, interruption, Phases(), system.now(), continuation, watch)
-        if planned := recorded_environment(folder).get("budget"):
-            job.settle_budget(runs.Budget.from_dict(planned))
         try:
             result = (work or train)(job)
         except runs.ChangedError:
@@ -158,8 +156,10 @@ def prepare(job: Job) -> Prepared:
         source = spec.dataset()
         dataset = spec.drawn(source)
         check_task(spec, dataset)
-        job.spec = spec = settled_training(spec, dataset)
-        training = spec.training
+        job.spec = settled_training(spec, dataset)  # the plan is of the phases that are left
+        if planned := recorded_environment(job.folder).get("budget"):
+            job.settle_budget(runs.Budget.from_dict(planned))
+        spec, training = job.spec, job.spec.training
         identity = job.continuation.check_data(source, dataset)
         job.folder.reopen()
         wanted = training.batch_size
@@ -559,7 +559,8 @@ def settled_training(spec: runs.RunSpec, dataset: data.Dataset) -> runs.RunSpec:
     least = training.fine_tuning.from_examples if training.fine_tuning else 0
     if examples < least:
         update["fine_tuning"] = None
-        notes = (*notes, f"no fine-tuning: {examples:,} training examples, and it takes {least:,}")
+        told = f"no fine-tuning: {examples:,} training examples, and it takes {least:,}"
+        notes = (*notes, f"{told} (training.fine_tuning.from_examples)")
     return replace(spec, training=training.model_copy(update=update), notes=notes) if update else spec
 
 

@@ -19,7 +19,7 @@ from cnnbench.config.signatures import signature
 from cnnbench.data.dataset import Dataset, Task
 from cnnbench.errors import CnnbenchError
 from cnnbench.reporting.trackers import Tracker
-from cnnbench.runs.spec import RunSpec, Training
+from cnnbench.runs.spec import FineTuning, RunSpec, Training
 from cnnbench.sweeps import plan
 from cnnbench.sweeps.launchers.settings import KINDS
 
@@ -318,3 +318,9 @@ def test_a_config_of_an_earlier_version_compares_with_one_of_today() -> None:
     today = composition.plain_config(composition.compose([]))
     earlier = {**today, "optimizer": {k: v for k, v in today["optimizer"].items() if k != "amsgrad"}}
     assert with_keywords(earlier) == today
+
+
+def test_every_key_of_fine_tuning_can_be_typed_where_there_is_some() -> None:
+    assert set(composition.compose(["training=transfer"]).training.fine_tuning) == set(
+        FineTuning.model_fields
+    )

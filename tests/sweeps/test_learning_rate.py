@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_the_drawing_is_narrow_and_shows_where_the_suggestion_lies() -> None:
         (
             ["model=transfer", "training.fine_tuning={from_layer: all, epochs: 2, learning_rate: 1}"],
             FINE_TUNING,
-            "cnnbench model=transfer 'training.fine_tuning={from_layer:all,epochs:2,learning_rate:0.003}'",
+            "cnnbench model=transfer 'training.fine_tuning={from_layer: all, epochs: 2, learning_rate: 1}' "
+            "training.fine_tuning.learning_rate=0.003",
         ),
     ],
 )
@@ -101,3 +103,31 @@ def test_a_test_leaves_a_picture_and_no_run(run_cli: Cli, folder: Path) -> None:
     next_line = outcome.out.splitlines()[-1]
     assert next_line.startswith("next: cnnbench dataset=synthetic")
     assert "optimizer.learning_rate=" in next_line
+
+
+def test_targets_of_classes_are_no_more_scaled_than_in_a_run(run_cli: Cli, folder: Path) -> None:
+    line = [text for text in TINY if not text.startswith("training")]
+
+    def losses(scaled: str) -> list[float]:
+        outcome = run_cli(
+            "lr-find", *line, "deterministic=true", f"training.scale_targets={scaled}", "--json"
+        )
+        found: list[float] = json.loads(outcome.out)["test"]["losses"]
+        return found
+
+    assert losses("auto") == losses("false")
+
+
+def test_a_phase_that_a_run_would_leave_out_is_not_tested(run_cli: Cli, folder: Path) -> None:
+    line = [
+        "dataset=synthetic",
+        "dataset.size=32",
+        "dataset.examples=60",
+        "model=transfer",
+        "training=transfer",
+    ]
+    backbone = ["model.backbone=MobileNet", "model.weights=null", "model.backbone_arguments={alpha: 0.25}"]
+    outcome = run_cli("lr-find", "phase=fine_tuning", *line, *backbone)
+    assert outcome.exit_code == 2
+    assert "and it takes 2,000" in outcome.err
+    assert "training.fine_tuning.from_examples=1" in outcome.err

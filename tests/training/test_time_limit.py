@@ -15,7 +15,7 @@ from conftest import TINY, Outcome
 from cnnbench import api
 from cnnbench.nn import load_checkpoint
 from cnnbench.runs import RunFolder, budget
-from cnnbench.runs.spec import RunSpec
+from cnnbench.runs.spec import FineTuning, RunSpec
 from cnnbench.training import fit, run
 
 Cli = Callable[..., Outcome]
@@ -93,6 +93,21 @@ def test_a_resumed_run_keeps_its_plan_and_counts_what_was_used(
     assert after.environment["budget"] == planned
     assert found["epochs"] == planned["epochs"][0]
     assert found["budget"]["seconds"] > planned["before"]
+
+
+def test_a_plan_without_the_phase_that_waits_for_examples_is_resumed(folder: Path, clock: Clock) -> None:
+    class Crash(api.runs.Observer):
+        def epoch_started(self, epoch: int) -> None:
+            if epoch == 2:
+                raise RuntimeError("crashed")
+
+    spec = spec_of(folder, "run", "training.max_minutes=2")
+    tuning = FineTuning(from_layer="half", epochs=3, learning_rate=0.001, from_examples=2000)
+    spec = replace(spec, training=spec.training.model_copy(update={"fine_tuning": tuning}))
+    with pytest.raises(RuntimeError, match="crashed"):
+        run.run(spec, Crash())
+    found, after = made(spec, resume=True)
+    assert [found["epochs"]] == after.environment["budget"]["epochs"]
 
 
 def test_a_machine_that_turns_slower_still_ends_in_time_with_a_result(folder: Path, clock: Clock) -> None:
