@@ -15,8 +15,8 @@ from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
 from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.renamed import current_name
-from cnnbench.reporting import number
-from cnnbench.runs import RunFolder, RunSpec, in_words, metrics
+from cnnbench.reporting import between, number
+from cnnbench.runs import Interval, RunFolder, RunSpec, in_words, metrics
 from cnnbench.system import plain
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Evaluation:
         examples: in that split.
         metrics: loss and final metrics.
         recorded: figures of the run's own split of that name; may be empty.
-        by_output: of several labels or targets, the figures of each, by name.
+        intervals: of the figures, were as many other examples drawn.
+        by_output: of classes, several labels or targets, the figures of each, by name.
         positive: the class that precision and recall are of; null unless the task is binary.
         notes: one line for each thing to know when the two are compared.
     """
@@ -49,6 +50,7 @@ class Evaluation:
     examples: int
     metrics: dict[str, float]
     recorded: dict[str, float]
+    intervals: dict[str, Interval] = field(default_factory=dict)
     by_output: dict[str, dict[str, float]] = field(default_factory=dict)
     positive: str | None = None
     notes: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ def evaluate_checkpoint(
             f"put them back, or name those to measure on: cnnbench evaluate {folder.path} dataset.KEY=VALUE",
         )
     model = model or load_model(folder, spec)
-    outputs, figures = measure_split(model, dataset, split, spec.training)
+    outputs, figures, intervals = measure_split(model, dataset, split, spec.training)
     names = dataset.class_names or dataset.targets
     return Evaluation(
         run=str(folder.path),
@@ -115,6 +117,7 @@ def evaluate_checkpoint(
         examples=len(dataset.splits[split]),
         metrics=figures,
         recorded=folder.metrics["metrics"].get(split, {}),
+        intervals=intervals,
         by_output=metrics.by_output(dataset.task, dataset.splits[split].y, outputs, names),
         positive=dataset.class_names[1] if dataset.task == "binary" else None,
         notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
@@ -256,9 +259,14 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table = Table(title=escape(title))
     table.add_column("metric")
     table.add_column("value", justify="right")
+    table.add_column("at 95 %", justify="right", no_wrap=True)
     table.add_column(f"the run's own {evaluation.split} split", justify="right")
     for name, value in evaluation.metrics.items():
+        around = evaluation.intervals.get(name)
         table.add_row(
-            escape(in_words(name, evaluation.positive)), number(value), number(evaluation.recorded.get(name))
+            escape(in_words(name, evaluation.positive)),
+            number(value),
+            between(asdict(around) if around else None),
+            number(evaluation.recorded.get(name)),
         )
     return table

@@ -24,12 +24,14 @@ from cnnbench.renamed import current_name
 from cnnbench.runs import (
     CONFIG,
     DONE,
+    Interval,
     RunFolder,
     RunSpec,
     Training,
     config_changes,
     file_changes,
     flatten,
+    intervals_of,
     is_place,
     places_in,
     split_changes,
@@ -81,14 +83,15 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
 
 def measure_split(
     model: Any, dataset: data.Dataset, split: str, training: Training
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Return outputs ``(n, outputs)`` for every example of a split, and its loss and final metrics."""
+) -> tuple[np.ndarray, dict[str, float], dict[str, Interval]]:
+    """Return outputs ``(n, outputs)`` of every example of a split, loss and metrics, and their intervals."""
     from cnnbench.training import Evaluation, loss_batch
 
     size, column = loss_batch(model, model.loss, training.examples_per_step), dataset.outputs == 1
-    return Evaluation(model, dataset.task, training.metrics or ())(
-        data.Feed(dataset.splits[split], size, column=column)
-    )
+    measured, evaluation = dataset.splits[split], Evaluation(model, dataset.task, training.metrics or ())
+    outputs, figures = evaluation(data.Feed(measured, size, column=column))
+    around = intervals_of(dataset.task, measured.y, outputs, figures, evaluation.losses, measured.groups)
+    return outputs, figures, around
 
 
 def stored_spec(

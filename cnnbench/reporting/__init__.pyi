@@ -33,7 +33,7 @@ from .tables import (
     show_comparison,
 )
 from .terminal import Terminal
-from .text import count, duration, number
+from .text import between, count, duration, number
 from .trackers import Tracked, trackings
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "Tracked",
     "after_run",
     "answers",
+    "between",
     "class_activation_maps",
     "comparison_as_csv",
     "comparison_as_json",

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cnnbench.reporting.output import say
 from cnnbench.reporting.tables import output_table
-from cnnbench.reporting.text import best_epoch, count, duration, memory, milliseconds, number
+from cnnbench.reporting.text import best_epoch, between, count, duration, memory, milliseconds, number
 from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary, in_words, positive_class
 
 SHORT = {"val_mean_average_precision": "val_mAP"}
@@ -109,11 +109,17 @@ class Terminal(Observer):
         splits, positive = metrics["metrics"], positive_class(metrics)
         for split in splits:
             table.add_column(split, justify="right", no_wrap=True)
+        around = metrics.get("intervals", {}).get("test", {})
+        if around:
+            table.add_column("test at 95 %", justify="right", no_wrap=True)
         for name in splits["test"]:  # metrics below each other: there may be any number of them
-            named = in_words(name, positive)
-            table.add_row(escape(named), *(number(figures.get(name)) for figures in splits.values()))
+            cells = [number(figures.get(name)) for figures in splits.values()]
+            if around:
+                cells.append(between(around.get(name)))
+            table.add_row(escape(in_words(name, positive)), *cells)
         self.console.print(table)
-        if each := metrics.get("by_output", {}).get("test"):
+        each = metrics.get("by_output", {}).get("test")
+        if each and metrics["task"] not in ("multiclass", "binary"):  # classes are on the page
             self.console.print(output_table(each, "each on the test split"))
 
     def finished(self, result: RunResult) -> None:

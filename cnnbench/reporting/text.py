@@ -21,6 +21,17 @@ def fixed(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
+def between(interval: Mapping[str, Any] | None) -> str:
+    """Write an interval of `metrics.json`, with as many digits as its width deserves."""
+    if interval is None:
+        return "–"
+    low, high = interval["low"], interval["high"]
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        return "–"
+    digits = max(0, 1 - math.floor(math.log10(high - low)))
+    return f"{low:,.{digits}f} – {high:,.{digits}f}"
+
+
 def count(value: float, unit: str = "") -> str:
     """Write 1,234 and 12.3 k and 4.6 M; with a unit 4.6 MFLOP."""
     if not math.isfinite(value):

@@ -28,11 +28,12 @@ from .identity import (
     split_changes,
     weights_digests,
 )
+from .intervals import Interval, intervals_of
 from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .predictions import Predictions
-from .schema import EndedMetrics, RunMetrics
+from .schema import EndedMetrics, IntervalRow, RunMetrics
 from .spec import (
     AVERAGE,
     Device,
@@ -69,6 +70,8 @@ __all__ = [
     "Expected",
     "FineTuning",
     "Identity",
+    "Interval",
+    "IntervalRow",
     "Observer",
     "Observers",
     "Predictions",
@@ -90,6 +93,7 @@ __all__ = [
     "find_runs",
     "flatten",
     "in_words",
+    "intervals_of",
     "is_place",
     "is_share",
     "larger_is_better",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from cnnbench.runs import metrics
 LEVEL = 0.95
 DRAWS = 1000  # of the bootstrap, where each is a sum of counts
 FEW_DRAWS = 200  # where each is a computation of its own: enough for a deviation, not for a quantile
+MOST_UNITS = 2000  # that are drawn: more examples are put together at random, whose sums vary as theirs do
 MOST_CELLS = 40_000  # of a confusion matrix that is drawn anew
 MOST_PRODUCTS = 50_000_000  # examples × labels × DRAWS
 MOST_VALUES = 2_000_000  # examples × labels, or examples in all draws of FEW_DRAWS
@@ -41,7 +41,7 @@ class Interval:
     method: str
 
 
-def intervals(
+def intervals_of(
     task: str,
     y_true: Floats,
     outputs: Floats,
@@ -87,6 +87,9 @@ class _Draws:
         self.unit = np.arange(examples) if groups is None else np.unique(groups, return_inverse=True)[1]
         self.units = int(self.unit.max()) + 1
         self.alone = self.alone or self.units == examples
+        if self.units > MOST_UNITS:
+            self.unit = self.generator().permutation(self.units)[self.unit] % MOST_UNITS
+            self.units = MOST_UNITS
 
     def generator(self) -> np.random.Generator:
         """Return the same numbers for every metric and every time: an interval is no matter of luck."""
@@ -97,12 +100,7 @@ class _Draws:
         totals = np.zeros((self.units, values.shape[1]))
         np.add.at(totals, self.unit, values)
         generator, every = self.generator(), np.full(self.units, 1 / self.units)
-        drawn = np.empty((DRAWS, values.shape[1]))
-        step = max(1, MOST_VALUES // self.units)
-        for first in range(0, DRAWS, step):
-            counts = generator.multinomial(self.units, every, min(step, DRAWS - first))
-            drawn[first : first + len(counts)] = counts @ totals
-        return drawn
+        return np.asarray(generator.multinomial(self.units, every, DRAWS) @ totals)
 
     def weights(self) -> Floats:
         """Return how often each example is in each draw ``(draws, n)``."""
@@ -115,7 +113,7 @@ class _Draws:
         members = np.split(np.argsort(self.unit, kind="stable"), np.cumsum(np.bincount(self.unit))[:-1])
         for _ in range(FEW_DRAWS):
             chosen = generator.integers(self.units, size=self.units)
-            yield np.concatenate([members[unit] for unit in chosen]) if not self.alone else chosen
+            yield np.concatenate([members[unit] for unit in chosen])
 
 
 def _of_losses(losses: Floats | None, figures: Mapping[str, float], drawn: _Draws) -> dict[str, Interval]:
@@ -189,13 +187,11 @@ def _of_classes(
 
 def _confusions(truth: Floats, said: Floats, classes: int, drawn: _Draws) -> Floats:
     """Return confusion matrices ``(draws, classes, classes)`` of draws of the examples."""
-    cells = truth * classes + said
+    used, place, sizes = np.unique(truth * classes + said, return_inverse=True, return_counts=True)
+    counts = np.zeros((DRAWS, classes**2))
     if drawn.alone:  # as many of each cell as chance gives, without drawing a single example
-        shares = np.bincount(cells, minlength=classes**2) / len(cells)
-        counts = drawn.generator().multinomial(len(cells), shares, DRAWS).astype(float)
+        counts[:, used] = drawn.generator().multinomial(len(truth), sizes / len(truth), DRAWS)
     else:
-        used, place = np.unique(cells, return_inverse=True)
-        counts = np.zeros((DRAWS, classes**2))
         counts[:, used] = drawn.sums(np.eye(len(used))[place])
     return counts.reshape(DRAWS, classes, classes)
 
@@ -330,8 +326,3 @@ def _of_anything(
             low, high = max(low, 0.0), min(high, 1.0)
         found[name] = Interval(low, high, BOOTSTRAP)
     return found
-
-
-def content(found: Mapping[str, Interval]) -> dict[str, Any]:
-    """Return intervals as `metrics.json` has them."""
-    return {name: {"low": one.low, "high": one.high, "method": one.method} for name, one in found.items()}

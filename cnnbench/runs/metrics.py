@@ -269,18 +269,21 @@ def _of_labels(y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str]) ->
 def by_output(
     task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Return the figures of each label (multilabel) or target (regression with several), by its name.
+    """Return the figures of each class, label (multilabel) or target (regression with several), by its name.
 
     Args:
         task: of the data set.
         y_true: as of `compute`.
         outputs: as of `compute`.
-        names: of the labels or targets.
+        names: of the classes, labels or targets.
 
     Returns:
-        of a label `precision`, `recall`, `f1`, `average_precision` (lacking where no example has it) and
-        `support`, the examples that have it; of a target the final metrics. Empty for one output or classes.
+        of a class `precision`, `recall`, `f1` and `support`, the examples of it; of a label the same and
+        `average_precision` (lacking where no example has it); of a target the final metrics. Empty for one
+        target.
     """
+    if task in ("multiclass", "binary"):
+        return _of_each_class(y_true.reshape(-1), predicted_classes(outputs), names)
     if task == "multilabel":
         return {name: _of_label(y_true[:, index], outputs[:, index]) for index, name in enumerate(names)}
     if task == "regression" and outputs.ndim == 2 and outputs.shape[1] > 1:
@@ -289,6 +292,17 @@ def by_output(
             for index, name in enumerate(names)
         }
     return {}
+
+
+def _of_each_class(y_true: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    every = np.arange(len(names))
+    columns = precision_recall_fscore_support(y_true, predicted, labels=every, zero_division=0)
+    return {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f1), "support": int(support)}
+        for name, p, r, f1, support in zip(names, *columns, strict=True)
+    }
 
 
 def _of_label(y_true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

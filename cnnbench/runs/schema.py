@@ -63,6 +63,21 @@ class Spent(TypedDict):
     seconds: float
 
 
+class IntervalRow(TypedDict):
+    """Where a figure lies at 95 %, were the examples of its split drawn anew; seeds are another matter.
+
+    Attributes:
+        low: its lower end.
+        high: its upper end.
+        method: `Wilson` of a share, `Student` of a mean, `DeLong` of the area under a ROC curve; `bootstrap`
+            of all else, and of examples in groups, which are drawn whole.
+    """
+
+    low: float
+    high: float
+    method: str
+
+
 class RunMetrics(TypedDict):
     """A finished run.
 
@@ -80,8 +95,10 @@ class RunMetrics(TypedDict):
         metrics: by split and name; those of `train` are means over the best epoch. The `test` split of a fold
             is what it holds out; the average of folds has `fold`, each example by the model that has not seen
             it, and `test`, that of the data set.
-        by_output: of several labels or targets, the figures of each: by split, name and metric. `support` is
-            the number of examples that have the label. Lacking for classes and for one target.
+        by_output: of classes, labels or several targets, the figures of each: by split, name and metric.
+            `support` is the number of examples of the class, or that have the label. Lacking for one target,
+            and for classes in runs of 0.1.0 and 0.2.0.
+        intervals: by split and name, of the figures that have one; lacking in runs of 0.1.0 and 0.2.0.
         data: the digest of the data; lacking in runs of 0.1.0.
         weights: the digest of each file of weights that the model began with; lacking in runs of 0.1.0.
         changes: one text for each change that a resumed run accepted; lacking in runs of 0.1.0.
@@ -109,6 +126,7 @@ class RunMetrics(TypedDict):
     value: float
     metrics: Mapping[str, Mapping[str, float]]
     by_output: NotRequired[Mapping[str, Mapping[str, Mapping[str, float]]]]
+    intervals: NotRequired[Mapping[str, Mapping[str, IntervalRow]]]
     data: NotRequired[str]
     weights: NotRequired[Mapping[str, str]]
     changes: NotRequired[list[str]]

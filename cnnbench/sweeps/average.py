@@ -119,12 +119,17 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
             column=dataset.outputs == 1,
         )
         chosen = spec.training.metrics or ()
-        outputs, figures = training.Evaluation(model, dataset.task, chosen)(feed)
-        train = source.train
+        evaluation, train = training.Evaluation(model, dataset.task, chosen), source.train
+        outputs, figures = evaluation(feed)
         unseen = runs.metrics.compute(dataset.task, train.y, folds.outputs, chosen)
         losses = [one.metrics["metrics"]["test"]["loss"] for one in folds.members]
         unseen = {"loss": float(np.average(losses, weights=np.bincount(folds.number))), **unseen}
-        folder.write_predictions(y_true=dataset.test.y, outputs=outputs)
+        test = dataset.test
+        around = {
+            "fold": runs.intervals_of(dataset.task, train.y, folds.outputs, unseen, None, train.groups),
+            "test": runs.intervals_of(dataset.task, test.y, outputs, figures, evaluation.losses, test.groups),
+        }
+        folder.write_predictions(y_true=test.y, outputs=outputs)
         folder.write_out_of_fold(y_true=train.y, outputs=folds.outputs, fold=folds.number)
         costs = [one.metrics["cost"] for one in folds.members]
         cost: Any = {
@@ -142,6 +147,8 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
     if objective.partition("_")[0] not in found:  # of the validation split, which the average has not
         objective = f"fold_{objective.partition('_')[2]}"
     result = training.run.result_of(job, dataset, identity, found, objective, cost)
+    if plain := training.run.in_plain(around):
+        result["intervals"] = plain
     result["average_of"] = [one.path.name for one in folds.members]
     result["largest_difference"] = difference
     predictions = training.run.predictions_of(dataset, outputs)

@@ -127,6 +127,7 @@ class EvaluationOnFeatures(Evaluation):
 
     def __call__(self, feed: Feed) -> tuple[np.ndarray, dict[str, float]]:
         outputs, figures = self._on_features(cached_features(self._extractor, feed, "float32"))
+        self.losses = self._on_features.losses
         spread = np.linspace(0, len(outputs) - 1, min(CHECKED, len(outputs))).astype(int)
         rows = np.union1d(spread, _undecided(feed.split.y, outputs))
         own = predict_outputs(self._forward, Feed(feed.split.take(rows), feed.batch_size))

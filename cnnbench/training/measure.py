@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from cnnbench.data import Dataset, Feed
 from cnnbench.nn import layers_of, load_checkpoint
-from cnnbench.runs import RunFolder, metrics
+from cnnbench.runs import Interval, RunFolder, intervals_of, metrics
 from cnnbench.system import PeakMemory
 from cnnbench.training.device import gpu_peak_bytes
 
@@ -30,13 +30,15 @@ class Measured:
     Attributes:
         figures: final metrics by split; those of `train` are means over the best epoch.
         outputs: of the model, by split.
-        by_output: of several labels or targets, the figures of each, by split and name.
+        by_output: of classes, several labels or targets, the figures of each, by split and name.
+        intervals: of the figures, by split and name.
         costs: examples per second of the training, seconds for one example alone, bytes.
     """
 
     figures: Mapping[str, Mapping[str, float]]
     outputs: Mapping[str, np.ndarray]
     by_output: Mapping[str, Mapping[str, Mapping[str, float]]]
+    intervals: Mapping[str, Mapping[str, Interval]]
     costs: Mapping[str, Any]
 
 
@@ -62,13 +64,16 @@ def measure_best(
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}
-    outputs, by_output = {}, {}
+    outputs, by_output, around = {}, {}, {}
     evaluate = (evaluation or Evaluation)(model, dataset.task, chosen)
     for name, feed in held_out.items():
         outputs[name], figures[name] = evaluate(feed)
         names = dataset.class_names or dataset.targets
         if each := metrics.by_output(dataset.task, feed.split.y, outputs[name], names):
             by_output[name] = each
+        around[name] = intervals_of(
+            dataset.task, feed.split.y, outputs[name], figures[name], evaluate.losses, feed.split.groups
+        )
     costs = {
         "examples_per_second": float(np.median([row["examples_per_second"] for row in folder.history])),
         "latency_seconds": measure_latency(forward_graph(model), dataset.test.x[0]),
@@ -78,7 +83,7 @@ def measure_best(
     if (on_gpu := gpu_peak_bytes()) is not None:
         costs["peak_gpu_memory_bytes"] = on_gpu
     folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
-    return Measured(figures, outputs, by_output, costs)
+    return Measured(figures, outputs, by_output, around, costs)
 
 
 class Evaluation:
@@ -86,6 +91,10 @@ class Evaluation:
 
     As in Keras's `evaluate`, the loss is computed in the graph of the outputs, where a cross-entropy takes
     the values before softmax or sigmoid. From outputs alone, which round to 0 and 1, it would end at 16.1.
+
+    Attributes:
+        losses: of each example of the feed that was evaluated last, without what regularizers add; None where
+            the loss gives none.
 
     Args:
         model: compiled.
@@ -101,25 +110,38 @@ class Evaluation:
         part = head or model
         dtype = part.inputs[0].dtype
 
-        def step(x: Any, y: Any) -> tuple[Any, Any]:
+        def step(x: Any, y: Any) -> tuple[Any, Any, Any]:
             x = tf.cast(x, dtype)  # splits of a user's own data may differ in dtype
             outputs = part(x, training=False)
-            return outputs, model.compute_loss(x, y, outputs, None, training=False)
+            loss = model.compute_loss(x, y, outputs, None, training=False)
+            return outputs, loss, _loss_of_each(model.loss, y, outputs)
 
         self._graph = tf.function(step)
+        self.losses: np.ndarray | None = None
 
     def __call__(self, feed: Feed) -> tuple[np.ndarray, dict[str, float]]:
         """Return outputs ``(n, outputs)`` float32 for every example of a feed, in order, and the figures."""
-        outputs, losses, sizes = [], [], []
+        outputs, losses, sizes, each = [], [], [], []
         step = self._graph.get_concrete_function(*feed.dataset.element_spec)  # for batches of any size
         for x, y in feed.dataset:
-            batch, loss = step(x, y)
+            batch, loss, losses_of_batch = step(x, y)
             outputs.append(batch.numpy())
             losses.append(float(loss))
             sizes.append(len(outputs[-1]))
+            each.append(losses_of_batch.numpy())
+        self.losses = np.concatenate(each) if sum(map(len, each)) == sum(sizes) else None
         together = np.concatenate(outputs).astype(np.float32, copy=False)
         loss = float(np.average(losses, weights=sizes))
         return together, {"loss": loss, **metrics.compute(self.task, feed.split.y, together, self.chosen)}
+
+
+def _loss_of_each(loss: Any, y: Any, outputs: Any) -> Any:
+    """Return the loss of each example ``(n,)``; nothing of a loss that is a number for a whole batch."""
+    if isinstance(loss, keras.losses.Loss):
+        each = loss.call(y, outputs)
+        if each.shape.rank == 1:
+            return each
+    return tf.zeros((0,))
 
 
 def forward_graph(model: keras.Model) -> Callable[[Any], Any]:

@@ -386,6 +386,8 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     result = result_of(job, dataset, prepared.identity, measured.figures, objective, cost)
     if measured.by_output:
         result["by_output"] = measured.by_output
+    if around := in_plain(measured.intervals):
+        result["intervals"] = around
     if spec.training.fold is not None:
         result["fold"] = {
             "examples": len(dataset.test),
@@ -405,6 +407,15 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     train, epoch, outputs = prepared.built.train, job.folder.best["epoch"], measured.outputs["test"]
     draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented)
     return written(job, result, predictions_of(dataset, outputs), draw)
+
+
+def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict[str, runs.IntervalRow]]:
+    """Return the intervals of each split that has any as `metrics.json` has them."""
+    return {
+        split: {name: {"low": one.low, "high": one.high, "method": one.method} for name, one in each.items()}
+        for split, each in found.items()
+        if each
+    }
 
 
 def predictions_of(dataset: data.Dataset, outputs: np.ndarray) -> runs.Predictions:

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from cnnbench.runs import metrics
-from cnnbench.runs.intervals import intervals
+from cnnbench.runs.intervals import intervals_of
 
 SIMULATIONS = int(os.environ.get("CNNBENCH_SIMULATIONS", "50"))
 LOWEST = 0.9 if SIMULATIONS >= 1000 else 0.8
@@ -58,7 +58,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(task: str) -> None:
     for _ in range(SIMULATIONS):
         y, outputs = draw(rng, 200)
         figures = metrics.compute(task, y, outputs)
-        found = intervals(task, y, outputs, figures)
+        found = intervals_of(task, y, outputs, figures)
         assert set(found) == set(figures)
         for name, interval in found.items():
             assert interval.low < figures[name] < interval.high
@@ -75,8 +75,8 @@ def test_groups_that_go_together_make_them_wider() -> None:
     for _ in range(SIMULATIONS):
         outputs = np.where(rng.random(40)[groups] < 0.8, 0.1, 0.9)[:, None]
         figures = metrics.compute_named("binary", y, outputs, ["accuracy"])
-        together = intervals("binary", y, outputs, figures, groups=groups)["accuracy"]
-        alone = intervals("binary", y, outputs, figures)["accuracy"]
+        together = intervals_of("binary", y, outputs, figures, groups=groups)["accuracy"]
+        alone = intervals_of("binary", y, outputs, figures)["accuracy"]
         assert together.high - together.low > 2 * (alone.high - alone.low)
         held.append(together.low <= 0.8 <= together.high)
     assert np.mean(held) >= LOWEST
@@ -85,7 +85,7 @@ def test_groups_that_go_together_make_them_wider() -> None:
 def test_shares_have_wilsons_interval() -> None:
     y, outputs = five(np.random.default_rng(0), 90)
     figures = metrics.compute("multiclass", y, outputs, ["top_2_accuracy"])
-    found = intervals("multiclass", y, outputs, figures)
+    found = intervals_of("multiclass", y, outputs, figures)
     for name in ("accuracy", "top_2_accuracy"):
         expected = stats.binomtest(round(90 * figures[name]), 90).proportion_ci(method="wilson")
         assert (found[name].low, found[name].high) == pytest.approx((expected.low, expected.high))
@@ -95,7 +95,7 @@ def test_shares_have_wilsons_interval() -> None:
 def test_a_loss_has_students_interval_around_what_was_measured() -> None:
     losses = np.random.default_rng(0).exponential(size=80)
     y, outputs = five(np.random.default_rng(0), 80)
-    found = intervals("multiclass", y, outputs, {"loss": losses.mean() + 0.5}, losses)["loss"]
+    found = intervals_of("multiclass", y, outputs, {"loss": losses.mean() + 0.5}, losses)["loss"]
     expected = stats.ttest_1samp(losses, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low + 0.5, expected.high + 0.5))
 
@@ -103,16 +103,16 @@ def test_a_loss_has_students_interval_around_what_was_measured() -> None:
 def test_nothing_is_said_where_nothing_can_be() -> None:
     right, outputs = np.array([0, 1, 1, 0]), np.array([[0.1], [0.9], [0.8], [0.2]])
     figures = metrics.compute("binary", right, outputs)
-    found = intervals("binary", right, outputs, figures)
+    found = intervals_of("binary", right, outputs, figures)
     assert set(found) == {"accuracy", "precision", "recall"}  # Wilson's is an interval even then
     assert found["accuracy"].low < 0.6 < found["accuracy"].high == 1
-    assert intervals("binary", right[:1], outputs[:1], figures) == {}
-    assert intervals("binary", right, outputs * np.nan, figures) == {}
+    assert intervals_of("binary", right[:1], outputs[:1], figures) == {}
+    assert intervals_of("binary", right, outputs * np.nan, figures) == {}
 
 
 def test_the_same_examples_have_the_same_intervals() -> None:
     y, outputs = labels(np.random.default_rng(0), 60)
     figures = metrics.compute("multilabel", y, outputs, ["roc_auc", "hamming_loss"])
-    first, second = (intervals("multilabel", y, outputs, figures) for _ in range(2))
+    first, second = (intervals_of("multilabel", y, outputs, figures) for _ in range(2))
     assert first == second
     assert set(first) == set(figures)

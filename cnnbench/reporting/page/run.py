@@ -16,7 +16,7 @@ from cnnbench.reporting.figures import read_png
 from cnnbench.reporting.page.charts import history_in_words, history_marks, run_history
 from cnnbench.reporting.page.render import Answer, data_uri, render
 from cnnbench.reporting.steps import after_run, more_seeds
-from cnnbench.reporting.text import best_epoch, count_of, duration, fixed, number
+from cnnbench.reporting.text import best_epoch, between, count_of, duration, fixed, number
 from cnnbench.runs import DONE, OBJECTIVE, TRAINED, RunFolder, in_words, positive_class
 
 # In the order of the page; the learning curves are drawn there by its script.
@@ -68,6 +68,8 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         best_epoch=metrics["best_epoch"],
         metric_names=names,
         splits=splits,
+        intervals=bool(metrics.get("intervals")),
+        output_kind={"multilabel": "label", "regression": "target"}.get(metrics["task"], "class"),
         output_names=output_names,
         outputs=outputs,
         costs={
@@ -87,14 +89,17 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
 def figures_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
     """Return the names of the final metrics for people, and for each split their values as text."""
     names = list(dict.fromkeys(name for split in metrics["metrics"].values() for name in split))
-    positive = positive_class(metrics)
-    return [in_words(name, positive) for name in names], {
-        split: [fixed(figures.get(name)) for name in names] for split, figures in metrics["metrics"].items()
-    }
+    positive, around = positive_class(metrics), metrics.get("intervals", {})
+    rows: dict[str, list[str]] = {}
+    for split, figures in metrics["metrics"].items():
+        rows[split] = [fixed(figures.get(name)) for name in names]
+        if split in around:
+            rows[f"{split}, 95 %"] = [between(around[split].get(name)) for name in names]
+    return [in_words(name, positive) for name in names], rows
 
 
 def outputs_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the metrics of single labels or targets, and for each of these its values on the test split."""
+    """Return the metrics of single classes, labels or targets, and of each its values on the test split."""
     found = metrics.get("by_output", {}).get("test", {})
     names = list(dict.fromkeys(name for figures in found.values() for name in figures))
     return [name.replace("_", " ") for name in names], {
@@ -139,17 +144,19 @@ def _answers(
         best_epoch(metrics),
     )
     one = "one seed: more of them say how far trainings differ"
-    if name == "accuracy" and examples and is_number(test.get(name)):
-        low, high = share_interval(test[name], examples)
-        figures = {f"95 % interval of the test {name}": f"{fixed(low)} – {fixed(high)}"}
+    known = metrics.get("intervals", {}).get("test", {}).get(name)
+    if known or (name == "accuracy" and examples and is_number(test.get(name))):
+        low, high = (known["low"], known["high"]) if known else share_interval(test[name], examples)
+        words = name.replace("_", " ")
+        figures = {f"95 % interval of the test {words}": f"{fixed(low)} – {fixed(high)}"}
         yield Answer("How sure", figures, f"{count_of(examples, 'test example')}; {one}")
     else:
         yield Answer("How sure", {"seed": "1"}, one)
     fit = metrics["cost"]["seconds"]["fit"]
     figures = {"training": duration(fit), "parameters": COSTS["parameters"].text(spent["parameters"])}
-    known = {"latency": "for one example", "memory": "at the peak"}
+    shown = {"latency": "for one example", "memory": "at the peak"}
     rest = [
-        f"{COSTS[key].text(spent[key])} {words}" for key, words in known.items() if math.isfinite(spent[key])
+        f"{COSTS[key].text(spent[key])} {words}" for key, words in shown.items() if math.isfinite(spent[key])
     ]
     yield Answer("At what cost", figures, ", ".join(rest))
 
