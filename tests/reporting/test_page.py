@@ -93,6 +93,8 @@ def test_every_finished_run_leaves_its_page(finished_run: Path) -> None:
     assert [title for title in titles if title not in read] == []
     assert len(re.findall(r'<img src="data:image/png;base64,[^"]+" alt="[^"]{20,}"', page)) == 3
     assert set(json.loads(script(page, "charts"))) == {"history-loss", "history-accuracy"}
+    assert "test, 95 %" in read
+    assert "Each class on the test split" in read
     for name in ("predictions.csv", "mistakes.csv"):
         assert f'<a href="{name}">' in page
         assert (finished_run / name).is_file()

@@ -85,6 +85,15 @@ def whole_run(terminal: Terminal) -> None:
     terminal.finished(RESULT)
 
 
+def test_beside_a_figure_of_the_test_split_stands_its_interval() -> None:
+    around = {"accuracy": {"low": 0.2512, "high": 0.5081, "method": "Wilson"}}
+    screen, out = console(is_terminal=False)
+    Terminal(screen).measured({**RESULT.metrics, "intervals": {"test": around}})
+    shown = {line.split()[0]: line.rstrip() for line in out.getvalue().splitlines() if line.strip()}
+    assert shown["accuracy"].endswith("0.25 – 0.51")
+    assert shown["loss"].endswith("–")
+
+
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_the_summary_says_what_will_be_done(is_terminal: bool) -> None:
     screen, out = console(is_terminal=is_terminal)

@@ -269,6 +269,21 @@ def test_an_observer_is_told_in_the_order_of_events(finished: tuple[RunResult, D
     assert last == result
 
 
+def test_every_figure_of_the_held_out_splits_has_an_interval(finished: tuple[RunResult, Diary]) -> None:
+    result = finished[0].metrics
+    for split in ("val", "test"):
+        figures, around = result["metrics"][split], result["intervals"][split]
+        assert set(around) == set(figures)
+        for name, value in figures.items():
+            assert around[name]["low"] <= value <= around[name]["high"]
+        each = result["by_output"][split]
+        assert list(each) == list(result["class_names"])
+        assert sum(one["support"] for one in each.values()) == {"val": 144, "test": 360}[split]
+    recall = [one["recall"] for one in result["by_output"]["test"].values()]
+    assert np.mean(recall) == pytest.approx(result["metrics"]["test"]["balanced_accuracy"])
+    assert result["intervals"]["test"]["loss"]["method"] == "Student"
+
+
 def test_the_best_checkpoint_gives_the_figures_in_a_new_process(folder: Path, tmp_path: Path) -> None:
     """Raw bytes, no custom objects: a loss of ours is all that needs `import cnnbench.nn`."""
     test = digits().test
