@@ -271,15 +271,11 @@ def adapt(model: keras.Model, split: Split, features: str | None = None) -> list
         is_normalization = isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
         if is_normalization and _sees_channels_of_bytes(layer, model, split):
             remarks += _told(layer, _adapt_to_bytes(layer, split))
-        elif (
-            is_normalization
-            and features is not None
-            and layer.input is model.get_layer(models.FEATURES).output
-        ):
+        elif is_normalization and features is not None and _sees_features(layer, model):
             extractor, _ = models.split_at_features(model)
             known = features_of(extractor, split.x, split.digests, features)
             batches = (known[start : start + PIECE] for start in range(0, len(known), PIECE))
-            remarks += _told(layer, _adapt_to_batches(layer, map(tf.constant, batches), ROUNDING))
+            remarks += _told(layer, _adapt_to_features(layer, map(tf.constant, batches)))
         elif is_normalization or is_whitening:
             until = keras.Model(model.inputs[0], layer.input)
             # As a graph, a few hundred at a time: run eagerly, every tensor on the way stays in memory.
@@ -288,6 +284,8 @@ def adapt(model: keras.Model, split: Split, features: str | None = None) -> list
             batches = (forward(tf.cast(piece, "float32")) for piece in pieces)
             if is_whitening:
                 layer.adapt(batches)
+            elif _sees_features(layer, model):
+                remarks += _told(layer, _adapt_to_features(layer, batches))
             else:
                 # What other layers have computed may differ by their rounding.
                 rounding = 0.0 if layer.input is model.inputs[0] else ROUNDING
@@ -310,6 +308,10 @@ def _told(layer: Any, constant: np.ndarray) -> list[str]:
 
 def _sees_channels_of_bytes(layer: Any, model: keras.Model, split: Split) -> bool:
     return layer.input is model.inputs[0] and split.x.dtype == np.uint8 and tuple(layer.axis) in ((3,), (-1,))
+
+
+def _sees_features(layer: Any, model: keras.Model) -> bool:
+    return any(one.name == models.FEATURES and layer.input is one.output for one in model.layers)
 
 
 def _adapt_to_bytes(layer: Any, split: Split) -> np.ndarray:
@@ -355,5 +357,23 @@ def _adapt_to_batches(layer: Any, batches: Iterable[tf.Tensor], rounding: float)
     if constant.any():  # else not a bit is touched
         mean, variance, count = layer.get_weights()
         layer.set_weights([np.where(constant, low, mean), np.where(constant, 1.0, variance), count])
+        layer.finalize_state()
+    return constant
+
+
+def _adapt_to_features(layer: Any, batches: Iterable[tf.Tensor]) -> np.ndarray:
+    """Adapt to features of a backbone, none of which is divided by less than the deviation of the median one.
+
+    A feature that one training picture in a hundred has, and faintly, deviates by next to nothing; in another
+    picture it would be hundreds of deviations, and alone decide what the head answers.
+
+    Returns:
+        which features never change.
+    """
+    constant = _adapt_to_batches(layer, batches, ROUNDING)
+    mean, variance, count = layer.get_weights()
+    if not constant.all():
+        least = np.median(variance[..., ~constant.reshape(-1)])
+        layer.set_weights([mean, np.where(constant, 1.0, np.maximum(variance, least)), count])
         layer.finalize_state()
     return constant

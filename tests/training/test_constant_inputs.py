@@ -88,3 +88,24 @@ def test_one_scale_for_all_inputs() -> None:
     model, remarks = scaled_by(x, keras.layers.Normalization(axis=None))
     assert np.asarray(model(x + 1)) == pytest.approx(1)
     assert "1 of 1 inputs never changes" in remarks[0]
+
+
+@pytest.mark.parametrize("precision", [None, "float32"])
+def test_a_feature_that_hardly_ever_shows_is_not_blown_up(precision: str | None) -> None:
+    """One of a frozen backbone that a single training picture has, and faintly."""
+    x = np.random.default_rng(0).integers(0, 256, (100, 1, 1, 5), np.uint8)
+    x[..., 3] = 0
+    x[7, ..., 3] = 1
+    x[..., 4] = 9  # never changes
+    inputs = keras.Input((1, 1, 5))
+    features = keras.layers.Flatten(name="features", dtype="float32")(inputs)
+    model = keras.Model(inputs, keras.layers.Normalization(name="features_scaling")(features))
+    (told,) = adapt(model, Split(x, np.zeros(100)), precision)
+    assert "1 of 5 inputs never changes" in told
+    deviations = x.reshape(100, 5)[:, :4].std(axis=0)
+    of_others = float(np.median(deviations**2)) ** 0.5
+    outputs = model.predict(np.full((1, 1, 1, 5), 200.0), verbose=0)[0]
+    assert outputs[3] == pytest.approx((200 - 0.01) / of_others, rel=1e-4)
+    widest = int(deviations.argmax())
+    assert outputs[widest] == pytest.approx((200 - x[..., widest].mean()) / deviations[widest], rel=1e-4)
+    assert outputs[4] == pytest.approx(191)
