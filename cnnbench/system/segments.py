@@ -97,7 +97,10 @@ class Segments:
                 return found
         except FileNotFoundError:  # the cache was full, or emptied
             return None
-        except (*DAMAGE, OSError) as error:
+        except OSError as error:  # of this moment, or of its owner: the file may be whole
+            log.warning("%s cannot be read, so what it holds is computed again: %s", path, error)
+            return None
+        except DAMAGE as error:
             log.warning("%s is damaged, and what it held is made anew: %s", path, error)
             with suppress(OSError):
                 path.unlink()
