@@ -109,6 +109,11 @@ def find(name: str) -> Backbone:
     for backbone in BACKBONES:
         if backbone.name == name:
             return backbone
+    if Path(name).is_file():
+        raise CnnbenchError(
+            f"model.backbone={name} is a file of an unknown kind: it ends in none of {', '.join(FILES)}",
+            "a file of weights under its right name",
+        )
     raise CnnbenchError(
         f"model.backbone={name} is no backbone that is known, and no file",
         nearest(name, [backbone.name for backbone in BACKBONES]),

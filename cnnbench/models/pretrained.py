@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from cnnbench.nn import check_weights
 # Pixels per side below which Keras refuses to build; the others take 32.
 MINIMUM_SIZE = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
 # What Keras raises of weights that do not fit, or are damaged.
-DAMAGE = (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile)
+DAMAGE = (ValueError, TypeError, OSError, KeyError, *files.OF_ARCHIVES)
 GIVEN = (
     "include_top",
     "weights",

@@ -67,8 +67,12 @@ def origin(backbone: str, given: str | None) -> Origin:
 def _recognised(path: Path) -> str:
     """Return the name of the backbone whose weights are in a file, by their names and shapes."""
     if path.suffix == ".h5":
-        check_weights(path)
-        found = _in_hdf5(path)
+        try:
+            check_weights(path)
+            found = _in_hdf5(path)
+        except weights.DAMAGE as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CnnbenchError(f"{path} cannot be read: {reason}", "it may be damaged") from error
     else:
         found = _in_arrays(weights.read(path))
     if found is None:

@@ -11,7 +11,9 @@ import io
 import json
 import math
 import pickletools
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,9 @@ TYPES = {
     "BoolStorage": "?",
 }
 BOMB_BYTES, BOMB_RATIO = 2**26, 100  # an archive member that unpacks to more is a trap
-# What reading a damaged file may raise.
-DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError, zipfile.BadZipFile)
+# What reading a damaged file may raise; of an archive: it seems compressed or encrypted in some other way.
+OF_ARCHIVES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
+DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError, OverflowError, *OF_ARCHIVES)
 # Where programs keep the weights in a file that holds a whole training.
 PLACES = ("state_dict", "model_state_dict", "model")
 
@@ -74,6 +77,8 @@ def read(path: Path) -> Arrays:
         raise CnnbenchError(f"{path} is no file") from error
     except DAMAGE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, LookupError):  # whose text is but a key
+            reason = "it refers to what is not in it"
         raise CnnbenchError(f"{path} cannot be read: {reason}", "it may be damaged") from error
 
 

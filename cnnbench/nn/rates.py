@@ -64,6 +64,8 @@ def set_rates(optimizer: Any, rates: Sequence[Rate]) -> bool:
         return False
     index_of, plain_decay = (getattr(optimizer, hook) for hook in HOOKS)
     plain_step: Callable[..., None] = optimizer.update_step
+    # Read once: of several devices one may look while another's share of it is set.
+    whole = optimizer.weight_decay
 
     def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
         rate = rates[index_of(variable)]
@@ -76,7 +78,6 @@ def set_rates(optimizer: Any, rates: Sequence[Rate]) -> bool:
         plain_step(gradient, variable, learning_rate)
 
     def apply_weight_decay(variables: Sequence[Any]) -> None:
-        whole = optimizer.weight_decay
         if whole is None:
             return
         try:

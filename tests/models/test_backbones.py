@@ -271,6 +271,18 @@ def test_a_stored_model_without_feature_maps_is_refused(
         transfer((32, 32, 3), 2, str(tmp_path / "m.keras"))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("text.h5", "text.h5 cannot be read"), ("a.onnx", "a file of an unknown kind")]
+)
+def test_a_file_of_another_kind_is_said_to_be_one(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("no weights")
+    with pytest.raises(CnnbenchError, match=said):
+        stored.origin(name, "imagenet")
+
+
 def test_files_that_are_not_what_they_seem_are_refused(tmp_path: Path, files: Path) -> None:
     made.write_state(tmp_path / "other.pth", {"conv.weight": np.zeros((2, 3, 3, 3), "float32")})
     (tmp_path / "preset").mkdir()

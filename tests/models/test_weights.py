@@ -136,6 +136,20 @@ def test_a_truncated_file_is_damaged_wherever_it_ends(legacy: bool, tmp_path: Pa
             weights.read(tmp_path / "part.pth")
 
 
+def test_a_damaged_archive_is_one_line_wherever_the_damage_is(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "w.npz", a=MATRIX, b=np.arange(200.0).reshape(20, 10))
+    whole, path = (tmp_path / "w.npz").read_bytes(), tmp_path / "damaged.npz"
+    refused = 0
+    for place in range(len(whole)):
+        for bits in (0x01, 0xFF):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :])
+            try:
+                weights.read(path)  # a date in an archive may be any
+            except CnnbenchError as error:
+                refused += "\n" not in error.message
+    assert refused > len(whole)
+
+
 def test_names_twice_values_that_are_no_numbers_and_foreign_parts_are_refused(tmp_path: Path) -> None:
     twice = made.dictionary([("a", made.tensor(MATRIX, "0"))] * 2)
     with pytest.raises(CnnbenchError, match="'a' twice"):

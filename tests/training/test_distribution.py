@@ -36,6 +36,7 @@ from cnnbench.data.augmentation.operations import augmentation
 from cnnbench.training.callbacks import BestCheckpoint, TrainingDivergedError
 from cnnbench.data.sources.synthetic import synthetic
 from cnnbench.models.cnn import cnn
+from cnnbench.nn.rates import Rate, set_rates
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training import run as program
 from cnnbench.system.signals import InterruptedRunError
@@ -94,6 +95,23 @@ try:
     train("nan", training={"distribute": "mirrored"}, learning_rate=1e30)
 except TrainingDivergedError as error:
     found["diverged"] = str(error)
+
+def decayed(strategy):
+    with strategy.scope():
+        variables = [keras.Variable([1.0, 1.0]) for _ in range(3)]
+        share = keras.Variable(1.0, trainable=False)
+        optimizer = keras.optimizers.AdamW(0.1, weight_decay=1.0)
+        optimizer.build(variables)
+        set_rates(optimizer, [Rate(0.5, share), Rate(0.25, share), Rate()])
+    step = tf.function(lambda: strategy.run(lambda: optimizer.apply([tf.zeros(2)] * 3)))
+    step()
+    return [[float(one) for one in keras.ops.convert_to_numpy(variable)] for variable in variables], float(
+        optimizer.weight_decay
+    )
+
+summed = tf.distribute.ReductionToOneDevice()  # without the numbers of collectives, which are taken
+both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=summed)
+found["decayed"] = [decayed(one) for one in (tf.distribute.get_strategy(), both)]
 Path("found.json").write_text(json.dumps(found))
 """
 
@@ -118,6 +136,13 @@ def test_a_shared_training_goes_on_after_a_signal_and_says_when_it_diverges(foun
     # Of the epoch that was broken off, the running means are put together anew from both devices.
     np.testing.assert_allclose(found["resumed"], found["whole"], rtol=1e-6)
     assert "the same run without training.distribute says which tensor" in found["diverged"]
+
+
+def test_weight_decay_by_rates_of_blocks_is_that_of_one_device(found: dict[str, Any]) -> None:
+    alone, shared = found["decayed"]
+    np.testing.assert_allclose(alone[0], [[0.95] * 2, [0.975] * 2, [0.9] * 2], rtol=1e-6)
+    np.testing.assert_allclose(shared[0], alone[0], rtol=1e-6)
+    assert alone[1] == shared[1] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,9 @@ def test_fine_tuning_waits_for_enough_examples(spec: RunSpec) -> None:
     folder = RunFolder(run.run(replace(spec, training=training)).folder)
     assert len(folder.history) == 1
     examples = len(spec.drawn(spec.dataset()).train)
-    note = f"no fine-tuning: {examples} training examples, and it takes 100"
+    note = (
+        f"no fine-tuning: {examples} training examples, and it takes 100 (training.fine_tuning.from_examples)"
+    )
     assert note in folder.environment["dataset"]["notes"]
     enough = training.model_copy(
         update={"fine_tuning": tuning.model_copy(update={"from_examples": examples})}
