@@ -159,7 +159,7 @@ def sweep(*overrides: str, config_dir: Place | None = None, **values: Any) -> li
 def probe(
     *overrides: str,
     backbones: Sequence[str] | None = None,
-    examples: int = sweeps.PICTURES,
+    examples: int | None = None,
     config_dir: Place | None = None,
     tell: Callable[[str], object] = lambda text: None,
     **values: Any,
@@ -169,7 +169,7 @@ def probe(
     Args:
         overrides: as for `compose`: `"dataset=image_folder"`, `"dataset.root=pics"`.
         backbones: names as of `model.backbone`; None for all whose weights are here.
-        examples: the most pictures of the training split that are used.
+        examples: the most pictures of the training split that are used; None for 2,000.
         config_dir: a folder with options of your own.
         tell: is told what is done next.
         values: as for `compose`.
@@ -180,7 +180,8 @@ def probe(
     Raises:
         CnnbenchError: an override is wrong, the data are no pictures, or a backbone is not here.
     """
-    return sweeps.probe_line(_line(overrides, values), backbones, examples, _folder(config_dir), tell)
+    most = sweeps.PICTURES if examples is None else examples
+    return sweeps.probe_line(_line(overrides, values), backbones, most, _folder(config_dir), tell)
 
 
 def runs_of(stored: sweeps.Sweep) -> list[Run]:

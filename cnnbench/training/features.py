@@ -194,7 +194,7 @@ def _compute(
                 batch = list(islice((one for one in waiting if kept[one] in left), batch_size))
                 if not batch:
                     break
-                # A picture alone would have other last bits: TensorFlow computes one example by another kernel.
+                # Alone a picture would have other last bits: one example is computed by another kernel.
                 together = batch if len(batch) > 1 else 2 * batch
                 features[batch] = forward(pictures[np.asarray(together)]).numpy()[: len(batch)]
                 done += batch

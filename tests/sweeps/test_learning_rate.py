@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnnbench.cli.range_test import _line_with_rate
 from cnnbench.config import compose, run_spec
-from cnnbench.reporting.figures.range_test import range_test_lines
+from cnnbench.reporting.figures.range_test import range_test_figure, range_test_lines
 from cnnbench.sweeps.learning_rate import FINE_TUNING, judge
 
 Cli = Callable[..., Outcome]
@@ -67,6 +67,7 @@ def test_the_drawing_is_narrow_and_shows_where_the_suggestion_lies() -> None:
     labels, mark = lines[-2], lines[-1]
     assert labels.index("0.001") < mark.index("^") < labels.index("0.1 ", labels.index("0.01") + 4)
     assert range_test_lines([1e-3, 1e-2], [math.nan, math.nan], None)  # and is drawn whatever there is
+    range_test_figure([1e-3, 1e-2], [1.0, 1.1], {"suggested": None})
 
 
 @pytest.mark.parametrize(

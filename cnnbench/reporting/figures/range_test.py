@@ -44,7 +44,8 @@ def range_test_figure(
     axes.set_ylim(low - 0.05 * (high - low), high)
     axes.set_xlabel("learning rate", fontsize=LABEL)
     axes.set_ylabel("loss, smoothed", fontsize=LABEL)
-    axes.legend(fontsize=CAPTION, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if axes.get_legend_handles_labels()[0]:  # no rate may be worth a mark
+        axes.legend(fontsize=CAPTION, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
