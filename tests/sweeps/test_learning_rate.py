@@ -67,7 +67,7 @@ def test_the_drawing_is_narrow_and_shows_where_the_suggestion_lies() -> None:
     labels, mark = lines[-2], lines[-1]
     assert labels.index("0.001") < mark.index("^") < labels.index("0.1 ", labels.index("0.01") + 4)
     assert range_test_lines([1e-3, 1e-2], [math.nan, math.nan], None)  # and is drawn whatever there is
-    range_test_figure([1e-3, 1e-2], [1.0, 1.1], {"suggested": None})
+    range_test_figure([1e-3, 1e-2], [1.0, 1.1], {"suggested": None}, "nothing to mark")
 
 
 @pytest.mark.parametrize(
