@@ -1097,6 +1097,7 @@ def test_yaml_names_every_argument_with_a_valid_value(name: str) -> None:
     }
     hints = {k: v for k, v in get_type_hints(image_folder, include_extras=True).items() if k != "return"}
     assert arguments.keys() == hints.keys() if name == "image_folder" else arguments.keys() < hints.keys()
+    assert arguments.pop("size") == "auto"  # that of the backbone, settled when a run is composed
     for key, value in arguments.items():
         TypeAdapter(hints[key]).validate_python(value)
 
