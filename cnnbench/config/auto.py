@@ -98,14 +98,17 @@ def values(
     """
     size = size_of(str(config["model"].get("backbone"))) if is_auto else SIZE
     # Pictures in files are read in that size; others are resized inside the model.
-    in_files = str(config["dataset"].get("_target_")).startswith("cnnbench.data.images.")
+    data = config.get("dataset")
+    target = str(data.get("_target_")) if isinstance(data, Mapping) else ""
+    in_files = target.startswith("cnnbench.data.images.")
     of_backbone = {"dataset.size": size, "model.image_size": None if in_files else size}
     meant = {**(of_backbone if is_auto else PLAIN), **given}
     found = {}
     for key, value in meant.items():
         group, _, name = key.partition(".")
         is_left_out = is_auto and in_files and group == "dataset" and key in left_out
-        if config[group].get(name) == AUTO or is_left_out:
+        node = config.get(group)  # an option of somebody's own may leave it out, or be no mapping
+        if (isinstance(node, Mapping) and node.get(name) == AUTO) or is_left_out:
             found[key] = value
     return found
 
