@@ -55,7 +55,14 @@ def choose(wanted: str = "auto", **spec: Any) -> tuple[keras.Model, str]:
     dataset = Dataset("mine", "multiclass", split, split, class_names=("a", "b", "c"))
     training = Training(epochs=1, batch_size=4)
     given = SimpleNamespace(
-        **{"seed": 0, "deterministic": False, "device": "cpu", "training": training, **spec}
+        **{
+            "seed": 0,
+            "deterministic": False,
+            "device": "cpu",
+            "augmentation": None,
+            "training": training,
+            **spec,
+        }
     )
     machine = device.prepare_machine(0, False, "cpu", wanted)
     build = lambda: cnn((8, 8, 1), 3, filters=(2,), dense_units=(2,))  # noqa: E731
