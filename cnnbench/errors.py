@@ -43,6 +43,11 @@ class PrunedRunError(Exception):
     """A search has stopped this run early: others were better at the same epoch."""
 
 
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """Return all that an error says in one line, cut after `most` characters; its type where it is silent."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """Return what an error says, in one line; its type where it says nothing. The rest is for the log.
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cnnbench.data.reading import reading
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, one_line
 from cnnbench.system import locked
 
 DEBIAN_FOLDER = Path("/usr/share/datasets")
@@ -155,7 +155,7 @@ def _download(source: Source, folders: list[Path]) -> Found:
                 with keras_downloads_to(place, load_data):
                     load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise CnnbenchError(f"{looked}; and Keras's download failed: {reason}", _remedy(source)) from error
     found = _find_in([home / "datasets"], source, None)
     if found is None:

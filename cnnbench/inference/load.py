@@ -31,7 +31,6 @@ from cnnbench.runs import (
     config_changes,
     file_changes,
     flatten,
-    intervals_of,
     is_place,
     places_in,
     split_changes,
@@ -90,8 +89,7 @@ def measure_split(
     size, column = loss_batch(model, model.loss, training.examples_per_step), dataset.outputs == 1
     measured, evaluation = dataset.splits[split], Evaluation(model, dataset.task, training.metrics or ())
     outputs, figures = evaluation(data.Feed(measured, size, column=column))
-    around = intervals_of(dataset.task, measured.y, outputs, figures, evaluation.losses, measured.groups)
-    return outputs, figures, around
+    return outputs, figures, evaluation.intervals(measured, outputs, figures)
 
 
 def stored_spec(

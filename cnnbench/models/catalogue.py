@@ -5,7 +5,6 @@ Imports neither TensorFlow nor Keras, so that a config can be checked, and a bac
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 from cnnbench.data import fetch
 from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.system import sha256
 
 EXTRA = "cnnbench[pretrained]"
 # What a file that `model.backbone` names may end in; a folder is a preset of KerasHub.
@@ -156,8 +156,7 @@ def check_hash(path: Path) -> None:
     wanted = HASH.search(path.name)
     if wanted is None:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(path)
     if not found.startswith(wanted[1]):
         raise CnnbenchError(
             f"{path} is not the file that was published under this name: its SHA-256 is {found}",
@@ -252,17 +251,18 @@ BACKBONES = (
     _of_keras("VGG19", 224, 20_024_384, 0.713, "CC-BY-4.0", "vgg19" + KERNELS),
     _of_keras("Xception", 299, 20_861_480, 0.790, "MIT", "xception" + KERNELS),
     *(
-        _of_keras("MobileNet", 224, parameters, accuracy, "Apache-2.0", MOBILENET.format(width), alpha)
-        for alpha, width, parameters, accuracy in (
-            (1.0, "1_0", 3_228_864, 0.704), (0.75, "7_5", 1_832_976, 0.684), (0.5, "5_0", 829_536, 0.637),
-            (0.25, "2_5", 218_544, 0.506),
-        )
-    ),
-    *(
-        _of_keras("MobileNetV2", 224, parameters, accuracy, "Apache-2.0", MOBILENET_V2.format(alpha), alpha)
-        for alpha, parameters, accuracy in (
-            (1.0, 2_257_984, 0.713), (0.35, 410_208, 0.603), (0.5, 706_224, 0.654), (0.75, 1_382_064, 0.698),
-            (1.3, 3_766_048, 0.744), (1.4, 4_363_712, 0.750),
+        _of_keras(name, 224, parameters, accuracy, "Apache-2.0", file.format(width or alpha), alpha)
+        for name, file, alpha, width, parameters, accuracy in (
+            ("MobileNet", MOBILENET, 1.0, "1_0", 3_228_864, 0.704),
+            ("MobileNet", MOBILENET, 0.75, "7_5", 1_832_976, 0.684),
+            ("MobileNet", MOBILENET, 0.5, "5_0", 829_536, 0.637),
+            ("MobileNet", MOBILENET, 0.25, "2_5", 218_544, 0.506),
+            ("MobileNetV2", MOBILENET_V2, 1.0, "", 2_257_984, 0.713),
+            ("MobileNetV2", MOBILENET_V2, 0.35, "", 410_208, 0.603),
+            ("MobileNetV2", MOBILENET_V2, 0.5, "", 706_224, 0.654),
+            ("MobileNetV2", MOBILENET_V2, 0.75, "", 1_382_064, 0.698),
+            ("MobileNetV2", MOBILENET_V2, 1.3, "", 3_766_048, 0.744),
+            ("MobileNetV2", MOBILENET_V2, 1.4, "", 4_363_712, 0.750),
         )
     ),
 )

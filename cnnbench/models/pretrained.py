@@ -19,7 +19,7 @@ import numpy as np
 from keras import layers
 
 from cnnbench.data import fetch
-from cnnbench.errors import CnnbenchError, nearest
+from cnnbench.errors import CnnbenchError, nearest, one_line
 from cnnbench.models import catalogue, efficientnet, mobilenet
 from cnnbench.models import weights as files
 from cnnbench.nn import check_weights
@@ -134,9 +134,7 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
             raise CnnbenchError(
                 f"model.backbone_arguments.{name}: {backbone} takes no {name}", nearest(name, known)
             )
-    path = None if weights in (None, "imagenet") else Path(str(weights)).expanduser()
-    if path is not None and not path.is_file():
-        raise CnnbenchError(f"model.weights={weights} is no file", "imagenet, null or the path of a file")
+    path = None if weights in (None, "imagenet") else _file(str(weights))
     try:
         with warnings.catch_warnings(), _get_file_that_explains():
             # Sizes other than the published ones rightly take the weights of 224×224.
@@ -152,20 +150,25 @@ def build(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, An
                 _load(model, path)
     except DAMAGE as error:
         if weights is None:
-            raise CnnbenchError(f"model.backbone={backbone} cannot be built: {_reason(error)}") from error
+            raise CnnbenchError(
+                f"model.backbone={backbone} cannot be built: {one_line(error, 300)}"
+            ) from error
         raise _unfitting(weights, backbone, error) from error
     return _with_fixed_normalization(model) if weights else model
 
 
+def _file(weights: str) -> Path:
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise CnnbenchError(f"model.weights={weights} is no file", "imagenet, null or the path of a file")
+    return path
+
+
 def _unfitting(weights: str, backbone: str, error: Exception) -> CnnbenchError:
     return CnnbenchError(
-        f"model.weights={weights} cannot be loaded into {backbone}: {_reason(error)}",
+        f"model.weights={weights} cannot be loaded into {backbone}: {one_line(error, 300)}",
         "weights must come from the same backbone with the same backbone_arguments and without its top",
     )
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _build_ours(backbone: str, x: Any, weights: str | None, arguments: Mapping[str, Any]) -> keras.Model:
@@ -174,12 +177,11 @@ def _build_ours(backbone: str, x: Any, weights: str | None, arguments: Mapping[s
     model = OURS[backbone].make(x)
     if weights is None:
         return model
-    path = Path(weights).expanduser()
     if weights == "imagenet":
         path = catalogue.find(backbone).required()
         catalogue.check_hash(path)
-    if not path.is_file():
-        raise CnnbenchError(f"model.weights={weights} is no file", "imagenet, null or the path of a file")
+    else:
+        path = _file(weights)
     if path.suffix in (".h5", ".keras"):
         load = partial(_load, model, path)
     else:
@@ -289,7 +291,7 @@ def _get_file_that_explains() -> Iterator[None]:
                 if not path.is_file():  # nobody was faster
                     download(fname, origin, file_hash=file_hash, cache_dir=str(place), **keywords)
         except Exception as error:  # Keras raises a bare Exception when a download fails
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise CnnbenchError(f"{missing}, and Keras's download failed: {reason}", hint) from error
         return _checked(path, file_hash)
 

@@ -13,7 +13,7 @@ import h5py  # type: ignore[import-untyped]
 import keras
 from keras import layers
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, one_line
 from cnnbench.models import catalogue, efficientnet, mobilenet, weights
 from cnnbench.nn import check_weights, load_checkpoint
 
@@ -71,7 +71,7 @@ def _recognised(path: Path) -> str:
             check_weights(path)
             found = _in_hdf5(path)
         except weights.DAMAGE as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise CnnbenchError(f"{path} cannot be read: {reason}", "it may be damaged") from error
     else:
         found = _in_arrays(weights.read(path))
@@ -132,7 +132,7 @@ def build(place: str, x: Any) -> keras.Model:
     try:
         copy.follow(base, x)
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise CnnbenchError(f"model.backbone={place} cannot be built on these pictures: {reason}") from error
     if copy.end is None:
         raise CnnbenchError(f"model.backbone={place} has no feature maps: it is no convolutional network")
@@ -218,7 +218,7 @@ def _preset(folder: Path, x: Any) -> tuple[keras.Model, Any]:
         if (folder / "preprocessor.json").is_file() or (folder / "image_converter.json").is_file():
             converter = keras_hub.layers.ImageConverter.from_preset(place)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise CnnbenchError(f"model.backbone={folder} cannot be loaded by KerasHub: {reason}") from error
     if converter is not None and (converter.scale is not None or converter.offset is not None):
         scale, offset = (1.0 if converter.scale is None else converter.scale), converter.offset or 0.0

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, one_line
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
 MAGIC = 0x1950A86A20F9469CFC6C  # torch's format before its 1.6, which no zip contains
@@ -76,7 +76,7 @@ def read(path: Path) -> Arrays:
     except FileNotFoundError as error:
         raise CnnbenchError(f"{path} is no file") from error
     except DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error, 200)
         if isinstance(error, LookupError):  # whose text is but a key
             reason = "it refers to what is not in it"
         raise CnnbenchError(f"{path} cannot be read: {reason}", "it may be damaged") from error

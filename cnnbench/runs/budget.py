@@ -23,15 +23,18 @@ def span(epochs: int, max_steps: int | None, steps: int) -> tuple[int, int]:
         max_steps: of the phase, at most; None for no limit.
         steps: of an epoch.
     """
-    total = epochs * steps if max_steps is None else min(epochs * steps, max_steps)
-    whole, part = divmod(total, steps)
+    whole, part = divmod(_total(epochs, max_steps, steps), steps)
     return whole + bool(part), part
 
 
 def length(epochs: int, max_steps: int | None, steps: int) -> float:
     """Return the length of a phase in epochs, for a schedule; a whole number where it is one."""
-    total = epochs * steps if max_steps is None else min(epochs * steps, max_steps)
+    total = _total(epochs, max_steps, steps)
     return total / steps if total % steps else total // steps
+
+
+def _total(epochs: int, max_steps: int | None, steps: int) -> int:
+    return epochs * steps if max_steps is None else min(epochs * steps, max_steps)
 
 
 def _worth(total: int, steps: int) -> int:

@@ -127,7 +127,7 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
         test = dataset.test
         around = {
             "fold": runs.intervals_of(dataset.task, train.y, folds.outputs, unseen, None, train.groups),
-            "test": runs.intervals_of(dataset.task, test.y, outputs, figures, evaluation.losses, test.groups),
+            "test": evaluation.intervals(test, outputs, figures),
         }
         folder.write_predictions(y_true=test.y, outputs=outputs)
         folder.write_out_of_fold(y_true=train.y, outputs=folds.outputs, fold=folds.number)

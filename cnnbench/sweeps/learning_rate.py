@@ -35,11 +35,7 @@ from cnnbench.training import (
 
 FINE_TUNING = "fine_tuning"
 LOW, HIGH = 1e-6, 10.0
-STEPS, FEWEST, MOST_EPOCHS = (
-    150,
-    60,
-    10,
-)  # of a test; of small data fewer, so that they are not seen too often
+STEPS, FEWEST, MOST_EPOCHS = 150, 60, 10  # of a test; fewer of small data, or they are seen too often
 SMOOTHING = 0.9  # share of the loss so far in each smoothed one
 DIVERGED = 4.0  # times the lowest smoothed loss
 WARM = 10  # steps before which nothing is concluded
@@ -106,12 +102,11 @@ def _points(curve: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
     if smoothed[lowest] >= FALLEN * np.mean(losses[:WARM]):
         return None
     slopes = np.gradient(_smoothed(smoothed[:count])[: lowest + 1], np.log(rates[: lowest + 1]))
+    steepest = WARM + int(np.argmin(slopes[WARM:]))
     diverged = count < len(rates) or smoothed[count - 1] > DIVERGED * smoothed[lowest]
     return {
         "lowest": float(rates[lowest]),
-        "steepest": float(rates[WARM + int(np.argmin(slopes[WARM:]))])
-        if lowest > WARM
-        else float(rates[WARM]),
+        "steepest": float(rates[steepest]),
         "diverged": float(rates[count - 1]) if diverged else None,
     }
 

@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any
 
@@ -37,7 +38,7 @@ from cnnbench.training.measure import (
     forward_graph,
     predict_outputs,
 )
-from cnnbench.training.steps import digest
+from cnnbench.training.steps import digest, measured_once, recalled
 
 log = logging.getLogger("cnnbench")
 CACHE, VERSION = "features", 1  # a higher version where features come out otherwise than before
@@ -52,6 +53,7 @@ FORWARDS = 2  # extractors that are kept ready
 # With 0.08 a linear probe on EfficientNetLite0 is as good, with 0.2 on a quarter MobileNet it loses half a
 # point.
 WORTH, TRIED, TRIED_SECONDS, GAIN, CHANGE = 3e12, 64, 2.0, 0.9, 0.1
+TRIAL = ("float32", "bfloat16", "change")  # what the trial tells
 # Of an evaluation: examples on which the whole model is asked; how close to each other two shares, and
 # relatively two examples of a few, are taken for one.
 CHECKED, CLOSE, FEW, NEAR, TOP = 16, 1e-4, 1000, 2e-5, 5
@@ -102,8 +104,13 @@ def cached_features(extractor: keras.Model, feed: Feed, precision: str = "auto")
     features: Examples = features_of(extractor, split.x, split.digests, precision)
     if isinstance(features, np.memmap):  # read batch by batch
         features = Rows(features, np.arange(len(features)))
+    return with_features(feed, features)
+
+
+def with_features(feed: Feed, features: Examples) -> Feed:
+    """Return a feed with features ``(n, channels)`` in the place of its images."""
     return Feed(
-        replace(split, x=features),
+        replace(feed.split, x=features),
         feed.batch_size,
         feed.seed,
         column=feed.column,
@@ -239,20 +246,11 @@ def _settled(extractor: keras.Model, name: str, pictures: Examples) -> str | Non
     if not system.has_bfloat16() or own != {"float32"} or tf.config.list_logical_devices("GPU"):
         return None
     key = digest("features", name, os.environ.get(system.THREADS) or system.usable_cores())
-    found = _right(system.recall("precision", key))
-    if found is None and len(pictures) * count_flops(extractor) < WORTH:
-        return None
-    folder = system.cache_folder()
-    try:
-        if found is None and folder is not None:
-            with system.locked(folder / "precision.lock"):
-                found = _right(system.recall("precision", key))
-                if found is None:
-                    found = _tried(extractor, name, pictures)
-                    system.remember("precision", key, found)
-    except OSError as error:  # no reason not to compute
-        system.go_without_cache(error)
-    found = found or _tried(extractor, name, pictures)
+    found = recalled(key, TRIAL)
+    if found is None:
+        if len(pictures) * count_flops(extractor) < WORTH:
+            return None
+        found = measured_once(key, TRIAL, partial(_tried, extractor, name, pictures))
     log.info(
         "features: %.1f ms a picture in float32, %.1f in bfloat16, which changes them by %.2g of a deviation",
         1e3 * found["float32"],
@@ -277,13 +275,6 @@ def _tried(extractor: keras.Model, name: str, pictures: Examples) -> dict[str, f
             forward(batch)
             times[one] = min(times[one], (time.perf_counter() - began) / len(batch))
     return {**times, "change": float(changes.mean()) if len(changes) else 0.0}
-
-
-def _right(found: Any) -> dict[str, float] | None:
-    right = isinstance(found, dict) and all(
-        isinstance(found.get(key), float) for key in ("float32", "bfloat16", "change")
-    )
-    return found if right else None
 
 
 def _batch_size(extractor: keras.Model) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cnnbench.data import Feed, Split
+from cnnbench.data import Feed
 from cnnbench.models import split_at_features, trained_blocks, unfreeze
 from cnnbench.nn import Rate, load_checkpoint, schedules, set_rates
 from cnnbench.runs import FineTuning, RunFolder, Speed, Training, budget, length, metrics, span
@@ -37,7 +37,7 @@ from cnnbench.training.chunks import (
     evaluate_in_chunks,
     train_in_chunks,
 )
-from cnnbench.training.features import cached_features
+from cnnbench.training.features import cached_features, with_features
 from cnnbench.training.measure import forward_graph
 from cnnbench.training.model import can_cache
 from cnnbench.training.resume import State, StateSaver, restore
@@ -372,7 +372,7 @@ def phase_speeds(built: Built, training: Training) -> tuple[list[Speed], float]:
         once = _seconds_of_one(extractor, train) * (len(train.split) + validated)
         features = np.zeros((len(train.split), extractor.output_shape[-1]), np.float32)
         built.compile(head)
-        speed = _speed(head, _with_features(train, features), built.engine, limit)
+        speed = _speed(head, with_features(train, features), built.engine, limit)
         speeds = [replace(speed, once=speed.once + once, epoch=stored)]
     else:
         speeds = [replace(_speed(model, train, built.engine, limit), epoch=epoch)]
@@ -443,18 +443,6 @@ def _storing_seconds(model: keras.Model) -> float:
         began = budget.clock()
         model.save(Path(folder) / "timed.keras")
         return budget.clock() - began
-
-
-def _with_features(feed: Feed, features: np.ndarray) -> Feed:
-    """Return a feed of features for a feed of images, with the same targets in the same order."""
-    return Feed(
-        Split(features, feed.split.y),
-        feed.batch_size,
-        feed.seed,
-        column=feed.column,
-        weights=feed.weights,
-        balanced=feed.balanced,
-    )
 
 
 # -- Parts of phases -------------------------------------------------------------------------------

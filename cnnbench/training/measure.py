@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnnbench.data import Dataset, Feed
+from cnnbench.data import Dataset, Feed, Split
 from cnnbench.nn import layers_of, load_checkpoint
 from cnnbench.runs import Interval, RunFolder, intervals_of, metrics
 from cnnbench.system import PeakMemory
@@ -71,9 +71,7 @@ def measure_best(
         names = dataset.class_names or dataset.targets
         if each := metrics.by_output(dataset.task, feed.split.y, outputs[name], names):
             by_output[name] = each
-        around[name] = intervals_of(
-            dataset.task, feed.split.y, outputs[name], figures[name], evaluate.losses, feed.split.groups
-        )
+        around[name] = evaluate.intervals(feed.split, outputs[name], figures[name])
     costs = {
         "examples_per_second": float(np.median([row["examples_per_second"] for row in folder.history])),
         "latency_seconds": measure_latency(forward_graph(model), dataset.test.x[0]),
@@ -133,6 +131,12 @@ class Evaluation:
         together = np.concatenate(outputs).astype(np.float32, copy=False)
         loss = float(np.average(losses, weights=sizes))
         return together, {"loss": loss, **metrics.compute(self.task, feed.split.y, together, self.chosen)}
+
+    def intervals(
+        self, split: Split, outputs: np.ndarray, figures: Mapping[str, float]
+    ) -> dict[str, Interval]:
+        """Return the intervals of the figures of the split that was evaluated last."""
+        return intervals_of(self.task, split.y, outputs, figures, self.losses, split.groups)
 
 
 def _loss_of_each(loss: Any, y: Any, outputs: Any) -> Any:

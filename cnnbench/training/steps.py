@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -115,17 +115,7 @@ def _faster(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int,
     """
     threads = os.environ.get(system.THREADS) or system.usable_cores()
     key = digest(told, dataset.input_shape, dataset.outputs, batch_size, system.cpu_name(), threads)
-    times, folder = None, system.cache_folder()
-    try:
-        if folder is not None:
-            with system.locked(folder / "precision.lock"):
-                times = _right(system.recall("precision", key))
-                if times is None:
-                    times = _times(build, dataset, batch_size)
-                    system.remember("precision", key, times)
-    except OSError as error:  # no reason not to train
-        system.go_without_cache(error)
-    times = times or _times(build, dataset, batch_size)
+    times = measured_once(key, POLICIES, partial(_times, build, dataset, batch_size))
     plain, mixed = (times[policy] for policy in POLICIES)
     log.info("precision: a step takes %.1f ms in float32, %.1f ms in bfloat16", 1e3 * plain, 1e3 * mixed)
     return "mixed_bfloat16" if mixed <= GAIN * plain else "float32"
@@ -153,9 +143,36 @@ def _times(build: Callable[[], keras.Model], dataset: Dataset, batch_size: int) 
     return times
 
 
-def _right(times: Any) -> dict[str, float] | None:
-    right = isinstance(times, dict) and all(isinstance(times.get(policy), float) for policy in POLICIES)
-    return times if right else None
+def recalled(key: str, names: Sequence[str]) -> dict[str, float] | None:
+    """Return what was measured under a key; None where nothing was, or not all of these numbers."""
+    found = system.recall("precision", key)
+    right = isinstance(found, dict) and all(isinstance(found.get(name), float) for name in names)
+    return found if right else None
+
+
+def measured_once(
+    key: str, names: Sequence[str], measure: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """Return what was measured on this machine, else measure and remember it.
+
+    Runs that start at once wait for the first answer; without a cache each measures for itself.
+
+    Args:
+        key: tells what was measured, and where; see `digest`.
+        names: of the numbers.
+        measure: returns them.
+    """
+    found, folder = None, system.cache_folder()
+    try:
+        if folder is not None:
+            with system.locked(folder / "precision.lock"):
+                found = recalled(key, names)
+                if found is None:
+                    found = measure()
+                    system.remember("precision", key, found)
+    except OSError as error:  # no reason not to go on
+        system.go_without_cache(error)
+    return found or measure()
 
 
 def _step(

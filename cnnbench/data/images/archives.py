@@ -18,7 +18,7 @@ from cnnbench.data.images.decoding import UnreadableError
 from cnnbench.data.images.layout import SYSTEM_FILES, Member, is_system_folder
 from cnnbench.data.reading import reading
 from cnnbench.data.tabular import parquet_file
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, one_line
 
 ZIP, TAR = (".zip",), (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 MOST_BYTES = 2**29  # of one member; no picture that can be decoded is larger
@@ -146,7 +146,7 @@ class ZipMember:
         except OSError:
             raise
         except Exception as error:  # damage surfaces as BadZipFile, zlib.error, NotImplementedError, …
-            raise UnreadableError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+            raise UnreadableError(one_line(error, 200)) from error
 
 
 class Tar:
@@ -294,7 +294,7 @@ class Cell:
         except OSError:
             raise
         except Exception as error:  # damage surfaces as ArrowInvalid and others
-            raise UnreadableError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+            raise UnreadableError(one_line(error, 200)) from error
         if content is None:
             raise UnreadableError("no bytes")
         return BytesIO(content)

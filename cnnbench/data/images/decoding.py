@@ -19,6 +19,7 @@ from PIL.ImageFile import ImageFile
 
 from cnnbench.data.images.layout import Member
 from cnnbench.data.reading import special_file
+from cnnbench.errors import one_line
 
 Resize = Literal["stretch", "crop", "pad"]
 Bits = Literal[8, 10, 12, 14, 16]
@@ -191,7 +192,7 @@ def _pixels(file: BinaryIO, recipe: Recipe) -> tuple[np.ndarray, int | None]:
         raise UnreadableError("far more pixels than Pillow decodes (a decompression bomb?)") from error
     except Exception as error:
         # Damage surfaces as almost anything in Pillow's plugins: SyntaxError, struct.error, IndexError, …
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         is_disk_error = isinstance(error, OSError) and error.errno is not None
         raise UnreadableError(reason[:200], may_pass=is_disk_error) from error
     if orientation in UPRIGHT:

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, one_line
 from cnnbench.sweeps.launchers.local import Code, run_once
 
 QUIET = {"log_to_driver": False, "logging_level": "warning", "include_dashboard": False}
@@ -43,7 +43,7 @@ class RayLauncher:
         try:
             ray.init(**{**QUIET, **init})
         except (ConnectionError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise CnnbenchError(f"ray.init({dict(init)}): {reason}", "see hydra.launcher.init") from error
         there = ray.cluster_resources()
         if num_gpus is None:
