@@ -17,6 +17,7 @@ import torch_files as made
 import torch_networks
 from conftest import Outcome
 from data_files import write_cifar10
+from safetensors.numpy import save_file
 
 from cnnbench.errors import CnnbenchError
 from cnnbench.models import catalogue, pretrained, stored, weights
@@ -179,7 +180,6 @@ def test_a_file_of_torch_is_recognised_and_is_the_backbone(
 
 
 def test_safetensors_are_recognised(files: Path, states: Mapping[str, Arrays], tmp_path: Path) -> None:
-    save_file = pytest.importorskip("safetensors.numpy").save_file
     save_file(states["TorchMobileNetV2"], tmp_path / "mine.safetensors")
     assert stored.origin(str(tmp_path / "mine.safetensors"), "imagenet").name == "TorchMobileNetV2"
 

@@ -187,7 +187,6 @@ def safetensors(path: Path, header: str, data: bytes = b"") -> Path:
 
 
 def test_safetensors_are_read_and_lies_in_them_refused(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
     entry = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
     path = safetensors(tmp_path / "w.safetensors", json.dumps({"a": entry}), MATRIX.tobytes())
     np.testing.assert_array_equal(weights.read(path)["a"], MATRIX)
