@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -58,28 +60,36 @@ def _has_kernel(layer: Any) -> bool:
 
 def _foldable(model: keras.Model) -> dict[str, Any]:
     """Return the normalisations that can be folded, by the name of the layer before each."""
-    takers: dict[str, int] = {}
-    for layer in model.layers:
-        for before in _before(layer):
-            takers[before.name] = takers.get(before.name, 0) + 1
-    outputs = {tensor._keras_history.operation.name for tensor in model.outputs}
+    config = model.get_config()
+    before = {one["name"]: list(_producers(one["inbound_nodes"])) for one in config["layers"]}
+    takers = Counter(name for names in before.values() for name in names)
+    # One [layer, call, tensor], or a structure of them.
+    outputs = {name for name in keras.tree.flatten(config["output_layers"]) if isinstance(name, str)}
+    layer_of = {layer.name: layer for layer in model.layers}
     return {
-        before[0].name: layer
+        name: layer
         for layer in model.layers
         if type(layer) is layers.BatchNormalization
-        and len(before := _before(layer)) == 1
-        and type(before[0]) in FOLDABLE
-        and before[0].activation is keras.activations.linear
-        and getattr(before[0], "data_format", "channels_last") == "channels_last"
+        and len(before[layer.name]) == 1
+        and type(one := layer_of[name := before[layer.name][0]]) in FOLDABLE
+        and one.activation is keras.activations.linear
+        and getattr(one, "data_format", "channels_last") == "channels_last"
         and layer.axis in (-1, len(layer.input.shape) - 1)
-        and takers[before[0].name] == 1
-        and before[0].name not in outputs
+        and takers[name] == 1
+        and name not in outputs
     }
 
 
-def _before(layer: Any) -> list[Any]:
-    """Return the layers whose outputs a layer takes, once for each time that it does."""
-    return [tensor._keras_history.operation for node in layer._inbound_nodes for tensor in node.input_tensors]
+def _producers(calls: Any) -> Iterator[str]:
+    """Yield the layer of each tensor that calls take, as a network's configuration names it."""
+    if isinstance(calls, Mapping):
+        if calls.get("class_name") == "__keras_tensor__":
+            yield calls["config"]["keras_history"][0]
+        else:
+            yield from _producers(list(calls.values()))
+    elif isinstance(calls, list | tuple):
+        for call in calls:
+            yield from _producers(call)
 
 
 def _with_normalization(layer: Any, weights: list[np.ndarray], normalization: Any) -> list[np.ndarray]:

@@ -89,7 +89,8 @@ def set_rates(optimizer: Any, rates: Sequence[Rate]) -> bool:
         finally:
             optimizer.weight_decay = whole
 
-    optimizer.update_step, optimizer._apply_weight_decay = update_step, apply_weight_decay
+    optimizer.update_step = update_step
+    setattr(optimizer, HOOKS[1], apply_weight_decay)
     return True
 
 
