@@ -418,8 +418,7 @@ class Run:
         source = inference.items(files, stdin, shape, picture, rows)
         answers = inference.predict(
             model,
-            recorded["task"],
-            recorded["class_names"] or self.target_names,
+            self.files.decision,
             inference.batches(source, inference.BATCH),
         )
         return inference.remarked(answers, (shrunk, rows))

@@ -31,7 +31,7 @@ from cnnbench.data import (
     special_file,
 )
 from cnnbench.errors import first_line
-from cnnbench.runs import RunFolder
+from cnnbench.runs import Decision, RunFolder
 
 BATCH = 64
 CHANNELS = (1, 3)  # of a picture: grey, or red, green and blue
@@ -48,10 +48,10 @@ class Prediction:
 
     Attributes:
         path: of the input.
-        label: the class with the highest probability.
+        label: the class with the highest probability; of two classes, by the threshold.
         probability: of that class.
         probabilities: of every class or label, by name, the highest first.
-        labels: of several, those with a probability above 0.5, the highest first.
+        labels: of several, those with a probability above their threshold, the highest first.
         value: of a regression with one target.
         values: of a regression with several, by name.
         error: reason why there is no prediction.
@@ -67,15 +67,12 @@ class Prediction:
     error: str | None = None
 
 
-def predict(
-    model: Any, task: str, names: Sequence[str], batches: Iterable[list[Item]]
-) -> Iterator[list[Prediction]]:
+def predict(model: Any, decision: Decision, batches: Iterable[list[Item]]) -> Iterator[list[Prediction]]:
     """Predict every item, in order, with one batch at a time in memory.
 
     Args:
         model: a loaded checkpoint.
-        task: of the run.
-        names: of the classes, labels or targets.
+        decision: how its outputs become answers.
         batches: of items to read, by several threads, and to predict together.
     """
     with pillow_warnings(), ThreadPoolExecutor() as pool:
@@ -86,7 +83,7 @@ def predict(
             yield [
                 Prediction(item.name, error=example)
                 if isinstance(example, str)
-                else answer(item.name, task, names, np.asarray(next(outputs), np.float64))
+                else answer(item.name, decision, np.asarray(next(outputs), np.float64))
                 for item, example in zip(batch, read, strict=True)
             ]
 
@@ -155,8 +152,9 @@ def _read(item: Item) -> np.ndarray | str:
         return str(error)
 
 
-def answer(path: str, task: str, names: Sequence[str], outputs: np.ndarray) -> Prediction:
-    """Interpret a model's outputs ``(outputs,)`` for one example; `names` are of classes or targets."""
+def answer(path: str, decision: Decision, outputs: np.ndarray) -> Prediction:
+    """Interpret a model's outputs ``(outputs,)`` for one example."""
+    task, names, given = decision.task, decision.names, outputs[None]
     if not np.isfinite(outputs).all():
         return Prediction(path, error="the model's output is NaN or infinite")
     if task == "regression" and len(outputs) > 1:
@@ -168,9 +166,10 @@ def answer(path: str, task: str, names: Sequence[str], outputs: np.ndarray) -> P
     order = np.argsort(-outputs, kind="stable")  # of two equal ones the first, as argmax has it
     probabilities = {names[index]: float(outputs[index]) for index in order}
     if task == "multilabel":
-        labels = [names[index] for index in order if outputs[index] > 0.5]
+        yes = decision.labels(given)[0]
+        labels = [names[index] for index in order if yes[index]]
         return Prediction(path, probabilities=probabilities, labels=labels)
-    label = names[order[0]]
+    label = names[decision.classes(given)[0]]
     return Prediction(path, label, probabilities[label], probabilities)
 
 

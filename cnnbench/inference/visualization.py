@@ -74,8 +74,8 @@ def visualize(
     dataset = spec.config["dataset"]
     examples = _from_files(files, shape, dataset) if files else _from_test_split(spec, count)
     model = load_model(folder, spec)
-    task, targets = folder.metrics["task"], folder.metrics.get("target_names", ())
-    names = folder.metrics["class_names"] or targets
+    decision, targets = folder.decision, folder.metrics.get("target_names", ())
+    task = decision.task
 
     def write(name: str, figure: Any) -> str:
         safe = re.sub(r"[^\w.-]", "_", name)
@@ -106,7 +106,7 @@ def visualize(
         note = f"input: {examples.names[0]}{where}{f'; maps after {after}' if after else ''}"
         yield write(f"feature_maps_{one.name}", reporting.feature_maps(examples.x[0], stage, note))
     if layer is None:
-        probabilities = list(answer("", task, names, outputs[0]).probabilities.items())[:5]
+        probabilities = list(answer("", decision, outputs[0]).probabilities.items())[:5]
         sizes = layers.classifier_sizes(model)
         yield write("feature_maps", reporting.layer_chain(examples.x[0], stages, sizes, probabilities))
     if convolutions and (layer is None or convolutions[0].input.shape[-1] in (1, 3)):
@@ -122,7 +122,7 @@ def visualize(
     for number, value in enumerate(targets[:MOST_TARGETS] if len(targets) > 1 else [""]):
         heat, outputs = layers.class_activation(model, target, examples.x, task, number)
         captions = [
-            _caption(examples, index, answer("", task, names, outputs[index]), bool(heat[index].any()), value)
+            _caption(examples, index, answer("", decision, outputs[index]), bool(heat[index].any()), value)
             for index in range(len(examples.x))
         ]
         heading = f"{title}: what spoke for a large {value}" if value else title

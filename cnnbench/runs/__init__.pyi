@@ -1,5 +1,6 @@
 from . import budget, metrics
 from .budget import Budget, Speed, Watch, length, span
+from .decision import Decision, save_decision, stored_decision
 from .folder import (
     CONFIG,
     DONE,
@@ -36,6 +37,7 @@ from .predictions import Predictions
 from .schema import EndedMetrics, IntervalRow, RunMetrics
 from .spec import (
     AVERAGE,
+    Calibration,
     Device,
     Expected,
     FineTuning,
@@ -64,7 +66,9 @@ __all__ = [
     "UNFINISHED",
     "UNREADABLE",
     "Budget",
+    "Calibration",
     "ChangedError",
+    "Decision",
     "Device",
     "EndedMetrics",
     "Expected",
@@ -103,9 +107,11 @@ __all__ = [
     "new_sweep_folder",
     "places_in",
     "positive_class",
+    "save_decision",
     "span",
     "split_changes",
     "standing_still",
+    "stored_decision",
     "text_of",
     "weights_digests",
     "with_absolute_places",

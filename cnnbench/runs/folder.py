@@ -22,6 +22,7 @@ import yaml
 
 from cnnbench import system
 from cnnbench.errors import CnnbenchError, FolderRefusedError, shown
+from cnnbench.runs.decision import Decision, save_decision, stored_decision
 from cnnbench.runs.history import NO_METRICS, History
 from cnnbench.runs.identity import Identity
 from cnnbench.runs.predictions import Predictions
@@ -199,6 +200,19 @@ class RunFolder:
         """
         system.save_whole(self.best_model, save)
         system.write_json(self.path / "best.json", {**info, "sha256": system.sha256(self.best_model)})
+
+    def write_decision(self, decision: Decision) -> None:
+        """Store in the best checkpoint how its outputs become answers."""
+        self.write_best(partial(save_decision, self.best_model, decision), self._info_of_best)
+
+    @property
+    def decision(self) -> Decision:
+        """How the best checkpoint's outputs become answers; a finished run of an earlier version has none."""
+        return stored_decision(self.best_model) or Decision.of_result(self.metrics)
+
+    @property
+    def _info_of_best(self) -> dict[str, Any]:
+        return {key: value for key, value in self.best.items() if key != "sha256"}
 
     def write_predictions(self, **arrays: Any) -> None:
         with system.atomic(self.path / "predictions.npz", "wb") as file:

@@ -74,6 +74,25 @@ class FineTuning(BaseModel):
     from_examples: Annotated[int, Field(ge=1)] = 1
 
 
+class Calibration(BaseModel):
+    """What is settled on the validation split when the best checkpoint is stored.
+
+    Attributes:
+        temperature: divide the logits by one number that is fitted (Guo et al. 2017).
+        threshold: what a binary task's, or each label's, threshold is chosen for: `f1`, …; null is 0.5.
+        coverage: the promised share of sets of classes that hold the true one (conformal prediction); null:
+            no sets are made.
+        share: of the validation split, held out from everything else for `coverage`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    temperature: bool = False
+    threshold: str | None = None
+    coverage: Annotated[float, Field(gt=0, lt=1)] | None = None
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
 class Training(BaseModel):
     """The group `training`.
 
@@ -108,6 +127,7 @@ class Training(BaseModel):
         steps_per_execution: steps between two looks at metrics and keyboard; `auto` aims at 0.2 to 1 s.
         resident: keep the examples in the memory of the GPU; null does where half of what is free suffices.
         jit_compile: compile steps by XLA; null does on a GPU where the run is long enough to earn it.
+        calibration: of the probabilities, thresholds and sets, on the validation split.
         test_time_augmentation: predict the mean over views of each image: `mirror`, or `mirror_translate`.
         distribute: `mirrored` trains on all GPUs of the machine, each with an equal part of every batch.
     """
@@ -133,6 +153,7 @@ class Training(BaseModel):
     steps_per_execution: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     resident: bool | None = None
     jit_compile: bool | None = None
+    calibration: Calibration = Calibration()
     test_time_augmentation: Literal["mirror", "mirror_translate"] | None = None
     distribute: Literal["mirrored"] | None = None
 

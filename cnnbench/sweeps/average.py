@@ -106,6 +106,7 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
         averaged = average_of(models)
         info: dict[str, Any] = {"epoch": 0, "monitor": None, "value": None, "metrics": {}, "averaged": True}
         folder.write_best(averaged.save, info)
+        folder.write_decision(runs.Decision(dataset.task, tuple(dataset.class_names or dataset.targets)))
         model = load_checkpoint(folder.best_model)
         difference = check_average(model, models, dataset.test)
     job.continuation.write(identity)

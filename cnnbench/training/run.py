@@ -142,6 +142,7 @@ def train(job: Job) -> runs.RunResult:
     prepared = prepare(job)
     fit(job, prepared)
     with job.interruption.patient(system.FINISHING):  # what is trained is measured and written first
+        decide(job, prepared)
         measured = measure(job, prepared)
         result = write(job, prepared, measured)
         job.folder.clear_states()
@@ -344,6 +345,13 @@ def deadlines(job: Job, trained: float) -> dict[str, Deadline]:
             if phase not in found or end < found[phase].end:
                 found[phase] = Deadline(lambda: watch.seconds, end, "the time of sweep.search.minutes")
     return found
+
+
+def decide(job: Job, prepared: Prepared) -> None:
+    """Settle on the validation split how the outputs become answers, and store it in the best checkpoint."""
+    dataset = prepared.dataset
+    names = tuple(dataset.class_names or dataset.targets)
+    job.folder.write_decision(runs.Decision(dataset.task, names))
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:

@@ -19,6 +19,7 @@ from PIL import Image
 from cnnbench.inference import prediction
 from cnnbench.inference.prediction import Item, Lines, Prediction, answer, batches, predict
 from cnnbench.nn import checkpoints
+from cnnbench.runs import Decision
 
 
 def expected(kind: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +138,10 @@ def test_every_target_has_a_value_by_its_name(ask: Any, run_cli: Any, tmp_path: 
 
 def test_labels_stand_before_what_else_is_probable() -> None:
     lines = Lines("multilabel", ["a", "b", "c"], top=2)
-    answers = [answer("x", "multilabel", "abc", np.array(one)) for one in ([0.1, 0.9, 0.6], [0.1, 0.2, 0.0])]
+    answers = [
+        answer("x", Decision("multilabel", tuple("abc")), np.array(one))
+        for one in ([0.1, 0.9, 0.6], [0.1, 0.2, 0.0])
+    ]
     assert lines.of(answers) == [
         "file  labels              then",
         "x     b 90.00%, c 60.00%",
@@ -313,7 +317,7 @@ def test_an_output_that_is_no_number_is_an_error() -> None:
             return np.full((len(x), 2), np.nan, np.float32)
 
     item = Item("a", lambda: np.zeros(3))
-    ((only,),) = predict(Broken(), "multiclass", ["a", "b"], [[item]])
+    ((only,),) = predict(Broken(), Decision("multiclass", ("a", "b")), [[item]])
     assert only.error == "the model's output is NaN or infinite"
 
 

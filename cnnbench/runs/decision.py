@@ -1,0 +1,85 @@
+"""How the outputs of a stored model become answers: kept in its own file, which may travel alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+
+METADATA, KEY = "metadata.json", "cnnbench"  # of a .keras file; Keras writes it, and reads it never
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is decided from outputs, and by which rule.
+
+    Attributes:
+        task: of the run.
+        names: of the classes, labels or targets, in the order of the outputs.
+        thresholds: a binary task's one, of the probability of class 1; of several labels, each label's. A
+            probability above it is a yes. None: 0.5, or the most probable of several classes.
+        aim: what the thresholds were chosen for on the validation split, as it was typed; None for 0.5.
+        temperature: that the logits are divided by, within the model; None where it was not fitted.
+        conformal: of sets of classes that hold the true one as often as promised; empty where there are none.
+    """
+
+    task: str
+    names: tuple[str, ...]
+    thresholds: tuple[float, ...] | None = None
+    aim: str | None = None
+    temperature: float | None = None
+    conformal: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_result(cls, result: Mapping[str, Any]) -> Decision:
+        """Return that of a run that has none in its file, by its `metrics.json`."""
+        return cls(result["task"], tuple(result["class_names"] or result.get("target_names") or ()))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Decision:
+        """Return what `as_dict` was made of; keys of a later version are left out."""
+        known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        lists = {name: tuple(known[name]) for name in ("names", "thresholds") if known.get(name) is not None}
+        return cls(**{**known, **lists})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, of the schema that the file names."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    def classes(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the class ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for."""
+        flat = outputs.reshape(len(outputs), -1)
+        if flat.shape[1] > 1:
+            return np.asarray(flat.argmax(axis=1))
+        return (flat[:, 0] > (self.thresholds or (0.5,))[0]).astype(np.intp)
+
+    def labels(self, outputs: np.ndarray) -> np.ndarray:
+        """Return 0 or 1 ``(n, labels)`` uint8 for probabilities of labels."""
+        return (outputs > np.array(self.thresholds or 0.5)).astype(np.uint8)
+
+
+def stored_decision(model: Path) -> Decision | None:
+    """Read the decision of a `.keras` file; None where it has none."""
+    with ZipFile(model) as archive:
+        if METADATA not in archive.namelist():
+            return None
+        stored = json.loads(archive.read(METADATA)).get(KEY)
+    return None if stored is None else Decision.from_dict(stored)
+
+
+def save_decision(source: Path, decision: Decision, path: Path) -> None:
+    """Write a copy of a `.keras` file that has this decision; whatever else it holds stays as it is."""
+    with ZipFile(source) as old, ZipFile(path, "w") as new:
+        for member in old.infolist():
+            if member.filename != METADATA:
+                with old.open(member) as content, new.open(member, "w") as copy:
+                    shutil.copyfileobj(content, copy)
+        metadata = json.loads(old.read(METADATA)) if METADATA in old.namelist() else {}
+        new.writestr(METADATA, json.dumps({**metadata, KEY: decision.as_dict()}))
