@@ -40,8 +40,8 @@ def calibration_in_words(row: CalibrationRow) -> list[str]:
     ece, chance, most = map(digits, (row["ece"], row["by_chance"], row["by_chance_95"]))
     verdict = "more than by chance" if row["ece"] > row["by_chance_95"] else "no more than by chance"
     return [
-        f"calibration error (ECE) {ece}, {verdict}:",
-        f"perfectly calibrated ones would show {chance}, and one in twenty such draws more than {most}",
+        f"calibration error (ECE): {ece}, {verdict}",
+        f"if perfectly calibrated: {chance} on average, more than {most} once in twenty",
     ]
 
 

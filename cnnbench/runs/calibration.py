@@ -117,7 +117,8 @@ def _errors_by_chance(said: Array, place: Array, sums: Array) -> Array:
     _, group = np.unique(place[order] * (MOST_GROUPS + 1) + rank, return_inverse=True)
     sizes = np.bincount(group)
     means = np.clip(np.bincount(group, said[order]) / sizes, 0, 1)
-    hits = np.random.default_rng(0).binomial(sizes, means, (DRAWS, len(sizes)))
+    random, shape = np.random.default_rng(0), (DRAWS, len(sizes))
+    hits = random.binomial(sizes, means, shape) if sizes.max() > 1 else (random.random(shape) < means) * 1
     of_bins, first = np.unique(place[order][np.flatnonzero(np.diff(group, prepend=-1))], return_index=True)
     came = np.add.reduceat(hits, first, axis=1)
     return np.asarray(np.abs(came - sums[of_bins]).sum(axis=1) / len(said))

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLES = {
-    "binary": "Of {examples}: does class 1 come as often as it is said to?",
-    "multiclass": "Of {examples}: is the answer right as often as it is said to be?",
-    "multilabel": "Of {examples}: does a label come as often as it is said to?",
-}
 NO_PREDICTION = "No finite prediction: the model gives NaN or infinity."
 
 
@@ -61,17 +56,17 @@ def reliability_diagram(y_true: np.ndarray, outputs: np.ndarray, decision: Decis
         tidy(axes)
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     upper.set_ylabel("share that came true", fontsize=LABEL)
-    upper.legend(loc="upper left", fontsize=CAPTION, frameon=False)
+    upper.legend(loc="best", fontsize=CAPTION, frameon=False)
     lettering = lettering_for(decision.names)
-    said = {
-        "binary": f"probability of {lettering.clean(decision.names[-1], 30)}",
-        "multiclass": "probability of the answer",
-        "multilabel": "probability of a label",
+    event = {
+        "binary": lettering.clean(decision.names[-1], 30),
+        "multiclass": "the answer",
+        "multilabel": "a label",
     }[decision.task]
     told = "\n".join(calibration_in_words(found.row()))
-    lower.set_xlabel(f"{said}\n{told}", fontsize=CAPTION, color=INK, **lettering.style)
-    examples = count_of(len(y_true), "test example")
-    figure.suptitle(TITLES[decision.task].format(examples=examples), fontsize=TITLE, color=INK)
+    lower.set_xlabel(f"probability of {event}\n{told}", fontsize=CAPTION, color=INK, **lettering.style)
+    title = f"Calibration on {count_of(len(y_true), 'test example')}"
+    figure.suptitle(title, fontsize=TITLE, color=INK)
     return figure
 
 

@@ -224,7 +224,7 @@ def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
     if name == "learning_curves":
         return f"{title}: training and validation over {metrics['epochs']} epochs"
     if name == "calibration":
-        return f"{title}: {' '.join(calibration_in_words(metrics['calibration']['test']))}"
+        return f"{title}: {'; '.join(calibration_in_words(metrics['calibration']['test']))}"
     if name in ("confusion_matrix", "labels", "residuals"):
         figures = ", ".join(f"{key} {number(value)}" for key, value in metrics["metrics"]["test"].items())
         return f"{title}: {figures}"
