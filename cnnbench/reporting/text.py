@@ -60,12 +60,16 @@ def decision_in_words(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(f"temperature {digits(settled['temperature'])} from val: {', '.join(changes)}")
     if thresholds := settled["thresholds"]:
         names = [name for name in ("precision", "recall", "f1", "f1_micro", "f1_macro") if name in now]
-        changes = [f"{name} {fixed(now[name])} ({fixed(before[name])})" for name in names]
+        changes = [f"{name} {now[name]:.3f} ({before[name]:.3f})" for name in names]
+        changes[0] = changes[0].replace(")", " at 0.5)")
         low, high = min(thresholds.values()), max(thresholds.values())
-        of = f"{low:.3g} of {next(iter(thresholds))}" if len(thresholds) == 1 else f"{low:.3g} to {high:.3g}"
-        plural = "" if len(thresholds) == 1 else "s"
-        lines.append(f"threshold{plural} {of} from val, for {settled['aim']}; test, and in brackets at 0.5:")
-        lines.append(", ".join(changes))
+        of = (
+            f" {low:.3g} of {next(iter(thresholds))}"
+            if len(thresholds) == 1
+            else f"s {low:.3g} to {high:.3g}"
+        )
+        lines.append(f"threshold{of} from val, for {settled['aim']}")
+        lines.append(f"on test: {', '.join(changes)}")
     return [*lines, *settled["remarks"]]
 
 

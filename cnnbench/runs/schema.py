@@ -132,7 +132,7 @@ class RunMetrics(TypedDict):
             `support` is the number of examples of the class, or that have the label. Lacking for one target,
             and for classes in runs of 0.1.0 and 0.2.0.
         intervals: by split and name, of the figures that have one; lacking in runs of 0.1.0 and 0.2.0.
-        calibration: by split, of probabilities; lacking for regression, and in runs of 0.1.0 to 0.3.0.
+        calibration: by split, of probabilities; lacking for regression, and in runs of 0.1.0 and 0.2.0.
         decision: lacking where neither temperature nor threshold was asked for.
         data: the digest of the data; lacking in runs of 0.1.0.
         weights: the digest of each file of weights that the model began with; lacking in runs of 0.1.0.

@@ -68,7 +68,9 @@ def test_the_error_is_mapies(task: str) -> None:
     outputs = probabilities_of(task, logits)
     found = reliability(task, y, outputs)
     assert found is not None
-    said, came = (outputs[:, 0], y) if task == "binary" else (outputs.max(1), (outputs.argmax(1) == y).astype(int))
+    said, came = (
+        (outputs[:, 0], y) if task == "binary" else (outputs.max(1), (outputs.argmax(1) == y).astype(int))
+    )
     edges = calibration.BINS + 1  # which it takes the number of
     expected = mapie.expected_calibration_error(came, said, num_bins=edges, split_strategy="uniform")
     assert found.ece == pytest.approx(expected)
@@ -123,7 +125,9 @@ class Logits(ClassifierMixin, BaseEstimator):
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_the_temperature_is_scikit_learns(task: str) -> None:
     y, logits = drawn(task, np.random.default_rng(3), 400, 3)
-    theirs = CalibratedClassifierCV(FrozenEstimator(Logits().fit(logits, y)), method="temperature").fit(logits, y)
+    theirs = CalibratedClassifierCV(FrozenEstimator(Logits().fit(logits, y)), method="temperature").fit(
+        logits, y
+    )
     temperature = fit_temperature(task, y, logits)
     assert temperature is not None
     ours = probabilities_of(task, logits, temperature)
