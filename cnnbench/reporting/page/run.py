@@ -223,12 +223,12 @@ def pictures(
 def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
     if name == "learning_curves":
         return f"{title}: training and validation over {metrics['epochs']} epochs"
-    if name == "calibration":
-        return f"{title}: {'; '.join(calibration_in_words(metrics['calibration']['test']))}"
+    if name == "calibration" and (row := metrics.get("calibration", {}).get("test")):
+        return f"{title}: {'; '.join(calibration_in_words(row))}"
     if name in ("confusion_matrix", "labels", "residuals"):
         figures = ", ".join(f"{key} {number(value)}" for key, value in metrics["metrics"]["test"].items())
         return f"{title}: {figures}"
-    return f"{title}, as a grid of small pictures"
+    return title if name == "calibration" else f"{title}, as a grid of small pictures"
 
 
 def environment_rows(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
