@@ -70,7 +70,7 @@ def decision_in_words(metrics: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"threshold{of} from val, for {settled['aim']}")
         lines.append(f"on test: {', '.join(changes)}")
-    return [*lines, *settled["remarks"]]
+    return lines
 
 
 def digits(value: float) -> str:

@@ -33,8 +33,7 @@ from cnnbench.training.device import gpu_peak_bytes
 
 GPU_BATCH, GPU_VALUES = 2048, 2**23  # examples, and their values, of a forward pass on a GPU
 NO_TEMPERATURE = (
-    "no temperature fits: on the validation split the more confident the better, or nothing was learnt; "
-    "it stays 1"
+    "no temperature fits the validation split, where every answer is right or nothing was learnt: it stays 1"
 )
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 

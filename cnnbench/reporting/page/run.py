@@ -80,7 +80,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         splits=splits,
         intervals=bool(metrics.get("intervals")),
         calibration=calibration_table(metrics),
-        settled=decision_in_words(metrics),
+        settled=[*decision_in_words(metrics), *metrics.get("decision", {}).get("remarks", ())],
         output_kind={"multilabel": "label", "regression": "target"}.get(metrics["task"], "class"),
         output_names=output_names,
         outputs=outputs,
