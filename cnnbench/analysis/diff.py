@@ -14,7 +14,7 @@ from cnnbench.analysis.significance import half_width
 from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError
 from cnnbench.renamed import stored_config
-from cnnbench.runs import RunFolder, differing, flatten, metrics, positive_class, without_places
+from cnnbench.runs import Decision, RunFolder, differing, flatten, metrics, positive_class, without_places
 
 Pairs = Mapping[str, tuple[Any, Any]]  # the value of the first run, and that of the second
 NO_DIFFERENCE = ("name", "loss.tasks")  # places are no difference either
@@ -135,14 +135,21 @@ def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | 
     one, other = (run.predictions["outputs"] for run in (first, second))
     if not len(one) == len(other) == len(targets[0]):
         raise CnnbenchError(f"the predictions of {first.path} or {second.path} do not fit their targets")
-    if tasks == {"multilabel"}:
-        return flips_of_labels(targets[0], one, other, first.metrics.get("class_names") or []), ""
     if tasks == {"regression"}:
         return errors(targets[0], one, other), ""
-    return flips(targets[0], one, other, first.metrics.get("class_names") or []), ""
+    names = first.metrics.get("class_names") or []
+    thresholds = [Decision.of_result(run.metrics).thresholds for run in (first, second)]
+    compared = flips_of_labels if tasks == {"multilabel"} else flips
+    return compared(targets[0], one, other, names, thresholds), ""
 
 
-def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]) -> Flips:
+def flips(
+    y_true: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    names: Sequence[str],
+    thresholds: Sequence[metrics.Thresholds] = (None, None),
+) -> Flips:
     """Compare two classifiers on the same examples.
 
     The test is McNemar's (1947, Psychometrika 12, 153–157), in its exact form.
@@ -152,8 +159,10 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
         first: ``(n, classes)`` probabilities, or ``(n, 1)`` of class 1.
         second: the same.
         names: of the classes.
+        thresholds: of each, as `Decision` has them.
     """
-    right = [metrics.predicted_classes(outputs) == y_true for outputs in (first, second)]
+    both = zip((first, second), thresholds, strict=True)
+    right = [metrics.predicted_classes(*one) == y_true for one in both]
     classes = [
         (
             str(names[index]) if index < len(names) else str(index),
@@ -166,7 +175,13 @@ def flips(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequ
     return _flips(right, classes)
 
 
-def flips_of_labels(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, names: Sequence[str]) -> Flips:
+def flips_of_labels(
+    y_true: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    names: Sequence[str],
+    thresholds: Sequence[metrics.Thresholds] = (None, None),
+) -> Flips:
     """Compare two models on the same examples, which count as right where all labels are.
 
     Args:
@@ -174,8 +189,10 @@ def flips_of_labels(y_true: np.ndarray, first: np.ndarray, second: np.ndarray, n
         first: probabilities of the same shape.
         second: the same.
         names: of the labels.
+        thresholds: of each, as `Decision` has them.
     """
-    right = [metrics.predicted_labels(outputs) == y_true for outputs in (first, second)]
+    pairs = zip((first, second), thresholds, strict=True)
+    right = [metrics.predicted_labels(*one) == y_true for one in pairs]
     counts = zip(names, *(one.sum(axis=0).tolist() for one in right), strict=True)
     labels = [(str(name), len(y_true), *both) for name, *both in counts]
     return _flips([one.all(axis=1) for one in right], labels)

@@ -297,6 +297,8 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     reporting.stdout().print(inference.evaluation_table(found))
     if found.by_output:
         reporting.stdout().print(reporting.output_table(found.by_output, f"each on the {found.split} split"))
+    if found.calibration:
+        reporting.say(reporting.stdout(), *reporting.calibration_in_words(found.calibration))
     for note in found.notes:
         reporting.stderr().print(note, markup=False, style="yellow")
     return Answer(found)

@@ -14,7 +14,7 @@ from cnnbench.config.messages import validated
 from cnnbench.config.signatures import UNKNOWN
 from cnnbench.data import Task
 from cnnbench.errors import CnnbenchError, nearest, shown
-from cnnbench.runs import Device, Expected, FineTuning, Training, metrics
+from cnnbench.runs import Aim, Device, Expected, FineTuning, Training, check_calibrated, metrics
 from cnnbench.system import module_name
 
 TRANSFER = "cnnbench.models.transfer.transfer"
@@ -170,6 +170,7 @@ def _choosing(name: str, config: RunConfig) -> str:
 def _check_training(config: RunConfig) -> None:
     training, task = config.training, config.dataset.get("task")
     metrics.check_chosen(training.metrics or (), task)
+    _check_calibration(config)
     if training.scale_targets is True and task not in (None, "regression"):
         raise CnnbenchError(
             f"training.scale_targets is for regression, but the task of this data set is {task}",
@@ -208,6 +209,15 @@ def _check_training(config: RunConfig) -> None:
         )
     if training.fine_tuning is not None:
         _check_fine_tuning(training.fine_tuning, config)
+
+
+def _check_calibration(config: RunConfig) -> None:
+    wanted, task = config.training.calibration, config.dataset.get("task")
+    if wanted.temperature:
+        check_calibrated("temperature", task)
+    if wanted.threshold is not None:
+        Aim.parse(wanted.threshold)
+        check_calibrated("threshold", task)
 
 
 def _check_fine_tuning(tuning: FineTuning, config: RunConfig) -> None:

@@ -16,7 +16,7 @@ from cnnbench.inference.load import differences, load_dataset, load_model, measu
 from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.renamed import current_name
 from cnnbench.reporting import between, number
-from cnnbench.runs import Interval, RunFolder, RunSpec, in_words, metrics
+from cnnbench.runs import CalibrationRow, Interval, RunFolder, RunSpec, in_words, metrics, reliability
 from cnnbench.system import plain
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Evaluation:
         recorded: figures of the run's own split of that name; may be empty.
         intervals: of the figures, were as many other examples drawn.
         by_output: of classes, several labels or targets, the figures of each, by name.
+        calibration: of the probabilities, as in `metrics.json`; null for regression.
         positive: the class that precision and recall are of; null unless the task is binary.
         notes: one line for each thing to know when the two are compared.
     """
@@ -52,6 +53,7 @@ class Evaluation:
     recorded: dict[str, float]
     intervals: dict[str, Interval] = field(default_factory=dict)
     by_output: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: CalibrationRow | None = None
     positive: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -108,8 +110,10 @@ def evaluate_checkpoint(
             f"put them back, or name those to measure on: cnnbench evaluate {folder.path} dataset.KEY=VALUE",
         )
     model = model or load_model(folder, spec)
-    outputs, figures, intervals = measure_split(model, dataset, split, spec.training)
-    names = dataset.class_names or dataset.targets
+    thresholds = folder.decision.thresholds
+    outputs, figures, intervals = measure_split(model, dataset, split, spec.training, thresholds)
+    names, y_true = dataset.class_names or dataset.targets, dataset.splits[split].y
+    reliable = reliability(dataset.task, y_true, outputs)
     return Evaluation(
         run=str(folder.path),
         dataset=dataset.name,
@@ -118,7 +122,8 @@ def evaluate_checkpoint(
         metrics=figures,
         recorded=folder.metrics["metrics"].get(split, {}),
         intervals=intervals,
-        by_output=metrics.by_output(dataset.task, dataset.splits[split].y, outputs, names),
+        by_output=metrics.by_output(dataset.task, y_true, outputs, names, thresholds),
+        calibration=None if reliable is None else reliable.row(),
         positive=dataset.class_names[1] if dataset.task == "binary" else None,
         notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
     )

@@ -32,6 +32,7 @@ from cnnbench.runs import (
     file_changes,
     flatten,
     is_place,
+    metrics,
     places_in,
     split_changes,
     with_absolute_places,
@@ -81,13 +82,18 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
 
 
 def measure_split(
-    model: Any, dataset: data.Dataset, split: str, training: Training
+    model: Any,
+    dataset: data.Dataset,
+    split: str,
+    training: Training,
+    thresholds: metrics.Thresholds = None,
 ) -> tuple[np.ndarray, dict[str, float], dict[str, Interval]]:
     """Return outputs ``(n, outputs)`` of every example of a split, loss and metrics, and their intervals."""
     from cnnbench.training import Evaluation, loss_batch
 
     size, column = loss_batch(model, model.loss, training.examples_per_step), dataset.outputs == 1
-    measured, evaluation = dataset.splits[split], Evaluation(model, dataset.task, training.metrics or ())
+    evaluation = Evaluation(model, dataset.task, training.metrics or (), thresholds=thresholds)
+    measured = dataset.splits[split]
     outputs, figures = evaluation(data.Feed(measured, size, column=column))
     return outputs, figures, evaluation.intervals(measured, outputs, figures)
 

@@ -214,7 +214,7 @@ class LabelsRow(TypedDict):
 
     Attributes:
         path: of the input.
-        labels: those with a probability above 0.5, the highest first; may be empty.
+        labels: those with a probability above its threshold, the highest first; may be empty.
         probabilities: of every label, by name, the highest first.
     """
 

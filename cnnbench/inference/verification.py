@@ -198,9 +198,12 @@ def _recomputed(task: Mapping[str, Any]) -> Recomputed:
         batches = _batches(split, column=dataset.outputs == 1)
         by_keras = model.evaluate(batches, verbose=0, return_dict=True)
         outputs = np.asarray(model.predict(batches, verbose=0), dtype=np.float32)
-        by_us = metrics.compute(dataset.task, split.y, outputs, spec.training.metrics or ())
+        chosen, thresholds = spec.training.metrics or (), folder.decision.thresholds
+        by_us = metrics.compute(dataset.task, split.y, outputs, chosen, thresholds)
+        if thresholds is not None:  # of which Keras's metrics know nothing
+            by_keras = {"loss": by_keras["loss"]}
         figures[name] = {"loss": by_keras["loss"], **{key: by_keras.get(key, by_us[key]) for key in by_us}}
-        undecided[name] = _undecided(dataset.task, split.y, outputs, task["close"])
+        undecided[name] = _undecided(dataset.task, split.y, outputs, task["close"], thresholds)
     # A model, or a layer without weights, may be loaded with the policy of this process.
     layers = [layer for layer in layers_of(model) if layer.weights and not hasattr(layer, "layers")]
     policies = {layer.dtype_policy.name for layer in layers}
@@ -225,16 +228,19 @@ def _batches(split: data.Split, column: bool) -> Any:
     return Batches()
 
 
-def _undecided(task: str, y_true: np.ndarray, outputs: np.ndarray, close: float) -> tuple[int, int]:
+def _undecided(
+    task: str, y_true: np.ndarray, outputs: np.ndarray, close: float, thresholds: metrics.Thresholds
+) -> tuple[int, int]:
     """Count examples between two classes, or labels, by less than `close`, and those of the smallest."""
     if task == "regression":
         return 0, len(y_true)
+    from_threshold = np.abs(outputs - metrics.cuts(thresholds))
     if task == "multilabel":
-        undecided = np.abs(2 * outputs - 1) <= 2 * close
+        undecided = from_threshold <= close
         having = y_true.sum(axis=0)
         return int(undecided.sum()), int(having[having > 0].min(initial=len(y_true)))
     if outputs.shape[1] == 1:
-        gaps = np.abs(2 * outputs[:, 0] - 1)
+        gaps = 2 * from_threshold[:, 0]
     else:
         largest = np.sort(outputs, axis=1)[:, -2:]
         gaps = largest[:, 1] - largest[:, 0]

@@ -5,6 +5,7 @@ from .layers import Dirac, PatchWhitening, layers_of, put_first
 from .losses import LabelsF1, MixedAccuracy, TargetsRmse
 from .rates import Rate, set_rates
 from .tables import TableColumns
+from .temperature import split_at_logits, with_temperature
 from .test_time import TestTimeViews, with_test_time_augmentation
 
 __all__ = [
@@ -25,5 +26,7 @@ __all__ = [
     "require_registered",
     "schedules",
     "set_rates",
+    "split_at_logits",
+    "with_temperature",
     "with_test_time_augmentation",
 ]

@@ -33,7 +33,7 @@ from .tables import (
     show_comparison,
 )
 from .terminal import Terminal
-from .text import between, count, duration, number
+from .text import between, calibration_in_words, count, duration, number
 from .trackers import Tracked, trackings
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "after_run",
     "answers",
     "between",
+    "calibration_in_words",
     "class_activation_maps",
     "comparison_as_csv",
     "comparison_as_json",

@@ -14,7 +14,17 @@ from rich.table import Table
 
 from cnnbench.reporting.output import say
 from cnnbench.reporting.tables import output_table
-from cnnbench.reporting.text import best_epoch, between, count, duration, memory, milliseconds, number
+from cnnbench.reporting.text import (
+    best_epoch,
+    between,
+    calibration_in_words,
+    count,
+    decision_in_words,
+    duration,
+    memory,
+    milliseconds,
+    number,
+)
 from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary, in_words, positive_class
 
 SHORT = {"val_mean_average_precision": "val_mAP"}
@@ -121,6 +131,8 @@ class Terminal(Observer):
         each = metrics.get("by_output", {}).get("test")
         if each and metrics["task"] not in ("multiclass", "binary"):  # classes are on the page
             self.console.print(output_table(each, "each on the test split"))
+        if row := metrics.get("calibration", {}).get("test"):
+            say(self.console, *calibration_in_words(row), *decision_in_words(metrics))
 
     def finished(self, result: RunResult) -> None:
         cost = result.metrics["cost"]

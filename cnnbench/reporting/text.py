@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnbench.runs import CalibrationRow
 
 
 def number(value: float | None) -> str:
@@ -30,6 +33,49 @@ def between(interval: Mapping[str, Any] | None) -> str:
         return "–"
     digits = max(0, 1 - math.floor(math.log10(high - low)))
     return f"{low:,.{digits}f} – {high:,.{digits}f}"
+
+
+def calibration_in_words(row: CalibrationRow) -> list[str]:
+    """Write how far probabilities are from what comes true, and how far chance alone would take them."""
+    ece, chance, most = map(digits, (row["ece"], row["by_chance"], row["by_chance_95"]))
+    verdict = "more than by chance" if row["ece"] > row["by_chance_95"] else "no more than by chance"
+    return [
+        f"calibration error (ECE): {ece}, {verdict}",
+        f"if perfectly calibrated: {chance} on average, more than {most} once in twenty",
+    ]
+
+
+def decision_in_words(metrics: Mapping[str, Any]) -> list[str]:
+    """Write what a run has settled on its validation split, and what that has changed on the test split."""
+    settled = metrics.get("decision")
+    if not settled:
+        return []
+    now, before, lines = metrics["metrics"]["test"], settled["uncalibrated"]["test"], []
+    if settled["temperature"] is not None:
+        changes = [f"test loss {fixed(now['loss'])} (was {fixed(before['loss'])})"]
+        if "test" in metrics.get("calibration", {}) and "ece" in before:
+            changes.append(
+                f"ECE {digits(metrics['calibration']['test']['ece'])} (was {digits(before['ece'])})"
+            )
+        lines.append(f"temperature {digits(settled['temperature'])} from val: {', '.join(changes)}")
+    if thresholds := settled["thresholds"]:
+        names = [name for name in ("precision", "recall", "f1", "f1_micro", "f1_macro") if name in now]
+        changes = [f"{name} {now[name]:.3f} ({before[name]:.3f})" for name in names]
+        changes[0] = changes[0].replace(")", " at 0.5)")
+        low, high = min(thresholds.values()), max(thresholds.values())
+        of = (
+            f" {low:.3g} of {next(iter(thresholds))}"
+            if len(thresholds) == 1
+            else f"s {low:.3g} to {high:.3g}"
+        )
+        lines.append(f"threshold{of} from val, for {settled['aim']}")
+        lines.append(f"on test: {', '.join(changes)}")
+    return lines
+
+
+def digits(value: float) -> str:
+    """Write two significant digits, of a number whose third nobody should trust."""
+    return number(float(f"{value:.2g}"))
 
 
 def count(value: float, unit: str = "") -> str:

@@ -1,5 +1,14 @@
 from . import budget, metrics
 from .budget import Budget, Speed, Watch, length, span
+from .calibration import (
+    Aim,
+    Reliability,
+    check_calibrated,
+    fit_temperature,
+    probabilities_of,
+    reliability,
+    untempered,
+)
 from .decision import Decision, save_decision, stored_decision
 from .folder import (
     CONFIG,
@@ -34,7 +43,7 @@ from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .predictions import Predictions
-from .schema import EndedMetrics, IntervalRow, RunMetrics
+from .schema import CalibrationRow, DecisionRow, EndedMetrics, IntervalRow, RunMetrics
 from .spec import (
     AVERAGE,
     Calibration,
@@ -65,10 +74,13 @@ __all__ = [
     "TRAINED",
     "UNFINISHED",
     "UNREADABLE",
+    "Aim",
     "Budget",
     "Calibration",
+    "CalibrationRow",
     "ChangedError",
     "Decision",
+    "DecisionRow",
     "Device",
     "EndedMetrics",
     "Expected",
@@ -79,6 +91,7 @@ __all__ = [
     "Observer",
     "Observers",
     "Predictions",
+    "Reliability",
     "Remarks",
     "RunFolder",
     "RunMetrics",
@@ -89,12 +102,14 @@ __all__ = [
     "Training",
     "Watch",
     "budget",
+    "check_calibrated",
     "code_changes",
     "config_changes",
     "data_changes",
     "differing",
     "file_changes",
     "find_runs",
+    "fit_temperature",
     "flatten",
     "in_words",
     "intervals_of",
@@ -107,12 +122,15 @@ __all__ = [
     "new_sweep_folder",
     "places_in",
     "positive_class",
+    "probabilities_of",
+    "reliability",
     "save_decision",
     "span",
     "split_changes",
     "standing_still",
     "stored_decision",
     "text_of",
+    "untempered",
     "weights_digests",
     "with_absolute_places",
     "without_places",

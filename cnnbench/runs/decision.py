@@ -12,6 +12,8 @@ from zipfile import ZipFile
 
 import numpy as np
 
+from cnnbench.runs import metrics
+
 METADATA, KEY = "metadata.json", "cnnbench"  # of a .keras file; Keras writes it, and reads it never
 SCHEMA = 1
 
@@ -39,8 +41,11 @@ class Decision:
 
     @classmethod
     def of_result(cls, result: Mapping[str, Any]) -> Decision:
-        """Return that of a run that has none in its file, by its `metrics.json`."""
-        return cls(result["task"], tuple(result["class_names"] or result.get("target_names") or ()))
+        """Return that of a run by its `metrics.json`, without the sets."""
+        names = tuple(result["class_names"] or result.get("target_names") or ())
+        settled = result.get("decision") or {}
+        thresholds = tuple(settled.get("thresholds", {}).values()) or None
+        return cls(result["task"], names, thresholds, settled.get("aim"), settled.get("temperature"))
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Decision:
@@ -55,14 +60,11 @@ class Decision:
 
     def classes(self, outputs: np.ndarray) -> np.ndarray:
         """Return the class ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for."""
-        flat = outputs.reshape(len(outputs), -1)
-        if flat.shape[1] > 1:
-            return np.asarray(flat.argmax(axis=1))
-        return (flat[:, 0] > (self.thresholds or (0.5,))[0]).astype(np.intp)
+        return metrics.predicted_classes(outputs, self.thresholds)
 
     def labels(self, outputs: np.ndarray) -> np.ndarray:
         """Return 0 or 1 ``(n, labels)`` uint8 for probabilities of labels."""
-        return (outputs > np.array(self.thresholds or 0.5)).astype(np.uint8)
+        return metrics.predicted_labels(outputs, self.thresholds)
 
 
 def stored_decision(model: Path) -> Decision | None:

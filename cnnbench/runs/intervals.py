@@ -48,6 +48,7 @@ def intervals_of(
     figures: Mapping[str, float],
     losses: Floats | None = None,
     groups: Floats | None = None,
+    thresholds: metrics.Thresholds = None,
 ) -> dict[str, Interval]:
     """Return the interval of each figure that has one; too few examples, or too many values, have none.
 
@@ -58,6 +59,7 @@ def intervals_of(
         figures: of these examples, by name.
         losses: of each example ``(n,)``, without what regularizers add; None: the loss has no interval.
         groups: of each example ``(n,)``: what belongs together is drawn together.
+        thresholds: by which the figures were computed, as of `metrics.compute`.
     """
     if len(y_true) < 2 or not np.isfinite(outputs).all():
         return {}
@@ -66,8 +68,9 @@ def intervals_of(
         return {}
     kinds = {"regression": _of_values, "multilabel": _of_labels}
     found = _of_losses(losses, figures, drawn)
-    found |= kinds.get(task, _of_classes)(task, y_true, outputs, figures, drawn)
-    found |= _of_anything(task, y_true, outputs, {k: v for k, v in figures.items() if k not in found}, drawn)
+    found |= kinds.get(task, _of_classes)(task, y_true, outputs, figures, drawn, thresholds)
+    left = {name: value for name, value in figures.items() if name not in found}
+    found |= _of_anything(task, y_true, outputs, left, drawn, thresholds)
     # Where nothing differs from draw to draw, as where all are right, there is nothing to draw from.
     return {
         name: found[name] for name in figures if name in found and found[name].low < found[name].high < np.inf
@@ -164,9 +167,14 @@ def _of_share(hits: Floats, drawn: _Draws, among: Floats | None = None) -> Inter
 
 
 def _of_classes(
-    task: str, y_true: Floats, outputs: Floats, figures: Mapping[str, float], drawn: _Draws
+    task: str,
+    y_true: Floats,
+    outputs: Floats,
+    figures: Mapping[str, float],
+    drawn: _Draws,
+    thresholds: metrics.Thresholds,
 ) -> dict[str, Interval]:
-    truth, said = y_true.reshape(-1).astype(int), metrics.predicted_classes(outputs)
+    truth, said = y_true.reshape(-1).astype(int), metrics.predicted_classes(outputs, thresholds)
     found = {"accuracy": _of_share(truth == said, drawn)}
     if task == "binary":
         found["precision"] = _of_share(truth == 1, drawn, said == 1)
@@ -251,9 +259,14 @@ def _of_roc(positive: Floats, scores: Floats) -> Interval:
 
 
 def _of_labels(
-    task: str, y_true: Floats, outputs: Floats, figures: Mapping[str, float], drawn: _Draws
+    task: str,
+    y_true: Floats,
+    outputs: Floats,
+    figures: Mapping[str, float],
+    drawn: _Draws,
+    thresholds: metrics.Thresholds,
 ) -> dict[str, Interval]:
-    truth, said = y_true > 0.5, metrics.predicted_labels(outputs) > 0
+    truth, said = y_true > 0.5, metrics.predicted_labels(outputs, thresholds) > 0
     found = {"subset_accuracy": _of_share((truth == said).all(axis=1), drawn)}
     if drawn.units * truth.shape[1] <= MOST_VALUES:
         labels = truth.shape[1]
@@ -285,7 +298,12 @@ def _average_precision(truth: Floats, scores: Floats, weights: Floats) -> Floats
 
 
 def _of_values(
-    task: str, y_true: Floats, outputs: Floats, figures: Mapping[str, float], drawn: _Draws
+    task: str,
+    y_true: Floats,
+    outputs: Floats,
+    figures: Mapping[str, float],
+    drawn: _Draws,
+    thresholds: metrics.Thresholds,
 ) -> dict[str, Interval]:
     if outputs.ndim > 1 and outputs.shape[1] > 1:
         return {}
@@ -308,13 +326,20 @@ def _of_values(
 
 
 def _of_anything(
-    task: str, y_true: Floats, outputs: Floats, figures: Mapping[str, float], drawn: _Draws
+    task: str,
+    y_true: Floats,
+    outputs: Floats,
+    figures: Mapping[str, float],
+    drawn: _Draws,
+    thresholds: metrics.Thresholds,
 ) -> dict[str, Interval]:
     """Return the intervals of what has no quicker way, by a few draws of the examples."""
     names = [name for name in figures if name != "loss"]
     if not names or outputs.size * FEW_DRAWS > 10 * MOST_VALUES:
         return {}
-    draws = [metrics.compute_named(task, y_true[rows], outputs[rows], names) for rows in drawn.rows()]
+    draws = [
+        metrics.compute_named(task, y_true[rows], outputs[rows], names, thresholds) for rows in drawn.rows()
+    ]
     found = {}
     for name in names:
         values = np.array([figures[name] for figures in draws if name in figures])

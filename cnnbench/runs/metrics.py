@@ -10,6 +10,8 @@ import numpy as np
 
 from cnnbench.errors import CnnbenchError, nearest
 
+Thresholds = Sequence[float] | None  # of class 1, or of each label; None: 0.5
+
 # What Keras follows during the training, and so may be monitored without being chosen.
 TRAINED = {
     "multiclass": ("accuracy",),
@@ -93,6 +95,7 @@ SMALLER_IS_BETTER = (
 )
 OF_THE_POSITIVE = (*BINARY, "average_precision")  # class: what a binary task looks for
 FROM_MINUS_ONE = ("cohen_kappa", "matthews_correlation")  # of the metrics of classes that may be negative
+HALF = (0.5,)  # the threshold of a probability, where none was chosen
 LARGER_WORDS = ("accuracy", "auc", "f1", "precision", "recall", "r2")  # in names that no table has
 
 
@@ -183,7 +186,11 @@ def check_computable(names: Iterable[str], y_val: np.ndarray | None, outputs: in
 
 
 def compute(
-    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str] = ()
+    task: str,
+    y_true: np.ndarray,
+    outputs: np.ndarray,
+    names: Iterable[str] = (),
+    thresholds: Thresholds = None,
 ) -> dict[str, float]:
     """Compute the final metrics of one split, and those that are named.
 
@@ -193,26 +200,31 @@ def compute(
         outputs: ``(n, classes)`` or ``(n, labels)`` probabilities, ``(n, 1)`` probability of class 1, or
             ``(n, targets)`` values.
         names: further metrics of the task.
+        thresholds: of a binary task, or of each label, as `Decision` has them.
 
     Returns:
         values by name; without those that these targets leave undefined.
     """
-    return compute_named(task, y_true, outputs, dict.fromkeys((*FINAL[task], *names)))
+    return compute_named(task, y_true, outputs, dict.fromkeys((*FINAL[task], *names)), thresholds)
 
 
 def compute_named(
-    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str]
+    task: str,
+    y_true: np.ndarray,
+    outputs: np.ndarray,
+    names: Iterable[str],
+    thresholds: Thresholds = None,
 ) -> dict[str, float]:
     """Compute some metrics of one split; see `compute`."""
     if task == "multilabel":
-        return _of_labels(y_true, outputs, names)
+        return _of_labels(y_true, outputs, names, thresholds)
     if task == "regression" and outputs.ndim == 2 and outputs.shape[1] > 1:
         each = [compute_named(task, *pair, names) for pair in zip(y_true.T, outputs.T, strict=True)]
         return {name: float(np.mean([figures[name] for figures in each])) for name in each[0]}
     from sklearn import metrics as sk  # half a second, which `--help` need not pay
 
     given = outputs if task == "multiclass" else outputs.reshape(-1)
-    predicted = given if task == "regression" else predicted_classes(outputs)
+    predicted = given if task == "regression" else predicted_classes(outputs, thresholds)
     present, figures = np.unique(y_true), {}
     for name in names:
         top = TOP.fullmatch(name)
@@ -240,11 +252,13 @@ def compute_named(
     return figures
 
 
-def _of_labels(y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str]) -> dict[str, float]:
+def _of_labels(
+    y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str], thresholds: Thresholds
+) -> dict[str, float]:
     """Compute metrics of several labels; those of probabilities are means over labels that examples have."""
     from sklearn import metrics as sk
 
-    predicted = predicted_labels(outputs)
+    predicted = predicted_labels(outputs, thresholds)
     present = np.flatnonzero(y_true.any(axis=0))
     figures: dict[str, float] = {}
     for name in names:
@@ -267,7 +281,7 @@ def _of_labels(y_true: np.ndarray, outputs: np.ndarray, names: Iterable[str]) ->
 
 
 def by_output(
-    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]
+    task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str], thresholds: Thresholds = None
 ) -> dict[str, dict[str, float]]:
     """Return the figures of each class, label (multilabel) or target (regression with several), by its name.
 
@@ -276,6 +290,7 @@ def by_output(
         y_true: as of `compute`.
         outputs: as of `compute`.
         names: of the classes, labels or targets.
+        thresholds: as of `compute`.
 
     Returns:
         of a class `precision`, `recall`, `f1` and `support`, the examples of it; of a label the same and
@@ -283,9 +298,12 @@ def by_output(
         target.
     """
     if task in ("multiclass", "binary"):
-        return _of_each_class(y_true.reshape(-1), predicted_classes(outputs), names)
+        return _of_each_class(y_true.reshape(-1), predicted_classes(outputs, thresholds), names)
     if task == "multilabel":
-        return {name: _of_label(y_true[:, index], outputs[:, index]) for index, name in enumerate(names)}
+        return {
+            name: _of_label(y_true[:, index], outputs[:, index], thresholds and thresholds[index : index + 1])
+            for index, name in enumerate(names)
+        }
     if task == "regression" and outputs.ndim == 2 and outputs.shape[1] > 1:
         return {
             name: compute(task, y_true[:, index], outputs[:, index : index + 1])
@@ -305,8 +323,8 @@ def _of_each_class(y_true: np.ndarray, predicted: np.ndarray, names: Sequence[st
     }
 
 
-def _of_label(y_true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    figures = compute_named("binary", y_true, probabilities[:, None], tuple(BINARY))
+def _of_label(y_true: np.ndarray, probabilities: np.ndarray, threshold: Thresholds) -> dict[str, float]:
+    figures = compute_named("binary", y_true, probabilities[:, None], tuple(BINARY), threshold)
     if y_true.any():
         from sklearn.metrics import average_precision_score
 
@@ -314,15 +332,25 @@ def _of_label(y_true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]
     return {**figures, "support": int(y_true.sum())}
 
 
-def predicted_labels(outputs: np.ndarray) -> np.ndarray:
-    """Return 0 or 1 ``(n, labels)`` uint8 for probabilities: 1 above 0.5."""
-    return (outputs > 0.5).astype(np.uint8)
+def cuts(thresholds: Thresholds) -> np.ndarray:
+    """Return thresholds ``(1,)`` or ``(labels,)`` in the precision of outputs; 0.5 where there are none."""
+    return np.asarray(thresholds or HALF, np.float32)
 
 
-def predicted_classes(outputs: np.ndarray) -> np.ndarray:
-    """Return the class index ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for."""
+def predicted_labels(outputs: np.ndarray, thresholds: Thresholds = None) -> np.ndarray:
+    """Return 0 or 1 ``(n, labels)`` uint8 for probabilities: 1 above the label's threshold, or above 0.5."""
+    return (outputs > cuts(thresholds)).astype(np.uint8)
+
+
+def predicted_classes(outputs: np.ndarray, thresholds: Thresholds = None) -> np.ndarray:
+    """Return the class index ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for.
+
+    The threshold is that of class 1 of two; of several classes the most probable one is taken.
+    """
     flat = outputs.reshape(len(outputs), -1)
-    return flat.argmax(axis=1) if flat.shape[1] > 1 else (flat[:, 0] > 0.5).astype(np.intp)
+    return (
+        flat.argmax(axis=1) if flat.shape[1] > 1 else predicted_labels(flat, thresholds)[:, 0].astype(np.intp)
+    )
 
 
 def by_split_and_name(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

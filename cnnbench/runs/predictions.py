@@ -26,6 +26,7 @@ class Predictions:
             ``(n, targets)`` of a regression.
         names: of the classes or labels, or of the targets.
         examples: the files or rows that the examples come from; None: they are numbered from 0.
+        thresholds: of a yes, as `Decision` has them.
     """
 
     task: str
@@ -33,6 +34,7 @@ class Predictions:
     outputs: np.ndarray
     names: Sequence[str]
     examples: Sequence[str] | None = None
+    thresholds: metrics.Thresholds = None
 
     def write(self, file: IO[str], mistakes_only: bool = False) -> int:
         """Write a row for each example as CSV; of the mistakes alone, the worst first.
@@ -63,7 +65,10 @@ class Predictions:
         outputs = self.outputs.astype(np.float64)
         if outputs.shape[1] == 1:
             outputs = np.hstack([1 - outputs, outputs])
-        truth, said = self.y_true.reshape(-1).astype(int), metrics.predicted_classes(self.outputs)
+        truth, said = (
+            self.y_true.reshape(-1).astype(int),
+            metrics.predicted_classes(self.outputs, self.thresholds),
+        )
         every = np.arange(len(truth))
         probability, of_truth = outputs[every, said], outputs[every, truth]
         wrong = np.flatnonzero(said != truth)
@@ -82,7 +87,7 @@ class Predictions:
 
     def _of_labels(self) -> tuple[list[str], list[list[str]], np.ndarray]:
         outputs = self.outputs.astype(np.float64)
-        truth, said = self.y_true > 0.5, outputs > 0.5
+        truth, said = self.y_true > 0.5, metrics.predicted_labels(self.outputs, self.thresholds) > 0
         of_truth = np.where(truth, outputs, 1 - outputs).min(axis=1)  # of the label that is furthest off
         wrong = np.flatnonzero((truth != said).any(axis=1))
         headings = ["truth", "prediction", "missed", "false", "probability_of_truth"]

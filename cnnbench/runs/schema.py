@@ -22,7 +22,7 @@ class Cost(TypedDict):
         peak_gpu_memory_bytes: where a GPU was used.
         checkpoint_bytes: of the file `best.keras`.
         seconds: by part of the run: `data`, `import`, `build`, `fit`, `evaluate`, `figures`, `report`; `plan`
-            where its time is limited.
+            where its time is limited, `calibrate` where something is settled on the validation split.
     """
 
     parameters: int
@@ -78,6 +78,39 @@ class IntervalRow(TypedDict):
     method: str
 
 
+class CalibrationRow(TypedDict):
+    """Whether the probabilities of a split come true as often as they say.
+
+    Attributes:
+        ece: expected calibration error, in 15 bins of equal width.
+        by_chance: what perfectly calibrated probabilities of as many examples show on average.
+        by_chance_95: what only one in twenty draws of such examples exceeds.
+    """
+
+    ece: float
+    by_chance: float
+    by_chance_95: float
+
+
+class DecisionRow(TypedDict):
+    """What was settled on the validation split; `best.keras` carries it.
+
+    Attributes:
+        temperature: that the logits are divided by within the model; null where none was fitted.
+        aim: what the thresholds were chosen for; null where none was.
+        thresholds: by the name of the positive class, or of each label: a probability above it is a yes.
+        uncalibrated: by split, the figures without any of this: loss and ECE at temperature 1, decisions at
+            0.5.
+        remarks: one line for each thing that could not be had.
+    """
+
+    temperature: float | None
+    aim: str | None
+    thresholds: Mapping[str, float]
+    uncalibrated: Mapping[str, Mapping[str, float]]
+    remarks: Sequence[str]
+
+
 class RunMetrics(TypedDict):
     """A finished run.
 
@@ -99,6 +132,8 @@ class RunMetrics(TypedDict):
             `support` is the number of examples of the class, or that have the label. Lacking for one target,
             and for classes in runs of 0.1.0 and 0.2.0.
         intervals: by split and name, of the figures that have one; lacking in runs of 0.1.0 and 0.2.0.
+        calibration: by split, of probabilities; lacking for regression, and in runs of 0.1.0 and 0.2.0.
+        decision: lacking where neither temperature nor threshold was asked for.
         data: the digest of the data; lacking in runs of 0.1.0.
         weights: the digest of each file of weights that the model began with; lacking in runs of 0.1.0.
         changes: one text for each change that a resumed run accepted; lacking in runs of 0.1.0.
@@ -127,6 +162,8 @@ class RunMetrics(TypedDict):
     metrics: Mapping[str, Mapping[str, float]]
     by_output: NotRequired[Mapping[str, Mapping[str, Mapping[str, float]]]]
     intervals: NotRequired[Mapping[str, Mapping[str, IntervalRow]]]
+    calibration: NotRequired[Mapping[str, CalibrationRow]]
+    decision: NotRequired[DecisionRow]
     data: NotRequired[str]
     weights: NotRequired[Mapping[str, str]]
     changes: NotRequired[list[str]]

@@ -79,7 +79,9 @@ class Calibration(BaseModel):
 
     Attributes:
         temperature: divide the logits by one number that is fitted (Guo et al. 2017).
-        threshold: what a binary task's, or each label's, threshold is chosen for: `f1`, …; null is 0.5.
+        threshold: what a binary task's, or each label's, threshold is chosen for: `f1`,
+            `balanced_accuracy`, `precision=0.9` (with the highest recall), `recall=0.95` (with the highest
+            precision), `cost=5` (of a missed one, in false alarms); null is 0.5.
         coverage: the promised share of sets of classes that hold the true one (conformal prediction); null:
             no sets are made.
         share: of the validation split, held out from everything else for `coverage`.

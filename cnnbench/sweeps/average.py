@@ -150,6 +150,10 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
     result = training.run.result_of(job, dataset, identity, found, objective, cost)
     if plain := training.run.in_plain(around):
         result["intervals"] = plain
+    said = {"fold": (train.y, folds.outputs), "test": (test.y, outputs)}
+    reliable = {split: runs.reliability(dataset.task, *pair) for split, pair in said.items()}
+    if rows := {split: one.row() for split, one in reliable.items() if one is not None}:
+        result["calibration"] = rows
     result["average_of"] = [one.path.name for one in folds.members]
     result["largest_difference"] = difference
     predictions = training.run.predictions_of(dataset, outputs)

@@ -126,8 +126,15 @@ class EvaluationOnFeatures(Evaluation):
     outputs for examples between two answers, and for some others to see that they agree.
     """
 
-    def __init__(self, model: keras.Model, task: str, chosen: Sequence[str] = ()) -> None:
-        super().__init__(model, task, chosen)
+    def __init__(
+        self,
+        model: keras.Model,
+        task: str,
+        chosen: Sequence[str] = (),
+        head: keras.Model | None = None,
+        thresholds: metrics.Thresholds = None,
+    ) -> None:
+        super().__init__(model, task, chosen, head, thresholds)
         self._extractor, head = split_at_features(model)
         self._on_features = Evaluation(model, task, chosen, head)
         self._forward = forward_graph(model)
@@ -136,7 +143,7 @@ class EvaluationOnFeatures(Evaluation):
         outputs, figures = self._on_features(cached_features(self._extractor, feed, "float32"))
         self.losses = self._on_features.losses
         spread = np.linspace(0, len(outputs) - 1, min(CHECKED, len(outputs))).astype(int)
-        rows = np.union1d(spread, _undecided(feed.split.y, outputs))
+        rows = np.union1d(spread, _undecided(feed.split.y, outputs, self.thresholds))
         own = predict_outputs(self._forward, Feed(feed.split.take(rows), feed.batch_size))
         if not np.allclose(outputs[rows], own, rtol=CLOSE, atol=CLOSE):
             log.warning(
@@ -144,17 +151,24 @@ class EvaluationOnFeatures(Evaluation):
             )
             return super().__call__(feed)
         outputs[rows] = own
-        return outputs, {**figures, **metrics.compute(self.task, feed.split.y, outputs, self.chosen)}
+        return outputs, {**figures, **self.figures_of(feed.split, outputs)}
 
 
-def _undecided(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def logits_by_features(network: keras.Model, feed: Feed) -> np.ndarray:
+    """Return the logits ``(n, outputs)`` float32 of a network by the features that are kept."""
+    extractor, head = split_at_features(network)
+    return predict_outputs(forward_graph(head), cached_features(extractor, feed, "float32"))
+
+
+def _undecided(y: np.ndarray, outputs: np.ndarray, thresholds: metrics.Thresholds) -> np.ndarray:
     """Return the examples of which rounding could turn an answer, or of a few their order in a metric.
 
     Args:
         y: classes ``(n,)`` or labels ``(n, outputs)``.
         outputs: probabilities ``(n, outputs)``.
+        thresholds: of a yes.
     """
-    close: Any = (np.abs(outputs - 0.5) < CLOSE).any(axis=1)
+    close: Any = (np.abs(outputs - metrics.cuts(thresholds)) < CLOSE).any(axis=1)
     highest = np.sort(outputs, axis=1)[:, -TOP - 1 :]
     close |= (np.diff(highest, axis=1) < CLOSE * highest[:, 1:]).any(axis=1)
     if len(outputs) > FEW:  # of many, the order of two says nothing

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -14,12 +14,27 @@ import numpy as np
 import tensorflow as tf
 
 from cnnbench.data import Dataset, Feed, Split
-from cnnbench.nn import layers_of, load_checkpoint
-from cnnbench.runs import Interval, RunFolder, intervals_of, metrics
+from cnnbench.nn import layers_of, load_checkpoint, split_at_logits, with_temperature
+from cnnbench.runs import (
+    Aim,
+    Calibration,
+    Decision,
+    Interval,
+    Reliability,
+    RunFolder,
+    fit_temperature,
+    intervals_of,
+    metrics,
+    probabilities_of,
+    reliability,
+)
 from cnnbench.system import PeakMemory
 from cnnbench.training.device import gpu_peak_bytes
 
 GPU_BATCH, GPU_VALUES = 2048, 2**23  # examples, and their values, of a forward pass on a GPU
+NO_TEMPERATURE = (
+    "no temperature fits the validation split, where every answer is right or nothing was learnt: it stays 1"
+)
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 
 
@@ -32,6 +47,7 @@ class Measured:
         outputs: of the model, by split.
         by_output: of classes, several labels or targets, the figures of each, by split and name.
         intervals: of the figures, by split and name.
+        reliability: of the probabilities, by split; without those that have none.
         costs: examples per second of the training, seconds for one example alone, bytes.
     """
 
@@ -39,6 +55,7 @@ class Measured:
     outputs: Mapping[str, np.ndarray]
     by_output: Mapping[str, Mapping[str, Mapping[str, float]]]
     intervals: Mapping[str, Mapping[str, Interval]]
+    reliability: Mapping[str, Reliability]
     costs: Mapping[str, Any]
 
 
@@ -48,7 +65,7 @@ def measure_best(
     held_out: Mapping[str, Feed],
     memory: PeakMemory,
     chosen: Sequence[str] = (),
-    evaluation: Callable[[keras.Model, str, Sequence[str]], Evaluation] | None = None,
+    evaluation: type[Evaluation] | None = None,
 ) -> Measured:
     """Load `best.keras`, evaluate it on each held-out split, and store its predictions on the test split.
 
@@ -58,19 +75,21 @@ def measure_best(
         held_out: the feeds of its validation and test split.
         memory: peak since the training began.
         chosen: further metrics, by name.
-        evaluation: what evaluates the stored model; it gets the model, the task and `chosen`.
+        evaluation: what evaluates the stored model.
     """
-    model = load_checkpoint(folder.best_model)
+    model, thresholds = load_checkpoint(folder.best_model), folder.decision.thresholds
     best = folder.best
     followed = ("loss", *metrics.TRAINED[dataset.task])
     figures = {"train": {name: best["metrics"][name] for name in followed}}
-    outputs, by_output, around = {}, {}, {}
-    evaluate = (evaluation or Evaluation)(model, dataset.task, chosen)
+    outputs, by_output, around, reliable = {}, {}, {}, {}
+    evaluate = (evaluation or Evaluation)(model, dataset.task, chosen, thresholds=thresholds)
     for name, feed in held_out.items():
         outputs[name], figures[name] = evaluate(feed)
         names = dataset.class_names or dataset.targets
-        if each := metrics.by_output(dataset.task, feed.split.y, outputs[name], names):
+        if each := metrics.by_output(dataset.task, feed.split.y, outputs[name], names, thresholds):
             by_output[name] = each
+        if found := reliability(dataset.task, feed.split.y, outputs[name]):
+            reliable[name] = found
         around[name] = evaluate.intervals(feed.split, outputs[name], figures[name])
     costs = {
         "examples_per_second": float(np.median([row["examples_per_second"] for row in folder.history])),
@@ -81,7 +100,7 @@ def measure_best(
     if (on_gpu := gpu_peak_bytes()) is not None:
         costs["peak_gpu_memory_bytes"] = on_gpu
     folder.write_predictions(y_true=dataset.test.y, outputs=outputs["test"])
-    return Measured(figures, outputs, by_output, around, costs)
+    return Measured(figures, outputs, by_output, around, reliable, costs)
 
 
 class Evaluation:
@@ -99,12 +118,18 @@ class Evaluation:
         task: of the data set.
         chosen: further metrics, by name.
         head: the part of the model that a feed has the inputs of; None for all of it.
+        thresholds: of a yes, as `Decision` has them.
     """
 
     def __init__(
-        self, model: keras.Model, task: str, chosen: Sequence[str] = (), head: keras.Model | None = None
+        self,
+        model: keras.Model,
+        task: str,
+        chosen: Sequence[str] = (),
+        head: keras.Model | None = None,
+        thresholds: metrics.Thresholds = None,
     ) -> None:
-        self.model, self.task, self.chosen = model, task, chosen
+        self.model, self.task, self.chosen, self.thresholds = model, task, chosen, thresholds
         part = head or model
         dtype = part.inputs[0].dtype
 
@@ -130,13 +155,17 @@ class Evaluation:
         self.losses = np.concatenate(each) if sum(map(len, each)) == sum(sizes) else None
         together = np.concatenate(outputs).astype(np.float32, copy=False)
         loss = float(np.average(losses, weights=sizes))
-        return together, {"loss": loss, **metrics.compute(self.task, feed.split.y, together, self.chosen)}
+        return together, {"loss": loss, **self.figures_of(feed.split, together)}
+
+    def figures_of(self, split: Split, outputs: np.ndarray) -> dict[str, float]:
+        """Return the final metrics of a split and the chosen ones, without the loss."""
+        return metrics.compute(self.task, split.y, outputs, self.chosen, self.thresholds)
 
     def intervals(
         self, split: Split, outputs: np.ndarray, figures: Mapping[str, float]
     ) -> dict[str, Interval]:
         """Return the intervals of the figures of the split that was evaluated last."""
-        return intervals_of(self.task, split.y, outputs, figures, self.losses, split.groups)
+        return intervals_of(self.task, split.y, outputs, figures, self.losses, split.groups, self.thresholds)
 
 
 def _loss_of_each(loss: Any, y: Any, outputs: Any) -> Any:
@@ -191,6 +220,96 @@ def loss_batch(model: keras.Model, loss: Any, batch_size: int) -> int:
 def _is_ours_or_kerass(part: Any) -> bool:
     of_known = type(part).__module__.partition(".")[0] in ("keras", "cnnbench")
     return of_known and getattr(part, "activity_regularizer", None) is None
+
+
+# -- Calibration ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was settled on the validation split.
+
+    Attributes:
+        decision: temperature and thresholds.
+        model: with the temperature; None where nothing was fitted.
+        uncalibrated: by split, the figures at temperature 1 and threshold 0.5, with `ece`.
+        remarks: one line for each thing that could not be had.
+    """
+
+    decision: Decision
+    model: keras.Model | None
+    uncalibrated: Mapping[str, Mapping[str, float]]
+    remarks: tuple[str, ...]
+
+
+def calibrate(
+    model: keras.Model,
+    dataset: Dataset,
+    held_out: Mapping[str, Feed],
+    wanted: Calibration,
+    chosen: Sequence[str],
+    logits_of: Callable[[keras.Model, Feed], np.ndarray],
+) -> Calibrated:
+    """Fit temperature and thresholds of a stored model on the validation split; no other one chooses.
+
+    Args:
+        model: compiled.
+        dataset: as it was trained with.
+        held_out: the feeds of its validation and test split.
+        wanted: what to fit.
+        chosen: further metrics, by name.
+        logits_of: returns the outputs ``(n, outputs)`` of a network for a feed.
+    """
+    network, activation = split_at_logits(model)
+    evaluate = Evaluation(model, dataset.task, chosen, activation)
+    logits, before = {}, {}
+    for name, feed in held_out.items():
+        logits[name] = logits_of(network, feed)
+        outputs, figures = evaluate(
+            Feed(replace(feed.split, x=logits[name]), feed.batch_size, column=feed.column)
+        )
+        if (found := reliability(dataset.task, feed.split.y, outputs)) is not None:
+            figures["ece"] = found.ece
+        before[name] = figures
+    names, y_val = tuple(dataset.class_names or dataset.targets), held_out["val"].split.y
+    remarks: list[str] = []
+    temperature = thresholds = None
+    if wanted.temperature:
+        temperature = fit_temperature(dataset.task, y_val, logits["val"])
+        if temperature is None:
+            remarks.append(NO_TEMPERATURE)
+    if wanted.threshold is not None:
+        probabilities = probabilities_of(dataset.task, logits["val"], temperature or 1.0)
+        thresholds, told = _thresholds(Aim.parse(wanted.threshold), y_val, probabilities, names)
+        remarks += told
+    decision = Decision(dataset.task, names, thresholds, wanted.threshold, temperature)
+    made = None if temperature is None else with_temperature(model, temperature)
+    return Calibrated(decision, made, before, tuple(remarks))
+
+
+def _thresholds(
+    aim: Aim, y_true: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+) -> tuple[tuple[float, ...], list[str]]:
+    """Return the threshold of class 1, or of each label, and a line for each that misses its aim."""
+    columns = probabilities.reshape(len(probabilities), -1).T
+    each = y_true.reshape(len(y_true), -1).T
+    thresholds, remarks = [], []
+    for name, truth, column in zip(names[-len(columns) :], each, columns, strict=True):
+        found = aim.threshold(truth, column)
+        if found is None:
+            remarks.append(f"the threshold of {name} stays 0.5: the validation examples are all of one kind")
+        elif not found[1]:
+            remarks.append(
+                f"no threshold of {name} reaches {aim.name}={aim.value:g} on the validation split; "
+                "the nearest is taken"
+            )
+        thresholds.append(0.5 if found is None else found[0])
+    return tuple(thresholds), remarks
+
+
+def logits_by_network(network: keras.Model, feed: Feed) -> np.ndarray:
+    """Return the logits ``(n, outputs)`` float32 of every example of a feed, in order."""
+    return predict_outputs(forward_graph(network), feed)
 
 
 # -- Cost ------------------------------------------------------------------------------------------

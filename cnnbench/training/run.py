@@ -142,9 +142,9 @@ def train(job: Job) -> runs.RunResult:
     prepared = prepare(job)
     fit(job, prepared)
     with job.interruption.patient(system.FINISHING):  # what is trained is measured and written first
-        decide(job, prepared)
+        decision = decide(job, prepared)
         measured = measure(job, prepared)
-        result = write(job, prepared, measured)
+        result = write(job, prepared, measured, decision)
         job.folder.clear_states()
         job.observer.finished(result)
     return result
@@ -347,23 +347,66 @@ def deadlines(job: Job, trained: float) -> dict[str, Deadline]:
     return found
 
 
-def decide(job: Job, prepared: Prepared) -> None:
-    """Settle on the validation split how the outputs become answers, and store it in the best checkpoint."""
-    dataset = prepared.dataset
+def decide(job: Job, prepared: Prepared) -> runs.DecisionRow | None:
+    """Settle on the validation split how the outputs become answers, and store it in the best checkpoint.
+
+    A run that is killed after it takes up the checkpoint of its last state, which is as it was before.
+
+    Returns:
+        what was settled; None where nothing was asked for.
+    """
+    from cnnbench.nn import load_checkpoint
+    from cnnbench.training.features import logits_by_features
+    from cnnbench.training.measure import calibrate, logits_by_network
+
+    dataset, folder, training = prepared.dataset, job.folder, job.spec.training
     names = tuple(dataset.class_names or dataset.targets)
-    job.folder.write_decision(runs.Decision(dataset.task, names))
+    if not training.calibration.temperature and training.calibration.threshold is None:
+        folder.write_decision(runs.Decision(dataset.task, names))
+        return None
+    logits_of = logits_by_features if by_features(job, prepared) else logits_by_network
+    with job.phases("calibrate"), system.shortage_explained(training.examples_per_step):
+        found = calibrate(
+            load_checkpoint(folder.best_model),
+            dataset,
+            prepared.built.held_out,
+            training.calibration,
+            training.metrics or (),
+            logits_of,
+        )
+        if found.model is not None:
+            folder.write_best(
+                found.model.save, {key: folder.best[key] for key in folder.best if key != "sha256"}
+            )
+        folder.write_decision(found.decision)
+    for remark in found.remarks:
+        log.warning(remark)
+    chosen = found.decision.thresholds or ()
+    return {
+        "temperature": found.decision.temperature,
+        "aim": found.decision.aim,
+        "thresholds": dict(zip(names[-len(chosen) :], chosen, strict=True)) if chosen else {},
+        "uncalibrated": found.uncalibrated,
+        "remarks": found.remarks,
+    }
+
+
+def by_features(job: Job, prepared: Prepared) -> bool:
+    """Tell whether the stored checkpoint can be measured by the features that are kept of each picture."""
+    from cnnbench.training.model import is_head_alone
+
+    dataset, built = prepared.dataset, prepared.built
+    # What rounding changes of an error is not small beside the error.
+    on_features = is_head_alone(job.spec, built.model) and dataset.task != "regression"
+    return on_features and built.machine.precision == "float32" and not built.machine.on_gpu
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
     """Measure the stored checkpoint, not the model in memory."""
     from cnnbench.training.features import EvaluationOnFeatures
     from cnnbench.training.measure import measure_best
-    from cnnbench.training.model import is_head_alone
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
-    # What rounding changes of an error is not small beside the error.
-    on_features = is_head_alone(job.spec, built.model) and dataset.task != "regression"
-    on_features &= built.machine.precision == "float32" and not built.machine.on_gpu
     with job.phases("evaluate"), system.shortage_explained(job.spec.training.examples_per_step):
         return measure_best(
             folder,
@@ -371,11 +414,13 @@ def measure(job: Job, prepared: Prepared) -> Measured:
             built.held_out,
             built.memory,
             job.spec.training.metrics or (),
-            EvaluationOnFeatures if on_features else None,
+            EvaluationOnFeatures if by_features(job, prepared) else None,
         )
 
 
-def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
+def write(
+    job: Job, prepared: Prepared, measured: Measured, decision: runs.DecisionRow | None = None
+) -> runs.RunResult:
     """Announce the figures, then draw and write what shows them."""
     from cnnbench.training.callbacks import BestCheckpoint
 
@@ -396,6 +441,10 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         result["by_output"] = measured.by_output
     if around := in_plain(measured.intervals):
         result["intervals"] = around
+    if measured.reliability:
+        result["calibration"] = {split: one.row() for split, one in measured.reliability.items()}
+    if decision is not None:
+        result["decision"] = decision
     if spec.training.fold is not None:
         result["fold"] = {
             "examples": len(dataset.test),
@@ -413,8 +462,9 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
     if stopped := [one.of for one in job.deadlines.values() if one.stopped is not None]:
         result["stopped_by"] = stopped[0]
     train, epoch, outputs = prepared.built.train, job.folder.best["epoch"], measured.outputs["test"]
-    draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented)
-    return written(job, result, predictions_of(dataset, outputs), draw)
+    settled = job.folder.decision
+    draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented, settled)
+    return written(job, result, predictions_of(dataset, outputs, settled.thresholds), draw)
 
 
 def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict[str, runs.IntervalRow]]:
@@ -426,10 +476,12 @@ def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict
     }
 
 
-def predictions_of(dataset: data.Dataset, outputs: np.ndarray) -> runs.Predictions:
+def predictions_of(
+    dataset: data.Dataset, outputs: np.ndarray, thresholds: runs.metrics.Thresholds = None
+) -> runs.Predictions:
     """Return what a run says of its test split."""
     test, names = dataset.test, dataset.class_names or dataset.targets
-    return runs.Predictions(dataset.task, test.y, outputs, names, test.names)
+    return runs.Predictions(dataset.task, test.y, outputs, names, test.names, thresholds)
 
 
 def result_of(
@@ -603,6 +655,7 @@ def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
     val = dataset.splits.get("val")
     names = (runs.metrics.OBJECTIVE[dataset.task], *chosen)
     runs.metrics.check_computable(names, val.y if val else None, dataset.outputs)
+    check_calibration(spec.training.calibration, dataset.task, val is not None)
     if spec.training.class_weight and dataset.task == "multilabel" and spec.loss is not None:
         raise CnnbenchError(
             "training.class_weight weighs each label within its own loss, and another loss is chosen",
@@ -622,3 +675,19 @@ def check_task(spec: runs.RunSpec, dataset: data.Dataset) -> None:
             f"this loss is for {' or '.join(spec.loss_tasks)}, but {dataset.name} is {dataset.task}",
             "use loss=auto",
         )
+
+
+def check_calibration(wanted: runs.Calibration, task: str, has_val: bool) -> None:
+    """Refuse a temperature or threshold that the data leave without a meaning, or without examples.
+
+    Raises:
+        CnnbenchError: the task has none, or there is no validation split.
+    """
+    asked = [name for name in ("temperature", "threshold") if getattr(wanted, name)]
+    for name in asked:
+        runs.check_calibrated(name, task)
+        if not has_val:
+            raise CnnbenchError(
+                f"training.calibration.{name} is chosen on a validation split, and there is none",
+                "hold a part out: training.validation_fraction=0.2",
+            )

@@ -645,7 +645,13 @@ def test_figures_of_a_finished_run_are_drawn_from_what_is_stored(tmp_path: Path)
     run.write_figure("samples", stored)
     run.write_figure("worst_mistakes", b"no picture")
     figures = run_module.run_figures(run)
-    assert list(figures) == ["learning_curves", "confusion_matrix", "samples"]
+    assert list(figures) == ["learning_curves", "confusion_matrix", "calibration", "samples"]
+    points = figures["calibration"].axes[0].collections[-1].get_offsets()
+    assert np.asarray(points).tolist() == [
+        pytest.approx([0.6, 0]),
+        pytest.approx([0.8, 1]),
+        pytest.approx([0.9, 1]),
+    ]
     assert list(panels(figures["learning_curves"])) == ["loss", "accuracy", "learning_rate"]
     assert labels_of(figures["learning_curves"])[-1] == "best epoch (3)"
     assert "66.67 % of 3" in figures["confusion_matrix"].axes[0].get_title()

@@ -77,6 +77,7 @@ def test_the_average_of_the_fold_models_is_one_file(cross_validation: Path) -> N
     assert folds[1].verify().passed
     page = (average.folder / "report.html").read_text()
     assert "the average of 3 fold models" in page
+    assert set(average.result["calibration"]) == {"fold", "test"}
     assert "Learning curves" not in page
     assert "training.fold=average" not in page.partition("What next")[2].partition("</section>")[0]
 

@@ -24,7 +24,7 @@ from cnnbench.data.dataset import Rows, Split
 from cnnbench.data.sources.synthetic import synthetic
 from cnnbench.nn.folding import folded
 from cnnbench.runs.folder import RunFolder
-from cnnbench.runs.spec import RunSpec, Training
+from cnnbench.runs.spec import Calibration, RunSpec, Training
 from cnnbench.training import features, measure, run
 from cnnbench.training.callbacks import BestCheckpoint
 from cnnbench.training.features import cached_features, features_of
@@ -141,6 +141,26 @@ def test_the_figures_are_those_of_the_whole_model(spec: RunSpec, tmp_path: Path)
     best, dataset = keras.models.load_model(RunFolder(cached.folder).best_model), spec.dataset()
     loss = best.evaluate(dataset.test.x, dataset.test.y, verbose=0, return_dict=True)["loss"]
     assert cached.metrics["metrics"]["test"]["loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_a_temperature_is_fitted_on_the_features_that_are_kept(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "CHECKED", 1)
+    monkeypatch.setattr(measure, "measure_latency", lambda *_: 1.0)
+    wanted = {"calibration": Calibration(temperature=True), "epochs": 12}
+    training = spec.training.model_copy(update=wanted)
+    run.run(replace(spec, training=training))
+    computed = len(seen)
+    run.run(replace(spec, training=training, run_dir=tmp_path / "again"))
+    assert len(seen) - computed <= 6, "the features of all pictures are there"
+    whole = training.model_copy(update={"cache_features": False})
+    run.run(replace(spec, training=whole, run_dir=tmp_path / "whole"))
+    both = [RunFolder(path).metrics["decision"] for path in (tmp_path / "again", tmp_path / "whole")]
+    assert both[0]["temperature"] is not None
+    assert both[0]["temperature"] == pytest.approx(both[1]["temperature"], rel=1e-3)
+    for split in ("val", "test"):
+        assert both[0]["uncalibrated"][split] == pytest.approx(both[1]["uncalibrated"][split], rel=1e-3)
 
 
 def test_features_that_are_not_the_models_own_are_told_and_left_aside(

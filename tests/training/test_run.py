@@ -138,7 +138,7 @@ def folder(finished: tuple[RunResult, Diary]) -> Path:
 
 def test_the_folder_has_every_file_of_a_finished_run_and_nothing_half_written(folder: Path) -> None:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    figures = ("samples", "learning_curves", "confusion_matrix", "worst_mistakes")
+    figures = ("samples", "learning_curves", "confusion_matrix", "calibration", "worst_mistakes")
     assert {
         "config.json",
         "config.yaml",

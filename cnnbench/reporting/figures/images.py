@@ -23,6 +23,7 @@ from cnnbench.reporting.figures.canvas import (
 from cnnbench.reporting.figures.charts import NO_PREDICTION
 from cnnbench.reporting.figures.columns import feature_histograms, rows_table
 from cnnbench.reporting.figures.lettering import lettering_for
+from cnnbench.runs import metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -207,6 +208,7 @@ def worst_mistakes(
     class_names: Sequence[str],
     table: Sequence[Column] = (),
     examples: Sequence[str] | None = None,
+    thresholds: metrics.Thresholds = None,
 ) -> Figure:
     """Show the examples that the model got wrong with the highest probability, the surest first.
 
@@ -217,16 +219,17 @@ def worst_mistakes(
         class_names: by class index.
         table: the columns, for features.
         examples: the files or rows that they come from.
+        thresholds: of a yes, as `runs.Decision` has them.
     """
     title = "Surest mistakes"
     y_true = np.asarray(y_true).reshape(-1).astype(np.int64)
+    predicted = metrics.predicted_classes(outputs, thresholds)
     if outputs.ndim == 1 or outputs.shape[1] == 1:
         positive = outputs.reshape(-1).astype(np.float64)
         outputs = np.stack([1 - positive, positive], axis=1)
     usable = np.isfinite(outputs).all(axis=1)
     if not usable.any():
         return note_figure("No finite output: the model gives NaN or infinity for every example.", title)
-    predicted = np.argmax(outputs, axis=1)  # 0.5 counts as class 0, as in Keras's BinaryAccuracy
     wrong = np.flatnonzero(usable & (predicted != y_true))
     if not len(wrong):
         return note_figure(f"No mistakes: all {int(usable.sum())} examples are classified correctly.", title)
@@ -252,6 +255,7 @@ def wrong_labels(
     class_names: Sequence[str],
     table: Sequence[Column] = (),
     examples: Sequence[str] | None = None,
+    thresholds: metrics.Thresholds = None,
 ) -> Figure:
     """Show the examples with the surest wrong labels, those that were given and those that were missed.
 
@@ -262,12 +266,14 @@ def wrong_labels(
         class_names: of the labels.
         table: the columns, for features.
         examples: the files or rows that they come from.
+        thresholds: of a yes, as `runs.Decision` has them.
     """
     title = "Surest mistakes"
     usable = np.isfinite(outputs).all(axis=1)
     if not usable.any():
         return note_figure(NO_PREDICTION, title)
-    is_wrong = ((outputs > 0.5) != (y_true > 0.5)) & usable[:, None]
+    said = metrics.predicted_labels(outputs, thresholds) > 0
+    is_wrong = (said != (y_true > 0.5)) & usable[:, None]
     sureness = np.where(is_wrong, np.abs(outputs - y_true), -1.0)
     wrong = np.flatnonzero(is_wrong.any(axis=1))
     if not len(wrong):

@@ -32,12 +32,13 @@ NO_PREDICTION = "No finite prediction: the model gives NaN or infinity for every
 MARKS = {"precision": ("^", ORANGE), "recall": ("o", GREEN), "f1": ("|", INK)}
 
 
-def label_bars(figures: Mapping[str, Mapping[str, float]], examples: int) -> Figure:
+def label_bars(figures: Mapping[str, Mapping[str, float]], examples: int, above: str = "above 0.5") -> Figure:
     """Draw the average precision of each label as a bar, the best first, with precision, recall and F1 on it.
 
     Args:
         figures: by label, as `runs.metrics.by_output` gives them.
         examples: of the split.
+        above: the probability from which a label is given, in words.
     """
     order = sorted(figures, key=lambda name: -figures[name].get("average_precision", -1.0))
     half = MOST_LABELS // 2
@@ -72,7 +73,7 @@ def label_bars(figures: Mapping[str, Mapping[str, float]], examples: int) -> Fig
     figure.legend(loc="outside upper center", ncols=4, fontsize=CAPTION, frameon=False)
     mean = f"mean average precision {np.mean(known):.4f}" if known else "no label has an example"
     axes.set_title(f"Each label of {examples:,} examples: {mean}", fontsize=TITLE, color=INK)
-    notes = ["in brackets: how many examples have the label; precision, recall and F1: given from above 0.5"]
+    notes = [f"in brackets: how many examples have the label; precision, recall and F1: given from {above}"]
     if len(shown) < len(order):
         notes.append(f"the best and the worst {half} of {len(order)} labels")
     axes.set_xlabel("\n".join(notes), fontsize=CAPTION, color=GREY)

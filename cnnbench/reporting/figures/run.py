@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnbench.data import Dataset
+from cnnbench.reporting.figures.calibration import reliability_diagram
 from cnnbench.reporting.figures.canvas import new_figure, to_png
 from cnnbench.reporting.figures.charts import confusion_matrix, learning_curves, residuals
 from cnnbench.reporting.figures.images import (
@@ -21,7 +22,7 @@ from cnnbench.reporting.figures.images import (
     wrong_labels,
 )
 from cnnbench.reporting.figures.outputs import label_bars, target_scatters
-from cnnbench.runs import RunFolder, metrics, positive_class
+from cnnbench.runs import Decision, RunFolder, metrics, positive_class
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +38,7 @@ def figures_of_run(
     best_epoch: int,
     outputs: np.ndarray,
     augment: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    decision: Decision | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Draw one picture after the other.
 
@@ -47,6 +49,7 @@ def figures_of_run(
         outputs: of the best checkpoint for the test split: probabilities ``(n, classes)`` or ``(n, 1)``,
             or values ``(n, targets)``.
         augment: from images and labels to augmented images; None where the run has no augmentation.
+        decision: how outputs become answers; None: by 0.5, or the most probable class.
 
     Yields:
         name without suffix, and the PNG.
@@ -62,7 +65,8 @@ def figures_of_run(
         before = train.x[:GRID]
         title = f"{dataset.name}: before and after augmentation"
         drawings["augmentation"] = partial(augmentation_grid, before, augment(before, train.y[:GRID]), title)
-    drawings |= _of_predictions(dataset.task, test.y, outputs, names or targets)
+    decision = decision or Decision(dataset.task, tuple(names or targets))
+    drawings |= _of_predictions(decision, test.y, outputs)
     if dataset.task == "regression":
         shaped = outputs.reshape(test.y.shape)
         drawings["worst_mistakes"] = partial(
@@ -70,7 +74,9 @@ def figures_of_run(
         )
     else:
         mistakes = wrong_labels if dataset.task == "multilabel" else worst_mistakes
-        drawings["worst_mistakes"] = partial(mistakes, test.x, test.y, outputs, names, columns, test.names)
+        drawings["worst_mistakes"] = partial(
+            mistakes, test.x, test.y, outputs, names, columns, test.names, decision.thresholds
+        )
     for name, draw in drawings.items():
         yield name, to_png(draw())
 
@@ -78,9 +84,9 @@ def figures_of_run(
 def run_figures(folder: RunFolder) -> dict[str, Figure]:
     """Return the pictures of a finished run by name, without its data set and without TensorFlow.
 
-    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals`` are drawn anew from the stored
-    history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show examples of the data
-    set: they are read back from their PNG, and left out where the folder lacks it.
+    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals``, and ``calibration`` are drawn
+    anew from the stored history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show
+    examples of the data set: they are read back from their PNG, and left out where the folder lacks it.
 
     Raises:
         CnnbenchError: a file of the run is damaged.
@@ -92,8 +98,7 @@ def run_figures(folder: RunFolder) -> dict[str, Figure]:
             learning_curves, history, result.get("best_epoch"), positive_class(result)
         )
     if stored:
-        names = result.get("class_names") or result.get("target_names") or ()
-        drawings |= _of_predictions(result["task"], stored["y_true"], stored["outputs"], names)
+        drawings |= _of_predictions(Decision.of_result(result), stored["y_true"], stored["outputs"])
     figures = {name: draw() for name, draw in drawings.items()}
     for name, path in folder.figures.items():
         if name not in figures and (png := read_png(path)):
@@ -107,16 +112,19 @@ def read_png(path: Path) -> bytes:
     return content if content.startswith(PNG) else b""
 
 
-def _of_predictions(task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]) -> Drawings:
-    if task == "multilabel":
-        figures = metrics.by_output(task, y_true, outputs, names)
-        return {"labels": partial(label_bars, figures, len(y_true))}
-    if task == "regression" and y_true.ndim > 1:
-        return {"residuals": partial(target_scatters, y_true, outputs, names)}
-    if task == "regression":
+def _of_predictions(decision: Decision, y_true: np.ndarray, outputs: np.ndarray) -> Drawings:
+    names, thresholds = decision.names, decision.thresholds
+    if decision.task == "regression":
+        if y_true.ndim > 1:
+            return {"residuals": partial(target_scatters, y_true, outputs, names)}
         return {"residuals": partial(residuals, y_true, outputs)}
-    predicted = metrics.predicted_classes(outputs)
-    return {"confusion_matrix": partial(confusion_matrix, y_true, predicted, names)}
+    drawings: Drawings = {"calibration": partial(reliability_diagram, y_true, outputs, decision)}
+    if decision.task == "multilabel":
+        figures = metrics.by_output(decision.task, y_true, outputs, names, thresholds)
+        above = "above 0.5" if thresholds is None else "above the label's own threshold"
+        return {"labels": partial(label_bars, figures, len(y_true), above), **drawings}
+    predicted = decision.classes(outputs)
+    return {"confusion_matrix": partial(confusion_matrix, y_true, predicted, names), **drawings}
 
 
 def _shown(png: bytes) -> Figure:

@@ -16,13 +16,23 @@ from cnnbench.reporting.figures import read_png
 from cnnbench.reporting.page.charts import history_in_words, history_marks, run_history
 from cnnbench.reporting.page.render import Answer, data_uri, render
 from cnnbench.reporting.steps import after_run, more_seeds
-from cnnbench.reporting.text import best_epoch, between, count_of, duration, fixed, number
+from cnnbench.reporting.text import (
+    best_epoch,
+    between,
+    calibration_in_words,
+    count_of,
+    decision_in_words,
+    duration,
+    fixed,
+    number,
+)
 from cnnbench.runs import DONE, OBJECTIVE, TRAINED, RunFolder, in_words, positive_class
 
 # In the order of the page; the learning curves are drawn there by its script.
 PICTURES = {
     "confusion_matrix": "Confusion matrix of the test split",
     "labels": "Each label on the test split",
+    "calibration": "Calibration of the test split's probabilities",
     "residuals": "Predictions and residuals of the test split",
     "worst_mistakes": "Worst mistakes on the test split",
     "samples": "Examples of the training split",
@@ -69,6 +79,8 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         metric_names=names,
         splits=splits,
         intervals=bool(metrics.get("intervals")),
+        calibration=calibration_table(metrics),
+        settled=[*decision_in_words(metrics), *metrics.get("decision", {}).get("remarks", ())],
         output_kind={"multilabel": "label", "regression": "target"}.get(metrics["task"], "class"),
         output_names=output_names,
         outputs=outputs,
@@ -98,9 +110,21 @@ def figures_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list
     return [in_words(name, positive) for name in names], rows
 
 
+def calibration_table(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return for each split ECE, what chance alone shows on average, and what it exceeds once in twenty."""
+    return {
+        split: [fixed(row[name]) for name in ("ece", "by_chance", "by_chance_95")]
+        for split, row in metrics.get("calibration", {}).items()
+    }
+
+
 def outputs_table(metrics: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
     """Return the metrics of single classes, labels or targets, and of each its values on the test split."""
-    found = metrics.get("by_output", {}).get("test", {})
+    thresholds = metrics.get("decision", {}).get("thresholds", {})
+    found = {
+        output: {**figures, **({"threshold": thresholds[output]} if output in thresholds else {})}
+        for output, figures in metrics.get("by_output", {}).get("test", {}).items()
+    }
     names = list(dict.fromkeys(name for figures in found.values() for name in figures))
     return [name.replace("_", " ") for name in names], {
         output: [
@@ -199,10 +223,12 @@ def pictures(
 def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
     if name == "learning_curves":
         return f"{title}: training and validation over {metrics['epochs']} epochs"
+    if name == "calibration" and (row := metrics.get("calibration", {}).get("test")):
+        return f"{title}: {'; '.join(calibration_in_words(row))}"
     if name in ("confusion_matrix", "labels", "residuals"):
         figures = ", ".join(f"{key} {number(value)}" for key, value in metrics["metrics"]["test"].items())
         return f"{title}: {figures}"
-    return f"{title}, as a grid of small pictures"
+    return title if name == "calibration" else f"{title}, as a grid of small pictures"
 
 
 def environment_rows(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
