@@ -33,6 +33,7 @@ from cnnbench.cli.console import (
     probe_table,
     rest_of_backbones,
     run_content,
+    show_next,
     sweep_content,
     train,
 )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         Checked,
         Drawn,
         Explained,
+        FinishedRun,
         Groups,
         Lines,
         ListedBackbones,
@@ -373,6 +375,21 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 # -- Verbs of many runs ----------------------------------------------------------------------------
 
 
+def make_ensemble(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[FinishedRun]:
+    """Make one model of several finished runs, the mean of their outputs, and measure it beside them."""
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", type=made_place, help="runs, or a sweep: its folder, or its name"
+    )
+    parser.add_argument(
+        "--output", type=_path, metavar="DIR", help="folder of the ensemble (default: a new one in outputs/)"
+    )
+    _takes_trust(parser)
+    given = parser.parse_intermixed_args(arguments)
+    run = train(api.placed(api.compose_ensemble(given.runs, given.output, given.trust_plugins)))
+    show_next(run)
+    return Answer(finished_content(run))
+
+
 def compare_runs(
     parser: argparse.ArgumentParser, arguments: Sequence[str]
 ) -> Answer[analysis.ComparisonContent]:
@@ -549,6 +566,7 @@ VERBS: dict[str, Verb] = {
     "lr-find": find_learning_rate,
     "probe": probe_backbones,
     "resume": resume,
+    "ensemble": make_ensemble,
     "compare": compare_runs,
     "report": report_runs,
     "diff": diff_runs,

@@ -34,7 +34,7 @@ from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .predictions import Predictions
-from .schema import EndedMetrics, IntervalRow, RunMetrics
+from .schema import EndedMetrics, IntervalRow, MemberRow, RunMetrics
 from .spec import (
     AVERAGE,
     Calibration,
@@ -76,6 +76,7 @@ __all__ = [
     "Identity",
     "Interval",
     "IntervalRow",
+    "MemberRow",
     "Observer",
     "Observers",
     "Predictions",
