@@ -159,14 +159,16 @@ def compose_ensemble(
             found.setdefault(run.folder.resolve(), (run.finished().files, run.spec()))
     folder = None if output is None else Path(output).expanduser()
     if folder is not None and folder.is_dir() and any(folder.iterdir()):
-        raise CnnbenchError(f"{folder} is not empty; an ensemble never overwrites a run", "choose another --output")
+        raise CnnbenchError(
+            f"{folder} is not empty; an ensemble never overwrites a run", "choose another --output"
+        )
     spec = sweeps.ensemble_spec([*found.values()], folder)
     config.remember(spec.config)
     return spec
 
 
 def _runs_at(place: Place | Run, trust_plugins: bool) -> list[Run]:
-    """Return the run itself, or those below a folder; of a cross-validation the folds without their average."""
+    """Return the run itself, or those below a folder; of folds, they without their average."""
     if isinstance(place, Run):
         return [place]
     path = Path(place).expanduser()

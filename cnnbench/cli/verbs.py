@@ -166,7 +166,7 @@ def probe_backbones(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
     parser.add_argument("overrides", nargs="*", help="a folder of pictures, or as for a run: dataset=…")
     _takes_options(parser, "add a folder with options of your own")
     given = parser.parse_intermixed_args(arguments)
-    own = {"backbones": "", "examples": str(sweeps.PICTURES)}
+    own: dict[str, str | None] = {"backbones": None, "examples": str(sweeps.PICTURES)}
     line = []
     for text in given.overrides:
         key, _, value = text.partition("=")
@@ -174,14 +174,17 @@ def probe_backbones(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
             own[key] = value
         else:
             line.append(text)
-    names = [name.strip() for name in own["backbones"].strip("[]()").split(",") if name.strip()]
-    if not own["examples"].isdecimal() or int(own["examples"]) < 1:
-        raise CnnbenchError(f"examples={own['examples']} is not a number from 1 on", "examples=1000")
+    named, examples = own["backbones"], str(own["examples"])
+    names = None
+    if named is not None:
+        names = [name.strip() for name in named.strip("[]()").split(",") if name.strip()]
+    if not examples.isdecimal() or int(examples) < 1:
+        raise CnnbenchError(f"examples={examples} is not a number from 1 on", "examples=1000")
     with reporting.stderr().status("composing") as status:
         found = api.probe(
             *line,
-            backbones=names or None,
-            examples=int(own["examples"]),
+            backbones=names,
+            examples=int(examples),
             config_dir=given.config_dir,
             tell=lambda text: status.update(escape(text)),
         )

@@ -1,4 +1,4 @@
-"""Ensembles: one network whose outputs are the mean of those of finished ones, which are a part of its file."""
+"""Ensembles: one network whose outputs are the mean of those of finished ones, which are parts of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ensemble(
         if not path.is_file() or sha256(path) != digest:
             what = "is another file than it was" if path.is_file() else "is gone"
             raise CnnbenchError(
-                f"{path}, a member of the ensemble, {what}", "cnnbench ensemble RUN … makes one of what is there"
+                f"{path}, a member of the ensemble, {what}", "make it anew: cnnbench ensemble RUN …"
             )
         model = load_checkpoint(path)
         shapes = [tuple(tensor.shape[1:]) for tensor in (model.inputs[0], model.outputs[0])]

@@ -262,10 +262,14 @@ def members_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
         names = ["/".join(Path(row["run"]).parts[-2:]) for row in members]
     own = {"metrics": metrics["metrics"]["test"], "intervals": metrics.get("intervals", {}).get("test", {})}
     mean = {
-        key: statistics.fmean(math.nan if (value := row["metrics"].get(key)) is None else value for row in members)
+        key: statistics.fmean(analysis.number(row["metrics"].get(key)) for row in members)
         for key in ("loss", name)
     }
-    shown = [*zip(names, members, strict=True), ("mean of the members", {"metrics": mean}), ("the average", own)]
+    shown = [
+        *zip(names, members, strict=True),
+        ("mean of the members", {"metrics": mean}),
+        ("the average", own),
+    ]
     rows = [
         [
             label,

@@ -128,7 +128,7 @@ class RunMetrics(TypedDict):
         budget: of `training.max_minutes`.
         stopped_by: whose time ended the training before its epochs; lacking where none did.
         fold: sizes, of a run that is a fold.
-        average_of: the names of the folders of the folds, or of the members of an ensemble, whose average this is.
+        average_of: the folders of the folds, or of the members of an ensemble, whose average this is.
         members: the same runs, with their figures; lacking in runs of 0.1.0 and 0.2.0.
         largest_difference: between an output of the stored average and the mean of its members'.
         cost: counts, seconds and bytes.

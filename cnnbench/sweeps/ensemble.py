@@ -30,7 +30,9 @@ def members_of(stored: Mapping[str, Any]) -> list[runs.RunFolder]:
     return [runs.RunFolder.open(Path(file).parent) for file in stored["model"]["members"]]
 
 
-def ensemble_spec(members: Sequence[tuple[runs.RunFolder, runs.RunSpec]], run_dir: Path | None) -> runs.RunSpec:
+def ensemble_spec(
+    members: Sequence[tuple[runs.RunFolder, runs.RunSpec]], run_dir: Path | None
+) -> runs.RunSpec:
     """Compose the run that measures the mean of finished ones.
 
     Its data set is theirs. It has their validation split where all have the same; of others, each of which
@@ -60,12 +62,19 @@ def ensemble_spec(members: Sequence[tuple[runs.RunFolder, runs.RunSpec]], run_di
     first = members[0][1]
     names = {spec.name for _, spec in members}
     dataset = str(first.config["dataset"]["_target_"]).rpartition(".")[2]
-    unused = {"folds": None, "fold": None, "fine_tuning": None, "calibration": runs.Calibration().model_dump()}
+    unused = {
+        "folds": None,
+        "fold": None,
+        "fine_tuning": None,
+        "calibration": runs.Calibration().model_dump(),
+    }
     training = {**first.config["training"], **unused}
     if not _hold_out_the_same(members):
         training |= {"validation_fraction": 0.0, "examples": None}
     plugins = dict.fromkeys(plugin for _, spec in members for plugin in spec.plugins)
-    trackers = {name: node for name, node in first.config["callbacks"].items() if node and config.is_tracker(node)}
+    trackers = {
+        name: node for name, node in first.config["callbacks"].items() if node and config.is_tracker(node)
+    }
     files = [str(folder.best_model.absolute()) for folder in folders]
     composed = {
         **first.config,
