@@ -316,7 +316,7 @@ def _for_any_number(composed: DictConfig, typed: dict[str, Any]) -> dict[str, An
         return typed
     with open_dict(composed.hydra.runtime.choices):
         composed.hydra.runtime.choices[auto.TUNING] = (
-            f"fine-tuning: as typed, with any number of examples; from_examples: {asked} would wait for so many"
+            f"fine-tuning: as typed, for any number of examples; from_examples: {asked} waits for so many"
         )
     return {**typed, "from_examples": 1}
 

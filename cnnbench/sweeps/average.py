@@ -295,7 +295,7 @@ def common_decision(
     thresholds, aims = {one.thresholds for one in stored}, {one.aim for one in stored}
     if len(thresholds) > 1:
         notes.append(
-            "the members decide by different thresholds, chosen for each model alone: the average decides by 0.5"
+            "the members decide by different thresholds, each chosen for one model: the average decides by 0.5"
         )
     common = thresholds.pop() if len(thresholds) == 1 else None
     aim = aims.pop() if common is not None and len(aims) == 1 else None

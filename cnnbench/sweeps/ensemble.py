@@ -13,6 +13,7 @@ TARGET = "cnnbench.models.ensemble.ensemble"
 VERB = "ensemble"
 LEAST = 2
 NAMED = 5  # classes that a line names
+Member = tuple[runs.RunFolder, runs.RunSpec]  # a finished run, and what made it
 
 
 def is_ensemble(stored: Mapping[str, Any]) -> bool:
@@ -30,9 +31,7 @@ def members_of(stored: Mapping[str, Any]) -> list[runs.RunFolder]:
     return [runs.RunFolder.open(Path(file).parent) for file in stored["model"]["members"]]
 
 
-def ensemble_spec(
-    members: Sequence[tuple[runs.RunFolder, runs.RunSpec]], run_dir: Path | None
-) -> runs.RunSpec:
+def ensemble_spec(members: Sequence[Member], run_dir: Path | None) -> runs.RunSpec:
     """Compose the run that measures the mean of finished ones.
 
     Its data set is theirs. It has their validation split where all have the same; of others, each of which
@@ -43,7 +42,8 @@ def ensemble_spec(
         run_dir: where the ensemble goes; None for a new folder.
 
     Raises:
-        CnnbenchError: they are fewer than two, or do not belong together: other data, classes or preprocessing.
+        CnnbenchError: they are fewer than two, or do not belong together: data, classes or preprocessing
+            differ.
     """
     folders = [folder for folder, _ in members]
     digests = [str(folder.best.get("sha256")) for folder in folders]
@@ -62,12 +62,8 @@ def ensemble_spec(
     first = members[0][1]
     names = {spec.name for _, spec in members}
     dataset = str(first.config["dataset"]["_target_"]).rpartition(".")[2]
-    unused = {
-        "folds": None,
-        "fold": None,
-        "fine_tuning": None,
-        "calibration": runs.Calibration().model_dump(),
-    }
+    calibration = runs.Calibration().model_dump()  # of the members, if at all
+    unused = {"folds": None, "fold": None, "fine_tuning": None, "calibration": calibration}
     training = {**first.config["training"], **unused}
     if not _hold_out_the_same(members):
         training |= {"validation_fraction": 0.0, "examples": None}
@@ -92,7 +88,7 @@ def ensemble_spec(
     return config.spec_from(composed, run_dir, typed)
 
 
-def _hold_out_the_same(members: Sequence[tuple[runs.RunFolder, runs.RunSpec]]) -> bool:
+def _hold_out_the_same(members: Sequence[Member]) -> bool:
     """Tell whether all members have one validation split, from which none has learnt."""
     held = {folder.identity.drawn.get("val") for folder, _ in members if folder.identity is not None}
     return len(held) == 1 and None not in held and all(spec.training.fold is None for _, spec in members)
@@ -101,9 +97,7 @@ def _hold_out_the_same(members: Sequence[tuple[runs.RunFolder, runs.RunSpec]]) -
 # -- Which runs do not belong together -----------------------------------------------------------------
 
 
-def _refuse_others(
-    first: tuple[runs.RunFolder, runs.RunSpec], second: tuple[runs.RunFolder, runs.RunSpec]
-) -> None:
+def _refuse_others(first: Member, second: Member) -> None:
     """Refuse two runs whose outputs have no mean that could be measured.
 
     Raises:
@@ -147,9 +141,7 @@ def _refuse_others(
         )
 
 
-def _refuse_learnt(
-    tested: tuple[runs.RunFolder, runs.RunSpec], learnt: tuple[runs.RunFolder, runs.RunSpec]
-) -> None:
+def _refuse_learnt(tested: Member, learnt: Member) -> None:
     """Refuse test examples of one run that are in the training or validation split of another."""
     test = tested[1].dataset().test.digests
     splits = learnt[1].drawn(learnt[1].dataset()).splits

@@ -171,7 +171,7 @@ def test_a_score_without_spread_has_an_interval_of_its_examples(found: float, va
 
 
 def test_a_penalty_is_chosen_on_whole_groups() -> None:
-    """Examples of one group are copies: were a group halved, the weakest penalty would predict each half best."""
+    """Examples of a group are copies: were it halved, the weakest penalty would predict each half best."""
     rng = np.random.default_rng(0)
     group, n = np.repeat(np.arange(40), 5), 200
     own, y = rng.normal(size=(40, 60)), rng.integers(0, 2, 40)  # nothing in the features tells the class
