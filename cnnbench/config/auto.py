@@ -15,9 +15,7 @@ FALLBACK = "cnn"  # the option where no backbone is here
 FALLBACK_TARGET = "cnnbench.models.cnn.cnn"
 WHY = "model=auto"  # where the choices of a composed config say why
 SIZE = 224  # pixels per side for a backbone that is not in the catalogue, as most were trained
-OPTION = (
-    "option of model"  # where the same choices keep that it was `auto`, which the backbone takes the place of
-)
+OPTION = "option of model"  # where they say `auto` still, when the backbone has taken its place
 TUNING = "training.fine_tuning"
 # Without a backbone, or with one that was chosen otherwise than by `model=auto`.
 PLAIN = {"dataset.size": 128, "model.image_size": None}

@@ -167,11 +167,11 @@ def _averaged(job: training.run.Job, members: Sequence[runs.RunFolder]) -> runs.
         measure = partial(_measured, spec=spec, dataset=dataset)
         measured = {name: measure(model, split) for name, split in held_out.items()}
         checked = np.linspace(0, len(dataset.test) - 1, min(CHECKED, len(dataset.test))).astype(np.intp)
-        examples, expected, rows = dataset.test.x[checked], 0.0, list[runs.MemberRow]()
+        examples, expected, rows = dataset.test.x[checked], np.zeros(()), list[runs.MemberRow]()
         for one in members:  # one in memory at a time, beside the average
             member = load_checkpoint(one.best_model)
             outputs = training.forward_graph(member)(examples).numpy().astype(np.float64)
-            expected += outputs / len(members)
+            expected = expected + outputs / len(members)
             rows.append(_row(one, identity, partial(measure, member, dataset.test)))
         difference = check_average(training.forward_graph(model)(examples).numpy(), expected)
         figures = {name: one.figures for name, one in measured.items()}
@@ -295,7 +295,7 @@ def common_decision(
     thresholds, aims = {one.thresholds for one in stored}, {one.aim for one in stored}
     if len(thresholds) > 1:
         notes.append(
-            "the members decide by different thresholds, each chosen for one model: the average decides by 0.5"
+            "the members decide by different thresholds, each chosen for one: the average decides by 0.5"
         )
     common = thresholds.pop() if len(thresholds) == 1 else None
     aim = aims.pop() if common is not None and len(aims) == 1 else None

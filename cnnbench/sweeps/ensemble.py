@@ -119,7 +119,10 @@ def _refuse_others(first: Member, second: Member) -> None:
                 f"{one.path} and {other.path} have different {noun}: {found}",
                 "the members of an ensemble answer the same question about the same examples",
             )
-    nodes = [runs.without_places({"dataset": each.config["dataset"]}) for each in (spec, other_spec)]
+    nodes = [
+        runs.without_places({"dataset": {**each.config["dataset"], "task": None}})
+        for each in (spec, other_spec)
+    ]
     keys = runs.differing(*(config.with_keywords(node) for node in nodes))
     told = [f"{key} is {shown(a)} and {shown(b)}" for key, (a, b) in keys.items()]
     began = one.identity, other.identity
