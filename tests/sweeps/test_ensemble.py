@@ -64,7 +64,7 @@ def test_an_ensemble_is_the_mean_of_its_members_in_one_file(
     assert both.metrics["test_accuracy"] == pytest.approx((expected.argmax(axis=1) == test.y).mean())
     assert both.result["intervals"]["test"]["accuracy"]["method"] == "Wilson"
     assert set(both.result["by_output"]["test"]) == set(both.class_names)
-    # Their seeds hold out other examples for validation: no member must have learnt from what it is measured on.
+    # Their seeds hold out other examples for validation, from which one of the two has learnt.
     assert set(both.result["metrics"]) == {"test"}
     assert both.result["objective"] == "test_accuracy"
     for member, row in zip(members, both.result["members"], strict=True):
