@@ -73,7 +73,14 @@ def average_folds(job: training.run.Job) -> runs.RunResult:
     Raises:
         CnnbenchError: a fold is missing, or the data have changed since.
     """
-    return _averaged(job, _folds_beside(job.spec))
+    members = _folds_beside(job.spec)
+    files = [one.best_model for one in members]
+
+    def build(**given_by_run: Any) -> keras.Model:
+        digests = [system.sha256(file) for file in files]
+        return models.ensemble.ensemble(members=[*map(str, files)], digests=digests, **given_by_run)
+
+    return _averaged(job, members, build)
 
 
 def average_members(job: training.run.Job) -> runs.RunResult:
@@ -85,7 +92,7 @@ def average_members(job: training.run.Job) -> runs.RunResult:
     Raises:
         CnnbenchError: a member is gone or another by now, or the data have changed since.
     """
-    return _averaged(job, members_of(job.spec.config))
+    return _averaged(job, members_of(job.spec.config), job.spec.model)
 
 
 def _folds_beside(spec: runs.RunSpec) -> list[runs.RunFolder]:
@@ -124,8 +131,16 @@ def are_all_folds(members: Sequence[runs.RunFolder]) -> bool:
     return alike and of == [(len(members), fold) for fold in range(len(members))]
 
 
-def _averaged(job: training.run.Job, members: Sequence[runs.RunFolder]) -> runs.RunResult:
-    """Make one model of several, check it, measure it beside them, and write everything about it."""
+def _averaged(
+    job: training.run.Job, members: Sequence[runs.RunFolder], build: Callable[..., keras.Model]
+) -> runs.RunResult:
+    """Make one model of several, check it, measure it beside them, and write everything about it.
+
+    Args:
+        job: of the average.
+        members: finished runs.
+        build: `build(input_shape=, outputs=)` → the compiled mean of their models.
+    """
     spec, folder, phases = job.spec, job.folder, job.phases
     with phases("data"):
         source = spec.dataset()
@@ -144,10 +159,7 @@ def _averaged(job: training.run.Job, members: Sequence[runs.RunFolder]) -> runs.
         machine = training.prepare_machine(spec.seed, spec.deterministic, spec.device, _precision(members))
         memory = system.PeakMemory()
     with phases("build"), system.shortage_explained(spec.training.examples_per_step):
-        files = [one.best_model for one in members]
-        built = models.ensemble.ensemble(
-            dataset.input_shape, dataset.outputs, [*map(str, files)], [system.sha256(one) for one in files]
-        )
+        built = build(input_shape=dataset.input_shape, outputs=dataset.outputs)
         info: dict[str, Any] = {"epoch": 0, "monitor": None, "value": None, "metrics": {}, "averaged": True}
         folder.write_best(built.save, info)
         notes = list[str]()

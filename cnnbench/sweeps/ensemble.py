@@ -53,12 +53,12 @@ def ensemble_spec(members: Sequence[Member], run_dir: Path | None) -> runs.RunSp
             f"an ensemble takes at least two runs, and here is {found} alone",
             "cnnbench -m seed=0,1,2 makes three; then cnnbench ensemble SWEEP",
         )
+    for other in members[1:]:
+        _refuse_others(members[0], other)
     for place, digest in enumerate(digests):
         if digest in digests[:place]:
             twice = f"{folders[digests.index(digest)].path} and {folders[place].path}"
             raise CnnbenchError(f"{twice} are the same model", "name each once")
-    for other in members[1:]:
-        _refuse_others(members[0], other)
     first = members[0][1]
     names = {spec.name for _, spec in members}
     dataset = str(first.config["dataset"]["_target_"]).rpartition(".")[2]

@@ -94,6 +94,7 @@ def test_every_verb_takes_it(place: Path, run_cli: Cli) -> None:
     assert "McNemar" in told  # the test split is the same, though another was drawn for validation
     assert run_cli("resume", "both").out == "both is done already\n"
     assert run_cli("both").exit_code == 0
+    assert "draw what one of them sees: cnnbench visualize" in run_cli("visualize", "both").err
 
 
 def test_members_with_one_validation_split_are_ranked_with_their_ensemble(place: Path) -> None:
