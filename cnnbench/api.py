@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # `cnnbench --help` needs none of these
 
     from cnnbench.runs import RunSpec
 
-__all__ = ["Comparison", "Run", "compare", "compose", "diff", "open_run", "probe", "run", "sweep"]
+__all__ = ["Comparison", "Run", "compare", "compose", "diff", "ensemble", "open_run", "probe", "run", "sweep"]
 
 Place = str | Path
 
@@ -109,7 +109,7 @@ def train(
     spec = placed(spec)
     terminal = reporting.Terminal(reporting.stdout()) if verbose and observer is None else None
     try:
-        work = sweeps.average_folds if spec.training.fold == runs.AVERAGE else None
+        work = sweeps.averaging(spec)
         result = training.run.run(spec, observer or terminal, resume, with_changes, work)
     except FolderRefusedError:  # it belongs to somebody else
         raise
@@ -121,6 +121,65 @@ def train(
         if terminal is not None:
             terminal.close()
     return Run(runs.RunFolder(result.folder))
+
+
+def ensemble(
+    *members: Place | Run,
+    output: Place | None = None,
+    trust_plugins: bool = False,
+    verbose: bool = True,
+    observer: runs.Observer | None = None,
+) -> Run:
+    """Make one model of several finished runs: the mean of their outputs, measured on their test split.
+
+    Args:
+        members: runs, run folders, or folders with runs below them, such as a sweep's.
+        output: the folder of the ensemble; None for a new one below `outputs/`.
+        trust_plugins: run the code that the members name, though you have not typed it on this machine.
+        verbose: print the figures, beside those of each member.
+        observer: is told how it goes, instead of the terminal.
+
+    Returns:
+        A finished run like any other: `predict`, `evaluate`, `verify`, `export`, `compare` take it.
+
+    Raises:
+        CnnbenchError: the runs are not finished, or do not belong together: other data, classes or
+            preprocessing, or test examples that one of them has learnt from.
+    """
+    return train(compose_ensemble(members, output, trust_plugins), observer, verbose=verbose)
+
+
+def compose_ensemble(
+    members: Sequence[Place | Run], output: Place | None = None, trust_plugins: bool = False
+) -> RunSpec:
+    """Return the spec of an ensemble; arguments and errors as of `ensemble`."""
+    found: dict[Path, tuple[runs.RunFolder, RunSpec]] = {}
+    for member in members:
+        for run in _runs_at(member, trust_plugins):
+            found.setdefault(run.folder.resolve(), (run.finished().files, run.spec()))
+    folder = None if output is None else Path(output).expanduser()
+    if folder is not None and folder.is_dir() and any(folder.iterdir()):
+        raise CnnbenchError(
+            f"{folder} is not empty; an ensemble never overwrites a run", "choose another --output"
+        )
+    spec = sweeps.ensemble_spec([*found.values()], folder)
+    config.remember(spec.config)
+    return spec
+
+
+def _runs_at(place: Place | Run, trust_plugins: bool) -> list[Run]:
+    """Return the run itself, or those below a folder; of folds, they without their average."""
+    if isinstance(place, Run):
+        return [place]
+    path = Path(place).expanduser()
+    if runs.RunFolder(path).has_run:
+        return [open_run(path, trust_plugins)]
+    below = runs.find_runs([path]) if path.is_dir() else []
+    if not below:
+        open_run(path)
+    return [
+        Run(one, trust_plugins) for one in below if one.config.get("training", {}).get("fold") != runs.AVERAGE
+    ]
 
 
 def placed(spec: RunSpec) -> RunSpec:

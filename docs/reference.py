@@ -24,7 +24,7 @@ from cnnbench.errors import CnnbenchError
 
 ROOT = Path(__file__).resolve().parents[1]
 API = (
-    *("run", "sweep", "probe", "compare", "diff", "open_run", "compose"),
+    *("run", "sweep", "probe", "compare", "diff", "ensemble", "open_run", "compose"),
     *("Run", "Comparison"),
 )
 MEANING = re.compile(r"^ {4,8}(\w+(?:, \w+)*): (.*(?:\n {9,}.*)*)", re.MULTILINE)

@@ -109,6 +109,7 @@ JOURNEYS = (
     ("docs/evaluation.md", "docs/calibration.md", "docs/runs.md", "docs/inside.md", "docs/probe.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md", "docs/features.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
+    ("docs/ensembles.md",),
 )
 # What makes a documented run short, where it says nothing else of that; and more for lines with these words.
 SHORT = ("training.epochs=1", "training.examples=40", "device=cpu")

@@ -47,6 +47,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "export": ("--format", "saved_model"),
     "visualize": (),
     "replay": (),
+    "ensemble": (),
     "resume": (),
 }
 

@@ -128,7 +128,7 @@ def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | 
         if not run.predictions:
             return None, f"{run.path} has no predictions ({run.status})"
     tasks = {run.metrics.get("task") for run in (first, second)}
-    data = [run.environment.get("dataset", {}).get("fingerprint") for run in (first, second)]
+    data = [_test_data(run) for run in (first, second)]
     targets = [run.predictions["y_true"] for run in (first, second)]
     if len(tasks) > 1 or data[0] != data[1] or not np.array_equal(targets[0], targets[1]):
         return None, "the test sets differ, so their predictions do not compare"
@@ -141,6 +141,15 @@ def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | 
     thresholds = [Decision.of_result(run.metrics).thresholds for run in (first, second)]
     compared = flips_of_labels if tasks == {"multilabel"} else flips
     return compared(targets[0], one, other, names, thresholds), ""
+
+
+def _test_data(run: RunFolder) -> str | None:
+    """Return the fingerprint of the test split; of all data where a run of 0.1.0 has no other."""
+    began = run.identity
+    if began is None:
+        found = run.environment.get("dataset", {}).get("fingerprint")
+        return None if found is None else str(found)
+    return began.drawn.get("test")
 
 
 def flips(

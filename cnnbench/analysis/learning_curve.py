@@ -79,7 +79,8 @@ def measure_curve(
         part = data.draw(y[rest], task, 1 - share, own, None if groups is None else groups[rest])[0]
         rows = np.concatenate([rest[part], held])
         # A class of few examples may be neither in the part nor in the fold.
-        return choose_penalty(axes.take(rows), y[rows], task, len(part), own, whole.shape[1])
+        together = None if groups is None else groups[rest[part]]
+        return choose_penalty(axes.take(rows), y[rows], task, len(part), own, whole.shape[1], together)
 
     found = dict(zip(jobs, in_order(outputs_of, jobs), strict=True))
     points, noise = [], []

@@ -202,7 +202,13 @@ def cross_validate(
 
 
 def choose_penalty(
-    axes: Axes, y: np.ndarray, task: str, known: int, seed: int, classes: int | None = None
+    axes: Axes,
+    y: np.ndarray,
+    task: str,
+    known: int,
+    seed: int,
+    classes: int | None = None,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return outputs for the examples after the first `known`, by a linear model of these alone.
 
@@ -215,12 +221,10 @@ def choose_penalty(
         known: how many come first.
         seed: of the halves.
         classes: of a multiclass task; None for those up to the highest in y.
+        groups: ``(known,)``; none of them is halved, unless there is but one.
     """
     half = np.zeros(len(y), np.intp)
-    order = np.random.default_rng(seed).permutation(known)
-    if task in ("binary", "multiclass"):  # every class in both halves
-        order = order[np.argsort(y[order], kind="stable")]
-    half[order] = 1 + np.arange(known) % 2
+    half[:known] = 1 + _halves(y[:known], task, seed, groups)
     seen = np.stack([half > 0, half == 1, half == 2]).astype(np.float32)
     best, chosen, worse = math.inf, np.zeros(0), 0
     for outputs in fit_linear(axes, y, task, seen, classes=classes):
@@ -233,6 +237,20 @@ def choose_penalty(
         if worse == PATIENCE:
             break
     return chosen
+
+
+def _halves(y: np.ndarray, task: str, seed: int, groups: np.ndarray | None) -> np.ndarray:
+    """Return ``(n,)`` 0 or 1, the half of each example: of whole groups, with every class in both halves."""
+    unit, first = np.arange(len(y)), np.arange(len(y))
+    if groups is not None and len(np.unique(groups)) > 1:
+        _, first, unit = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(first))
+    if task in ("binary", "multiclass"):  # a group by its first example
+        order = order[np.argsort(y[first[order]], kind="stable")]
+    half = np.empty(len(first), np.intp)
+    half[order] = np.arange(len(first)) % 2
+    found: np.ndarray = half[unit]
+    return found
 
 
 def _loss(task: str, y: np.ndarray, outputs: np.ndarray) -> float:

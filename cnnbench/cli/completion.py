@@ -48,7 +48,7 @@ complete -c cnnbench -a '(cnnbench completion words (commandline -cp) 2>/dev/nul
 }
 WORDS = "words"
 OF_RUNS = (
-    *("resume", "verify", "evaluate", "predict", "export", "visualize", "replay"),
+    *("resume", "ensemble", "verify", "evaluate", "predict", "export", "visualize", "replay"),
     *("compare", "report", "diff", "runs", "tag", "note", "clean"),
 )
 VALUES = {

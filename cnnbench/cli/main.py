@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cnnbench.cli.answers import Composed, Overview, RunContent, Versions
 
 CHILDREN = (["launch"], ["rehearse"])  # how a sweep and a check start their processes
+MAKE_RUNS = ("run", "resume", "ensemble", "check-recipe")  # what a failure of theirs is written down for
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -64,7 +65,7 @@ def main() -> int:
         with reporting.output_as(output.is_silent, output.verbose):
             code = _guarded(name, output, lambda: _answer(arguments, output))
         # Of a run the result lies in its folder; of most verbs it is what is printed.
-        is_told = output.json is not None or name not in ("run", "resume", "check-recipe")
+        is_told = output.json is not None or name not in MAKE_RUNS
         return EXIT_FAILED if is_lost(printed) and is_told and code == EXIT_DONE else code
 
 
@@ -85,9 +86,8 @@ def _guarded(name: str, output: Output, answer: Callable[[], int]) -> int:
         if WANTS_TRACEBACK:
             raise
         stderr().print(f"failed: {first_line(error)}", markup=False, style="red")
-        stderr().print(
-            "hint: failure.json and cnnbench.log in the run folder say where; HYDRA_FULL_ERROR=1 prints it"
-        )
+        where = "failure.json and cnnbench.log in the run folder say where; " if name in MAKE_RUNS else ""
+        stderr().print(f"hint: {where}HYDRA_FULL_ERROR=1 prints {'it' if where else 'where'}")
         told, code = {"error": first_line(error)}, EXIT_FAILED
     try:
         output.write(name, told, code)

@@ -33,6 +33,7 @@ from cnnbench.cli.console import (
     probe_table,
     rest_of_backbones,
     run_content,
+    show_next,
     sweep_content,
     train,
 )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         Checked,
         Drawn,
         Explained,
+        FinishedRun,
         Groups,
         Lines,
         ListedBackbones,
@@ -164,7 +166,7 @@ def probe_backbones(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
     parser.add_argument("overrides", nargs="*", help="a folder of pictures, or as for a run: dataset=…")
     _takes_options(parser, "add a folder with options of your own")
     given = parser.parse_intermixed_args(arguments)
-    own = {"backbones": "", "examples": str(sweeps.PICTURES)}
+    own: dict[str, str | None] = {"backbones": None, "examples": str(sweeps.PICTURES)}
     line = []
     for text in given.overrides:
         key, _, value = text.partition("=")
@@ -172,14 +174,17 @@ def probe_backbones(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
             own[key] = value
         else:
             line.append(text)
-    names = [name.strip() for name in own["backbones"].strip("[]()").split(",") if name.strip()]
-    if not own["examples"].isdecimal() or int(own["examples"]) < 1:
-        raise CnnbenchError(f"examples={own['examples']} is not a number from 1 on", "examples=1000")
+    named, examples = own["backbones"], str(own["examples"])
+    names = None
+    if named is not None:
+        names = [name.strip() for name in named.strip("[]()").split(",") if name.strip()]
+    if not examples.isdecimal() or int(examples) < 1:
+        raise CnnbenchError(f"examples={examples} is not a number from 1 on", "examples=1000")
     with reporting.stderr().status("composing") as status:
         found = api.probe(
             *line,
-            backbones=names or None,
-            examples=int(own["examples"]),
+            backbones=names,
+            examples=int(examples),
             config_dir=given.config_dir,
             tell=lambda text: status.update(escape(text)),
         )
@@ -375,6 +380,21 @@ def visualize_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 # -- Verbs of many runs ----------------------------------------------------------------------------
 
 
+def make_ensemble(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[FinishedRun]:
+    """Make one model of several finished runs, the mean of their outputs, and measure it beside them."""
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", type=made_place, help="runs, or a sweep: its folder, or its name"
+    )
+    parser.add_argument(
+        "--output", type=_path, metavar="DIR", help="folder of the ensemble (default: a new one in outputs/)"
+    )
+    _takes_trust(parser)
+    given = parser.parse_intermixed_args(arguments)
+    run = train(api.placed(api.compose_ensemble(given.runs, given.output, given.trust_plugins)))
+    show_next(run)
+    return Answer(finished_content(run))
+
+
 def compare_runs(
     parser: argparse.ArgumentParser, arguments: Sequence[str]
 ) -> Answer[analysis.ComparisonContent]:
@@ -551,6 +571,7 @@ VERBS: dict[str, Verb] = {
     "lr-find": find_learning_rate,
     "probe": probe_backbones,
     "resume": resume,
+    "ensemble": make_ensemble,
     "compare": compare_runs,
     "report": report_runs,
     "diff": diff_runs,

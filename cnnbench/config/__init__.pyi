@@ -1,6 +1,6 @@
 from . import code
 from .code import fingerprint
-from .components import with_keywords
+from .components import is_tracker, with_keywords
 from .composition import (
     as_values,
     as_yaml,
@@ -49,6 +49,7 @@ __all__ = [
     "has_key",
     "intervals",
     "is_excluded",
+    "is_tracker",
     "keywords",
     "named_config",
     "options",

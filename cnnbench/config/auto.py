@@ -15,6 +15,8 @@ FALLBACK = "cnn"  # the option where no backbone is here
 FALLBACK_TARGET = "cnnbench.models.cnn.cnn"
 WHY = "model=auto"  # where the choices of a composed config say why
 SIZE = 224  # pixels per side for a backbone that is not in the catalogue, as most were trained
+OPTION = "option of model"  # where they say `auto` still, when the backbone has taken its place
+TUNING = "training.fine_tuning"
 # Without a backbone, or with one that was chosen otherwise than by `model=auto`.
 PLAIN = {"dataset.size": 128, "model.image_size": None}
 # Parameters of the heaviest backbone that is taken where others are here. Ten million take a processor a few
@@ -114,6 +116,8 @@ def values(
 
 
 def notes(choices: Mapping[str, Any]) -> Iterable[str]:
-    """Yield a line that says which model was chosen, where one was."""
+    """Yield a line that says which model was chosen, where one was, and that typed fine-tuning is obeyed."""
+    if TUNING in choices:
+        yield str(choices[TUNING])
     if WHY in choices:
         yield f"model: {choices['model']}, {choices[WHY]}"

@@ -126,12 +126,15 @@ def _composed(
     chosen = [one for one in parsed if _chooses_option(one, folder)]
     values = [one for one in parsed if not _chooses_option(one, folder)]
     composed = _of_options(tuple(_lines(chosen)), folder)
-    choice = _choice_of_model(composed, values)
+    choice, option = _choice_of_model(composed, values), composed.hydra.runtime.choices.get("model")
     if choice is not None and choice.backbone is None:
         composed = _of_options(tuple(_lines(_with_fallback(chosen))), folder)
     keywords = _Keywords(composed)
     for one in sorted(values, key=lambda one: one.key_or_group != "plugins"):  # signatures are read from them
         _change(composed, one, keywords)
+    if option == auto.AUTO:
+        with open_dict(composed.hydra.runtime.choices):
+            composed.hydra.runtime.choices[auto.OPTION] = option
     _settle(composed, choice, keywords, auto_values)
     task = [str(one.input_line) for one in parsed if not one.is_hydra_override()]
     composed.hydra.overrides.task = task
@@ -287,6 +290,8 @@ def _change(composed: DictConfig, override: Override, keywords: _Keywords) -> No
 
 def _set_value(composed: DictConfig, override: Override, is_keyword: bool) -> None:
     key, value = override.key_or_group, override.value()
+    if key == auto.TUNING and isinstance(value, dict):
+        value = _for_any_number(composed, value)
     if not override.is_delete():
         may_be_new = override.is_add() or override.is_force_add() or is_keyword
         OmegaConf.update(composed, key, value, merge=True, force_add=may_be_new)
@@ -299,6 +304,21 @@ def _set_value(composed: DictConfig, override: Override, is_keyword: bool) -> No
         raise CnnbenchError(f"{key} is {shown(node[name])}, not {shown(value)}", f"to remove it: ~{key}")
     with open_dict(composed):
         del node[name]
+
+
+def _for_any_number(composed: DictConfig, typed: dict[str, Any]) -> dict[str, Any]:
+    """Return what was typed for the fine-tuning, which takes place however few the examples are.
+
+    An option's own waits for many of them, and so would this, which is merged with it.
+    """
+    asked = OmegaConf.select(composed, f"{auto.TUNING}.from_examples") or 1
+    if "from_examples" in typed or asked == 1:
+        return typed
+    with open_dict(composed.hydra.runtime.choices):
+        composed.hydra.runtime.choices[auto.TUNING] = (
+            f"fine-tuning: as typed, for any number of examples; from_examples: {asked} waits for so many"
+        )
+    return {**typed, "from_examples": 1}
 
 
 def _refuse_several(override: Override) -> None:
@@ -412,8 +432,10 @@ def as_yaml(composed: DictConfig, kind: str, package: str | None = None, resolve
         return heading + OmegaConf.to_yaml(part)
 
 
-def select_keys(composed: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+def select_keys(composed: DictConfig, keys: Iterable[str]) -> dict[str, list[Any]]:
     """Return the options of groups and the values of other keys.
+
+    A model that `model=auto` has chosen goes by both names.
 
     Raises:
         CnnbenchError: there is no such key.
@@ -422,9 +444,10 @@ def select_keys(composed: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
     missing = object()
     found = {}
     for key in keys:
-        found[key] = choices[key] if key in choices else OmegaConf.select(composed, key, default=missing)
-        if found[key] is missing:
+        value = choices[key] if key in choices else OmegaConf.select(composed, key, default=missing)
+        if value is missing:
             raise CnnbenchError(f"there is no key {key}", nearest(key, [*choices, *map(str, composed)]))
+        found[key] = [value, *([choices[auto.OPTION]] if key == "model" and auto.OPTION in choices else [])]
     return found
 
 

@@ -64,10 +64,15 @@ def combinations(
     return [tuple(itertools.chain(*job)) for job in itertools.product(*columns)]
 
 
-def is_excluded(excluded: Mapping[str, Any], value_of: Mapping[str, Any]) -> bool:
-    """Tell whether a run has one of the excluded values for every key of an exclusion."""
+def is_excluded(excluded: Mapping[str, Any], values_of: Mapping[str, Sequence[Any]]) -> bool:
+    """Tell whether a run has one of the excluded values for every key of an exclusion.
+
+    Args:
+        excluded: by key a value, or a list of them.
+        values_of: by key the values of a run; an option may go by two names.
+    """
     return all(
-        value_of[key] in wanted if isinstance(wanted, list) else value_of[key] == wanted
+        any(value in (wanted if isinstance(wanted, list) else [wanted]) for value in values_of[key])
         for key, wanted in excluded.items()
     )
 

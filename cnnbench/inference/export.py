@@ -218,7 +218,10 @@ def ready_for_export(model: Any) -> tuple[Any, tuple[str, ...]]:
     """
     import keras
 
-    policies = {layer.dtype_policy.name for layer in model.layers if layer.compute_dtype != "float32"}
+    from cnnbench.nn import layers_of
+
+    layers = [layer for layer in layers_of(model) if not isinstance(layer, keras.Model)]
+    policies = {layer.dtype_policy.name for layer in layers if layer.compute_dtype != "float32"}
     notes: tuple[str, ...] = ()
     if policies:
         notes = (f"trained with {', '.join(sorted(policies))}; exported and compared in float32",)
@@ -230,13 +233,15 @@ def ready_for_export(model: Any) -> tuple[Any, tuple[str, ...]]:
 def _in_float32(model: Any) -> Any:
     import keras
 
+    from cnnbench.nn import layers_of
+
     def copy(layer: Any) -> Any:
         is_layer = isinstance(layer, keras.Layer)  # else an operation, which has no precision of its own
         return type(layer).from_config(layer.get_config() | ({"dtype": "float32"} if is_layer else {}))
 
-    clone = keras.models.clone_model(model, clone_function=copy)
+    clone = keras.models.clone_model(model, clone_function=copy, recursive=True)
     clone.set_weights(model.get_weights())
-    for layer in clone.layers:
+    for layer in layers_of(clone):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # set_weights leaves the constants that are made of them as they were
     return clone

@@ -66,7 +66,12 @@ def visualize(
         CnnbenchError: the run is not finished, its data are not images, or there is no such layer.
     """
     require_finished(folder)
-    shape = folder.metrics["input_shape"]
+    shape, members = folder.metrics["input_shape"], folder.metrics.get("members")
+    if members:
+        raise CnnbenchError(
+            f"{folder.path} is the average of {len(members)} models, which see in different ways",
+            f"draw what one of them sees: cnnbench visualize {members[0]['run']}",
+        )
     if len(shape) != 3:
         raise CnnbenchError(
             f"the examples of this run are rows of {shape[0]} numbers; pictures need a model of images"

@@ -13,22 +13,29 @@ from cnnbench.runs import PRUNED, RUNNING, UNREADABLE, RunFolder
 
 ENOUGH_SEEDS = 5  # from then on more of them are not the first thing to try
 MORE_SEEDS = 2  # at least
+ENSEMBLE = "ensemble"  # the verb, in the line of a run that is one
 OF_ONE_RUN = ("seed=", "run_dir=", "training.fold=")
 
 
 def after_run(folder: RunFolder, metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return the lines that go on with a finished run."""
-    return {
+    lines = {
         "predict": _predict(folder, metrics),
         "compare": shlex.join(["cnnbench", "compare", str(folder.path.parent)]),
     }
+    members = metrics.get("members")
+    if members and "fold" not in metrics["metrics"]:  # folds are tested on other examples
+        lines["diff"] = shlex.join(["cnnbench", "diff", members[0]["run"], str(folder.path)])
+    return lines
 
 
-def more_seeds(folder: RunFolder, seed: int) -> str:
-    """Return the line that makes a finished run again with two other seeds."""
+def more_seeds(folder: RunFolder, seed: int) -> dict[str, str]:
+    """Return the line that makes a finished run again with two other seeds; an ensemble has none."""
     command = folder.environment.get("command", ["cnnbench", *folder.overrides])
+    if command[1:2] == [ENSEMBLE]:
+        return {}
     seeds = [one for one in range(MORE_SEEDS + 1) if one != seed][:MORE_SEEDS]
-    return _sweep_of(command[1:], seeds)
+    return {"more seeds": _sweep_of(command[1:], seeds)}
 
 
 def after_comparison(comparison: Comparison, command: str | None) -> dict[str, str]:
@@ -47,7 +54,7 @@ def after_comparison(comparison: Comparison, command: str | None) -> dict[str, s
     for ranking in comparison.rankings:
         best = ranking.by_rank[0]
         on = f" on {ranking.dataset}" if len(comparison.rankings) > 1 else ""
-        if is_open(ranking):
+        if is_open(ranking) and best.overrides[:1] != [ENSEMBLE]:
             lines["more seeds" if command else f"more seeds{on}"] = _more_seeds_of(best, ranking, command)
         if math.isfinite(best.mean):
             record = best.best_run

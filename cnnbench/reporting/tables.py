@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import statistics
 from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from rich.box import SIMPLE_HEAD
@@ -15,8 +17,8 @@ from rich.table import Table
 from cnnbench import analysis
 from cnnbench.reporting.columns import COSTS, Column, probability, ranking_columns
 from cnnbench.reporting.output import natural_width, say, stdout
-from cnnbench.reporting.text import number
-from cnnbench.runs import PRUNED, in_words
+from cnnbench.reporting.text import between, fixed, number
+from cnnbench.runs import OBJECTIVE, PRUNED, in_words
 from cnnbench.system import plain
 
 MOST_ROWS, MOST_OUTPUTS = 40, 20
@@ -243,6 +245,52 @@ def _group(group: analysis.Group) -> analysis.GroupRow:
 
 
 # -- One run ---------------------------------------------------------------------------------------
+
+
+def members_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and rows that show an average beside each of its members, all on one test split.
+
+    Args:
+        metrics: the content of `metrics.json`; of a run that is no average there are no rows.
+    """
+    members = metrics.get("members", [])
+    if not members:
+        return [], []
+    name = OBJECTIVE[metrics["task"]]
+    names = [Path(row["run"]).name for row in members]
+    if len({*names}) < len(names):  # of several sweeps
+        names = ["/".join(Path(row["run"]).parts[-2:]) for row in members]
+    own = {"metrics": metrics["metrics"]["test"], "intervals": metrics.get("intervals", {}).get("test", {})}
+    mean = {
+        key: statistics.fmean(analysis.number(row["metrics"].get(key)) for row in members)
+        for key in ("loss", name)
+    }
+    shown = [
+        *zip(names, members, strict=True),
+        ("mean of the members", {"metrics": mean}),
+        ("the average", own),
+    ]
+    rows = [
+        [
+            label,
+            fixed(row["metrics"].get("loss")),
+            fixed(row["metrics"].get(name)),
+            between(row.get("intervals", {}).get(name)),
+        ]
+        for label, row in shown
+    ]
+    return ["", "test loss", f"test {in_words(name, None)}", "at 95 %"], rows
+
+
+def members_table(metrics: Mapping[str, Any]) -> Table:
+    """Return a table of an average beside each of its members."""
+    columns, rows = members_rows(metrics)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=index > 0, overflow="fold")
+    for index, row in enumerate(rows):
+        table.add_row(*map(escape, row), end_section=index == len(rows) - 3)
+    return table
 
 
 def output_table(figures: Mapping[str, Mapping[str, float]], title: str, most: int = MOST_OUTPUTS) -> Table:

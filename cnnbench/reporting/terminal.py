@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cnnbench.reporting.output import say
-from cnnbench.reporting.tables import output_table
+from cnnbench.reporting.tables import members_table, output_table
 from cnnbench.reporting.text import (
     best_epoch,
     between,
@@ -128,6 +128,8 @@ class Terminal(Observer):
                 cells.append(between(around.get(name)))
             table.add_row(escape(in_words(name, positive)), *cells)
         self.console.print(table)
+        if metrics.get("members"):
+            self.console.print(members_table(metrics))
         each = metrics.get("by_output", {}).get("test")
         if each and metrics["task"] not in ("multiclass", "binary"):  # classes are on the page
             self.console.print(output_table(each, "each on the test split"))

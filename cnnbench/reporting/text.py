@@ -96,7 +96,8 @@ def count_of(value: int, noun: str) -> str:
 def best_epoch(metrics: Mapping[str, Any]) -> str:
     """Write which epoch of a finished run is the best, of how many, and by what."""
     if metrics.get("average_of"):
-        return f"the average of {len(metrics['average_of'])} fold models"
+        what = "fold models" if "fold" in metrics["metrics"] else "models"
+        return f"the average of {len(metrics['average_of'])} {what}"
     by = f" ({metrics['best_by']})" if metrics.get("best_by") else ""
     return f"best epoch {metrics['best_epoch']} of {metrics['epochs']}{by}"
 

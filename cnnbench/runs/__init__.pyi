@@ -43,7 +43,7 @@ from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .predictions import Predictions
-from .schema import CalibrationRow, DecisionRow, EndedMetrics, IntervalRow, RunMetrics
+from .schema import CalibrationRow, DecisionRow, EndedMetrics, IntervalRow, MemberRow, RunMetrics
 from .spec import (
     AVERAGE,
     Calibration,
@@ -88,6 +88,7 @@ __all__ = [
     "Identity",
     "Interval",
     "IntervalRow",
+    "MemberRow",
     "Observer",
     "Observers",
     "Predictions",

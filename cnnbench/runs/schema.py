@@ -111,6 +111,26 @@ class DecisionRow(TypedDict):
     remarks: Sequence[str]
 
 
+class MemberRow(TypedDict):
+    """One of the models of which an average is made.
+
+    Attributes:
+        run: its folder, as an absolute path.
+        name: of the run.
+        seed: of the run.
+        sha256: of its stored model.
+        metrics: its figures on the test split of the average; of a fold, that is not its own.
+        intervals: of these figures.
+    """
+
+    run: str
+    name: str
+    seed: int
+    sha256: str
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, IntervalRow]
+
+
 class RunMetrics(TypedDict):
     """A finished run.
 
@@ -143,8 +163,9 @@ class RunMetrics(TypedDict):
         budget: of `training.max_minutes`.
         stopped_by: whose time ended the training before its epochs; lacking where none did.
         fold: sizes, of a run that is a fold.
-        average_of: the folders of the fold models whose average this is.
-        largest_difference: between an output of the stored average and the mean of the fold models'.
+        average_of: the folders of the folds, or of the members of an ensemble, whose average this is.
+        members: the same runs, with their figures; lacking in runs of 0.1.0 and 0.2.0.
+        largest_difference: between an output of the stored average and the mean of its members'.
         cost: counts, seconds and bytes.
         started: ISO 8601, with the offset of the time zone.
         finished: the same.
@@ -174,6 +195,7 @@ class RunMetrics(TypedDict):
     stopped_by: NotRequired[str]
     fold: NotRequired[FoldSizes]
     average_of: NotRequired[list[str]]
+    members: NotRequired[list[MemberRow]]
     largest_difference: NotRequired[float]
     cost: Cost
     started: str

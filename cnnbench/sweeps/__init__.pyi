@@ -1,4 +1,5 @@
-from .average import average_folds
+from .average import averaging
+from .ensemble import ensemble_spec, is_ensemble
 from .forecast import forecast_line, rehearse_job
 from .launchers import is_supervised, serve
 from .learning_rate import find_learning_rate
@@ -18,9 +19,11 @@ __all__ = [
     "Reporter",
     "Sweep",
     "SweepObserver",
-    "average_folds",
+    "averaging",
+    "ensemble_spec",
     "find_learning_rate",
     "forecast_line",
+    "is_ensemble",
     "is_supervised",
     "makes_sweep",
     "probe_line",

@@ -49,6 +49,11 @@ def probe_line(
     Raises:
         CnnbenchError: the line is wrong, the data are no pictures, a backbone is not here.
     """
+    if backbones is not None and not backbones:
+        raise CnnbenchError(
+            "backbones=[] names none to rank",
+            f"leave it out for all that are here, or backbones=[{PIXELS}] for pixels alone",
+        )
     typed = _Typed.read(line, config_dir)
     chosen = [one.name for one in models.catalogue.here()] if backbones is None else list(backbones)
     notes: list[str] = []
@@ -121,9 +126,8 @@ class _Typed:
         plain = cls(kept, config_dir, False, False).spec(None, None)
         dataset = plain.config["dataset"]
         # Notes of a spec say what `model=auto` has chosen.
-        return cls(
-            kept, config_dir, "resize" in dataset and "size" in dataset, not chosen and bool(plain.notes)
-        )
+        takes_auto = not chosen and any(note.startswith("model: ") for note in plain.notes)
+        return cls(kept, config_dir, "resize" in dataset and "size" in dataset, takes_auto)
 
     def _has(self, key: str) -> bool:
         return any(text.lstrip("+").startswith(f"{key}=") for text in self.line)

@@ -33,6 +33,7 @@ class Position:
         seconds: of training so far.
         epoch_seconds: of the epoch under way.
         first: finished epochs when the phase began; None in states of an earlier version.
+        stopped_by: whose time has ended this phase or one before; None where none did.
     """
 
     phase: str
@@ -43,6 +44,7 @@ class Position:
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     first: int | None = None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ class StateSaver(keras.callbacks.Callback):
         recorder: counts steps and seconds.
         remembering: callbacks to save.
         minutes: between two states; None for between epochs.
+        stopped_by: says whose time has ended a phase so far.
 
     Attributes:
         latest: the model's state at the end of the last epoch that a `fit` of its own ended.
@@ -193,10 +196,11 @@ class StateSaver(keras.callbacks.Callback):
         recorder: Recorder,
         remembering: Sequence[keras.callbacks.Callback],
         minutes: float | None,
+        stopped_by: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__()
         self.write, self.interruption, self.recorder = write, interruption, recorder
-        self.remembering, self.minutes = remembering, minutes
+        self.remembering, self.minutes, self.stopped_by = remembering, minutes, stopped_by
         self.seconds_before = 0.0
         self.latest: list[np.ndarray] = []
         self._phase, self._first, self._until = "", 0, 0
@@ -268,6 +272,7 @@ class StateSaver(keras.callbacks.Callback):
             seconds=self.seconds,
             epoch_seconds=self.recorder.epoch_seconds if step else 0.0,
             first=self._first,
+            stopped_by=self.stopped_by(),
         )
         self.write(capture(self.model, self.remembering, position))
         self._saved = time.perf_counter()

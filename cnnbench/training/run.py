@@ -46,6 +46,7 @@ class Job:
         watch: seconds of the run.
         budget: how it spends its minutes; None where they are not limited.
         deadlines: what ends its phases, by name, where its time is limited.
+        stopped_before: whose time has ended a phase in an earlier process.
     """
 
     spec: runs.RunSpec
@@ -58,6 +59,13 @@ class Job:
     watch: runs.Watch
     budget: runs.Budget | None = None
     deadlines: Mapping[str, Deadline] = field(default_factory=dict)
+    stopped_before: str | None = None
+
+    @property
+    def stopped_by(self) -> str | None:
+        """Whose time has ended a phase before its epochs; None where none has."""
+        now = (one.of for one in self.deadlines.values() if one.stopped is not None)
+        return self.stopped_before or next(now, None)
 
     def settle_budget(self, budget: runs.Budget) -> None:
         """Train as planned from now on; the config keeps what was asked for."""
@@ -294,7 +302,9 @@ def fit(job: Job, prepared: Prepared) -> None:
         recorder,
         callbacks,
         training.save_minutes,
+        lambda: job.stopped_by,
     )
+    job.stopped_before = state.position.stopped_by if state else None
     job.deadlines = deadlines(job, state.position.seconds if state else 0.0)
     with job.phases("fit"), prepared.devices.scope(), fitting_batch_named(built):
         Fitting(
@@ -459,8 +469,8 @@ def write(
             "planned_seconds": job.budget.planned_seconds,
             "seconds": job.watch.seconds,
         }
-    if stopped := [one.of for one in job.deadlines.values() if one.stopped is not None]:
-        result["stopped_by"] = stopped[0]
+    if job.stopped_by is not None:
+        result["stopped_by"] = job.stopped_by
     train, epoch, outputs = prepared.built.train, job.folder.best["epoch"], measured.outputs["test"]
     settled = job.folder.decision
     draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented, settled)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,9 +83,16 @@ def test_a_measured_curve_tells_what_twice_the_examples_would_gain() -> None:
     assert missed <= most_wrong(tries)
 
 
-def test_few_examples_have_a_short_curve_and_groups_stay_together() -> None:
+def test_few_examples_have_a_short_curve_and_groups_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = drawn(40, 0)
     axes, groups = Axes.of(x), np.arange(40) // 2
+    halved: list[np.ndarray] = []
+
+    def kept(*arguments: Any) -> np.ndarray:
+        halved.append(arguments[-1])
+        return choose_penalty(*arguments)
+
+    monkeypatch.setattr("cnnbench.analysis.learning_curve.choose_penalty", kept)
     fold = folds(y, "binary", 5, 0, groups)
     points = measure_curve(
         axes,
@@ -97,6 +105,7 @@ def test_few_examples_have_a_short_curve_and_groups_stay_together() -> None:
         in_order=lambda f, jobs: [f(job) for job in jobs],
     )
     assert [point.examples for point in points] == [8, 16, 32]
+    assert all((np.unique(one, return_counts=True)[1] == 2).all() for one in halved)
 
 
 def test_a_class_of_few_examples_may_be_missing_from_a_fold_and_a_part() -> None:

@@ -168,3 +168,23 @@ def test_a_score_without_spread_has_an_interval_of_its_examples(found: float, va
     low, high = interval(found, values, 40, is_share=True)
     assert 0 <= low <= found <= high <= 1
     assert 0.05 < high - low < 0.3
+
+
+def test_a_penalty_is_chosen_on_whole_groups() -> None:
+    """Examples of a group are copies: were it halved, the weakest penalty would predict each half best."""
+    rng = np.random.default_rng(0)
+    group, n = np.repeat(np.arange(40), 5), 200
+    own, y = rng.normal(size=(40, 60)), rng.integers(0, 2, 40)  # nothing in the features tells the class
+    x = np.concatenate([own[group], rng.normal(size=(100, 60))]).astype(np.float32)
+    y = np.concatenate([y[group], rng.integers(0, 2, 100)])
+    whole, torn = (
+        choose_penalty(Axes.of(x), y, "binary", n, 0, groups=groups)[:, 0] for groups in (group, None)
+    )
+    assert np.abs(whole - 0.5).mean() < 0.15  # the strongest penalty
+    assert np.abs(torn - 0.5).mean() > 0.3
+
+
+def test_one_group_alone_is_halved() -> None:
+    x = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    found = choose_penalty(Axes.of(x), np.arange(12) % 2, "binary", 10, 0, groups=np.zeros(10))
+    assert found.shape == (2, 1)

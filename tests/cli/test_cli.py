@@ -320,6 +320,18 @@ def test_a_failure_is_one_line_and_says_where_the_rest_is(run_cli: Cli, folder: 
     assert json.loads((folder / "diverged" / "failure.json").read_text())["stage"] == "fit"
 
 
+def test_a_failure_of_a_verb_that_makes_no_run_names_no_file_of_one(
+    run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("cnnbench.api.probe", broken)
+    outcome = run_cli("probe", "dataset=digits")
+    assert outcome.exit_code == 1
+    assert outcome.err.splitlines()[-2:] == ["failed: broken", "hint: HYDRA_FULL_ERROR=1 prints where"]
+
+
 def test_a_tiny_run_prints_one_plain_line_per_epoch(run_cli: Cli, folder: Path) -> None:
     exit_code, out, err = run_cli(*TINY, "training.epochs=3", "callbacks.early_stopping=null")
     assert (exit_code, without_remarks(err)) == (0, "")

@@ -38,6 +38,7 @@ LINES: dict[str, list[tuple[str, int]]] = {
     "lr-find": [(" ".join(("lr-find", *TINY)), 0), ("lr-find phase=fine_tuning", 2)],
     "probe": [("probe dataset=synthetic backbones=pixels device=cpu", 0), ("probe model=cnn", 2)],
     "resume": [("resume done", 0), ("resume sweep", 0)],
+    "ensemble": [("ensemble done sweep/000_cnn_synthetic_seed0 --output both", 0), ("ensemble done", 2)],
     "compare": [("compare sweep diverged", 0)],
     "report": [("report done", 0)],
     "diff": [("diff done sweep/000_cnn_synthetic_seed0", 0), ("diff values values", 0)],

@@ -222,3 +222,30 @@ def test_a_folder_of_pictures_trains_on_a_backbone_and_is_evaluated_at_its_size(
     assert any("no fine-tuning" in note for note in run.environment["dataset"]["notes"])
     other = run_cli("evaluate", "run", "dataset=image_folder", "dataset.root=more")
     assert other.exit_code == 0, other.err
+
+
+@pytest.mark.parametrize("backbones", [(BETTER,), ()])
+def test_a_sweep_leaves_out_model_auto_by_that_name_and_by_the_one_of_its_choice(
+    here: Here, backbones: tuple[Backbone, ...]
+) -> None:
+    here(*backbones)
+    chosen = "Better" if backbones else "cnn"
+    for name in ("auto", chosen):
+        jobs = plan(
+            [*PICTURES, "model=auto,mlp", "seed=0,1", f"sweep.exclude=[{{model: {name}}}]"], None
+        ).jobs
+        assert [job.overrides[2] for job in jobs] == ["model=mlp", "model=mlp"]
+
+
+def test_typed_fine_tuning_waits_for_no_number_of_examples(here: Here) -> None:
+    here(BETTER)
+    typed = "training.fine_tuning={from_layer: half, epochs: 2, learning_rate: 0.001}"
+    spec = api.compose(*PICTURES, typed)
+    assert spec.training.fine_tuning is not None
+    assert spec.training.fine_tuning.from_examples == 1
+    assert spec.notes[0].startswith("fine-tuning: as typed, for any number of examples; from_examples: 2000")
+    for line in ((), ("training.fine_tuning.epochs=2",), (typed.replace("}", ", from_examples: 2000}"),)):
+        kept = api.compose(*PICTURES, *line)
+        assert kept.training.fine_tuning is not None
+        assert kept.training.fine_tuning.from_examples == 2000
+        assert not any("as typed" in note for note in kept.notes)

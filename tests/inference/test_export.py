@@ -16,7 +16,7 @@ from inspection_runs import spec_of, trained
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference import export
 from cnnbench.inference.export import Quantize, export_run
-from cnnbench.nn import checkpoints
+from cnnbench.nn import checkpoints, layers_of
 from cnnbench.runs.folder import RunFolder
 
 needs_onnx = pytest.mark.skipif(
@@ -248,6 +248,25 @@ def test_a_model_of_mixed_precision_is_exported_in_float32() -> None:
     examples = np.array([[5.0, 1, 2, 3]])
     assert np.asarray(ready(examples)) == pytest.approx(np.asarray(mixed(examples)), abs=0.02)
     assert np.asarray(ready.layers[1](examples)) == pytest.approx(np.asarray(scaled(examples)))
+
+
+@pytest.mark.usefixtures("precision_kept")
+def test_models_of_mixed_precision_inside_another_are_exported_in_float32() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    inputs, inner = keras.Input((4,)), keras.Input((4,))
+    scaled = keras.layers.Normalization(dtype="float32")
+    answer = keras.layers.Dense(3)(scaled(inner))
+    member = keras.Model(inner, keras.layers.Activation("softmax", dtype="float32")(answer), name="member")
+    scaled.adapt(np.array([[1.0, 2, 3, 4], [3, 2, 1, 9]]))
+    mixed = keras.Model(inputs, keras.layers.Average(dtype="float32")([member(inputs), member(inputs)]))
+    ready, notes = export.ready_for_export(mixed)
+    calculating = (keras.layers.Dense, keras.layers.Activation, keras.layers.Average)
+    layers = [layer for layer in layers_of(ready) if isinstance(layer, calculating)]
+    assert {layer.compute_dtype for layer in layers} == {"float32"}
+    assert len(layers) == 3
+    assert "mixed_bfloat16" in notes[0]
+    examples = np.array([[5.0, 1, 2, 3]])
+    assert np.asarray(ready(examples)) == pytest.approx(np.asarray(mixed(examples)), abs=0.02)
 
 
 def test_a_model_of_full_precision_is_left_as_it_is() -> None:

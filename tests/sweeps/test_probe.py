@@ -189,3 +189,11 @@ def test_a_regression_and_labels_are_probed_too(folder: Path) -> None:
 def test_the_api_refuses_as_the_command_line_does() -> None:
     with pytest.raises(CnnbenchError, match="chooses the model itself"):
         cnnbench.probe("model=mlp")
+
+
+def test_no_backbone_at_all_is_refused_on_the_line_and_in_python(run_cli: Cli) -> None:
+    outcome = run_cli("probe", *SYNTHETIC, "backbones=[]")
+    assert outcome.exit_code == 2
+    assert "backbones=[] names none to rank" in outcome.err
+    with pytest.raises(CnnbenchError, match="names none to rank"):
+        cnnbench.probe(*SYNTHETIC, backbones=[])

@@ -18,8 +18,8 @@ from cnnbench.nn.layers import soft_relu_naive
 from cnnbench.nn.schedules import cosine
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.spec import FineTuning, Observer, RunSpec, Training
-from cnnbench.training import device, diagnose, run
-from cnnbench.training.callbacks import BestCheckpoint
+from cnnbench.training import device, diagnose, fit, run
+from cnnbench.training.callbacks import BestCheckpoint, Deadline
 from cnnbench.training.features import cached_features
 from cnnbench.training.fit import compile_for_fine_tuning
 from cnnbench.training.model import can_cache
@@ -216,6 +216,22 @@ def test_fine_tuning_waits_for_enough_examples(spec: RunSpec) -> None:
     settled = run.settled_training(replace(spec, training=enough), spec.drawn(spec.dataset()))
     assert settled.training.fine_tuning is not None
     assert not settled.notes
+
+
+def test_whose_time_ended_the_first_phase_is_known_after_a_crash_in_the_second(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = FineTuning(from_layer="conv_pw_13", epochs=3, learning_rate=0.01)
+    training = spec.training.model_copy(update={"epochs": 5, "save_minutes": 1e-9, "fine_tuning": tuning})
+    spec = replace(spec, training=training)
+    over = Deadline(lambda: 1.0, 0.0, "the time of a test")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "deadlines", lambda *_: {fit.FIRST: over})
+        with pytest.raises(RuntimeError, match="crashed"):
+            run.run(spec, Break(3))  # the second epoch of the second phase
+    result = run.run(spec, resume=True)
+    assert result.metrics["epochs"] == 4
+    assert result.metrics["stopped_by"] == "the time of a test"
 
 
 def test_fine_tuning_has_a_weight_decay_of_its_own() -> None:

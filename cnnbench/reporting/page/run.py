@@ -16,6 +16,7 @@ from cnnbench.reporting.figures import read_png
 from cnnbench.reporting.page.charts import history_in_words, history_marks, run_history
 from cnnbench.reporting.page.render import Answer, data_uri, render
 from cnnbench.reporting.steps import after_run, more_seeds
+from cnnbench.reporting.tables import members_rows
 from cnnbench.reporting.text import (
     best_epoch,
     between,
@@ -63,6 +64,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
     }
     names, splits = figures_table(metrics)
     output_names, outputs = outputs_table(metrics)
+    member_columns, members = members_rows(metrics)
     return render(
         "run.html.j2",
         charts,
@@ -70,7 +72,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         title=metrics["name"],
         answers={"": list(_answers(metrics, environment, spent))},
         subtitle=subtitle(metrics, environment),
-        steps={"more seeds": more_seeds(folder, metrics["seed"]), **after_run(folder, metrics)},
+        steps={**more_seeds(folder, metrics["seed"]), **after_run(folder, metrics)},
         marks=history_marks(history),
         words={id: history_in_words(history, id.partition("-")[2]) for id in charts},
         command=shlex.join(environment.get("command", ["cnnbench", *folder.overrides])),
@@ -81,6 +83,8 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         intervals=bool(metrics.get("intervals")),
         calibration=calibration_table(metrics),
         settled=[*decision_in_words(metrics), *metrics.get("decision", {}).get("remarks", ())],
+        member_columns=member_columns,
+        members=members,
         output_kind={"multilabel": "label", "regression": "target"}.get(metrics["task"], "class"),
         output_names=output_names,
         outputs=outputs,
@@ -168,6 +172,8 @@ def _answers(
         best_epoch(metrics),
     )
     one = "one seed: more of them say how far trainings differ"
+    if metrics.get("members"):
+        one = "the table of its members says what the average gains"
     known = metrics.get("intervals", {}).get("test", {}).get(name)
     if known or (name == "accuracy" and examples and is_number(test.get(name))):
         low, high = (known["low"], known["high"]) if known else share_interval(test[name], examples)
@@ -175,7 +181,8 @@ def _answers(
         figures = {f"95 % interval of the test {words}": f"{fixed(low)} – {fixed(high)}"}
         yield Answer("How sure", figures, f"{count_of(examples, 'test example')}; {one}")
     else:
-        yield Answer("How sure", {"seed": "1"}, one)
+        models = metrics.get("average_of", ())
+        yield Answer("How sure", {"models": str(len(models))} if models else {"seed": "1"}, one)
     fit = metrics["cost"]["seconds"]["fit"]
     figures = {"training": duration(fit), "parameters": COSTS["parameters"].text(spent["parameters"])}
     shown = {"latency": "for one example", "memory": "at the peak"}
