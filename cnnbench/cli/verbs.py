@@ -345,11 +345,13 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 
 
 def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[inference.Export]:
-    """Write the best checkpoint of a run in another format, measure it, and check that it computes the same."""
+    """Write the best checkpoint in another format, measure it, and check that it computes the same."""
     _takes_a_run(parser)
     parser.add_argument("--format", choices=list(inference.SUFFIXES), required=True)
     parser.add_argument("--output", type=_path, help="file, or folder for it (default: exports/ in the run)")
-    parser.add_argument("--quantize", choices=inference.QUANTIZE, default="none", help="for tflite and openvino")
+    parser.add_argument(
+        "--quantize", choices=inference.QUANTIZE, default="none", help="for tflite and openvino"
+    )
     parser.add_argument(
         "--examples",
         type=positive,

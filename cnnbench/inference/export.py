@@ -81,7 +81,8 @@ class Export(Comparison):
     Attributes:
         path: of the file or folder.
         format: of it.
-        scheme: how numbers are stored: `none`, `float16`, `int8_full`, `int8_mixed`, `int16x8`, `int8_weights`.
+        scheme: how numbers are stored: `none`, `float16`, `int8_full`, `int8_mixed`, `int16x8` or
+            `int8_weights`.
         words: the same in words, with the layers that stay in float32.
         verdict: what the format or the bits cost, in a sentence.
         size: bytes.
@@ -119,8 +120,8 @@ def export_run(
 
     A result that does not agree is kept, but never in the place of an earlier one. It takes float32 batches
     of any size with raw pixels 0…255 or unscaled columns, as the model does. Weights and arithmetic are
-    float32, unless quantized, under every training precision. The file holds what its outputs mean, how they are
-    decided upon and how inputs are prepared; the same lies beside it in JSON, and as a model card.
+    float32, unless quantized, under every training precision. The file holds what its outputs mean, how they
+    are decided upon and how inputs are prepared; the same lies beside it in JSON, and as a model card.
 
     Args:
         folder: of a finished run.
@@ -129,8 +130,8 @@ def export_run(
         output: where to; a folder that exists gets the file inside. None: a place in the run folder, whose
             earlier content is replaced.
         quantize: of `tflite` and `openvino`: weights in half precision, or 8 bits, calibrated on training
-            examples; `int8` tries several ways on validation examples, and keeps the first that is good enough.
-            Inputs and outputs stay float32.
+            examples; `int8` tries several ways on validation examples, and keeps the first that is good
+            enough. Inputs and outputs stay float32.
         examples: of the test split to compute, at most.
 
     Raises:
@@ -321,7 +322,7 @@ def compare(
 
 
 def decided(decision: Decision, outputs: np.ndarray) -> np.ndarray:
-    """Return outputs of which figures are computed: of two classes and of labels 0 or 1, by the thresholds."""
+    """Return outputs to compute figures of: for two classes and for labels 0 or 1, by the thresholds."""
     if not np.isfinite(outputs).all():
         return outputs
     if decision.task == "binary":
@@ -341,9 +342,9 @@ def lost_interval(
 ) -> Interval | None:
     """Return where the loss lies at 95 %, were other examples computed by both; None for a single unit.
 
-    Of accuracies on examples that stand alone it is Agresti and Min's (2005, Statistics in Medicine 24, 729–740),
-    which is of some width also where both are right on the same examples. All else is a bootstrap of the
-    examples, or of their groups.
+    Of accuracies on examples that stand alone it is Agresti and Min's (2005, Statistics in Medicine 24,
+    729–740), which is of some width also where both are right on the same examples. All else is a bootstrap
+    of the examples, or of their groups.
     """
     n = len(split)
     if metric == "accuracy" and split.groups is None:
@@ -370,9 +371,11 @@ def lost_interval(
 def verdict_on(compared: Comparison, quantize: Quantize) -> str:
     """Say in a sentence what a file costs beside Keras."""
     if compared.lost_between is None:
-        return "its outputs are NaN or infinite" if math.isnan(compared.value) else "not enough examples to tell"
+        return (
+            "its outputs are NaN or infinite" if math.isnan(compared.value) else "not enough examples to tell"
+        )
     if quantize not in EIGHT_BITS and compared.passed:
-        return "it computes what Keras computes"
+        return "the same is computed"
     low, high = compared.lost_between.low, compared.lost_between.high
     name = compared.metric
     verb = "grows" if name in metrics.SMALLER_IS_BETTER else "falls"

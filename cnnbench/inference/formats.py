@@ -239,8 +239,9 @@ RUNNERS: dict[str, Callable[[Path], Compute]] = {
 def embed(path: Path, to: Format, about: Mapping[str, Any]) -> None:
     """Put a description into a file or folder, where the format has a place for it.
 
-    In ONNX and OpenVINO it is an entry of the metadata; at the end of a TFLite file an archive, as TFLite's own
-    metadata keep their files; in a SavedModel a file in `assets.extra`. No program that computes looks at it.
+    In ONNX and OpenVINO it is an entry of the metadata; at the end of a TFLite file an archive, as TFLite's
+    own metadata keep their files; in a SavedModel a file in `assets.extra`. No program that computes looks
+    at it.
     """
     text = json.dumps(about, ensure_ascii=False, indent=1)
     if to == "onnx":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.data import Dataset
+from cnnbench.data import Dataset, listed
 from cnnbench.inference.formats import EXACT, EXTRA, FILE, KEY, XML
 from cnnbench.inference.prediction import CHANNELS
 from cnnbench.models import catalogue
@@ -35,8 +36,8 @@ def description(
         measured: of the file.
 
     Returns:
-        `decision`: how outputs become answers. `input`: how inputs are prepared. `output`: what the numbers are.
-        `run`, `data`, `figures` of the test split, `backbone`, and `export`: what was measured of the file.
+        `decision`: how outputs become answers. `input`: how inputs are prepared. `output`: what the numbers
+        are. `run`, `data`, `figures` of the test split, `backbone`, and `export`: what was measured.
     """
     result, environment = folder.metrics, folder.environment
     decision = folder.decision.as_dict()
@@ -141,15 +142,16 @@ def card(about: Mapping[str, Any]) -> str:
         "## Where it comes from",
         "\n".join(f"- {line}" for line in _origin(about)),
         "## What the figures do not say",
-        "They hold for examples like those of the test split. What comes from another camera, place or time is to be "
-        "measured anew. They say nothing of whether the use of the answers is fair or safe.",
+        "They hold for examples like those of the test split. What comes from another camera, place or time "
+        "is to be measured anew. They say nothing of whether the use of the answers is fair or safe.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _purpose(about: Mapping[str, Any]) -> str:
-    decision, names = about["decision"], about["decision"]["names"]
-    shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    decision = about["decision"]
+    names = decision["names"]
+    shown = listed(names, MOST_NAMES)
     kinds = {
         "multiclass": f"It tells {len(names)} classes apart: {shown}.",
         "binary": f"It tells {' from '.join(names[::-1])}.",
@@ -193,7 +195,7 @@ def _of_decision(decision: Mapping[str, Any]) -> list[str]:
     lines = []
     if decision["task"] == "binary":
         at = number((thresholds or [0.5])[0])
-        lines.append(f"one output, the probability of {names[1]}; above {at} it is {names[1]}, else {names[0]}")
+        lines.append(f"the probability of {names[1]}; above {at} it is {names[1]}, else {names[0]}")
     elif decision["task"] == "multilabel":
         each = thresholds or [0.5] * len(names)
         if len(set(each)) == 1:
@@ -202,17 +204,21 @@ def _of_decision(decision: Mapping[str, Any]) -> list[str]:
             several = ", ".join(f"{name} {number(at)}" for name, at in zip(names, each, strict=True))
             lines.append(f"a probability of each label; a yes is what is above: {several}")
     elif decision["task"] == "multiclass":
-        lines.append("a probability of each class, in this order: " + ", ".join(names) + "; the largest decides")
+        lines.append(
+            "a probability of each class, in this order: " + ", ".join(names) + "; the largest decides"
+        )
     else:
         lines.append("a value of each target, in this order: " + ", ".join(names))
     if decision["aim"]:
         lines.append(f"thresholds were chosen on validation examples for {decision['aim']}")
     if decision["temperature"] is not None:
         lines.append(
-            f"probabilities are calibrated: the logits are divided by {number(decision['temperature'])}, in the network"
+            f"calibrated: within the network the logits are divided by {number(decision['temperature'])}"
         )
     if coverage := decision["conformal"].get("coverage"):
-        lines.append(f"sets of classes were made to hold the true one in {coverage:.0%}; `decision.conformal` has how")
+        lines.append(
+            f"sets that hold the true class in {coverage:.0%}: `decision.conformal` of the file says how"
+        )
     return lines
 
 
@@ -239,7 +245,7 @@ def _figures(about: Mapping[str, Any]) -> str:
 
 def _of_file(export: Mapping[str, Any]) -> str:
     lines = [
-        f"Format: {export['format']}; {export['words']}. {export['verdict'][:1].upper()}{export['verdict'][1:]}.",
+        f"Format: {export['format']}; {export['words']}. Beside Keras: {export['verdict']}.",
         "",
         f"| on {export['examples']:,} test examples | this file | Keras |",
         "| --- | ---: | ---: |",
@@ -253,20 +259,19 @@ def _of_file(export: Mapping[str, Any]) -> str:
     if not export["passed"]:
         lines += ["", "**It does not agree with the network that it was made of.**"]
     if export["tried"]:
-        lines += ["", f"Ways to quantize, tried on {export['chosen_on']}:", "", "| way | bytes | decided alike | lost | |"]
+        lines += ["", f"Ways to quantize, tried on {export['chosen_on']}:", ""]
+        lines.append("| way | bytes | decided alike | lost | |")
         lines.append("| --- | ---: | ---: | ---: | --- |")
         for one in export["tried"]:
             share = "–" if one["agreement"] is None else f"{one['agreement']:.1%}"
             size = "–" if one["size"] is None else f"{one['size']:,}"
-            lines.append(
-                f"| {one['words']} | {size} | {share} | {number(one['lost'])} | "
-                f"{'kept' if one['kept'] else ''}{' ' if one['kept'] and one['reason'] else ''}{one['reason']} |"
-            )
+            remark = ", ".join(text for text in ("kept" if one["kept"] else "", one["reason"]) if text)
+            lines.append(f"| {one['words']} | {size} | {share} | {number(one['lost'])} | {remark} |")
         worst = [f"{one['layer']} ({one['operation']}) {one['steps']:.2f}" for one in export["layers"][:5]]
         lines += [
             "",
-            "What layers lose in 8 bits, as the root mean squared error of their outputs in steps of the 8 bits, where "
-            f"rounding alone has 0.29: {', '.join(worst)}.",
+            "What layers lose in 8 bits, as the root mean squared error of their outputs in steps of the "
+            f"8 bits, where rounding alone has 0.29: {', '.join(worst)}.",
         ]
     return "\n".join(lines)
 
@@ -276,8 +281,8 @@ def _origin(about: Mapping[str, Any]) -> list[str]:
     examples = ", ".join(f"{count:,} {name}" for name, count in data["examples"].items())
     lines = [
         f"data: {data['name']}; {examples}; fingerprint {str(data['fingerprint'])[:12]}",
-        f"training: {run['model']}, {run['parameters']:,} parameters, epoch {run['best_epoch']} of {run['epochs']}, "
-        f"seed {run['seed']}, finished {run['finished']}",
+        f"training: {run['model']}, {run['parameters']:,} parameters, epoch {run['best_epoch']} of "
+        f"{run['epochs']}, seed {run['seed']}, finished {run['finished']}",
         f"SHA-256 of the Keras file: {run['sha256']}",
         "made by: " + ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
     ]
@@ -302,28 +307,33 @@ def _packages(about: Mapping[str, Any]) -> str:
 def snippet(about: Mapping[str, Any]) -> str:
     """Return a program that decides on the example that its first argument names, and prints the answer."""
     export, given = about["export"], about["input"]
-    load = {"onnx": ONNX, "tflite": TFLITE, "saved_model": SAVED_MODEL, "openvino": OPENVINO}[export["format"]]
-    read = {"picture": _picture(given), "table": TABLE, "array": ARRAY}[given["kind"]]
-    decide = DECISIONS[about["decision"]["task"]]
-    imports = ["import json", "import sys", *(["import csv"] if given["kind"] == "table" else [])]
-    imports += ["from zipfile import ZipFile"] if export["format"] == "tflite" else []
-    text = load
-    for name, value in {"FILE": repr(export["file"]), "KEY": KEY, "NAME": FILE, "EXTRA": EXTRA, "XML": XML}.items():
+    is_picture, is_table = given["kind"] == "picture", given["kind"] == "table"
+    load = {"onnx": ONNX, "tflite": TFLITE, "saved_model": SAVED_MODEL, "openvino": OPENVINO}[
+        export["format"]
+    ]
+    runtime, _, load = load.partition("\n\n")
+    imports = [
+        *(["import csv"] if is_table else []),
+        "import json",
+        "import sys",
+        *(["from zipfile import ZipFile"] if export["format"] == "tflite" else []),
+        "",
+        "import numpy as np",
+        runtime,
+        *(["from PIL import Image, ImageOps"] if is_picture else []),
+    ]
+    read = _picture(given) if is_picture else TABLE if is_table else ARRAY
+    decide = DECIDE + DECISIONS[about["decision"]["task"]]
+    text = "\n".join(imports) + "\n\n" + "\n\n".join(part.strip("\n") + "\n" for part in (load, read, decide))
+    shape = ", ".join(map(str, given["shape"][1:]))
+    filled = {
+        "FILE": json.dumps(export["file"], ensure_ascii=False),
+        "SHAPE": shape,
+        "EXACT": json.dumps(EXACT),
+    }
+    for name, value in {**filled, "KEY": KEY, "NAME": FILE, "EXTRA": EXTRA, "XML": XML}.items():
         text = text.replace(f"<{name}>", value)
-    text = text.replace("<EXACT>", json_like(EXACT))
-    used, _, body = text.partition("\n\n")
-    third = ["import numpy as np", *used.splitlines(), *(["from PIL import Image, ImageOps"] if given["kind"] == "picture" else [])]
-    shape = tuple(given["shape"][1:])
-    return (
-        "\n".join([*sorted(imports, key=lambda line: (line.startswith("from"), line)), "", *third])
-        + f"\n\n{body}\n\n{read.replace('<SHAPE>', repr(shape))}\n"
-        + f'decision = about["decision"]\nnames = decision["names"]\noutputs = np.asarray(compute(read(sys.argv[1])))[0]\n{decide}'
-    )
-
-
-def json_like(mapping: Mapping[str, str]) -> str:
-    """Return a dictionary of texts as Python has it, with double quotes."""
-    return "{" + ", ".join(f'"{key}": "{value}"' for key, value in mapping.items()) + "}"
+    return text
 
 
 ONNX = """import onnxruntime
@@ -371,7 +381,7 @@ def compute(batch):
 """
 ARRAY = """
 def read(path):  # one example in a .npy file
-    return np.load(path).astype(np.float32).reshape(1, *<SHAPE>)
+    return np.load(path).astype(np.float32).reshape(1, <SHAPE>)
 
 """
 TABLE = """
@@ -419,11 +429,16 @@ def read(path):
         image = image.convert("RGB")
     image = ImageOps.exif_transpose(image).convert("{mode}")
 {RESIZED[given["resize"]]}
-    return np.asarray(image, np.float32).reshape(1, *<SHAPE>)
+    return np.asarray(image, np.float32).reshape(1, <SHAPE>)
 
 """
 
 
+DECIDE = """
+decision = about["decision"]
+names = decision["names"]
+outputs = np.asarray(compute(read(sys.argv[1])))[0]
+"""
 DECISIONS = {
     "binary": """threshold = (decision["thresholds"] or [0.5])[0]
 print(names[int(outputs[0] > threshold)], f"{names[1]}: {outputs[0]:.4f}")

@@ -1,8 +1,8 @@
 """Weights and activations in eight bits: which ways there are, where each layer loses, which way is kept.
 
-TFLite quantizes each layer by the range of its values on training examples. Where that costs too much, the layers
-that err most stay in float32; where that does not help either, activations have sixteen bits, or are not
-quantized at all. All of it is `tf.lite`'s; which way helps is found out by measuring.
+TFLite quantizes each layer by the range of its values on training examples. Where that costs too much, the
+layers that err most stay in float32; where that does not help either, activations have sixteen bits, or are
+not quantized at all. All of it is `tf.lite`'s; which way helps is found out by measuring.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def quantized(
         quantize: `int8` for all ways in turn, or one of them.
         calibration: ``(n, …)`` training examples, by which ranges are chosen.
         layers: as `layer_errors` returns them.
-        attempt: writes and measures a TFLite model, and returns the attempt with figures; its `reason` is empty
-            where it is good enough.
+        attempt: writes and measures a TFLite model, and returns the attempt with figures; its `reason` is
+            empty where it is good enough.
 
     Returns:
         the attempts in their order, one of them kept, and its model.
@@ -181,7 +181,8 @@ def _calibrated(source: Path, calibration: np.ndarray | None) -> Any:
 def _debugger(source: Path, calibration: np.ndarray, options: Any = None) -> Any:
     import tensorflow as tf
 
-    chosen = calibration[np.linspace(0, len(calibration) - 1, min(DEBUGGED, len(calibration))).astype(np.intp)]
+    count = min(DEBUGGED, len(calibration))
+    chosen = calibration[np.linspace(0, len(calibration) - 1, count).astype(np.intp)]
     return tf.lite.experimental.QuantizationDebugger(
         converter=_calibrated(source, calibration),
         debug_dataset=lambda: ([example[None]] for example in chosen),
@@ -218,8 +219,8 @@ def layer_errors(source: Path, calibration: np.ndarray, names: Sequence[str]) ->
 def layer_of(tensor: str, names: Sequence[str]) -> str | None:
     """Return the layer whose outputs a tensor of TFLite holds, where its name tells.
 
-    Operations that were put together have the names of all, `model_1/bn_1/add_1;model_1/conv_1/convolution`, the
-    last one first.
+    Operations that were put together have the names of all, the last one first:
+    `model_1/bn_1/add_1;model_1/conv_1/convolution`.
     """
     for part in tensor.split(";"):
         for step in reversed(part.split("/")):
