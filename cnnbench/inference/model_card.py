@@ -208,7 +208,7 @@ def _of_decision(decision: Mapping[str, Any]) -> list[str]:
             "a probability of each class, in this order: " + ", ".join(names) + "; the largest decides"
         )
     else:
-        lines.append("a value of each target, in this order: " + ", ".join(names))
+        lines.append("a value of each target, in this order: " + ", ".join(names or ["value"]))
     if decision["aim"]:
         lines.append(f"thresholds were chosen on validation examples for {decision['aim']}")
     if decision["temperature"] is not None:
@@ -299,7 +299,7 @@ def _origin(about: Mapping[str, Any]) -> list[str]:
 
 
 def _packages(about: Mapping[str, Any]) -> str:
-    runtime = {"onnx": "onnxruntime", "tflite": "tensorflow or ai-edge-litert", "saved_model": "tensorflow"}
+    runtime = {"onnx": "onnxruntime", "tflite": "tensorflow", "saved_model": "tensorflow"}
     found = [runtime.get(about["export"]["format"], "openvino"), "numpy"]
     return ", ".join([*found, "pillow"] if about["input"]["kind"] == "picture" else found)
 
@@ -345,9 +345,9 @@ about = json.loads(session.get_modelmeta().custom_metadata_map["<KEY>"])
 def compute(batch):
     return session.run(None, {"inputs": batch})[0]
 """
-TFLITE = """from tensorflow.lite import Interpreter  # or: from ai_edge_litert.interpreter import Interpreter
+TFLITE = """import tensorflow as tf
 
-interpreter = Interpreter(<FILE>)
+interpreter = tf.lite.Interpreter(<FILE>)  # or that of ai_edge_litert.interpreter
 about = json.loads(ZipFile(<FILE>).read("<NAME>"))
 
 

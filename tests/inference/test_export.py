@@ -451,7 +451,7 @@ def test_a_card_names_the_licence_of_a_backbone_and_what_was_tried(run: RunFolde
 
 
 def wide_network() -> keras.Model:
-    """A network whose second layer has one channel a thousand times as wide as the others: eight bits lose them."""
+    """A network with one channel that is thousands of times as wide as the others, which eight bits lose."""
     inputs = keras.Input((6, 6, 1))
     x = keras.layers.Conv2D(4, 3, activation="relu", name="first")(inputs)
     scales = np.array([1.0, 1.0, 1.0, 3000.0], np.float32)
