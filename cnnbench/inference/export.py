@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cnnbench.data import Dataset, Split
 from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.inference import formats
 from cnnbench.inference.formats import NEEDED, SUFFIXES, Compute, Format
-from cnnbench.inference.load import load_dataset, load_model, require_finished
+from cnnbench.inference.load import differences, load_dataset, load_model, require_finished
 from cnnbench.inference.model_card import card, description
 from cnnbench.inference.quantization import (
     EIGHT_BITS,
@@ -146,6 +147,7 @@ def export_run(
     dataset, decision = load_dataset(spec), folder.decision
     loaded = load_model(folder, spec)
     model, notes = formats.ready_for_export(loaded)
+    notes += tuple(f"not the test examples of the run: {one}" for one in differences(folder, dataset, "test"))
     test = _some(dataset.test, examples)
     expected = _of_keras(model, test.x)
     temporary = temporary_beside(path.with_suffix(SUFFIXES[to]))  # Keras looks at the suffix
@@ -205,7 +207,7 @@ def _write(
     if quantize not in EIGHT_BITS:
         formats.write(model, to, path, half=quantize == "float16")
         return {"scheme": quantize, "words": SCHEMES[quantize]}
-    calibration = _some(dataset.train, CALIBRATION)
+    calibration = np.asarray(_some(dataset.train, CALIBRATION).x[:], np.float32)
     choice, chosen_on = _for_the_choice(dataset)
     expected = _of_keras(model, choice.x)
 
@@ -219,8 +221,8 @@ def _write(
             remove(place)
 
     with formats.saved(model) as source:
-        layers = layer_errors(source, calibration.x, [layer.name for layer in model.layers])
-        tried, content = quantized(source, quantize, calibration.x, layers, attempt)
+        layers = layer_errors(source, calibration, [layer.name for layer in model.layers])
+        tried, content = quantized(source, quantize, calibration, layers, attempt)
     _write_tflite(content, to, path)
     (kept,) = (one for one in tried if one.kept)
     return {
@@ -441,13 +443,12 @@ def _evenly(count: int, most: int) -> np.ndarray:
 
 
 def _some(split: Split, count: int) -> Split:
-    """Return float32 examples and targets, evenly over the split, as image folders are sorted by class."""
-    taken = split.take(_evenly(len(split), count))
-    return replace(taken, x=taken.x[:].astype(np.float32))
+    """Return examples and targets, evenly over the split, as image folders are sorted by class."""
+    return split.take(_evenly(len(split), count))
 
 
-def _batches(x: Any) -> list[np.ndarray]:
-    return [x[start : start + BATCH] for start in range(0, len(x), BATCH)]
+def _batches(x: Any) -> Iterator[np.ndarray]:
+    return (np.asarray(x[start : start + BATCH], np.float32) for start in range(0, len(x), BATCH))
 
 
 def _of_keras(model: Any, x: Any) -> np.ndarray:

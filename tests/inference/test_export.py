@@ -6,9 +6,9 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,17 +149,17 @@ def test_what_eight_bits_reach_is_measured_whatever_the_verdict() -> None:
         assert result.lost == pytest.approx(classes / 200)
         verdict = export.verdict_on(result, "int8_full")
         assert re.fullmatch(
-            rf"accuracy falls by {classes / 200:.4f}, at 95 % by 0.02\d+ to 0.0[89]\d+", verdict
+            rf"accuracy falls by {classes / 200:.4f}, at 95 % by 0.0[12]\d+ to 0.0[89]\d+", verdict
         )
 
 
 def test_examples_that_cannot_tell_a_loss_are_no_proof_that_there_is_none() -> None:
-    y, expected, _ = wrong_in(1)
+    y, expected = (one[:100] for one in wrong_in(1)[:2])
     for times, verdict in (
-        (1, "no loss is seen on 200 examples, but"),
+        (1, "no loss is seen on 100 examples, but"),
         (10, "accuracy falls by no more than 0.00"),
     ):
-        split = Split(np.zeros((200 * times, 1)), np.tile(y, times))
+        split = Split(np.zeros((100 * times, 1)), np.tile(y, times))
         same = np.tile(expected, (times, 1))
         assert export.verdict_on(export.compare(DIGITS, split, same, same, "int8"), "int8").startswith(
             verdict
@@ -378,12 +378,24 @@ def picture_run(folder: Path, run_cli: Any, *more: str) -> RunFolder:
     return RunFolder(folder / "run")
 
 
-def answer_of(result: export.Export, *arguments: str) -> str:
-    (code,) = re.findall(r"^```python\n(.*?)^```", result.card.read_text(), re.DOTALL | re.MULTILINE)
-    line = [sys.executable, "-P", "-W", "ignore", "-c", code, *arguments]
-    done = subprocess.run(line, cwd=result.path.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Answer = Callable[[export.Export, Path], str]
+
+
+@pytest.fixture
+def answer_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answer:
+    """Runs the lines of a model card, in the folder of their file, on an input; returns what they print."""
+
+    def answer(result: export.Export, given: Path) -> str:
+        (code,) = re.findall(r"^```python\n(.*?)^```", result.card.read_text(), re.DOTALL | re.MULTILINE)
+        monkeypatch.chdir(result.path.parent)
+        monkeypatch.setattr(sys, "argv", ["card.py", str(given)])
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
+            exec(compile(code, "card.py", "exec"), {})
+        return capsys.readouterr().out
+
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -396,7 +408,7 @@ def answer_of(result: export.Export, *arguments: str) -> str:
     ],
 )
 def test_the_lines_of_a_card_answer_as_predict_does(
-    to: Any, resize: str, tmp_path: Path, run_cli: Any
+    to: Any, resize: str, tmp_path: Path, run_cli: Any, answer_of: Answer
 ) -> None:
     run = picture_run(tmp_path, run_cli, f"dataset.resize={resize}")
     noise = np.random.default_rng(0).integers(0, 256, (300, 410, 3), np.uint8)
@@ -406,7 +418,7 @@ def test_the_lines_of_a_card_answer_as_predict_does(
         replace(run.decision, thresholds=(expected.probabilities["dog"] - 1e-3,), aim="recall=0.95")
     )
     result = export_run(run, spec_of(run), to)
-    answer = answer_of(result, str(tmp_path / "photo.jpg"))
+    answer = answer_of(result, tmp_path / "photo.jpg")
     assert answer == f"dog dog: {expected.probabilities['dog']:.4f}\n"  # which 0.5 might call a cat
     text = result.card.read_text()
     assert "recall=0.95" in text
@@ -415,7 +427,7 @@ def test_the_lines_of_a_card_answer_as_predict_does(
 
 
 @pytest.mark.parametrize("run", ["multiclass", "multilabel", "regression", "targets"], indirect=True)
-def test_the_lines_of_a_card_run_for_every_task(run: RunFolder) -> None:
+def test_the_lines_of_a_card_run_for_every_task(run: RunFolder, answer_of: Answer) -> None:
     result = export_run(run, spec_of(run), "tflite")
     x = spec_of(run).dataset().test.x[:1].astype(np.float32)
     np.save(run.path.parent / "one.npy", x)
@@ -428,7 +440,7 @@ def test_the_lines_of_a_card_run_for_every_task(run: RunFolder) -> None:
         result.card.write_text(text)
     numbers = [
         float(one)
-        for one in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", answer_of(result, str(run.path.parent / "one.npy")))
+        for one in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", answer_of(result, run.path.parent / "one.npy"))
     ]
     wanted = outputs.max() if run.decision.task == "multiclass" else outputs
     assert numbers == pytest.approx(np.ravel(wanted), rel=1e-3, abs=1e-3)
