@@ -432,9 +432,12 @@ def _attempts(export: Export) -> list[str]:
         for one in export.tried:
             figures = "" if one.agreement is None else f" (same class for {one.agreement:.1%})"
             lines.append(f"  {one.words}: {one.reason or f'good enough{figures}'}")
-    worst = [f"{one.layer} {one.steps:.1f}" for one in export.layers[:SHOWN]]
+    worst: dict[str, float] = {}
+    for one in export.layers:  # the worst operation of a layer first
+        worst.setdefault(one.layer, one.steps)
     if worst:
-        lines.append(f"errors in steps of 8 bits, where rounding alone has 0.3: {', '.join(worst)}")
+        shown = [f"{layer} {steps:.1f}" for layer, steps in list(worst.items())[:SHOWN]]
+        lines.append(f"errors in steps of 8 bits, where rounding alone has 0.3: {', '.join(shown)}")
     return lines
 
 
