@@ -386,7 +386,12 @@ def verdict_on(compared: Comparison, quantize: Quantize) -> str:
         return f"{name} {verb} by {compared.lost:.4f}, at 95 % by {low:.4f} to {high:.4f}"
     if high <= most:
         return f"{name} {verb} by no more than {max(high, 0):.4f} at 95 %"
-    return f"no loss is seen on {compared.examples:,} examples, but they could not tell {high:.4f} of {name}"
+    if compared.lost <= 0:
+        return (
+            f"no loss is seen on {compared.examples:,} examples, but they could not tell {high:.4f} of {name}"
+        )
+    better = f"between a gain of {-low:.4f} and a loss of {high:.4f}"
+    return f"{name} {verb} by {compared.lost:.4f} on {compared.examples:,} examples: at 95 % {better}"
 
 
 def measurement(export: Export) -> dict[str, Any]:
@@ -433,8 +438,8 @@ def _attempts(export: Export) -> list[str]:
             figures = "" if one.agreement is None else f" (same class for {one.agreement:.1%})"
             lines.append(f"  {one.words}: {one.reason or f'good enough{figures}'}")
     worst: dict[str, float] = {}
-    for one in export.layers:  # the worst operation of a layer first
-        worst.setdefault(one.layer, one.steps)
+    for error in export.layers:  # the worst operation of a layer first
+        worst.setdefault(error.layer, error.steps)
     if worst:
         shown = [f"{layer} {steps:.1f}" for layer, steps in list(worst.items())[:SHOWN]]
         lines.append(f"errors in steps of 8 bits, where rounding alone has 0.3: {', '.join(shown)}")

@@ -166,6 +166,14 @@ def test_examples_that_cannot_tell_a_loss_are_no_proof_that_there_is_none() -> N
         )
 
 
+def test_a_loss_that_may_be_chance_is_said_as_such() -> None:
+    y, expected, measured = wrong_in(2)
+    result = export.compare(DIGITS, Split(np.zeros((200, 1)), y), expected, measured, "int8_full")
+    assert export.verdict_on(result, "int8_full") == (
+        "accuracy falls by 0.0100 on 200 examples: at 95 % between a gain of 0.0068 and a loss of 0.0267"
+    )
+
+
 def test_the_interval_of_a_loss_holds_it_as_often_as_it_says() -> None:
     generator, held, draws = np.random.default_rng(0), 0, 400
     for _ in range(draws):  # Keras has 0.9; the file loses 0.06 of it, and gains 0.02 elsewhere
