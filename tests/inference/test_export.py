@@ -223,6 +223,15 @@ def test_what_differs_is_kept_and_told(
     assert "does not agree" in (run.path / "exports" / "saved_model.md").read_text()
 
 
+def test_of_few_examples_one_may_differ() -> None:
+    y = np.arange(8) % 2
+    expected, measured = np.eye(2)[y], np.eye(2)[y]
+    for wrong, passed in ((1, True), (2, False)):
+        measured[wrong - 1] = measured[wrong - 1][::-1]
+        split = Split(np.zeros((8, 1)), y)
+        assert export.compare(DIGITS, split, expected, measured, "int8_full").passed is passed
+
+
 @pytest.mark.parametrize("quantize", ["float16", "int8"])
 def test_a_quantized_file_that_fails_is_kept(
     run: RunFolder, quantize: Quantize, monkeypatch: pytest.MonkeyPatch
@@ -471,7 +480,7 @@ def test_a_card_names_the_licence_of_a_backbone_and_what_was_tried(run: RunFolde
 
 
 def wide_network() -> keras.Model:
-    """A network that multiplies one channel by a thousand: the factors of the others are 0 in its eight bits."""
+    """A network that multiplies one channel by a thousand: in eight bits the other factors are 0."""
     inputs = keras.Input((6, 6, 1))
     x = keras.layers.Conv2D(4, 3, activation="relu", name="first")(inputs)
     deviations = np.array([1e-3, 1, 1, 1], np.float32)
@@ -522,7 +531,7 @@ def test_each_way_can_be_asked_for(run: RunFolder, way: Any, to: Any) -> None:
     assert [one.scheme for one in result.tried] == [way]
     assert result.passed
     assert result.layers[0].steps == max(one.steps for one in result.layers)
-    assert "validation examples" in result.chosen_on
+    assert re.fullmatch(r"\d+ validation and \d+ training examples", result.chosen_on)
     assert formats.told(result.path, to)["export"]["scheme"] == way
 
 
