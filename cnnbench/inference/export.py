@@ -437,7 +437,8 @@ def summary(export: Export) -> list[str]:
         same = "labels" if export.metric == "f1_micro" else "class"
         line += f"; same {same} for {export.agreement} of {export.examples}"
         if export.tolerance is None:
-            line += f" (at least {LEAST_AGREEMENT_OF_INT8:.0%})"
+            few = ", or all but one" if export.examples < 1 / (1 - LEAST_AGREEMENT_OF_INT8) else ""
+            line += f" (at least {LEAST_AGREEMENT_OF_INT8:.0%}{few})"
     return [*lines, line, f"model card: {export.card}"]
 
 
