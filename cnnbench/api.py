@@ -531,19 +531,23 @@ class Run:
         to: inference.Format,
         output: Place | None = None,
         quantize: inference.Quantize = "none",
+        examples: int | None = None,
     ) -> inference.Export:
-        """Write the best checkpoint in another format, and check that it computes the same.
+        """Write the best checkpoint in another format, measure it, and check that it computes the same.
 
         Args:
-            to: `onnx`, `saved_model` or `tflite`.
+            to: `onnx`, `saved_model`, `tflite` or `openvino`.
             output: file, or folder for it; default: `exports/` in the run folder.
-            quantize: for `tflite`.
+            quantize: for `tflite` and `openvino`: `float16`, `int8` (the first of several ways that is good
+                enough), or one way: `int8_full`, `int8_mixed`, `int16x8`, `int8_weights`.
+            examples: of the test split to compute, at most; default: 2,000.
 
         Raises:
             CnnbenchError: the run is not finished, or a package is missing.
         """
         path = None if output is None else Path(output).expanduser()
-        return inference.export_run(self.finished().files, self.spec(), to, path, quantize)
+        most = examples or inference.EXAMPLES
+        return inference.export_run(self.finished().files, self.spec(), to, path, quantize, most)
 
     def visualize(
         self,

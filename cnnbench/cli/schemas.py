@@ -98,7 +98,7 @@ class _Generator(GenerateJsonSchema):
 def _described(found: JsonSchemaValue, kind: type) -> JsonSchemaValue:
     found["description"] = (inspect.getdoc(kind) or "").partition("\n")[0]
     found.pop("additionalProperties", None)  # new keys may come
-    for owner in (*reversed(getattr(kind, "__orig_bases__", ())), kind):
+    for owner in (*reversed(getattr(kind, "__orig_bases__", ())), *reversed(kind.__mro__)):
         for listed, text in ATTRIBUTE.findall(inspect.cleandoc(owner.__doc__ or "")):
             for name in listed.split(", "):
                 if name in found["properties"]:

@@ -352,13 +352,21 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
 
 
 def export_model(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[inference.Export]:
-    """Write the best checkpoint of a run in another format, and check that it computes the same."""
+    """Write the best checkpoint in another format, measure it, and check that it computes the same."""
     _takes_a_run(parser)
     parser.add_argument("--format", choices=list(inference.SUFFIXES), required=True)
     parser.add_argument("--output", type=_path, help="file, or folder for it (default: exports/ in the run)")
-    parser.add_argument("--quantize", choices=inference.QUANTIZE, default="none", help="for tflite")
+    parser.add_argument(
+        "--quantize", choices=inference.QUANTIZE, default="none", help="for tflite and openvino"
+    )
+    parser.add_argument(
+        "--examples",
+        type=positive,
+        default=inference.EXAMPLES,
+        help=f"of the test split to compute, at most ({inference.EXAMPLES})",
+    )
     given = parser.parse_args(arguments)
-    result = _open(given).export(given.format, given.output, given.quantize)
+    result = _open(given).export(given.format, given.output, given.quantize, given.examples)
     _say(*inference.summary(result))
     reporting.stdout().print("[green]PASS[/]" if result.passed else "[red]FAIL[/]: kept, for you to judge")
     return Answer(result, EXIT_DONE if result.passed else EXIT_NO)

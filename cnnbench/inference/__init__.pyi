@@ -8,7 +8,8 @@ from .evaluation import (
     with_dataset,
     with_keys,
 )
-from .export import QUANTIZE, SUFFIXES, Export, Format, Quantize, export_run, summary
+from .export import EXAMPLES, Export, export_run, summary
+from .formats import SUFFIXES, Format
 from .load import load_model, require_finished, stored_spec, with_places
 from .prediction import (
     BATCH,
@@ -23,12 +24,14 @@ from .prediction import (
     prediction_as_json,
     remarked,
 )
+from .quantization import QUANTIZE, Quantize
 from .tables import Rows, check_output, columns_of, write_predictions
 from .verification import Verdict, verify
 from .visualization import visualize
 
 __all__ = [
     "BATCH",
+    "EXAMPLES",
     "QUANTIZE",
     "SPLITS",
     "SUFFIXES",

@@ -20,7 +20,7 @@ from cnnbench import nn
 from cnnbench.api import open_run
 from cnnbench.config import spec_from
 from cnnbench.data.dataset import Split
-from cnnbench.inference import export
+from cnnbench.inference import formats
 from cnnbench.inference.export import export_run
 from cnnbench.nn import TableColumns, put_first
 from cnnbench.training.build import adapt
@@ -277,8 +277,8 @@ def test_an_export_takes_raw_rows(trained: Path, to: Any, tmp_path: Path) -> Non
     assert result.passed
     x = np.array([[2, 40.5, 1], [np.nan, np.nan, 3], [7, 40.5, 1], [-1, 10, np.nan]], np.float32)
     expected = keras.models.load_model(run.files.best_model).predict(x, verbose=0)
-    with export.quiet():
-        assert export.RUNNERS[to](result.path)(x) == pytest.approx(expected, rel=1e-4)
+    with formats.quiet():
+        assert formats.RUNNERS[to](result.path)(x) == pytest.approx(expected, rel=1e-4)
 
 
 # ---------------------------------------------------------------- the layer

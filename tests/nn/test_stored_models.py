@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from cnnbench.inference import export
+from cnnbench.inference import formats
 from cnnbench.models.cnn import cnn
 from cnnbench.models.mlp import mlp
 from cnnbench.models.resnet import resnet
@@ -99,7 +99,7 @@ def test_the_reversed_channels_of_a_backbone_survive_every_copy() -> None:
         keras.config.set_dtype_policy("float32")
     x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     expected = model(x, training=False).numpy().astype(np.float32)
-    exported, _ = export.ready_for_export(model)
+    exported, _ = formats.ready_for_export(model)
     assert exported(x, training=False).numpy() == pytest.approx(expected, rel=0.1, abs=0.1)
     views = with_test_time_augmentation(model, "mirror")(x, training=False).numpy()
     mirrored = model(x[:, :, ::-1], training=False).numpy().astype(np.float32)
