@@ -1,6 +1,7 @@
 from . import fetch
 from .batches import Feed
 from .dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
+from .fixes import Fix, fixed, label_of, names_of, read_fixes, write_fixes
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
@@ -28,6 +29,7 @@ __all__ = [
     "Examples",
     "Fact",
     "Feed",
+    "Fix",
     "Recipe",
     "Rows",
     "Split",
@@ -41,6 +43,7 @@ __all__ = [
     "encode_rows",
     "example_weights",
     "fetch",
+    "fixed",
     "fold_numbers",
     "folds",
     "holds_arrays",
@@ -49,11 +52,14 @@ __all__ = [
     "inputs_among",
     "is_system_folder",
     "is_table",
+    "label_of",
     "label_weights",
     "leaks",
     "listed",
+    "names_of",
     "of_fold",
     "pillow_warnings",
+    "read_fixes",
     "read_table",
     "remarks",
     "row_number",
@@ -63,4 +69,5 @@ __all__ = [
     "unwrapped",
     "with_positive",
     "with_validation",
+    "write_fixes",
 ]
