@@ -1,4 +1,5 @@
 from .average import average_folds
+from .doctor import doctor_line, doctor_run
 from .forecast import forecast_line, rehearse_job
 from .launchers import is_supervised, serve
 from .learning_rate import find_learning_rate
@@ -6,12 +7,13 @@ from .observer import SweepObserver
 from .plan import makes_sweep
 from .probe import PICTURES, probe_line
 from .run import resume_sweep, start_sweep
-from .schema import Forecast, Probe, RangeTest
+from .schema import Doctor, Forecast, Probe, RangeTest
 from .search import Reporter
 from .store import Sweep
 
 __all__ = [
     "PICTURES",
+    "Doctor",
     "Forecast",
     "Probe",
     "RangeTest",
@@ -19,6 +21,8 @@ __all__ = [
     "Sweep",
     "SweepObserver",
     "average_folds",
+    "doctor_line",
+    "doctor_run",
     "find_learning_rate",
     "forecast_line",
     "is_supervised",
