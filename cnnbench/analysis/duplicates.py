@@ -11,7 +11,7 @@ from cnnbench import data
 NEIGHBOURS = 10
 # A re-saved or resized picture differs by so many of 64 bits at most, one that was cut a little by the second,
 # and then its features must be the nearer.
-ALIKE, LIKELY = 6, 16
+ALIKE, LIKELY = 6, 12
 NEAR, NEARER = 0.5, 0.35  # of the usual distance to the tenth neighbour
 OUT = 5.0  # robust deviations of the logarithm of the distance to neighbours
 NORMAL = 1.4826

@@ -118,10 +118,13 @@ def fewer_axes(features: np.ndarray, most: int = MOST_AXES) -> np.ndarray:
 
     spread = features.std(axis=0, dtype=np.float64)
     kept = spread > 1e-6 * max(float(spread.max()), 1e-30)
-    scaled = ((features[:, kept] - features[:, kept].mean(axis=0)) / spread[kept]).astype(np.float32)
+    scaled = np.array(features[:, kept], np.float32)
+    scaled -= scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scaled /= spread[kept].astype(np.float32)
     if min(scaled.shape) <= most:
         return scaled
-    return np.asarray(PCA(most, svd_solver="randomized", random_state=0).fit_transform(scaled), np.float32)
+    turned = PCA(most, copy=False, svd_solver="randomized", random_state=0).fit_transform(scaled)
+    return np.asarray(turned, np.float32)
 
 
 @dataclass(frozen=True)

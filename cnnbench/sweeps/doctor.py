@@ -44,6 +44,8 @@ BLANK, DARK, BRIGHTEST = 2.0, 20.0, 60.0  # of 255: deviation of a blank picture
 TINY = 32  # pixels of the shorter side of a file
 TINY_PART = 0.5  # of the size that is read, below which a picture is mostly invented
 BLURRED, BLUR_DEVIATIONS = 15.0, 4.0  # variance of the Laplacian, and robust deviations of its logarithm
+LEAST_SIDE = 16  # pixels; of smaller pictures two may look alike and be different
+MANY = 5000  # examples, from which on one fit is work for several threads
 PIECE = 256  # pictures at a time
 Tell = Callable[[str], object]
 
@@ -145,6 +147,8 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
     Raises:
         CnnbenchError: the data are wrong, or too few.
     """
+    from threadpoolctl import threadpool_limits
+
     tell("reading the data")
     pool = Pool(spec.dataset())
     notes = [note for note in pool.dataset.notes if not isinstance(note, data.Fact)]
@@ -153,15 +157,12 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
     features = analysis.fewer_axes(features)
     near = analysis.Neighbours.of(features[:, : analysis.NEIGHBOUR_AXES])
     findings: list[Finding] = []
+    looks = None
     if pool.has_pictures:
         tell("looking at every picture")
         looks = Looks.of(pool)
         findings += looks.findings(pool)
-        hashes = data.perceptual_hashes(pool)
-        pairs = analysis.near_duplicates(hashes, features[:, : analysis.NEIGHBOUR_AXES], near, looks.deviation > BLANK)
-    else:
-        pairs = []
-    pairs = sorted({*((a, b, 0.0) for a, b in pool.equal_pairs), *pairs})
+    pairs = _pairs(pool, features[:, : analysis.NEIGHBOUR_AXES], near, looks)
     cluster = _clusters(len(pool), pairs)
     findings += _of_pairs(pool, pairs)
     findings += [
@@ -170,7 +171,8 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
     ]
     tell("a linear model for each fold")
     fold = _folds(pool, cluster)
-    outputs = analysis.cross_validate(analysis.Axes.of(features), pool.y, pool.task, fold)
+    with threadpool_limits(1 if len(pool) < MANY else None):  # small matrices are no work for all cores together
+        outputs = analysis.cross_validate(analysis.Axes.of(features), pool.y, pool.task, fold)
     issues = analysis.find_label_issues(pool.y, pool.task, outputs)
     findings += [_wrong_label(pool, issue) for issue in issues]
     overlaps, shortcuts = list[ClassOverlap](), list[ShortcutRow]()
@@ -180,12 +182,12 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
             ClassOverlap(names[one.first], names[one.second], one.share, one.examples)
             for one in analysis.overlapping_classes(pool.y, outputs, [issue.row for issue in issues])
         ]
-        if pool.has_pictures:
+        if looks is not None:
             tell("shortcuts")
             shortcuts = _shortcuts(pool, looks, fold)
     score = analysis.score(pool.task, pool.y, outputs)
     findings.sort(key=lambda one: KINDS.index(one.kind))
-    return Examination(pool, name, score, cluster, findings, overlaps, shortcuts, notes)
+    return Examination(pool, name, score, cluster, outputs, findings, overlaps, shortcuts, notes)
 
 
 # -- The examples ----------------------------------------------------------------------------------
@@ -331,6 +333,18 @@ def _folds(pool: Pool, cluster: np.ndarray) -> np.ndarray:
             f"{pool.dataset.name}: there are too few different examples{name} to cross-validate: {error.count}",
             f"at least {FOLDS} in all, and 2 of each class",
         ) from error
+
+
+def _pairs(
+    pool: Pool, features: np.ndarray, near: analysis.Neighbours, looks: Looks | None
+) -> list[tuple[int, int, float]]:
+    """Return the pairs of pictures that show the same, with their distance; 0 of equal ones."""
+    equal = {(first, second): 0.0 for first, second in pool.equal_pairs}
+    if looks is None or min(pool.dataset.input_shape[:2]) < LEAST_SIDE:
+        return [(*pair, apart) for pair, apart in equal.items()]
+    hashes = data.perceptual_hashes(pool)
+    found = analysis.near_duplicates(hashes, features, near, looks.deviation > BLANK)
+    return sorted((*pair, apart) for pair, apart in ({(a, b): d for a, b, d in found} | equal).items())
 
 
 def _clusters(size: int, pairs: Sequence[tuple[int, int, float]]) -> np.ndarray:
@@ -490,6 +504,7 @@ class Examination:
         features: what they were judged by.
         score: of a linear model of these, out of fold.
         cluster: ``(n,)`` a number of each example, the same for those that show the same.
+        outputs: of that model for each example.
         findings, overlaps, shortcuts, notes: as of `Doctor`.
     """
 
@@ -497,6 +512,7 @@ class Examination:
     features: str
     score: float
     cluster: np.ndarray
+    outputs: np.ndarray
     findings: list[Finding]
     overlaps: list[ClassOverlap]
     shortcuts: list[ShortcutRow]
