@@ -1,4 +1,4 @@
-"""How much of what was planted `cnnbench doctor` finds: wrong labels, re-saved test pictures, noise in CIFAR-10.
+"""How much of what was planted `cnnbench doctor` finds: wrong labels, re-saved pictures, noise in CIFAR-10.
 
     python benchmarks/doctor.py pictures FOLDER   # {training_set,test_set}/CLASS/*.jpg, five draws
     python benchmarks/doctor.py cifar10           # 50,000 pictures, 5 % of the labels changed
@@ -177,17 +177,20 @@ def cifar10(backbone: str) -> None:
     own = found.outputs[np.arange(len(y)), y]
     doubted = np.zeros(len(y), bool)
     doubted[[one.row for one in found.findings if one.kind == "wrong label" and one.split == "train"]] = True
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{len(y):,} pictures, {wrong.sum():,} wrong: AUROC {roc_auc_score(wrong, -own):.4f}; {doubted.sum():,} "
-        f"doubted, {(doubted & wrong).sum() / wrong.sum():.1%} of the wrong ones at precision "
-        f"{(doubted & wrong).sum() / doubted.sum():.2f}; {(doubted & ~wrong).sum() / (~wrong).sum():.2%} of the right "
-        f"ones; {seconds:.0f} s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB peak with features "
-        f"and TensorFlow on {system.usable_cores()} cores"
+        f"{len(y):,} pictures, {wrong.sum():,} wrong: AUROC {roc_auc_score(wrong, -own):.4f}; "
+        f"{doubted.sum():,} doubted, {(doubted & wrong).sum() / wrong.sum():.1%} of the wrong ones at "
+        f"precision {(doubted & wrong).sum() / doubted.sum():.2f}, "
+        f"{(doubted & ~wrong).sum() / (~wrong).sum():.2%} of the right ones; {seconds:.0f} s, {peak:.2f} GiB "
+        f"at most with features and TensorFlow, on {system.usable_cores()} cores"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("pictures", "cifar10"))
     parser.add_argument("source", nargs="?", type=Path, help="of pictures: the folder")
     parser.add_argument("--backbone", default="EfficientNetLite0", help="for CIFAR-10")

@@ -200,7 +200,7 @@ def doctor(
     Args:
         overrides: as for `compose`: `"dataset=image_folder"`, `"dataset.root=pics"`.
         run: a run folder, whose data set is looked at; then there are no overrides.
-        backbone: a name as of `model.backbone`, or `"pixels"`; None for the best that is here, or that of the run.
+        backbone: a name as of `model.backbone`, or `"pixels"`; None for the best that is here, or the run's.
         limit: the share of examples that may have a finding.
         output: folder for the page and `fixes.csv`; None for a new one below `outputs/`.
         config_dir: a folder with options of your own.
@@ -216,9 +216,13 @@ def doctor(
     """
     folder = None if output is None else Path(output).expanduser()
     if run is None:
-        return sweeps.doctor_line(_line(overrides, values), backbone, limit, folder, _folder(config_dir), tell)
+        return sweeps.doctor_line(
+            _line(overrides, values), backbone, limit, folder, _folder(config_dir), tell
+        )
     if overrides or values or backbone:
-        raise CnnbenchError("doctor takes the data set and the backbone of the run", "leave out what else was given")
+        raise CnnbenchError(
+            "doctor takes the data set and the backbone of the run", "leave out what else was given"
+        )
     spec = inference.stored_spec(open_run(run, trust_plugins).files, trust_plugins, verb="doctor")
     return sweeps.doctor_run(spec, limit, folder, tell)
 

@@ -106,7 +106,7 @@ JOURNEYS = (
         "docs/ko/notes.md",
         "docs/gpus.md",
     ),
-    ("docs/evaluation.md", "docs/runs.md", "docs/inside.md", "docs/probe.md"),
+    ("docs/evaluation.md", "docs/runs.md", "docs/inside.md", "docs/probe.md", "docs/doctor.md"),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md", "docs/features.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
 )

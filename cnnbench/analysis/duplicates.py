@@ -9,8 +9,8 @@ import numpy as np
 from cnnbench import data
 
 NEIGHBOURS = 10
-# A re-saved or resized picture differs by so many of 64 bits at most, one that was cut a little by the second,
-# and then its features must be the nearer.
+# A picture that was saved again differs by so many of 64 bits at most, one that was cut a little by the
+# second, and then its features must be the nearer.
 ALIKE, LIKELY = 6, 12
 NEAR, NEARER = 0.5, 0.35  # of the usual distance to the tenth neighbour
 OUT = 5.0  # robust deviations of the logarithm of the distance to neighbours
@@ -67,13 +67,18 @@ def near_duplicates(
     nearest = [
         (row, int(other)) for row, others in enumerate(neighbours.rows) for other in others if row < other
     ]
-    candidates = {*nearest, *((int(other), row) for row, others in enumerate(neighbours.rows) for other in others if other < row)}
+    candidates = {
+        *nearest,
+        *((int(other), row) for row, others in enumerate(neighbours.rows) for other in others if other < row),
+    }
     candidates |= set(data.alike(hashes, ALIKE))
     if not candidates:
         return []
     pairs = np.array(sorted(candidates))
     pairs = pairs[informative[pairs].all(axis=1)]
     bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    apart = np.linalg.norm(features[pairs[:, 0]] - features[pairs[:, 1]], axis=1) / max(neighbours.usual, 1e-12)
+    apart = np.linalg.norm(features[pairs[:, 0]] - features[pairs[:, 1]], axis=1) / max(
+        neighbours.usual, 1e-12
+    )
     same = ((bits <= ALIKE) & (apart < NEAR)) | ((bits <= LIKELY) & (apart < NEARER))
     return [(int(a), int(b), float(d)) for (a, b), d in zip(pairs[same], apart[same], strict=True)]

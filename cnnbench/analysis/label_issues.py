@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnbench.analysis.linear_probe import SMALLEST, Axes
+
 MOST_AXES = 256  # of features; more cost time and tell a linear model little
 FAR = 6.0  # robust deviations of a residual
 NORMAL = 1.4826  # of a normal distribution, the deviation for each median absolute deviation
@@ -35,9 +37,9 @@ class LabelIssue:
 def find_label_issues(y: np.ndarray, task: str, outputs: np.ndarray) -> list[LabelIssue]:
     """Return the targets that are likely to be wrong, the most doubtful first.
 
-    A label is doubted where confident learning would prune it both by its class and by the pair of classes, and
-    where it is less than half as probable as by guessing: with the first alone, a weak model that is sure of
-    itself doubts too much.
+    A label is doubted where confident learning would prune it both by its class and by the pair of classes,
+    and where it is less than half as probable as by guessing: with the first alone, a weak model that is sure
+    of itself doubts too much.
 
     Args:
         y: targets ``(n,)`` or ``(n, outputs)``, as of a `Split`.
@@ -109,22 +111,22 @@ def _far_out(y: np.ndarray, outputs: np.ndarray) -> list[LabelIssue]:
     ]
 
 
-def fewer_axes(features: np.ndarray, most: int = MOST_AXES) -> np.ndarray:
-    """Return features ``(n, at most so many)`` float32, standardised and turned to their principal axes.
+def largest_axes(features: np.ndarray, most: int = MOST_AXES) -> Axes:
+    """Return features ``(n, columns)`` on their largest principal axes, the largest first.
 
-    The variances stay, so that a penalty means the same.
+    The variances stay, so that a penalty means what it means on all axes.
     """
-    from sklearn.decomposition import PCA
-
     spread = features.std(axis=0, dtype=np.float64)
-    kept = spread > 1e-6 * max(float(spread.max()), 1e-30)
-    scaled = np.array(features[:, kept], np.float32)
+    kept = spread > SMALLEST * max(float(spread.max()), 1e-30)
+    scaled = np.array(features[:, kept], np.float32)  # in place from here on: features may be many
     scaled -= scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
     scaled /= spread[kept].astype(np.float32)
-    if min(scaled.shape) <= most:
-        return scaled
-    turned = PCA(most, copy=False, svd_solver="randomized", random_state=0).fit_transform(scaled)
-    return np.asarray(turned, np.float32)
+    wide = scaled.shape[1] > len(scaled)
+    squares, vectors = np.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
+    chosen = np.flatnonzero(squares > SMALLEST * squares[-1])[::-1][:most]
+    vectors = vectors[:, chosen]
+    values = vectors * np.sqrt(squares[chosen]) if wide else scaled @ vectors
+    return Axes(values, squares[chosen].astype(np.float64), max(scaled.shape[1], 1))
 
 
 @dataclass(frozen=True)

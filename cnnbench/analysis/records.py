@@ -12,7 +12,17 @@ from typing import Any, TypeGuard
 from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import stored_config
-from cnnbench.runs import AVERAGE, DONE, FIXES, UNREADABLE, RunFolder, flatten, places_in, text_of, without_places
+from cnnbench.runs import (
+    AVERAGE,
+    DONE,
+    FIXES,
+    UNREADABLE,
+    RunFolder,
+    flatten,
+    places_in,
+    text_of,
+    without_places,
+)
 
 # The columns of cost, and where `metrics.json` has them.
 COSTS = {

@@ -81,7 +81,7 @@ def _judged(by: str, values: np.ndarray, y: np.ndarray, fold: np.ndarray) -> Sho
 
 
 def border_of(pictures: np.ndarray) -> np.ndarray:
-    """Return mean and deviation of each channel along each side of pictures ``(n, height, width, channels)``."""
+    """Return mean and deviation of each channel on each side of pictures ``(n, height, width, channels)``."""
     high, wide = (max(1, round(RING * size)) for size in pictures.shape[1:3])
     sides = (pictures[:, :high], pictures[:, -high:], pictures[:, :, :wide], pictures[:, :, -wide:])
     parts = [one.astype(np.float32) for one in sides]

@@ -21,11 +21,11 @@ NAMED = 3  # findings of a kind that the terminal shows
 
 
 def examine_data(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[sweeps.Doctor]:
-    """Look for wrong labels, near-duplicates, outliers, poor pictures and shortcuts; write a page and fixes."""
+    """Look for wrong labels, duplicates, outliers, poor pictures and shortcuts; write a page and fixes."""
     parser.description = (
-        f"{examine_data.__doc__} Labels are judged by a cross-validated linear model of features: of the best "
-        "pretrained backbone that is here, or backbone=NAME, backbone=pixels. No file of the data is altered: "
-        "dataset.fixes=FOLDER/fixes.csv trains without what is wrong."
+        f"{examine_data.__doc__} Labels are judged by a cross-validated linear model of features: of the "
+        "best pretrained backbone that is here, or backbone=NAME, backbone=pixels. No file of the data is "
+        "altered: dataset.fixes=FOLDER/fixes.csv trains without what is wrong."
     )
     parser.add_argument(
         "overrides", nargs="*", help="a run, a folder of pictures, or as for a run: dataset=…"
@@ -46,7 +46,8 @@ def examine_data(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     run = run_place(first) if first and "=" not in first and is_run(place(first)) else None
     if run is not None and len(given.overrides) > 1:
         raise CnnbenchError(
-            f"doctor takes the data set of {run}, so {given.overrides[1]} says nothing", f"cnnbench doctor {run}"
+            f"doctor takes the data set of {run}, so {given.overrides[1]} says nothing",
+            f"cnnbench doctor {run}",
         )
     backbones = [text.partition("=")[2] for text in given.overrides if text.startswith("backbone=")]
     with reporting.stderr().status("composing") as status:
@@ -106,11 +107,12 @@ def lines(found: sweeps.Doctor) -> Iterator[str]:
     examples = sum(found.examples.values())
     splits = ", ".join(f"{count:,} {name}" for name, count in found.examples.items())
     yield (
-        f"{found.dataset}: {found.flagged:,} of {examples:,} examples have a finding ({splits}), judged by a linear "
-        f"model of {found.features} ({found.metric.replace('_', ' ')} {found.score:.4g} out of fold)"
+        f"{found.dataset}: {found.flagged:,} of {examples:,} examples have a finding ({splits}), judged by a "
+        f"linear model of {found.features} ({found.metric.replace('_', ' ')} {found.score:.4g} out of fold)"
     )
     for one in found.overlaps:
-        yield f"classes overlap: {one.first} and {one.second}, {one.examples:,} examples ({one.share:.1%} of both)"
+        share = f"{one.examples:,} examples, {one.share:.1%} of both"
+        yield f"classes overlap: {one.first} and {one.second} ({share})"
     for row in found.shortcuts:
         if row.verdict != "none":
             what = "shortcut" if row.verdict == "shortcut" else "perhaps a shortcut"

@@ -1,6 +1,6 @@
-"""Corrections of a data set: a table that leaves examples out, gives them other targets, or keeps them together.
+"""Corrections of a data set: a table that leaves examples out, relabels them, or keeps them together.
 
-No file of the data is touched: the table is read with the data set, so that whoever has both has the same data.
+No file of the data is touched: the table is read with the data set, so whoever has both has the same data.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def fixed(dataset: Dataset, path: Path) -> Dataset:
     """Return a data set as a table of fixes corrects it.
 
     Raises:
-        CnnbenchError: a row names nothing, names what the data say otherwise, or two rows contradict each other.
+        CnnbenchError: a row names nothing, the data say otherwise than it, or two rows contradict each other.
     """
     if not isinstance(dataset, Dataset):  # of a user's own function; `with_validation` says so
         return dataset
@@ -125,7 +125,9 @@ def fixed(dataset: Dataset, path: Path) -> Dataset:
         names = names_of(split)
         left_out |= {names[row] for row in excluded}
         # Rows keep the numbers that the table names them by.
-        changed = replace(split, y=y, groups=groups.get(name, split.groups), names=names if excluded else split.names)
+        changed = replace(
+            split, y=y, groups=groups.get(name, split.groups), names=names if excluded else split.names
+        )
         if (known := split.__dict__.get("digests")) is not None:
             changed.__dict__["digests"] = known
         kept = np.setdiff1d(np.arange(len(split)), list(excluded))
@@ -170,21 +172,35 @@ class _Fixes:
     def _place(self, fix: Fix) -> tuple[str, int]:
         """Return the split and the row that a fix names, if the data say of it what the table says."""
         if fix.split and fix.split not in self.dataset.splits:
-            raise self._wrong(fix, f"there is no split {shown(fix.split)}", nearest(fix.split, self.dataset.splits))
+            raise self._wrong(
+                fix, f"there is no split {shown(fix.split)}", nearest(fix.split, self.dataset.splits)
+            )
         places = [place for place in self._places[fix.example] if fix.split in ("", place[0])]
         if not places:
             there = [split for split, _ in self._places[fix.example]]
-            where = f"it is in {' and '.join(there)}" if there else f"nothing in {self.dataset.name} has that name"
-            hint = "correct the column split" if there else "was the table made of these data? else leave the row out"
+            where = (
+                f"it is in {' and '.join(there)}"
+                if there
+                else f"nothing in {self.dataset.name} has that name"
+            )
+            hint = (
+                "correct the column split"
+                if there
+                else "was the table made of these data? else leave the row out"
+            )
             raise self._wrong(fix, where, hint)
         if len(places) > 1:
             splits = listed([split for split, _ in places])
-            raise self._wrong(fix, f"{len(places)} examples have that name, in {splits}", "fill in the column split")
+            raise self._wrong(
+                fix, f"{len(places)} examples have that name, in {splits}", "fill in the column split"
+            )
         split, row = places[0]
         given = label_of(self.dataset, self.dataset.splits[split].y[row])
         if fix.label and fix.label != given:
             raise self._wrong(
-                fix, f"the data say {given}, not {fix.label}", "the table was made of other data: make it anew"
+                fix,
+                f"the data say {given}, not {fix.label}",
+                "the table was made of other data: make it anew",
             )
         return split, row
 
@@ -197,7 +213,9 @@ class _Fixes:
             except ValueError as error:
                 raise self._wrong(fix, f"{shown(fix.value)} is no number", "a number") from error
             if len(values) != self.dataset.outputs or not np.isfinite(values).all():
-                raise self._wrong(fix, f"{shown(fix.value)} is not {self.dataset.outputs} numbers", "write a number")
+                raise self._wrong(
+                    fix, f"{shown(fix.value)} is not {self.dataset.outputs} numbers", "write a number"
+                )
             return values[0] if self.dataset.train.y.ndim == 1 else np.array(values)
         chosen = fix.value.split(SEPARATOR) if task == "multilabel" else [fix.value]
         for name in chosen:
@@ -221,7 +239,9 @@ class _Fixes:
                 splits[fix.value].add(split)
                 if len(splits[fix.value]) > 1:
                     both = " and ".join(sorted(splits[fix.value]))
-                    raise self._wrong(fix, f"the group {shown(fix.value)} is in {both}", "exclude it from one of them")
+                    raise self._wrong(
+                        fix, f"the group {shown(fix.value)} is in {both}", "exclude it from one of them"
+                    )
         if not names:
             return {}
         units, start = {}, 0
@@ -243,4 +263,3 @@ class _Fixes:
         joined = coo_matrix((np.ones(len(links), bool), (one, other)), shape=(size, size))
         number = np.asarray(connected_components(joined, directed=False)[1])
         return {split: number[own].astype(np.int64) for split, own in units.items()}
-

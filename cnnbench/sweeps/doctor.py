@@ -1,4 +1,4 @@
-"""The doctor: what is likely to be wrong with a data set, and a table of fixes that leaves its files alone."""
+"""The doctor: what is likely to be wrong with a data set, and fixes that leave its files alone."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COLUMNS = "columns"
 SMALL = 32  # pixels per side up to which grey pictures are no photographs, which backbones are for
 KINDS = ("wrong label", "leak", "near-duplicate", "blank", "tiny", "dark", "blurred", "outlier")
 ABOUT = {
-    "wrong label": "A linear model that has not seen them finds another label far more likely (confident learning). "
-    "The most doubtful first. Some are right, and only hard: look before you relabel.",
-    "leak": "In two splits, so that the figures on the later one are too good. The fix leaves out the one that is "
-    "learnt from.",
-    "near-duplicate": "Twice in one split. The fix keeps them together where splits are drawn; of equal ones it leaves "
-    "one out.",
+    "wrong label": "A linear model that has not seen them finds another label far more likely (confident "
+    "learning). The most doubtful first. Some are right, and only hard: look before you relabel.",
+    "leak": "In two splits, so that the figures on the later one are too good. The fix leaves out the one "
+    "that is learnt from.",
+    "near-duplicate": "Twice in one split. The fix keeps them together where splits are drawn; of equal ones "
+    "it leaves one out.",
     "blank": "Of one colour.",
     "tiny": "Files so small that most of what the network sees is invented.",
     "dark": "Nearly black.",
@@ -62,7 +62,8 @@ def doctor_line(
 
     Args:
         line: overrides as of a run.
-        backbone: whose features labels and neighbours are judged by, or `pixels`; None for the best that is here.
+        backbone: whose features labels and neighbours are judged by, or `pixels`; None for the best that is
+            here.
         limit: the share of examples that may have a finding.
         output: folder for the page and the fixes; None for a new one below `outputs/`.
         config_dir: a folder with the user's own options.
@@ -93,7 +94,9 @@ def doctor_run(
 
     Args:
         spec: of the run.
-        limit, output, tell: as of `doctor_line`.
+        limit: the share of examples that may have a finding.
+        output: folder for the page and the fixes; None for a new one below `outputs/`.
+        tell: is told what is done next.
     """
     refuse(output)
     backbone = spec.config["model"].get("backbone")
@@ -154,15 +157,17 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
     notes = [note for note in pool.dataset.notes if not isinstance(note, data.Fact)]
     name, features = _features(pool, spec, judge, tell)
     tell("neighbours")
-    features = analysis.fewer_axes(features)
-    near = analysis.Neighbours.of(features[:, : analysis.NEIGHBOUR_AXES])
+    axes = analysis.largest_axes(features)
+    del features
+    close = np.ascontiguousarray(axes.values[:, : analysis.NEIGHBOUR_AXES])
+    near = analysis.Neighbours.of(close)
     findings: list[Finding] = []
     looks = None
     if pool.has_pictures:
         tell("looking at every picture")
         looks = Looks.of(pool)
         findings += looks.findings(pool)
-    pairs = _pairs(pool, features[:, : analysis.NEIGHBOUR_AXES], near, looks)
+    pairs = _pairs(pool, close, near, looks)
     cluster = _clusters(len(pool), pairs)
     findings += _of_pairs(pool, pairs)
     findings += [
@@ -171,8 +176,10 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
     ]
     tell("a linear model for each fold")
     fold = _folds(pool, cluster)
-    with threadpool_limits(1 if len(pool) < MANY else None):  # small matrices are no work for all cores together
-        outputs = analysis.cross_validate(analysis.Axes.of(features), pool.y, pool.task, fold)
+    with threadpool_limits(
+        1 if len(pool) < MANY else None
+    ):  # small matrices are no work for all cores together
+        outputs = analysis.cross_validate(axes, pool.y, pool.task, fold)
     issues = analysis.find_label_issues(pool.y, pool.task, outputs)
     findings += [_wrong_label(pool, issue) for issue in issues]
     overlaps, shortcuts = list[ClassOverlap](), list[ShortcutRow]()
@@ -330,7 +337,7 @@ def _folds(pool: Pool, cluster: np.ndarray) -> np.ndarray:
     except data.TooFewError as error:
         name = "" if error.label is None else f" of {pool.dataset.class_names[error.label]}"
         raise CnnbenchError(
-            f"{pool.dataset.name}: there are too few different examples{name} to cross-validate: {error.count}",
+            f"{pool.dataset.name}: too few different examples{name} to cross-validate: {error.count}",
             f"at least {FOLDS} in all, and 2 of each class",
         ) from error
 
@@ -339,7 +346,7 @@ def _pairs(
     pool: Pool, features: np.ndarray, near: analysis.Neighbours, looks: Looks | None
 ) -> list[tuple[int, int, float]]:
     """Return the pairs of pictures that show the same, with their distance; 0 of equal ones."""
-    equal = {(first, second): 0.0 for first, second in pool.equal_pairs}
+    equal = dict.fromkeys(pool.equal_pairs, 0.0)
     if looks is None or min(pool.dataset.input_shape[:2]) < LEAST_SIDE:
         return [(*pair, apart) for pair, apart in equal.items()]
     hashes = data.perceptual_hashes(pool)
@@ -380,7 +387,9 @@ def _of_pairs(pool: Pool, pairs: Iterable[tuple[int, int, float]]) -> Iterator[F
             done.add(second)
             label = "" if pool.label(first) == pool.label(second) else ", with another label"
             why = f"{_how(apart)} of the same split{label}"
-            yield pool.finding("near-duplicate", second, apart, why, "exclude" if not apart else "group", first)
+            yield pool.finding(
+                "near-duplicate", second, apart, why, "exclude" if not apart else "group", first
+            )
 
 
 def _how(apart: float) -> str:
@@ -430,14 +439,20 @@ class Looks:
             flat = grey.reshape(len(grey), -1)
             sharp = np.array([laplace(one).var() for one in grey])
             plain.append(
-                np.stack([flat.mean(axis=1), flat.std(axis=1), np.percentile(flat, 95, axis=1), sharp], axis=1)
+                np.stack(
+                    [flat.mean(axis=1), flat.std(axis=1), np.percentile(flat, 95, axis=1), sharp], axis=1
+                )
             )
             border.append(analysis.border_of(pictures))
             colour.append(analysis.colour_of(pictures))
         with data.pillow_warnings():
             files = np.array([_of_file(pool.dataset.places.get(name)) for name in pool.names])
         return cls(
-            *np.concatenate(plain).T, np.concatenate(border), np.concatenate(colour), files[:, :2], files[:, 2]
+            *np.concatenate(plain).T,
+            np.concatenate(border),
+            np.concatenate(colour),
+            files[:, :2],
+            files[:, 2],
         )
 
     def findings(self, pool: Pool) -> Iterator[Finding]:
@@ -446,7 +461,13 @@ class Looks:
         side = self.sizes.min(axis=1)
         blurred = self._blurred()
         for kind, rows, values, why, action in (
-            ("blank", self.deviation < BLANK, self.deviation, "its grey values deviate by {:.1f} of 255", "exclude"),
+            (
+                "blank",
+                self.deviation < BLANK,
+                self.deviation,
+                "its grey values deviate by {:.1f} of 255",
+                "exclude",
+            ),
             ("tiny", side < min(TINY, TINY_PART * read), side, "its shorter side has {:.0f} pixels", ""),
             ("dark", (self.mean < DARK) & (self.top < BRIGHTEST), self.mean, "its mean is {:.0f} of 255", ""),
             ("blurred", blurred, self.sharpness, "the variance of its Laplacian is {:.1f}", ""),
@@ -474,9 +495,7 @@ def _of_file(path: Path | None) -> tuple[float, float, float]:
 def _shortcuts(pool: Pool, looks: Looks, fold: np.ndarray) -> list[ShortcutRow]:
     rows = np.arange(len(pool))
     if len(rows) > analysis.MOST_SHORTCUT_EXAMPLES:
-        rows = np.sort(
-            data.draw(pool.y, pool.task, len(rows) - analysis.MOST_SHORTCUT_EXAMPLES, SEED)[0]
-        )
+        rows = np.sort(data.draw(pool.y, pool.task, len(rows) - analysis.MOST_SHORTCUT_EXAMPLES, SEED)[0])
     columns = {
         "file size": looks.bytes[:, None],
         "resolution": looks.sizes,
@@ -524,7 +543,7 @@ class Examination:
         return len({(one.split, one.row) for one in self.findings})
 
     def fixes(self) -> list[data.Fix]:
-        """Return what can be done about the findings: a row for each example that is to go, or has a group."""
+        """Return what can be done about the findings: a row for each example that goes, or has a group."""
         found: dict[tuple[str, str], data.Fix] = {}
         for one in self.findings:
             if one.action == "exclude":

@@ -22,7 +22,7 @@ def clouds(classes: int, count: int, apart: float = 6.0, seed: int = 0) -> tuple
 
 def outputs_of(x: np.ndarray, y: np.ndarray, task: str) -> np.ndarray:
     fold = data.folds(y, task, 5, 0)  # type: ignore[arg-type]
-    return analysis.cross_validate(analysis.Axes.of(analysis.fewer_axes(x)), y, task, fold)
+    return analysis.cross_validate(analysis.largest_axes(x), y, task, fold)
 
 
 @pytest.mark.parametrize(("classes", "task"), [(2, "binary"), (4, "multiclass")])
@@ -73,7 +73,9 @@ def pictures(count: int, side: int, seed: int = 0) -> np.ndarray:
     """Return pictures of random blobs, no two alike."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
-    return np.stack([np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in small])
+    return np.stack(
+        [np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in small]
+    )
 
 
 @pytest.mark.parametrize(("side", "bits"), [(32, 0), (200, 4)])
@@ -94,7 +96,7 @@ def test_a_picture_saved_again_is_a_near_duplicate_and_no_other() -> None:
     x = pictures(200, 64)
     again = np.clip(x[:5].astype(int) + np.random.default_rng(2).integers(-6, 7, x[:5].shape), 0, 255)
     every = np.concatenate([x, again.astype(np.uint8)])
-    features = analysis.fewer_axes(every[:, ::8, ::8].reshape(len(every), -1).astype(np.float32), 64)
+    features = analysis.largest_axes(every[:, ::8, ::8].reshape(len(every), -1).astype(np.float32), 64).values
     near = analysis.Neighbours.of(features)
     found = analysis.near_duplicates(data.perceptual_hashes(every), features, near, np.ones(len(every), bool))
     assert {(first, second) for first, second, _ in found} == {(row, 200 + row) for row in range(5)}
@@ -111,7 +113,12 @@ def test_a_shortcut_is_found_where_one_is() -> None:
     y = np.arange(200) % 2
     fold = data.folds(y, "binary", 5, 0)
     told = y[:, None] + rng.normal(scale=0.2, size=(200, 1))
-    columns = {"told": told, "chance": rng.normal(size=(200, 2)), "constant": np.ones((200, 1)), "unknown": told * np.nan}
+    columns = {
+        "told": told,
+        "chance": rng.normal(size=(200, 2)),
+        "constant": np.ones((200, 1)),
+        "unknown": told * np.nan,
+    }
     found = {one.by: one for one in analysis.find_shortcuts(columns, y, fold)}
     assert {*found} == {"told", "chance"}
     assert found["told"].is_strong

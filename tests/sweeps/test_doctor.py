@@ -37,7 +37,7 @@ def drawn(rng: np.random.Generator, bright_left: bool) -> Image.Image:
 
 @pytest.fixture
 def planted(folder: Path) -> Path:
-    """60 + 20 pictures of two classes: 3 in the wrong class, 2 of test again in train, one blank, one tiny."""
+    """60 + 20 pictures of two classes: 3 in the wrong one, 2 of test again in train, one blank, one tiny."""
     rng, root = np.random.default_rng(0), folder / "planted"
     for split, count in (("train", 60), ("test", 20)):
         for number in range(count):
@@ -48,7 +48,9 @@ def planted(folder: Path) -> Path:
             drawn(rng, label == 0).save(place)
     for number in (0, 1):
         again = Image.open(root / "test" / ("left", "right")[number] / f"{number}.png")
-        again.resize((40, 40)).save(root / "train" / ("left", "right")[number] / f"again{number}.jpg", quality=80)
+        again.resize((40, 40)).save(
+            root / "train" / ("left", "right")[number] / f"again{number}.jpg", quality=80
+        )
     Image.new("RGB", (SIDE, SIDE), (90, 90, 90)).save(root / "train" / "left" / "blank.png")
     drawn(rng, True).resize((8, 8)).save(root / "train" / "left" / "tiny.png")
     return root
@@ -89,7 +91,9 @@ def test_what_was_planted_is_found_and_fixed(planted: Path, run_cli: Cli, folder
 
 
 def test_the_lines_that_it_gives_run(run_cli: Cli, folder: Path) -> None:
-    found = cnnbench.doctor("dataset=digits", "training.epochs=1", "training.examples=60", "device=cpu", output="d")
+    found = cnnbench.doctor(
+        "dataset=digits", "training.epochs=1", "training.examples=60", "device=cpu", output="d"
+    )
     sweep, compare = found.next
     assert run_cli(*sweep.split()[1:]).exit_code == 0
     told = json.loads(run_cli(*compare.split()[1:], "--json").out)

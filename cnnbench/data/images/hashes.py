@@ -40,7 +40,7 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 
 def alike(hashes: np.ndarray, bits: int) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of rows whose hashes ``(n,)`` uint64 differ in so many bits at most, the lower row first."""
+    """Yield the pairs of rows whose hashes ``(n,)`` uint64 differ in so many bits at most, lower row first."""
     step = max(1, AT_ONCE // max(1, len(hashes)))
     for start in range(0, len(hashes), step):
         apart = np.bitwise_count(hashes[start : start + step, None] ^ hashes[None, start:])
