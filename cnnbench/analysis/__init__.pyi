@@ -12,7 +12,14 @@ from .comparison import (
 )
 from .diff import Difference, Errors, Flips, Pairs, difference
 from .duplicates import NEIGHBOUR_AXES, Neighbours, near_duplicates, outliers
-from .label_issues import LabelIssue, Overlap, largest_axes, find_label_issues, of_classes, overlapping_classes
+from .label_issues import (
+    LabelIssue,
+    Overlap,
+    find_label_issues,
+    largest_axes,
+    of_classes,
+    overlapping_classes,
+)
 from .learning_curve import LearningCurve, Point, errors_of, measure_curve
 from .linear_probe import Axes, blocks_of, cross_validate, interval, score, values_of_blocks
 from .recipes import judge_recipe

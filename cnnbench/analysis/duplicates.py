@@ -9,10 +9,9 @@ import numpy as np
 from cnnbench import data
 
 NEIGHBOURS = 10
-# A picture that was saved again differs by so many of 64 bits at most, one that was cut a little by the
-# second, and then its features must be the nearer.
-ALIKE, LIKELY = 6, 12
-NEAR, NEARER = 0.5, 0.35  # of the usual distance to the tenth neighbour
+# Bits of 64 by which the hashes of two pictures that show the same differ at most, and the distance of their
+# features, in usual ones to a tenth neighbour: saved again, and more and more cut or changed.
+ALIKE = ((4, 1.0), (8, 0.5), (12, 0.35))
 OUT = 5.0  # robust deviations of the logarithm of the distance to neighbours
 NORMAL = 1.4826
 NEIGHBOUR_AXES = 64  # of features, in which neighbours are looked for
@@ -64,14 +63,8 @@ def near_duplicates(
         neighbours: of each example.
         informative: ``(n,)`` whether a hash says something; of a blank picture it does not.
     """
-    nearest = [
-        (row, int(other)) for row, others in enumerate(neighbours.rows) for other in others if row < other
-    ]
-    candidates = {
-        *nearest,
-        *((int(other), row) for row, others in enumerate(neighbours.rows) for other in others if other < row),
-    }
-    candidates |= set(data.alike(hashes, ALIKE))
+    nearest = ((row, int(other)) for row, others in enumerate(neighbours.rows) for other in others)
+    candidates = {(min(pair), max(pair)) for pair in nearest} | {*data.alike(hashes, ALIKE[1][0])}
     if not candidates:
         return []
     pairs = np.array(sorted(candidates))
@@ -80,5 +73,5 @@ def near_duplicates(
     apart = np.linalg.norm(features[pairs[:, 0]] - features[pairs[:, 1]], axis=1) / max(
         neighbours.usual, 1e-12
     )
-    same = ((bits <= ALIKE) & (apart < NEAR)) | ((bits <= LIKELY) & (apart < NEARER))
+    same = np.any([(bits <= most) & (apart < near) for most, near in ALIKE], axis=0)
     return [(int(a), int(b), float(d)) for (a, b), d in zip(pairs[same], apart[same], strict=True)]

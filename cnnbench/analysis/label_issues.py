@@ -78,7 +78,8 @@ def _pruned(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with few examples, which are not pruned
         found = confident_learning(codes, known, filter_by="both", n_jobs=1)
-    return np.asarray(found) & (known[np.arange(len(y)), codes] < 0.5 / len(present))
+    pruned: np.ndarray = np.asarray(found) & (known[np.arange(len(y)), codes] < 0.5 / len(present))
+    return pruned
 
 
 def _labels(y: np.ndarray, outputs: np.ndarray) -> list[LabelIssue]:

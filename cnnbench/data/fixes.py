@@ -136,7 +136,9 @@ def fixed(dataset: Dataset, path: Path) -> Dataset:
     done = ", ".join(f"{counts[action]:,} {words}" for action, words in ACTIONS.items() if counts[action])
     return replace(
         dataset,
-        **splits,
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits["test"],
         files={name: digest for name, digest in dataset.files.items() if name not in left_out},
         uncorrected={name: split.fingerprint for name, split in dataset.splits.items()},
         notes=(*dataset.notes, Fact(f"{dataset.name}: by {path.name} {done or 'nothing is changed'}")),

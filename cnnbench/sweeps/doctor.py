@@ -373,7 +373,7 @@ def _of_pairs(pool: Pool, pairs: Iterable[tuple[int, int, float]]) -> Iterator[F
     Of a pair in two splits the training example goes, so that the test split stays what it is.
     """
     done: set[int] = set()
-    crossing, within = [], []
+    crossing, within = list[tuple[int, int, float]](), list[tuple[int, int, float]]()
     for first, second, apart in pairs:
         (crossing if pool.place(first)[0] != pool.place(second)[0] else within).append((first, second, apart))
     for first, second, apart in sorted(crossing, key=lambda pair: pair[2]):
@@ -430,29 +430,24 @@ class Looks:
 
     @classmethod
     def of(cls, pool: Pool) -> Looks:
-        from scipy.ndimage import laplace
-
-        plain, border, colour = [], [], []
+        grey, border, colour = [], [], []
         for start in range(0, len(pool), PIECE):
             pictures = pool[start : start + PIECE]
-            grey = pictures.mean(axis=3, dtype=np.float32)
-            flat = grey.reshape(len(grey), -1)
-            sharp = np.array([laplace(one).var() for one in grey])
-            plain.append(
-                np.stack(
-                    [flat.mean(axis=1), flat.std(axis=1), np.percentile(flat, 95, axis=1), sharp], axis=1
-                )
-            )
+            grey.append(_grey(pictures))
             border.append(analysis.border_of(pictures))
             colour.append(analysis.colour_of(pictures))
         with data.pillow_warnings():
             files = np.array([_of_file(pool.dataset.places.get(name)) for name in pool.names])
+        mean, deviation, top, sharpness = np.concatenate(grey).T
         return cls(
-            *np.concatenate(plain).T,
-            np.concatenate(border),
-            np.concatenate(colour),
-            files[:, :2],
-            files[:, 2],
+            mean=mean,
+            deviation=deviation,
+            top=top,
+            sharpness=sharpness,
+            border=np.concatenate(border),
+            colour=np.concatenate(colour),
+            sizes=files[:, :2],
+            bytes=files[:, 2],
         )
 
     def findings(self, pool: Pool) -> Iterator[Finding]:
@@ -481,7 +476,18 @@ class Looks:
         known = np.log(np.maximum(self.sharpness, 1e-3))
         middle = np.median(known)
         spread = 1.4826 * np.median(np.abs(known - middle))
-        return (self.sharpness < BLURRED) & (known < middle - BLUR_DEVIATIONS * spread)
+        blurred: np.ndarray = (self.sharpness < BLURRED) & (known < middle - BLUR_DEVIATIONS * spread)
+        return blurred
+
+
+def _grey(pictures: np.ndarray) -> np.ndarray:
+    """Return mean, deviation, 95th percentile and variance of the Laplacian of the grey values of each."""
+    from scipy.ndimage import laplace
+
+    grey = pictures.mean(axis=3, dtype=np.float32)
+    flat = grey.reshape(len(grey), -1)
+    sharpness = np.array([laplace(one).var() for one in grey])
+    return np.stack([flat.mean(axis=1), flat.std(axis=1), np.percentile(flat, 95, axis=1), sharpness], axis=1)
 
 
 def _of_file(path: Path | None) -> tuple[float, float, float]:

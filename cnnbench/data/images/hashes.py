@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
-
-from cnnbench.data.dataset import Examples
 
 SIDE, LOW = 32, 8  # of the small grey picture, and of the low frequencies that are kept of it
 PIECE = 512  # pictures at a time
 AT_ONCE = 2**24  # pairs that are compared at a time
 
 
-def perceptual_hashes(pictures: Examples) -> np.ndarray:
+class Pictures(Protocol):
+    """Whatever gives some pictures ``(n, height, width, channels)`` by a slice."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> np.ndarray: ...
+
+
+def perceptual_hashes(pictures: Pictures) -> np.ndarray:
     """Return ``(n,)`` uint64 of pictures ``(n, height, width, channels)`` uint8, as ImageHash's `phash`.
 
     A bit says whether one of the lowest 8 × 8 frequencies of the grey picture is above their median. Large
@@ -40,7 +47,7 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 
 def alike(hashes: np.ndarray, bits: int) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of rows whose hashes ``(n,)`` uint64 differ in so many bits at most, lower row first."""
+    """Yield the pairs of rows whose hashes ``(n,)`` uint64 differ in so many bits at most."""
     step = max(1, AT_ONCE // max(1, len(hashes)))
     for start in range(0, len(hashes), step):
         apart = np.bitwise_count(hashes[start : start + step, None] ^ hashes[None, start:])
