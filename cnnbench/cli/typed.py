@@ -118,7 +118,7 @@ def understood(arguments: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
         own += [text for text in rest if first == "lr-find" and text.startswith("phase=")]  # no key
         return [first, *own, *_keys_read([text for text in rest if text not in own])]
     if first == "doctor" and any("=" not in text and is_run(place(text, say=False)) for text in rest[:1]):
-        return _run_first(first, rest)
+        return [first, *_run_first(first, rest)]
     if first in OF_VERBS:
         own = [
             text
