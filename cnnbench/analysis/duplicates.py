@@ -11,7 +11,7 @@ from cnnbench import data
 NEIGHBOURS = 10
 # Bits of 64 by which the hashes of two pictures that show the same differ at most, and the distance of their
 # features, in usual ones to a tenth neighbour: saved again, and more and more cut or changed.
-ALIKE = ((4, 1.0), (8, 0.5), (12, 0.35))
+ALIKE = ((2, 2.0), (4, 1.0), (8, 0.5), (12, 0.35))
 OUT = 5.0  # robust deviations of the logarithm of the distance to neighbours
 NORMAL = 1.4826
 NEIGHBOUR_AXES = 64  # of features, in which neighbours are looked for
@@ -64,7 +64,7 @@ def near_duplicates(
         informative: ``(n,)`` whether a hash says something; of a blank picture it does not.
     """
     nearest = ((row, int(other)) for row, others in enumerate(neighbours.rows) for other in others)
-    candidates = {(min(pair), max(pair)) for pair in nearest} | {*data.alike(hashes, ALIKE[1][0])}
+    candidates = {(min(pair), max(pair)) for pair in nearest} | {*data.alike(hashes, 8)}
     if not candidates:
         return []
     pairs = np.array(sorted(candidates))

@@ -3,7 +3,7 @@ from .batches import Feed
 from .dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
 from .fixes import Fix, fixed, label_of, names_of, read_fixes, write_fixes
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
-from .images.hashes import alike, perceptual_hashes
+from .hashes import alike, perceptual_hashes
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
 from .labels import infer_task, with_positive

@@ -88,7 +88,7 @@ def test_hashes_are_those_of_imagehash(side: int, bits: int) -> None:
 def test_alike_hashes_are_found_whatever_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = np.random.default_rng(0).integers(0, 2**64, 50, np.uint64)
     hashes[40] = hashes[45] = hashes[3] ^ np.uint64(5)
-    monkeypatch.setattr("cnnbench.data.images.hashes.AT_ONCE", 70)
+    monkeypatch.setattr("cnnbench.data.hashes.AT_ONCE", 70)
     assert sorted(data.alike(hashes, 2)) == [(3, 40), (3, 45), (40, 45)]
 
 
