@@ -2,8 +2,8 @@ from . import fetch
 from .batches import Feed
 from .dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
 from .fixes import Fix, fixed, label_of, names_of, read_fixes, write_fixes
-from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .hashes import alike, perceptual_hashes
+from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
 from .labels import infer_task, with_positive

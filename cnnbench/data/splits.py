@@ -17,7 +17,7 @@ from cnnbench.errors import CnnbenchError
 
 FEW = 50  # validation examples; with fewer, each is worth more than two per cent of accuracy
 NAMED = 5  # classes or columns that one line names
-HASHED, LEAST_SIDE = 10_000, 16  # pictures that every run compares, in a second or two; pixels of a side
+HASHED, LEAST_SIDE = 10_000, 16  # pictures that every run compares, in a second or two; pixels
 AT_ONCE = 256  # examples compared with the first at a time; usually one of the first 256 differs
 
 
@@ -187,7 +187,7 @@ def leaks(dataset: Dataset) -> list[str]:
 
 
 def _resaved(dataset: Dataset) -> list[str]:
-    """Return a line where test pictures are in train or val, saved again or resized; of few pictures alone."""
+    """Return a line where test pictures are in train or val, saved again; of few pictures alone."""
     sides = dataset.input_shape
     learnt = [split for name, split in dataset.splits.items() if name != "test"]
     is_small = len(sides) != 3 or min(sides[:2]) < LEAST_SIDE or sides[2] not in (1, 3)
