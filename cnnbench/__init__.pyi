@@ -1,4 +1,4 @@
-from .api import Comparison, Run, compare, compose, diff, ensemble, open_run, probe, run, sweep
+from .api import Comparison, Run, compare, compose, diff, doctor, ensemble, open_run, probe, run, sweep
 from .data import Dataset
 from .runs import RunSpec
 
@@ -10,6 +10,7 @@ __all__ = [
     "compare",
     "compose",
     "diff",
+    "doctor",
     "ensemble",
     "open_run",
     "probe",

@@ -19,7 +19,19 @@ if TYPE_CHECKING:  # `cnnbench --help` needs none of these
 
     from cnnbench.runs import RunSpec
 
-__all__ = ["Comparison", "Run", "compare", "compose", "diff", "ensemble", "open_run", "probe", "run", "sweep"]
+__all__ = [
+    "Comparison",
+    "Run",
+    "compare",
+    "compose",
+    "diff",
+    "doctor",
+    "ensemble",
+    "open_run",
+    "probe",
+    "run",
+    "sweep",
+]
 
 Place = str | Path
 
@@ -241,6 +253,49 @@ def probe(
     """
     most = sweeps.PICTURES if examples is None else examples
     return sweeps.probe_line(_line(overrides, values), backbones, most, _folder(config_dir), tell)
+
+
+def doctor(
+    *overrides: str,
+    run: Place | None = None,
+    backbone: str | None = None,
+    limit: float | None = None,
+    output: Place | None = None,
+    config_dir: Place | None = None,
+    trust_plugins: bool = False,
+    tell: Callable[[str], object] = lambda text: None,
+    **values: Any,
+) -> sweeps.Doctor:
+    """Look for what is wrong with a data set, and write a page and a table of fixes; see `cnnbench doctor`.
+
+    Args:
+        overrides: as for `compose`: `"dataset=image_folder"`, `"dataset.root=pics"`.
+        run: a run folder, whose data set is looked at; then there are no overrides.
+        backbone: a name as of `model.backbone`, or `"pixels"`; None for the best that is here, or the run's.
+        limit: the share of examples that may have a finding.
+        output: folder for the page and `fixes.csv`; None for a new one below `outputs/`.
+        config_dir: a folder with options of your own.
+        trust_plugins: of a run: import the code that it names.
+        tell: is told what is done next.
+        values: as for `compose`.
+
+    Returns:
+        The findings, and where page and fixes are; `passed` says whether they are within the limit.
+
+    Raises:
+        CnnbenchError: an override is wrong, the data are too few, or the folder holds fixes already.
+    """
+    folder = None if output is None else Path(output).expanduser()
+    if run is None:
+        return sweeps.doctor_line(
+            _line(overrides, values), backbone, limit, folder, _folder(config_dir), tell
+        )
+    if overrides or values or backbone:
+        raise CnnbenchError(
+            "doctor takes the data set and the backbone of the run", "leave out what else was given"
+        )
+    spec = inference.stored_spec(open_run(run, trust_plugins).files, trust_plugins, verb="doctor")
+    return sweeps.doctor_run(spec, limit, folder, tell)
 
 
 def runs_of(stored: sweeps.Sweep) -> list[Run]:

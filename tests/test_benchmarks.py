@@ -148,3 +148,27 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
         bench_of(*line)
     assert caught.value.code == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_the_doctor_is_measured_by_is_planted(tmp_path: Path) -> None:
+    import doctor
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("training_set", 40), ("test_set", 12)):
+        for number in range(count):
+            place = tmp_path / "all" / split / ("a", "b")[number % 2] / f"{split}{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(place)
+    planted = doctor.plant(tmp_path / "all", tmp_path / "one", 3, pictures=30, flips=6)
+    assert (len(planted.flipped), len(planted.copied)) == (6, 4)
+    assert not planted.flipped & planted.copied
+    for name in planted.flipped:  # an even number is an a, wherever it lies
+        _, label, file = name.split("/")
+        assert (tmp_path / "one" / name).is_file()
+        assert label != ("a", "b")[int(file.removeprefix("training_set").removesuffix(".png")) % 2]
+    assert len([*(tmp_path / "one").glob("train/*/*")]) == 30
+    assert len([*(tmp_path / "one").glob("test/*/again_*.jpg")]) == 4
+    again = doctor.plant(tmp_path / "all", tmp_path / "two", 3, pictures=30, flips=6)
+    assert again == planted

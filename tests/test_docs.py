@@ -113,6 +113,7 @@ JOURNEYS = (
         "docs/runs.md",
         "docs/inside.md",
         "docs/probe.md",
+        "docs/doctor.md",
     ),
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md", "docs/features.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),

@@ -11,16 +11,28 @@ from .comparison import (
     verdict_row,
 )
 from .diff import Difference, Errors, Flips, Pairs, difference
+from .duplicates import NEIGHBOUR_AXES, Neighbours, near_duplicates, outliers
+from .label_issues import (
+    LabelIssue,
+    Overlap,
+    find_label_issues,
+    largest_axes,
+    of_classes,
+    overlapping_classes,
+)
 from .learning_curve import LearningCurve, Point, errors_of, measure_curve
 from .linear_probe import Axes, blocks_of, cross_validate, interval, score, values_of_blocks
 from .recipes import judge_recipe
 from .records import COSTS, Record, is_number, number, read_records, short
 from .schema import ComparisonContent, DifferenceContent, GroupRow
+from .shortcuts import MOST_SHORTCUT_EXAMPLES, Shortcut, border_of, colour_of, find_shortcuts
 from .significance import LEVEL, judge
 
 __all__ = [
     "COSTS",
     "LEVEL",
+    "MOST_SHORTCUT_EXAMPLES",
+    "NEIGHBOUR_AXES",
     "Axes",
     "Comparison",
     "ComparisonContent",
@@ -30,25 +42,38 @@ __all__ = [
     "Flips",
     "Group",
     "GroupRow",
+    "LabelIssue",
     "LearningCurve",
+    "Neighbours",
+    "Overlap",
     "Pairs",
     "Point",
     "Ranking",
     "Record",
+    "Shortcut",
     "blocks_of",
+    "border_of",
+    "colour_of",
     "compare",
     "compare_records",
     "comparison_rows",
     "cross_validate",
     "difference",
     "errors_of",
+    "find_label_issues",
+    "find_shortcuts",
     "interval",
     "is_number",
     "judge",
     "judge_recipe",
+    "largest_axes",
     "measure_curve",
+    "near_duplicates",
     "number",
+    "of_classes",
     "order_groups",
+    "outliers",
+    "overlapping_classes",
     "pareto_front",
     "read_records",
     "score",

@@ -259,7 +259,7 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
     comparable: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         if record.status == DONE:
-            key = (record.objective, text_of(record.compared.get("dataset")), record.data)
+            key = (record.objective, record.dataset, record.data)
             comparable.setdefault(key, []).append(record)
     names = dataset_names([members[0].config.get("dataset") for members in comparable.values()])
     names = [
@@ -270,7 +270,7 @@ def compare_records(records: Sequence[Record], cost: str = "seconds") -> Compari
     stopped = [record for record in records if record.status == PRUNED]
     rankings = []
     for ((_, data, _), members), name in zip(comparable.items(), names, strict=True):
-        beside = [record for record in stopped if text_of(record.compared.get("dataset")) == data]
+        beside = [record for record in stopped if record.dataset == data]
         rankings.append(_rank(members, beside, name, cost))
     return Comparison(rankings, [record for record in records if record.status != DONE], cost)
 

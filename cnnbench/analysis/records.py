@@ -12,7 +12,17 @@ from typing import Any, TypeGuard
 from cnnbench.config import with_keywords
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import stored_config
-from cnnbench.runs import AVERAGE, DONE, UNREADABLE, RunFolder, flatten, places_in, text_of, without_places
+from cnnbench.runs import (
+    AVERAGE,
+    DONE,
+    FIXES,
+    UNREADABLE,
+    RunFolder,
+    flatten,
+    places_in,
+    text_of,
+    without_places,
+)
 
 # The columns of cost, and where `metrics.json` has them.
 COSTS = {
@@ -53,6 +63,13 @@ class Record:
         known = self.metrics.get("weights")
         return without_places(self.config, known if isinstance(known, Mapping) else None)
 
+    @property
+    def dataset(self) -> str:
+        """The part of it that says which data they are; what `dataset.fixes` made of them is compared."""
+        found = self.compared.get("dataset")
+        kept = {k: v for k, v in found.items() if k != "fixes"} if isinstance(found, Mapping) else found
+        return text_of(kept)
+
     @cached_property
     def data(self) -> str:
         """The fingerprint of data that have a place, or without one, as in version 0.1.0, the place itself.
@@ -62,7 +79,7 @@ class Record:
         found = {
             key: value
             for key, value in places_in(self.config).items()
-            if key.startswith("dataset.") and not key.endswith("cache_dir")
+            if key.startswith("dataset.") and not key.endswith("cache_dir") and key != FIXES
         }
         return str(self.metrics.get("data") or text_of(found)) if found else ""
 

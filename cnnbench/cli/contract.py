@@ -5,7 +5,7 @@
 | 0 | done |
 | 1 | failed |
 | 2 | wrong input: one line says what, the next what to type instead |
-| 3 | done, and the answer is no: `verify`, `export`, `check-recipe` |
+| 3 | done, and the answer is no: `verify`, `export`, `check-recipe`, `doctor --limit` |
 | 128 + n | ended by signal n: 130 is Ctrl-C, 143 SIGTERM |
 """
 

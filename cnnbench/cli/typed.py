@@ -62,7 +62,9 @@ FLAGS_WITH_VALUE = frozenset(
     )
 )
 TAKE_LINES = ("check", "check-recipe", "evaluate", "lr-find")
-OF_PROBE = ("backbones=", "examples=")  # which are no keys of a config
+# Of these verbs, which are no keys of a config.
+OF_VERBS = {"probe": ("backbones=", "examples="), "doctor": ("backbone=",)}
+VALUED = ("--config-dir", "--limit", "--output")  # what follows is their value
 TAKE_FILES = ("predict", "visualize")
 LATEST = "latest"
 NO_VALUE = "0"
@@ -115,8 +117,14 @@ def understood(arguments: Sequence[str], verbs: Mapping[str, Any]) -> list[str]:
         own = rest[:1] if first in ("check-recipe", "evaluate") else []
         own += [text for text in rest if first == "lr-find" and text.startswith("phase=")]  # no key
         return [first, *own, *_keys_read([text for text in rest if text not in own])]
-    if first == "probe":
-        own = [text for text in rest if text.startswith(OF_PROBE)]
+    if first == "doctor" and any("=" not in text and is_run(place(text, say=False)) for text in rest[:1]):
+        return [first, *_run_first(first, rest)]
+    if first in OF_VERBS:
+        own = [
+            text
+            for before, text in pairwise(["", *rest])
+            if text.startswith((*OF_VERBS[first], "--")) or before in VALUED
+        ]
         named = [_own_data(text) or [text] for text in rest if text not in own]
         return [first, *_keys_read(list(chain(*named))), *own]
     if first == "explain":

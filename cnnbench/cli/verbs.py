@@ -38,6 +38,7 @@ from cnnbench.cli.console import (
     train,
 )
 from cnnbench.cli.contract import Answer, Rows
+from cnnbench.cli.doctor import examine_data
 from cnnbench.cli.housekeeping import clean, list_runs, note_run, tag_run
 from cnnbench.cli.range_test import find_learning_rate
 from cnnbench.cli.typed import made_place, positive, run_place
@@ -577,6 +578,7 @@ VERBS: dict[str, Verb] = {
     "explain": explain_key,
     "check": check,
     "lr-find": find_learning_rate,
+    "doctor": examine_data,
     "probe": probe_backbones,
     "resume": resume,
     "ensemble": make_ensemble,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from cnnbench import models
+from cnnbench import models, runs
 from cnnbench.config.components import ALLOWED, allowed_signature, check_node
 from cnnbench.config.messages import validated
 from cnnbench.config.signatures import UNKNOWN
@@ -20,6 +20,7 @@ from cnnbench.system import module_name
 TRANSFER = "cnnbench.models.transfer.transfer"
 TASK: TypeAdapter[Task | None] = TypeAdapter(Task | None)
 TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])
+FIXES: TypeAdapter[str | None] = TypeAdapter(Annotated[str, Field(min_length=1)] | None)
 
 
 class RunConfig(BaseModel):
@@ -68,6 +69,7 @@ def check_everything(config: Mapping[str, Any]) -> RunConfig:
     for name, node in run_config.callbacks.items():
         if node is not None:
             _check_callback(f"callbacks.{name}", node, allowed, run_config)
+    validated(FIXES, run_config.dataset.get("fixes"), runs.FIXES)
     task: Task | None = validated(TASK, run_config.dataset.get("task"), "dataset.task")
     tasks: list[Task] = validated(TASKS, run_config.loss.get("tasks", []), "loss.tasks")
     if task and tasks and task not in tasks:

@@ -51,7 +51,9 @@ GIVEN_BY_RUN = {
     "optimizer": ("learning_rate",),
     "optimizer.learning_rate": ("steps_per_epoch", "epochs"),
 }
-NOT_KEYWORDS = {"loss": ("tasks",), "dataset": ("task",)}  # for the checks here, not for the target
+# For the checks here, and for the run, not for the target.
+NOT_KEYWORDS = {"loss": ("tasks",), "dataset": ("task", "fixes")}
+OF_EVERY_OPTION = {"dataset": {"fixes": None}}  # keys that the run reads, whatever the target
 
 
 def is_tracker(node: Mapping[str, Any]) -> bool:
@@ -106,7 +108,8 @@ def keywords_left_out(key: str, node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _left_out(key: str, node: Mapping[str, Any], found: Signature | None) -> dict[str, Any]:
     skipped = {*node, *GIVEN_BY_RUN.get(key, ())}
-    return {} if found is None else {k: v for k, v in found.defaults().items() if k not in skipped}
+    defaults = {**({} if found is None else found.defaults()), **OF_EVERY_OPTION.get(key, {})}
+    return {name: value for name, value in defaults.items() if name not in skipped}
 
 
 def with_keywords(config: Any, signatures: dict[str, Signature | None] | None = None) -> Any:

@@ -27,7 +27,7 @@ from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from cnnbench import runs
+from cnnbench import data, runs
 from cnnbench.config import auto
 from cnnbench.config.components import (
     GIVEN_BY_RUN,
@@ -548,7 +548,7 @@ def spec_from(config: Mapping[str, Any], run_dir: Path | None, overrides: Sequen
     return runs.RunSpec(
         name=str(config.get("name") or (run_dir.name if run_dir else "run")),
         run_dir=run_dir,
-        dataset=Factory(config["dataset"], _for_checks_alone(config["dataset"])),
+        dataset=DatasetFactory(config["dataset"], _not_keywords(config["dataset"])),
         model=Factory(config["model"]),
         optimizer=Factory(optimizer),
         learning_rate=Schedule(rate) if isinstance(rate, dict) else float(rate),
@@ -568,9 +568,10 @@ def spec_from(config: Mapping[str, Any], run_dir: Path | None, overrides: Sequen
     )
 
 
-def _for_checks_alone(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return `task` where it only tells what the function is known to give, and is no keyword of it."""
-    return () if "task" in signature(str(dataset["_target_"])).parameters else ("task",)
+def _not_keywords(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return `fixes`, and `task` where it only tells what the function is known to give."""
+    is_keyword = "task" in signature(str(dataset["_target_"])).parameters
+    return ("fixes",) if is_keyword else ("fixes", "task")
 
 
 @dataclass(frozen=True)
@@ -596,6 +597,15 @@ class Factory:
         except InstantiationException as error:  # Hydra wraps what a nested object says in pages of its own
             raise error.__cause__ if error.__cause__ is not None else error from None
         return make(**given_by_run)
+
+
+@dataclass(frozen=True)
+class DatasetFactory(Factory):
+    """A factory of a data set, corrected by the table that its `fixes` names."""
+
+    def __call__(self, **given_by_run: Any) -> Any:
+        made, fixes = super().__call__(**given_by_run), self.node.get("fixes")
+        return made if fixes is None else data.fixed(made, Path(fixes))
 
 
 @dataclass(frozen=True)

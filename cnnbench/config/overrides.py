@@ -16,7 +16,7 @@ from cnnbench.errors import CnnbenchError, nearest
 ASSIGNMENT = re.compile(r"((?:\+\+?|~)?[A-Za-z_][\w./@:$-]*)=(.*)", re.DOTALL)
 # Keys of names and places: their values are texts or lists of texts.
 TEXT = re.compile(
-    r"name|run_dir|data_dir|plugins|dataset\.(root|test_root|labels|group|data_dir|cache_dir)|model\.(weights|backbone)"
+    r"name|run_dir|data_dir|plugins|dataset\.(root|test_root|labels|group|data_dir|cache_dir|fixes)|model\.(weights|backbone)"
     r"|callbacks\.\w+\.experiment|sweep\.resume"
 )
 # How values begin that Hydra's grammar takes for more than text.

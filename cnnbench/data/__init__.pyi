@@ -1,6 +1,8 @@
 from . import fetch
 from .batches import Feed
 from .dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
+from .fixes import Fix, fixed, label_of, names_of, read_fixes, write_fixes
+from .hashes import alike, perceptual_hashes
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
@@ -28,6 +30,7 @@ __all__ = [
     "Examples",
     "Fact",
     "Feed",
+    "Fix",
     "Recipe",
     "Rows",
     "Split",
@@ -36,11 +39,13 @@ __all__ = [
     "TooLargeError",
     "Trained",
     "UnreadableError",
+    "alike",
     "decode",
     "draw",
     "encode_rows",
     "example_weights",
     "fetch",
+    "fixed",
     "fold_numbers",
     "folds",
     "holds_arrays",
@@ -49,11 +54,15 @@ __all__ = [
     "inputs_among",
     "is_system_folder",
     "is_table",
+    "label_of",
     "label_weights",
     "leaks",
     "listed",
+    "names_of",
     "of_fold",
+    "perceptual_hashes",
     "pillow_warnings",
+    "read_fixes",
     "read_table",
     "remarks",
     "row_number",
@@ -63,4 +72,5 @@ __all__ = [
     "unwrapped",
     "with_positive",
     "with_validation",
+    "write_fixes",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, combinations
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -206,6 +207,8 @@ class Dataset:
         files: a digest of each file's content by its name, if every example is a file.
         target_names: of a regression, in the order of the targets; may be empty.
         columns: of a table; its examples may then lack values, which are NaN, and a category is its code.
+        places: of the examples by their names, where each is a file of its own.
+        uncorrected: the fingerprint of each split before `dataset.fixes`; empty without fixes.
 
     Raises:
         CnnbenchError: it cannot be trained on or measured (see `refuse`).
@@ -222,6 +225,8 @@ class Dataset:
     files: Mapping[str, str] = field(default_factory=dict)
     target_names: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
+    places: Mapping[str, Path] = field(default_factory=dict)
+    uncorrected: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from cnnbench.data.dataset import Dataset, Fact, Split, listed
+from cnnbench.data.hashes import saved_again
 from cnnbench.data.partition import TooFewError, draw, folds, hold_out_last, keep_together
 from cnnbench.errors import CnnbenchError
 
 FEW = 50  # validation examples; with fewer, each is worth more than two per cent of accuracy
 NAMED = 5  # classes or columns that one line names
+HASHED, LEAST_SIDE = 10_000, 16  # pictures that every run compares, in a second or two; pixels
 AT_ONCE = 256  # examples compared with the first at a time; usually one of the first 256 differs
 
 
@@ -181,7 +183,28 @@ def leaks(dataset: Dataset) -> list[str]:
             if count:
                 share = f"{count:,} of {len(digests[second]):,} {second} examples"
                 shared.append(f"{dataset.name}: {share} are also in {first}")
-    return shared + _contradictions(dataset, digests)
+    return shared + _resaved(dataset) + _contradictions(dataset, digests)
+
+
+def _resaved(dataset: Dataset) -> list[str]:
+    """Return a line where test pictures are in train or val, saved again; of few pictures alone."""
+    sides = dataset.input_shape
+    learnt = [split for name, split in dataset.splits.items() if name != "test"]
+    is_small = len(sides) != 3 or min(sides[:2]) < LEAST_SIDE or sides[2] not in (1, 3)
+    count = sum(len(split) for split in dataset.splits.values())
+    if is_small or dataset.train.x.dtype != np.uint8 or count > HASHED:
+        return []
+    again = np.unique(np.concatenate([saved_again(split.x, dataset.test.x) for split in learnt]))
+    known = {digest for split in learnt for digest in split.digests or ()}
+    digests = dataset.test.digests or []
+    again = [row for row in again if not digests or digests[row] not in known]  # those are told already
+    if not again:
+        return []
+    named = "" if dataset.test.names is None else f": {listed([dataset.test.names[row] for row in again])}"
+    return [
+        f"{dataset.name}: {len(again):,} of {len(dataset.test):,} test pictures seem to be in train or val, "
+        f"saved again{named}; cnnbench doctor shows them"
+    ]
 
 
 def _contradictions(dataset: Dataset, digests: dict[str, list[bytes]]) -> list[str]:

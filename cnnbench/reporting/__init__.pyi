@@ -17,6 +17,7 @@ from .output import (
     write_lines,
 )
 from .page.comparison import comparison_page
+from .page.doctor import Case, Cases, Shown, doctor_page, picture_uri
 from .page.notebook import comparison_html, run_html
 from .page.progress import MOST_COST, REFRESH_SECONDS, SHORTEST_SECONDS, LivePage, progress_page
 from .page.run import run_page
@@ -44,7 +45,10 @@ __all__ = [
     "ORANGE",
     "REFRESH_SECONDS",
     "SHORTEST_SECONDS",
+    "Case",
+    "Cases",
     "LivePage",
+    "Shown",
     "Stage",
     "Terminal",
     "Tracked",
@@ -61,6 +65,7 @@ __all__ = [
     "difference_as_json",
     "difference_sentences",
     "difference_tables",
+    "doctor_page",
     "duration",
     "encodable",
     "explain",
@@ -74,6 +79,7 @@ __all__ = [
     "number",
     "output_as",
     "output_table",
+    "picture_uri",
     "progress_page",
     "range_test_figure",
     "range_test_lines",

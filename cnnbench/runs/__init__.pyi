@@ -41,7 +41,7 @@ from .identity import (
 from .intervals import Interval, intervals_of
 from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
-from .places import is_place, places_in, with_absolute_places, without_places
+from .places import FIXES, is_place, places_in, with_absolute_places, without_places
 from .predictions import Predictions
 from .schema import CalibrationRow, DecisionRow, EndedMetrics, IntervalRow, MemberRow, RunMetrics
 from .spec import (
@@ -63,6 +63,7 @@ __all__ = [
     "CONFIG",
     "DONE",
     "FAILED",
+    "FIXES",
     "INTERRUPTED",
     "METRICS",
     "NO_METRICS",

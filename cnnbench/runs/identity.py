@@ -13,7 +13,7 @@ from cnnbench.data import Dataset
 from cnnbench.errors import CnnbenchError, shown
 from cnnbench.renamed import with_current_targets
 from cnnbench.runs.keys import differing
-from cnnbench.runs.places import is_place, places_in, without_places
+from cnnbench.runs.places import FIXES, is_place, places_in, without_places
 from cnnbench.system import damaged_file, module_name, plain, sha256
 
 NAMED = 3  # files that a line names
@@ -30,7 +30,8 @@ class Identity:
         drawn: the same of the splits of the run, and under `all` that of the whole data set.
         files: of a folder of images: for each file in use a digest of its content.
         plugins: a digest of each module.
-        weights: of each file that a place in the model names.
+        weights: of each file that a place in the model, or `dataset.fixes`, names.
+        uncorrected: as `data`, before `dataset.fixes`; empty without fixes.
     """
 
     config: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Identity:
     files: Mapping[str, str] = field(default_factory=dict)
     plugins: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
+    uncorrected: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], source: Dataset, dataset: Dataset) -> Identity:
@@ -59,6 +61,7 @@ class Identity:
             files=source.files,
             plugins=plugin_digests(config.get("plugins", [])),
             weights=weights_digests(config),
+            uncorrected=source.uncorrected,
         )
 
     @classmethod
@@ -75,8 +78,8 @@ class Identity:
 
     @property
     def data_digest(self) -> str:
-        """One text for all data, the same for every seed."""
-        return hashlib.sha256(repr(sorted(self.data.items())).encode()).hexdigest()
+        """One text for all data, the same for every seed, and with fixes as without: those are compared."""
+        return hashlib.sha256(repr(sorted((self.uncorrected or self.data).items())).encode()).hexdigest()
 
 
 def plugin_digests(plugins: Sequence[str]) -> dict[str, str]:
@@ -97,8 +100,9 @@ def _module_digest(plugin: str) -> str:
 
 
 def weights_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return a digest of each file that a place in the model names, by its key."""
-    places = {key: Path(value) for key, value in places_in(config).items() if key.startswith("model.")}
+    """Return a digest of each file that a place in the model, or `dataset.fixes`, names, by its key."""
+    found = places_in(config).items()
+    places = {key: Path(value) for key, value in found if key.startswith("model.") or key == FIXES}
     return {key: _digest(path) for key, path in places.items() if path.exists()}
 
 

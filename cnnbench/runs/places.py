@@ -14,6 +14,7 @@ from cnnbench.models import catalogue
 TOP = ("run_dir", "data_dir", "plugins")
 NAMES = re.compile(r"(\w+_)?(root|dir|file|path|folder)")  # of keywords of a data set or a model
 WEIGHTS = "weights"  # of a model: a file, unless it is the name of published ones
+FIXES = "dataset.fixes"  # a file whose content decides, unlike that of other places of data
 BACKBONE = "model.backbone"  # a name, a file or a folder
 PUBLISHED = "imagenet"
 Change = Callable[[str, Any], Any]
@@ -30,6 +31,8 @@ def is_place(key: str, value: Any = None) -> bool:
         return isinstance(value, str) and catalogue.is_place(value)
     if group == "model" and name == WEIGHTS:
         return isinstance(value, str) and value != PUBLISHED
+    if key == FIXES:
+        return True
     return NAMES.fullmatch(name) is not None
 
 
@@ -38,11 +41,14 @@ def without_places(config: Mapping[str, Any], files: Mapping[str, str] | None = 
 
     Args:
         config: of a run.
-        files: by the key of a place of the model, what identifies the content of the file there; it takes
-            the place's place. A file that is not among them counts by its path.
+        files: by the key of a place of the model, or of `dataset.fixes`, what identifies the content of the
+            file there; it takes the place's place. A file that is not among them counts by its path.
     """
 
     def change(key: str, value: Any) -> Any:
+        if key == FIXES and value is not None:
+            known = (files or {}).get(key)
+            return value if known is None else f"{Path(value).name} {known[:8]}"
         if key.startswith("model."):
             return (files or {}).get(key, value)
         return GONE
@@ -86,7 +92,7 @@ def with_absolute_places(config: Mapping[str, Any]) -> dict[str, Any]:
             return os.path.abspath(path)  # noqa: PTH100
         if "*" in value and os.path.exists(os.path.dirname(path)):  # noqa: PTH110, PTH120  a pattern
             return os.path.abspath(path)  # noqa: PTH100
-        is_data = key.startswith("dataset.") and key.endswith(("root", "file"))
+        is_data = key.startswith("dataset.") and key.endswith(("root", "file", "fixes"))
         folders = fetch.search_folders(data_dir) if is_data else []
         there = [folder / path for folder in folders if os.path.exists(folder / path)]  # noqa: PTH110
         return os.path.abspath(there[0]) if there else value  # noqa: PTH100

@@ -1,4 +1,5 @@
 from .average import averaging
+from .doctor import doctor_line, doctor_run
 from .ensemble import ensemble_spec, is_ensemble
 from .forecast import forecast_line, rehearse_job
 from .launchers import is_supervised, serve
@@ -7,12 +8,13 @@ from .observer import SweepObserver
 from .plan import makes_sweep
 from .probe import PICTURES, probe_line
 from .run import resume_sweep, start_sweep
-from .schema import Forecast, Probe, RangeTest
+from .schema import Doctor, Forecast, Probe, RangeTest
 from .search import Reporter
 from .store import Sweep
 
 __all__ = [
     "PICTURES",
+    "Doctor",
     "Forecast",
     "Probe",
     "RangeTest",
@@ -20,6 +22,8 @@ __all__ = [
     "Sweep",
     "SweepObserver",
     "averaging",
+    "doctor_line",
+    "doctor_run",
     "ensemble_spec",
     "find_learning_rate",
     "forecast_line",

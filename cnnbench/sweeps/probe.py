@@ -54,7 +54,7 @@ def probe_line(
             "backbones=[] names none to rank",
             f"leave it out for all that are here, or backbones=[{PIXELS}] for pixels alone",
         )
-    typed = _Typed.read(line, config_dir)
+    typed = Typed.read(line, config_dir)
     chosen = [one.name for one in models.catalogue.here()] if backbones is None else list(backbones)
     notes: list[str] = []
     if not chosen:
@@ -84,7 +84,7 @@ def probe_line(
         split = sample.of_split(dataset)
         tell(f"features of {name}: {len(split):,} pictures")
         extractor = (
-            _pixels(dataset.input_shape)
+            pixels_extractor(dataset.input_shape)
             if name == PIXELS
             else _extractor(typed.spec(read, name, sizes[name]), dataset)
         )
@@ -101,7 +101,7 @@ def probe_line(
 
 
 @dataclass(frozen=True)
-class _Typed:
+class Typed:
     """The overrides of a run, and what they leave open."""
 
     line: Sequence[str]
@@ -110,17 +110,17 @@ class _Typed:
     takes_auto: bool  # without a model on the line it is `model=auto`
 
     @classmethod
-    def read(cls, line: Sequence[str], config_dir: str | None) -> _Typed:
+    def read(cls, line: Sequence[str], config_dir: str | None, verb: str = "probe") -> Typed:
         chosen = [text.partition("=")[2] for text in line if text.startswith("model=")]
         if any(option != "transfer" for option in chosen):
             raise CnnbenchError(
-                f"probe chooses the model itself, so model={chosen[0]} says nothing", "leave it out"
+                f"{verb} chooses the model itself, so model={chosen[0]} says nothing", "leave it out"
             )
         named = [text.partition("=")[2] for text in line if text.startswith("model.backbone=")]
         if named:
             raise CnnbenchError(
-                f"probe ranks backbones, so model.backbone={named[-1]} says nothing",
-                f"backbones=[{named[-1]}]",
+                f"{verb} chooses the backbone itself, so model.backbone={named[-1]} says nothing",
+                f"backbones=[{named[-1]}]" if verb == "probe" else f"backbone={named[-1]}",
             )
         kept = [text for text in line if not text.startswith("model=")]
         plain = cls(kept, config_dir, False, False).spec(None, None)
@@ -255,7 +255,7 @@ def _extractor(spec: runs.RunSpec, dataset: data.Dataset) -> keras.Model:
     return models.split_at_features(model)[0]
 
 
-def _pixels(input_shape: Sequence[int]) -> keras.Model:
+def pixels_extractor(input_shape: Sequence[int]) -> keras.Model:
     """Return a model that makes pictures small and lays their pixels out: the floor of any comparison."""
     import keras
 
@@ -281,7 +281,7 @@ def _seconds(extractor: keras.Model, split: data.Split) -> float:
 
 
 def _judged(
-    found: Sequence[_Measured], sample: _Sample, typed: _Typed, sizes: dict[str, int], notes: list[str]
+    found: Sequence[_Measured], sample: _Sample, typed: Typed, sizes: dict[str, int], notes: list[str]
 ) -> Probe:
     from threadpoolctl import threadpool_limits
 

@@ -322,3 +322,117 @@ class Probe:
     answer: str
     next: str
     notes: Sequence[str]
+
+
+# -- What the doctor finds -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that may be wrong with one or two examples.
+
+    Attributes:
+        kind: `wrong label`, `leak`, `near-duplicate`, `outlier`, `blank`, `dark`, `blurred` or `tiny`.
+        split: of the example.
+        example: its name, or `row 12`.
+        label: its target.
+        other_split, other: the example that it equals, or that shows the same; empty for one alone.
+        other_label: its target.
+        suggested: the target that a model finds instead; empty where it is not about the target.
+        score: what the kind is measured by, as `why` says.
+        why: in words.
+        action: what `fixes.csv` does about it: `exclude`, `group`, or nothing.
+        row, other_row: in the split, from 0.
+    """
+
+    kind: str
+    split: str
+    example: str
+    label: str
+    other_split: str
+    other: str
+    other_label: str
+    suggested: str
+    score: float
+    why: str
+    action: str
+    row: int
+    other_row: int | None = None
+
+
+@dataclass(frozen=True)
+class ClassOverlap:
+    """Two classes that are taken for each other.
+
+    Attributes:
+        first, second: their names.
+        share: of the examples of both, how many are taken for the other class.
+        examples: how many.
+    """
+
+    first: str
+    second: str
+    share: float
+    examples: int
+
+
+@dataclass(frozen=True)
+class ShortcutRow:
+    """How well something that should not matter tells the classes.
+
+    Attributes:
+        by: what it is.
+        score: balanced accuracy, out of fold.
+        chance: that of guessing.
+        verdict: `shortcut`, `some` or `none`.
+    """
+
+    by: str
+    score: float
+    chance: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What is wrong with a data set, as far as that can be told without knowing the truth.
+
+    Attributes:
+        dataset: its name.
+        task: what is predicted.
+        examples: by split.
+        features: what labels and neighbours were judged by: a backbone, `pixels` or `columns`.
+        metric: by which a linear model of them was measured, out of fold.
+        score: its value.
+        findings: one for each thing, those of a kind together.
+        counts: of the findings, by kind.
+        overlaps: classes that are taken for each other.
+        shortcuts: what tells the classes without looking at them.
+        flagged: examples with a finding.
+        share: of all examples.
+        limit: of that share; null for none.
+        passed: whether the share is within the limit, and no shortcut was found.
+        fixes: the table that was written; empty where there is nothing to fix.
+        page: the HTML page.
+        next: what to type to see what the fixes are worth; empty where there are none.
+        notes: a line for each thing to know.
+    """
+
+    dataset: str
+    task: str
+    examples: dict[str, int]
+    features: str
+    metric: str
+    score: float
+    findings: list[Finding]
+    counts: dict[str, int]
+    overlaps: list[ClassOverlap]
+    shortcuts: list[ShortcutRow]
+    flagged: int
+    share: float
+    limit: float | None
+    passed: bool
+    fixes: str
+    page: str
+    next: list[str]
+    notes: list[str]

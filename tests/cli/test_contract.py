@@ -188,6 +188,8 @@ ANSWERS = [
     ("explain seed", 0, {"key", "lines"}),
     ("probe dataset=synthetic backbones=pixels device=cpu", 0, {"ranked", "curve", "answer", "next"}),
     ("probe model=cnn", 2, {"error", "hint"}),
+    ("doctor dataset=synthetic device=cpu", 0, {"findings", "counts", "passed", "page"}),
+    ("doctor dataset=synthetic --limit 2", 2, {"error", "hint"}),
     ("compare many", 0, {"rankings"}),
     ("diff done many/first", 0, {"config"}),
     ("report done", 0, {"page"}),

@@ -37,6 +37,10 @@ LINES: dict[str, list[tuple[str, int]]] = {
     "check": [("check", 0), ("check model=airbench dataset=digits model.nothing=1", 2)],
     "lr-find": [(" ".join(("lr-find", *TINY)), 0), ("lr-find phase=fine_tuning", 2)],
     "probe": [("probe dataset=synthetic backbones=pixels device=cpu", 0), ("probe model=cnn", 2)],
+    "doctor": [
+        ("doctor dataset=synthetic device=cpu --limit 1", 0),
+        ("doctor dataset=synthetic --limit 2", 2),
+    ],
     "resume": [("resume done", 0), ("resume sweep", 0)],
     "ensemble": [("ensemble done sweep/000_cnn_synthetic_seed0 --output both", 0), ("ensemble done", 2)],
     "compare": [("compare sweep diverged", 0)],

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY, Outcome
+from PIL import Image
 
 from cnnbench.data.dataset import Dataset, Rows, Split
 from cnnbench.data.sources.digits import digits
@@ -283,3 +284,19 @@ def test_equal_inputs_with_other_labels_are_counted() -> None:
     x[1] = x[0]
     data = replace(train, train=Split(x, train.train.y))
     assert "mine: equal inputs with different labels: 1" in leaks(data)
+
+
+def test_test_pictures_that_were_saved_again_are_told() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (30, 6, 6, 3), np.uint8)
+    x = np.stack(
+        [np.asarray(Image.fromarray(one).resize((48, 48), Image.Resampling.BICUBIC)) for one in small]
+    )
+    y = np.arange(30) % 2
+    again = np.clip(x[:2].astype(int) + rng.integers(-5, 6, x[:2].shape), 0, 255).astype(np.uint8)
+    test = Split(np.concatenate([x[20:], again, x[2:3]]), np.concatenate([y[20:], y[:3]]))
+    dataset = Dataset("pics", "binary", Split(x[:20], y[:20]), test, class_names=("a", "b"))
+    assert leaks(dataset) == [
+        "pics: 1 of 13 test examples are also in train",
+        "pics: 2 of 13 test pictures seem to be in train or val, saved again; cnnbench doctor shows them",
+    ]

@@ -37,6 +37,7 @@ from cnnbench.data.images.parts import (
     digests_of,
     load_all,
     notes,
+    places_of,
     refuse_shared,
     refuse_unreadable,
 )
@@ -147,6 +148,7 @@ def image_folder(
         notes=(*found_notes, *depth(top, parts), *about),
         bits=bits_of(parts),
         files=digests_of(parts),
+        places=places_of(parts),
     )
 
 

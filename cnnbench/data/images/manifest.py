@@ -24,6 +24,7 @@ from cnnbench.data.images.parts import (
     digests_of,
     load_all,
     notes,
+    places_of,
     refuse_shared,
     refuse_unreadable,
 )
@@ -144,6 +145,7 @@ def manifest(
         ),
         bits=bits_of(parts),
         files=digests_of(parts),
+        places=places_of(parts),
         target_names=targets.target_names,
     )
 

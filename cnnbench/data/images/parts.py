@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -122,6 +123,16 @@ def digests_of(parts: Mapping[str, Part]) -> dict[str, str]:
     """Return the digest of each image by its name."""
     return {
         name: digest for part in parts.values() for name, digest in zip(part.names, part.digests, strict=True)
+    }
+
+
+def places_of(parts: Mapping[str, Part]) -> dict[str, Path]:
+    """Return the file of each image by its name, of those that are files of their own."""
+    return {
+        part.names[index]: part.listing.files[row].path
+        for part in parts.values()
+        for index, row in enumerate(part.rows)
+        if part.listing.files[row].member is None
     }
 
 
