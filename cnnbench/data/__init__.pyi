@@ -1,6 +1,6 @@
 from . import fetch
 from .batches import Feed
-from .dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
+from .dataset import CALIBRATION, Column, Dataset, Examples, Fact, Rows, Split, Task, listed
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
@@ -17,11 +17,13 @@ from .splits import (
     of_fold,
     remarks,
     task_in_words,
+    with_calibration,
     with_validation,
 )
 from .tabular import read_table, row_number
 
 __all__ = [
+    "CALIBRATION",
     "IMAGE_SUFFIXES",
     "Column",
     "Dataset",
@@ -62,5 +64,6 @@ __all__ = [
     "task_in_words",
     "unwrapped",
     "with_positive",
+    "with_calibration",
     "with_validation",
 ]

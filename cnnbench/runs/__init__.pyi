@@ -1,4 +1,4 @@
-from . import budget, metrics
+from . import budget, conformal, metrics
 from .budget import Budget, Speed, Watch, length, span
 from .decision import Decision, save_decision, stored_decision
 from .folder import (
@@ -34,7 +34,7 @@ from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
 from .predictions import Predictions
-from .schema import EndedMetrics, IntervalRow, RunMetrics
+from .schema import Coverage, EndedMetrics, IntervalRow, RunMetrics
 from .spec import (
     AVERAGE,
     Calibration,
@@ -68,6 +68,7 @@ __all__ = [
     "Budget",
     "Calibration",
     "ChangedError",
+    "Coverage",
     "Decision",
     "Device",
     "EndedMetrics",
@@ -90,6 +91,7 @@ __all__ = [
     "Watch",
     "budget",
     "code_changes",
+    "conformal",
     "config_changes",
     "data_changes",
     "differing",

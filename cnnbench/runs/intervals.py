@@ -74,6 +74,16 @@ def intervals_of(
     }
 
 
+def share_interval(hits: Floats, groups: Floats | None = None) -> Interval:
+    """Return the interval of a share of examples: Wilson's, or with groups by drawing these.
+
+    Args:
+        hits: ``(n,)`` whether each example counts.
+        groups: of each example ``(n,)``.
+    """
+    return _of_share(hits, _Draws(len(hits), groups))
+
+
 class _Draws:
     """Draws of examples with replacement, or of whole groups of them.
 

@@ -23,7 +23,7 @@ from cnnbench.training.changes import Continuation, recorded_environment
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     from cnnbench.training.build import Built
     from cnnbench.training.callbacks import Deadline
-    from cnnbench.training.measure import Measured
+    from cnnbench.training.measure import Evaluation, Measured
 
 log = logging.getLogger("cnnbench")
 KERAS_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")  # of a network that was given none
@@ -351,27 +351,52 @@ def decide(job: Job, prepared: Prepared) -> None:
     """Settle on the validation split how the outputs become answers, and store it in the best checkpoint."""
     dataset = prepared.dataset
     names = tuple(dataset.class_names or dataset.targets)
-    job.folder.write_decision(runs.Decision(dataset.task, names))
+    decision = runs.Decision(dataset.task, names)
+    if dataset.calibration is not None:
+        with job.phases("calibrate"):
+            decision = replace(decision, conformal=conformal_of(job, prepared))
+    job.folder.write_decision(decision)
+
+
+def conformal_of(job: Job, prepared: Prepared) -> dict[str, Any]:
+    """Return how large sets, or ranges, must be for their promise, by examples that have chosen nothing."""
+    from cnnbench.nn import load_checkpoint
+
+    dataset, coverage = prepared.dataset, job.spec.training.calibration.coverage
+    assert dataset.calibration is not None
+    assert coverage is not None
+    model = load_checkpoint(job.folder.best_model)  # with all that was settled before
+    evaluate = evaluation_of(job, prepared)(model, dataset.task)
+    outputs, _ = evaluate(prepared.built.held_out[data.CALIBRATION])
+    return runs.conformal.calibrated(dataset.task, dataset.calibration.y, outputs, coverage)
+
+
+def evaluation_of(job: Job, prepared: Prepared) -> type[Evaluation]:
+    """Return what evaluates a stored checkpoint: by the features that are kept where these are all that counts."""
+    from cnnbench.training.features import EvaluationOnFeatures
+    from cnnbench.training.measure import Evaluation
+    from cnnbench.training.model import is_head_alone
+
+    built = prepared.built
+    # What rounding changes of an error is not small beside the error.
+    on_features = is_head_alone(job.spec, built.model) and prepared.dataset.task != "regression"
+    on_features &= built.machine.precision == "float32" and not built.machine.on_gpu
+    return EvaluationOnFeatures if on_features else Evaluation
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
     """Measure the stored checkpoint, not the model in memory."""
-    from cnnbench.training.features import EvaluationOnFeatures
     from cnnbench.training.measure import measure_best
-    from cnnbench.training.model import is_head_alone
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
-    # What rounding changes of an error is not small beside the error.
-    on_features = is_head_alone(job.spec, built.model) and dataset.task != "regression"
-    on_features &= built.machine.precision == "float32" and not built.machine.on_gpu
     with job.phases("evaluate"), system.shortage_explained(job.spec.training.examples_per_step):
         return measure_best(
             folder,
             dataset,
-            built.held_out,
+            {name: feed for name, feed in built.held_out.items() if name != data.CALIBRATION},
             built.memory,
             job.spec.training.metrics or (),
-            EvaluationOnFeatures if on_features else None,
+            evaluation_of(job, prepared),
         )
 
 
@@ -396,6 +421,12 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         result["by_output"] = measured.by_output
     if around := in_plain(measured.intervals):
         result["intervals"] = around
+    decision, outputs = job.folder.decision, measured.outputs["test"]
+    if decision.conformal:
+        test = dataset.test
+        result["sets"] = runs.conformal.coverage_of(
+            decision.conformal, decision.task, test.y, outputs, test.groups
+        )
     if spec.training.fold is not None:
         result["fold"] = {
             "examples": len(dataset.test),
@@ -412,9 +443,9 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         }
     if stopped := [one.of for one in job.deadlines.values() if one.stopped is not None]:
         result["stopped_by"] = stopped[0]
-    train, epoch, outputs = prepared.built.train, job.folder.best["epoch"], measured.outputs["test"]
+    train, epoch = prepared.built.train, job.folder.best["epoch"]
     draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented)
-    return written(job, result, predictions_of(dataset, outputs), draw)
+    return written(job, result, predictions_of(dataset, outputs, decision), draw)
 
 
 def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict[str, runs.IntervalRow]]:
@@ -426,10 +457,13 @@ def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict
     }
 
 
-def predictions_of(dataset: data.Dataset, outputs: np.ndarray) -> runs.Predictions:
+def predictions_of(
+    dataset: data.Dataset, outputs: np.ndarray, decision: runs.Decision | None = None
+) -> runs.Predictions:
     """Return what a run says of its test split."""
     test, names = dataset.test, dataset.class_names or dataset.targets
-    return runs.Predictions(dataset.task, test.y, outputs, names, test.names)
+    conformal = decision.conformal if decision else {}
+    return runs.Predictions(dataset.task, test.y, outputs, names, test.names, conformal)
 
 
 def result_of(
