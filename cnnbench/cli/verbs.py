@@ -297,6 +297,8 @@ def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> A
     reporting.stdout().print(inference.evaluation_table(found))
     if found.by_output:
         reporting.stdout().print(reporting.output_table(found.by_output, f"each on the {found.split} split"))
+    if found.sets:
+        reporting.say(reporting.stdout(), *reporting.sets_in_words(found.sets))
     for note in found.notes:
         reporting.stderr().print(note, markup=False, style="yellow")
     return Answer(found)
@@ -322,7 +324,8 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     if given.output is not None:
         inference.check_output(given.output, given.files)
     run = _open(given).finished()
-    lines = inference.Lines(run.result["task"], run.class_names or run.target_names, given.top)
+    decision = run.files.decision
+    lines = inference.Lines(decision.task, decision.names, given.top, bool(decision.conformal))
     answered = failed = 0
     kept: list[inference.PredictionRow] = []
     for predictions in run.predictions(given.files, sys.stdin, given.max_pixels):

@@ -63,7 +63,7 @@ __all__ = [
     "special_file",
     "task_in_words",
     "unwrapped",
-    "with_positive",
     "with_calibration",
+    "with_positive",
     "with_validation",
 ]

@@ -199,8 +199,8 @@ class Dataset:
         train: for learning.
         test: for the final figures, after the training.
         val: for choosing the best epoch; None lets the run draw it from ``train``.
-        calibration: part of a validation split that chooses nothing, for sets that keep a promise; None without
-            such sets.
+        calibration: the part of a validation split that chooses nothing but the size of sets that keep a
+            promise; None without such sets.
         class_names: in the order of the class indices, or of the labels; empty for regression. The second of
             two classes is the positive one.
         notes: one line for each thing the user should know, such as an unreadable file; a `Fact` is no

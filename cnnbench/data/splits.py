@@ -109,21 +109,20 @@ def with_calibration(dataset: Dataset, share: float, least: int, seed: int) -> D
             "training.calibration.coverage takes a part of the validation split, and there is none",
             "training.validation_fraction=0.2 draws one from the training split",
         )
-    held = round(share * len(dataset.val))
+    held, sides = round(share * len(dataset.val)), f"{CALIBRATION} or val"
+    too_few = CnnbenchError(
+        f"{dataset.name}: training.calibration.coverage needs {least:,} calibration examples or more, and "
+        f"training.calibration.share={share:g} of {len(dataset.val):,} validation examples is {held:,}",
+        "hold more out (training.validation_fraction), take a larger share, or promise less",
+    )
+    if not least <= held < len(dataset.val):
+        raise too_few
     try:
-        if not least <= held < len(dataset.val):
-            raise TooFewError(None, held)
-        val, out, told = _parted(
-            dataset.name, dataset.val, dataset.task, held, seed, f"{CALIBRATION} or val"
-        )
-        if len(out) < least:
-            raise TooFewError(None, len(out))
+        val, out, told = _parted(dataset.name, dataset.val, dataset.task, held, seed, sides)
     except TooFewError as error:
-        raise CnnbenchError(
-            f"{dataset.name}: training.calibration.coverage needs {least:,} calibration examples or more, and "
-            f"training.calibration.share={share:g} of {len(dataset.val):,} validation examples is {held:,}",
-            "hold out more (training.validation_fraction), take a larger share, or promise a smaller coverage",
-        ) from error
+        raise too_few from error
+    if len(out) < least:  # of whole groups
+        raise too_few
     parted = replace(dataset, val=val, calibration=out, notes=(*dataset.notes, *told))
     before, now = (f"{dataset.name}: {counts(one)}" for one in (dataset, parted))
     return replace(parted, notes=tuple(Fact(now) if note == before else note for note in parted.notes))

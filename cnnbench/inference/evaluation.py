@@ -16,7 +16,7 @@ from cnnbench.inference.load import differences, load_dataset, load_model, measu
 from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.renamed import current_name
 from cnnbench.reporting import between, number
-from cnnbench.runs import Interval, RunFolder, RunSpec, in_words, metrics
+from cnnbench.runs import Coverage, Interval, RunFolder, RunSpec, conformal, in_words, metrics
 from cnnbench.system import plain
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Evaluation:
         recorded: figures of the run's own split of that name; may be empty.
         intervals: of the figures, were as many other examples drawn.
         by_output: of classes, several labels or targets, the figures of each, by name.
+        sets: how the sets of classes, or ranges of values, of a run with `training.calibration.coverage` keep
+            their promise here; null without, and of the validation split, which has chosen the model.
         positive: the class that precision and recall are of; null unless the task is binary.
         notes: one line for each thing to know when the two are compared.
     """
@@ -52,6 +54,7 @@ class Evaluation:
     recorded: dict[str, float]
     intervals: dict[str, Interval] = field(default_factory=dict)
     by_output: dict[str, dict[str, float]] = field(default_factory=dict)
+    sets: Coverage | None = None
     positive: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -90,6 +93,7 @@ def evaluate_checkpoint(
             given["trained"] = Trained(columns, tuple(folder.metrics["class_names"]))
     spec = replace(spec, dataset=partial(spec.dataset, **given))
     dataset = load_dataset(spec) if is_drawn else spec.dataset()
+    dataset = replace(dataset, calibration=None)  # which is not measured
     if split not in dataset.splits:
         raise CnnbenchError(
             f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"
@@ -109,16 +113,20 @@ def evaluate_checkpoint(
         )
     model = model or load_model(folder, spec)
     outputs, figures, intervals = measure_split(model, dataset, split, spec.training)
-    names = dataset.class_names or dataset.targets
+    names, decision, measured = dataset.class_names or dataset.targets, folder.decision, dataset.splits[split]
+    sets = None
+    if decision.conformal and (split == "test" or own_data == "no"):
+        sets = conformal.coverage_of(decision.conformal, dataset.task, measured.y, outputs, measured.groups)
     return Evaluation(
         run=str(folder.path),
         dataset=dataset.name,
         split=split,
-        examples=len(dataset.splits[split]),
+        examples=len(measured),
         metrics=figures,
         recorded=folder.metrics["metrics"].get(split, {}),
         intervals=intervals,
-        by_output=metrics.by_output(dataset.task, dataset.splits[split].y, outputs, names),
+        by_output=metrics.by_output(dataset.task, measured.y, outputs, names),
+        sets=sets,
         positive=dataset.class_names[1] if dataset.task == "binary" else None,
         notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
     )

@@ -33,7 +33,7 @@ from .tables import (
     show_comparison,
 )
 from .terminal import Terminal
-from .text import between, count, duration, number
+from .text import between, count, duration, number, sets_in_words
 from .trackers import Tracked, trackings
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "run_html",
     "run_page",
     "say",
+    "sets_in_words",
     "show_comparison",
     "stderr",
     "stdout",

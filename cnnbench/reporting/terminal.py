@@ -14,7 +14,16 @@ from rich.table import Table
 
 from cnnbench.reporting.output import say
 from cnnbench.reporting.tables import output_table
-from cnnbench.reporting.text import best_epoch, between, count, duration, memory, milliseconds, number
+from cnnbench.reporting.text import (
+    best_epoch,
+    between,
+    count,
+    duration,
+    memory,
+    milliseconds,
+    number,
+    sets_in_words,
+)
 from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary, in_words, positive_class
 
 SHORT = {"val_mean_average_precision": "val_mAP"}
@@ -121,6 +130,8 @@ class Terminal(Observer):
         each = metrics.get("by_output", {}).get("test")
         if each and metrics["task"] not in ("multiclass", "binary"):  # classes are on the page
             self.console.print(output_table(each, "each on the test split"))
+        if metrics.get("sets"):
+            say(self.console, *sets_in_words(metrics["sets"]))
 
     def finished(self, result: RunResult) -> None:
         cost = result.metrics["cost"]

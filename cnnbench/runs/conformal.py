@@ -134,7 +134,9 @@ def _by_chance(conformal: Mapping[str, Any], examples: int) -> tuple[float, floa
     from scipy.stats import betabinom
 
     place = _place(conformal["examples"], conformal["coverage"])
-    ends = betabinom.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], examples, place, conformal["examples"] + 1 - place)
+    ends = betabinom.ppf(
+        [(1 - LEVEL) / 2, (1 + LEVEL) / 2], examples, place, conformal["examples"] + 1 - place
+    )
     low, high = (float(end) / examples for end in ends)
     return low, high
 

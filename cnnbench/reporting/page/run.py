@@ -16,7 +16,7 @@ from cnnbench.reporting.figures import read_png
 from cnnbench.reporting.page.charts import history_in_words, history_marks, run_history
 from cnnbench.reporting.page.render import Answer, data_uri, render
 from cnnbench.reporting.steps import after_run, more_seeds
-from cnnbench.reporting.text import best_epoch, between, count_of, duration, fixed, number
+from cnnbench.reporting.text import best_epoch, between, count_of, duration, fixed, number, sets_in_words
 from cnnbench.runs import DONE, OBJECTIVE, TRAINED, RunFolder, in_words, positive_class
 
 # In the order of the page; the learning curves are drawn there by its script.
@@ -69,6 +69,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         metric_names=names,
         splits=splits,
         intervals=bool(metrics.get("intervals")),
+        sets=sets_in_words(metrics["sets"]) if metrics.get("sets") else [],
         output_kind={"multilabel": "label", "regression": "target"}.get(metrics["task"], "class"),
         output_names=output_names,
         outputs=outputs,
