@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NotRequired, Protocol, cast
 
 import numpy as np
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from cnnbench import reporting
 from cnnbench.data import (
@@ -52,8 +52,8 @@ class Prediction:
         probability: of that class.
         probabilities: of every class or label, by name, the highest first.
         labels: of several, those with a probability above their threshold, the highest first.
-        set: of a run with `training.calibration.coverage`, the classes that it cannot rule out, the most probable
-            first; where it is not exactly one, the model abstains.
+        set: of a run with `training.calibration.coverage`, the classes that it cannot rule out, the most
+            probable first; where it is not exactly one, the model abstains.
         value: of a regression with one target.
         low: of such a run, the lower end of the range around `value`.
         high: its upper end.
@@ -167,10 +167,8 @@ def answer(path: str, decision: Decision, outputs: np.ndarray) -> Prediction:
     if task == "regression" and len(outputs) > 1:
         return Prediction(path, values=dict(zip(names, outputs.tolist(), strict=True)))
     if task == "regression":
-        low, high = (
-            conformal.ranges(decision.conformal, given)[0].tolist() if decision.conformal else (None, None)
-        )
-        return Prediction(path, value=float(outputs[0]), low=low, high=high)
+        ends = conformal.ranges(decision.conformal, given)[0].tolist() if decision.conformal else (None, None)
+        return Prediction(path, value=float(outputs[0]), low=ends[0], high=ends[1])
     if task == "binary":
         outputs = np.array([1 - outputs[0], outputs[0]])
     order = np.argsort(-outputs, kind="stable")  # of two equal ones the first, as argmax has it

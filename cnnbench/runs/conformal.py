@@ -1,10 +1,10 @@
-"""Sets of classes, and ranges of values, that hold the truth as often as promised: split conformal prediction.
+"""Split conformal prediction: sets of classes, or ranges of values, that hold the truth as often as promised.
 
-A share of the validation split, which has chosen nothing, says how improbable to the model a truth may be (Vovk,
-Gammerman and Shafer 2005, "Algorithmic Learning in a Random World"). Of classes those are in the set whose
-probability is large enough, which gives the smallest sets on average (Sadinle, Lei and Wasserman 2019, JASA 114,
-223–234); around a value lies a range as wide for every example (Lei et al. 2018, JASA 113, 1094–1111).
-The promise is about all examples together, not about each class, and holds for data of the same kind alone.
+A share of the validation split, which has chosen nothing, says how improbable to the model a truth may be
+(Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World"). In a set are the classes whose
+probability is large enough, which makes sets smallest on average (Sadinle, Lei and Wasserman 2019, JASA 114,
+223–234); around a value lies a range as wide for every example (Lei et al. 2018, JASA 113, 1094–1111). The
+promise is about all examples together, not about each class, and for data of the same kind alone.
 """
 
 from __future__ import annotations

@@ -372,7 +372,7 @@ def conformal_of(job: Job, prepared: Prepared) -> dict[str, Any]:
 
 
 def evaluation_of(job: Job, prepared: Prepared) -> type[Evaluation]:
-    """Return what evaluates a stored checkpoint: by the features that are kept where these are all that counts."""
+    """Return what evaluates a stored checkpoint: by the features that are kept, where they are enough."""
     from cnnbench.training.features import EvaluationOnFeatures
     from cnnbench.training.measure import Evaluation
     from cnnbench.training.model import is_head_alone
