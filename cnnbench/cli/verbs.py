@@ -289,14 +289,24 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Ans
 def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[inference.Evaluation]:
     """Measure the best checkpoint of a run on a split of its data set, or of another."""
     _takes_a_run(parser)
-    parser.add_argument("overrides", nargs="*", help="dataset=… dataset.key=…; default: the run's data set")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="dataset=… dataset.key=…; default: the run's data set; corruption=all or gaussian_noise,fog,… "
+        "severity=1..5: how much corrupted pictures cost",
+    )
     parser.add_argument("--split", choices=inference.SPLITS, default="test")
     _takes_options(parser, "a folder with options of your own, as the run had it")
     given = parser.parse_intermixed_args(arguments)
-    found = _open(given).evaluate(*given.overrides, split=given.split, config_dir=given.config_dir)
+    with reporting.counted(reporting.stderr(), "corruptions") as told:
+        found = _open(given).evaluate(
+            *given.overrides, split=given.split, config_dir=given.config_dir, told=told
+        )
     reporting.stdout().print(inference.evaluation_table(found))
     if found.by_output:
         reporting.stdout().print(reporting.output_table(found.by_output, f"each on the {found.split} split"))
+    if found.robustness:
+        reporting.stdout().print(inference.robustness_table(found.robustness))
     if found.sets:
         reporting.say(reporting.stdout(), *reporting.sets_in_words(found.sets))
     for note in found.notes:

@@ -1,6 +1,7 @@
 from . import fetch
 from .batches import Feed
 from .dataset import CALIBRATION, Column, Dataset, Examples, Fact, Rows, Split, Task, listed
+from .images.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupted
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
@@ -24,7 +25,9 @@ from .tabular import read_table, row_number
 
 __all__ = [
     "CALIBRATION",
+    "CORRUPTIONS",
     "IMAGE_SUFFIXES",
+    "SEVERITIES",
     "Column",
     "Dataset",
     "Examples",
@@ -38,6 +41,8 @@ __all__ = [
     "TooLargeError",
     "Trained",
     "UnreadableError",
+    "check_corruption",
+    "corrupted",
     "decode",
     "draw",
     "encode_rows",

@@ -23,6 +23,7 @@ from .prediction import (
     prediction_as_json,
     remarked,
 )
+from .robustness import Asked, Robustness, asked, robustness_table
 from .tables import Rows, check_output, columns_of, write_predictions
 from .verification import Verdict, verify
 from .visualization import visualize
@@ -32,6 +33,7 @@ __all__ = [
     "QUANTIZE",
     "SPLITS",
     "SUFFIXES",
+    "Asked",
     "Evaluation",
     "Export",
     "Format",
@@ -39,9 +41,11 @@ __all__ = [
     "Prediction",
     "PredictionRow",
     "Quantize",
+    "Robustness",
     "Rows",
     "Shrunk",
     "Verdict",
+    "asked",
     "batches",
     "check_output",
     "chooses_dataset",
@@ -57,6 +61,7 @@ __all__ = [
     "prediction_as_json",
     "remarked",
     "require_finished",
+    "robustness_table",
     "stored_spec",
     "summary",
     "verify",

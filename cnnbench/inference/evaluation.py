@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,10 +13,11 @@ from cnnbench.config import with_values
 from cnnbench.data import Dataset, Split, Trained, listed
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
+from cnnbench.inference.robustness import Asked, Robustness, measure_robustness
 from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.renamed import current_name
 from cnnbench.reporting import between, number
-from cnnbench.runs import Coverage, Interval, RunFolder, RunSpec, conformal, in_words, metrics
+from cnnbench.runs import OBJECTIVE, Coverage, Interval, RunFolder, RunSpec, conformal, in_words, metrics
 from cnnbench.system import plain
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Evaluation:
         by_output: of classes, several labels or targets, the figures of each, by name.
         sets: how the sets of classes, or ranges of values, of a run with `training.calibration.coverage` keep
             their promise here; null without, and of the validation split, which has chosen the model.
+        robustness: what corrupted pictures cost; null unless `corruption=…` asks.
         positive: the class that precision and recall are of; null unless the task is binary.
         notes: one line for each thing to know when the two are compared.
     """
@@ -55,6 +57,7 @@ class Evaluation:
     intervals: dict[str, Interval] = field(default_factory=dict)
     by_output: dict[str, dict[str, float]] = field(default_factory=dict)
     sets: Coverage | None = None
+    robustness: Robustness | None = None
     positive: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -64,6 +67,8 @@ def evaluate_checkpoint(
     spec: RunSpec,
     split: str = "test",
     own_data: Literal["must", "may", "no"] = "no",
+    corruptions: Asked | None = None,
+    told: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure the best checkpoint.
 
@@ -72,6 +77,8 @@ def evaluate_checkpoint(
         spec: made from the folder's config; its data set may be another one.
         split: `val` or `test`.
         own_data: the data must be those of the run; may be, with a note where they are not; or are others.
+        corruptions: of pictures, which are measured, too.
+        told: hears how many of how many corruptions are done.
 
     Raises:
         CnnbenchError: the run has no finished checkpoint, there is no such split, the data set does not
@@ -117,6 +124,20 @@ def evaluate_checkpoint(
     sets = None
     if decision.conformal and (split == "test" or own_data == "no"):
         sets = conformal.coverage_of(decision.conformal, dataset.task, measured.y, outputs, measured.groups)
+    robustness = None
+    if corruptions is not None:
+        from cnnbench.training import evaluation_batch, forward_graph
+
+        forward = forward_graph(model)
+        robustness = measure_robustness(
+            lambda pictures: np.asarray(forward(pictures)),
+            measured,
+            decision,
+            corruptions,
+            figures[OBJECTIVE[dataset.task]],
+            evaluation_batch(spec.training.examples_per_step, dataset.input_shape),
+            told,
+        )
     return Evaluation(
         run=str(folder.path),
         dataset=dataset.name,
@@ -127,6 +148,7 @@ def evaluate_checkpoint(
         intervals=intervals,
         by_output=metrics.by_output(dataset.task, measured.y, outputs, names),
         sets=sets,
+        robustness=robustness,
         positive=dataset.class_names[1] if dataset.task == "binary" else None,
         notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
     )
@@ -216,13 +238,13 @@ def chooses_dataset(typed: Sequence[str]) -> bool:
     """Tell whether `dataset=…` was typed; without it, keys change the run's own data set.
 
     Raises:
-        CnnbenchError: anything but `dataset=…`, `dataset.key=…` and `data_dir=…` was typed.
+        CnnbenchError: anything but `dataset=…`, `dataset.key=…` and `data_dir=…` is left of what was typed.
     """
     for text in typed:
         key = text.partition("=")[0]
         if "=" not in text or not (key in ("dataset", "data_dir") or key.startswith("dataset.")):
             raise CnnbenchError(
-                f"evaluate takes only dataset=…, dataset.key=… and data_dir=…, not {text!r}",
+                f"evaluate takes only dataset=…, dataset.key=…, data_dir=… and corruption=…, not {text!r}",
                 "everything else is decided by the run",
             )
     return any(text.startswith("dataset=") for text in typed)

@@ -3,6 +3,7 @@ from .figures.inside import Stage, class_activation_maps, feature_maps, filters,
 from .figures.range_test import range_test_figure, range_test_lines
 from .figures.run import figures_of_run, run_figures
 from .output import (
+    counted,
     encodable,
     explain,
     how_to_resume,
@@ -57,6 +58,7 @@ __all__ = [
     "comparison_html",
     "comparison_page",
     "count",
+    "counted",
     "difference_as_json",
     "difference_sentences",
     "difference_tables",

@@ -29,7 +29,7 @@ from .identity import (
     split_changes,
     weights_digests,
 )
-from .intervals import Interval, intervals_of
+from .intervals import Interval, intervals_of, mean_interval, share_interval
 from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import is_place, places_in, with_absolute_places, without_places
@@ -104,12 +104,14 @@ __all__ = [
     "is_share",
     "larger_is_better",
     "length",
+    "mean_interval",
     "metrics",
     "new_folder",
     "new_sweep_folder",
     "places_in",
     "positive_class",
     "save_decision",
+    "share_interval",
     "span",
     "split_changes",
     "standing_still",

@@ -84,6 +84,16 @@ def share_interval(hits: Floats, groups: Floats | None = None) -> Interval:
     return _of_share(hits, _Draws(len(hits), groups))
 
 
+def mean_interval(values: Floats, groups: Floats | None = None) -> Interval:
+    """Return the interval of a mean over examples: Student's, or with groups by drawing these.
+
+    Args:
+        values: ``(n,)``, two at least.
+        groups: of each example ``(n,)``.
+    """
+    return _of_mean(values, _Draws(len(values), groups))
+
+
 class _Draws:
     """Draws of examples with replacement, or of whole groups of them.
 
