@@ -297,7 +297,7 @@ def _cloud(shape: tuple[int, int], decay: float, rng: np.random.Generator) -> np
 
 
 def _grey(x: Pixels) -> Pixels:
-    return x.mean(axis=2, keepdims=True)
+    return np.asarray(x.mean(axis=2, keepdims=True))
 
 
 def _as_picture(x: Pixels) -> Image.Image:

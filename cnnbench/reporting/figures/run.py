@@ -13,6 +13,7 @@ import numpy as np
 from cnnbench.data import Dataset
 from cnnbench.reporting.figures.canvas import new_figure, to_png
 from cnnbench.reporting.figures.charts import confusion_matrix, learning_curves, residuals
+from cnnbench.reporting.figures.curves import threshold_curves
 from cnnbench.reporting.figures.images import (
     augmentation_grid,
     largest_errors,
@@ -78,9 +79,9 @@ def figures_of_run(
 def run_figures(folder: RunFolder) -> dict[str, Figure]:
     """Return the pictures of a finished run by name, without its data set and without TensorFlow.
 
-    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals`` are drawn anew from the stored
-    history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show examples of the data
-    set: they are read back from their PNG, and left out where the folder lacks it.
+    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals``, and ``curves`` are drawn anew
+    from the stored history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show
+    examples of the data set: they are read back from their PNG, and left out where the folder lacks it.
 
     Raises:
         CnnbenchError: a file of the run is damaged.
@@ -108,15 +109,16 @@ def read_png(path: Path) -> bytes:
 
 
 def _of_predictions(task: str, y_true: np.ndarray, outputs: np.ndarray, names: Sequence[str]) -> Drawings:
+    curves = partial(threshold_curves, task, y_true, outputs, names)
     if task == "multilabel":
         figures = metrics.by_output(task, y_true, outputs, names)
-        return {"labels": partial(label_bars, figures, len(y_true))}
+        return {"labels": partial(label_bars, figures, len(y_true)), "curves": curves}
     if task == "regression" and y_true.ndim > 1:
         return {"residuals": partial(target_scatters, y_true, outputs, names)}
     if task == "regression":
         return {"residuals": partial(residuals, y_true, outputs)}
     predicted = metrics.predicted_classes(outputs)
-    return {"confusion_matrix": partial(confusion_matrix, y_true, predicted, names)}
+    return {"confusion_matrix": partial(confusion_matrix, y_true, predicted, names), "curves": curves}
 
 
 def _shown(png: bytes) -> Figure:

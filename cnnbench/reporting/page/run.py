@@ -23,6 +23,7 @@ from cnnbench.runs import DONE, OBJECTIVE, TRAINED, RunFolder, in_words, positiv
 PICTURES = {
     "confusion_matrix": "Confusion matrix of the test split",
     "labels": "Each label on the test split",
+    "curves": "ROC and precision-recall curves of the test split",
     "residuals": "Predictions and residuals of the test split",
     "worst_mistakes": "Worst mistakes on the test split",
     "samples": "Examples of the training split",
@@ -200,7 +201,7 @@ def pictures(
 def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
     if name == "learning_curves":
         return f"{title}: training and validation over {metrics['epochs']} epochs"
-    if name in ("confusion_matrix", "labels", "residuals"):
+    if name in ("confusion_matrix", "curves", "labels", "residuals"):
         figures = ", ".join(f"{key} {number(value)}" for key, value in metrics["metrics"]["test"].items())
         return f"{title}: {figures}"
     return f"{title}, as a grid of small pictures"
