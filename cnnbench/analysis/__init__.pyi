@@ -13,6 +13,7 @@ from .comparison import (
 from .diff import Difference, Errors, Flips, Pairs, difference
 from .learning_curve import LearningCurve, Point, errors_of, measure_curve
 from .linear_probe import Axes, blocks_of, cross_validate, interval, score, values_of_blocks
+from .paired import Paired, paired_accuracies, paired_runs
 from .recipes import judge_recipe
 from .records import COSTS, Record, is_number, number, read_records, short
 from .schema import ComparisonContent, DifferenceContent, GroupRow
@@ -31,6 +32,7 @@ __all__ = [
     "Group",
     "GroupRow",
     "LearningCurve",
+    "Paired",
     "Pairs",
     "Point",
     "Ranking",
@@ -49,6 +51,8 @@ __all__ = [
     "measure_curve",
     "number",
     "order_groups",
+    "paired_accuracies",
+    "paired_runs",
     "pareto_front",
     "read_records",
     "score",

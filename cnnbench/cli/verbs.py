@@ -428,6 +428,9 @@ def compare_runs(
         default=reporting.MOST_ROWS,
         help=f"groups to show (default: {reporting.MOST_ROWS})",
     )
+    parser.add_argument(
+        "--classes", action="store_true", help="show the F1 of each class on the test split, too"
+    )
     parser.add_argument("--csv", metavar="FILE", help="one row per group; - is standard output")
     parser.add_argument("--html", type=_path, metavar="FILE", help="as a page")
     given = parser.parse_intermixed_args(arguments)
@@ -439,7 +442,7 @@ def compare_runs(
     if given.html is not None:
         _write_comparison(found, given.html, named=True)
     if given.csv != "-":
-        reporting.show_comparison(found.analysis, given.top)
+        reporting.show_comparison(found.analysis, given.top, given.classes)
     return Answer(reporting.comparison_as_json(found.analysis))
 
 
