@@ -42,14 +42,17 @@ def show_comparison(
     for ranking in comparison.rankings if with_classes else ():
         console.print(classes_table(ranking))
     say(console, *apart_lines(comparison), style="red")
-    say(console, *answers(comparison), *test_lines(comparison))
+    say(console, *answers(comparison))
+    for ranking in comparison.rankings:
+        say(console, *test_in_words(ranking))
 
 
-def test_lines(comparison: analysis.Comparison) -> list[str]:
-    """Say of each ranking whether the test examples tell the second from the first."""
-    found = [ranking.paired for ranking in comparison.rankings]
-    broken = [f"test examples not compared: {one}" for one in found if isinstance(one, str)]
-    return [*broken, *(told_apart(one) for one in found if isinstance(one, analysis.Paired))]
+def test_in_words(ranking: analysis.Ranking) -> list[str]:
+    """Say whether the test examples tell the second of a ranking from the first, where that can be said."""
+    found = ranking.paired
+    if isinstance(found, str):
+        return [f"test examples not compared: {found}"]
+    return [] if found is None else [told_apart(found)]
 
 
 def told_apart(found: analysis.Paired) -> str:
