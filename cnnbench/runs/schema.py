@@ -22,7 +22,7 @@ class Cost(TypedDict):
         peak_gpu_memory_bytes: where a GPU was used.
         checkpoint_bytes: of the file `best.keras`.
         seconds: by part of the run: `data`, `import`, `build`, `fit`, `evaluate`, `figures`, `report`; `plan`
-            where its time is limited.
+            where its time is limited, `sets` where these are made.
     """
 
     parameters: int

@@ -23,7 +23,7 @@ from cnnbench.training.changes import Continuation, recorded_environment
 if TYPE_CHECKING:  # TensorFlow is imported after the data are there
     from cnnbench.training.build import Built
     from cnnbench.training.callbacks import Deadline
-    from cnnbench.training.measure import Evaluation, Measured
+    from cnnbench.training.measure import Measured
 
 log = logging.getLogger("cnnbench")
 KERAS_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")  # of a network that was given none
@@ -143,6 +143,7 @@ def train(job: Job) -> runs.RunResult:
     fit(job, prepared)
     with job.interruption.patient(system.FINISHING):  # what is trained is measured and written first
         decide(job, prepared)
+        promise(job, prepared)
         measured = measure(job, prepared)
         result = write(job, prepared, measured)
         job.folder.clear_states()
@@ -351,41 +352,48 @@ def decide(job: Job, prepared: Prepared) -> None:
     """Settle on the validation split how the outputs become answers, and store it in the best checkpoint."""
     dataset = prepared.dataset
     names = tuple(dataset.class_names or dataset.targets)
-    decision = runs.Decision(dataset.task, names)
-    if dataset.calibration is not None:
-        with job.phases("calibrate"):
-            decision = replace(decision, conformal=conformal_of(job, prepared))
-    job.folder.write_decision(decision)
+    job.folder.write_decision(runs.Decision(dataset.task, names))
 
 
-def conformal_of(job: Job, prepared: Prepared) -> dict[str, Any]:
-    """Return how large sets, or ranges, must be for their promise, by examples that have chosen nothing."""
+def promise(job: Job, prepared: Prepared) -> None:
+    """Settle how large sets, or ranges, must be for their promise, by examples that have chosen nothing.
+
+    Args:
+        job: its best checkpoint has everything else that is settled.
+        prepared: with the feed of these examples.
+    """
     from cnnbench.nn import load_checkpoint
-
-    dataset, coverage = prepared.dataset, job.spec.training.calibration.coverage
-    assert dataset.calibration is not None
-    assert coverage is not None
-    model = load_checkpoint(job.folder.best_model)  # with all that was settled before
-    evaluate = evaluation_of(job, prepared)(model, dataset.task)
-    outputs, _ = evaluate(prepared.built.held_out[data.CALIBRATION])
-    return runs.conformal.calibrated(dataset.task, dataset.calibration.y, outputs, coverage)
-
-
-def evaluation_of(job: Job, prepared: Prepared) -> type[Evaluation]:
-    """Return what evaluates a stored checkpoint: by the features that are kept, where they are enough."""
     from cnnbench.training.features import EvaluationOnFeatures
     from cnnbench.training.measure import Evaluation
+
+    split, coverage = prepared.dataset.calibration, job.spec.training.calibration.coverage
+    if split is None or coverage is None:
+        return
+    folder, task = job.folder, prepared.dataset.task
+    evaluation = EvaluationOnFeatures if by_features(job, prepared) else Evaluation
+    with job.phases("sets"), system.shortage_explained(job.spec.training.examples_per_step):
+        evaluate = evaluation(load_checkpoint(folder.best_model), task)
+        outputs, _ = evaluate(prepared.built.held_out[data.CALIBRATION])
+        if not np.isfinite(outputs).all():
+            log.warning("no sets are made: the model gives NaN or infinity for calibration examples")
+            return
+        found = runs.conformal.calibrated(task, split.y, outputs, coverage)
+        folder.write_decision(replace(folder.decision, conformal=found))
+
+
+def by_features(job: Job, prepared: Prepared) -> bool:
+    """Tell whether the stored checkpoint can be measured by the features that are kept of each picture."""
     from cnnbench.training.model import is_head_alone
 
-    built = prepared.built
+    dataset, built = prepared.dataset, prepared.built
     # What rounding changes of an error is not small beside the error.
-    on_features = is_head_alone(job.spec, built.model) and prepared.dataset.task != "regression"
-    on_features &= built.machine.precision == "float32" and not built.machine.on_gpu
-    return EvaluationOnFeatures if on_features else Evaluation
+    on_features = is_head_alone(job.spec, built.model) and dataset.task != "regression"
+    return on_features and built.machine.precision == "float32" and not built.machine.on_gpu
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
     """Measure the stored checkpoint, not the model in memory."""
+    from cnnbench.training.features import EvaluationOnFeatures
     from cnnbench.training.measure import measure_best
 
     dataset, built, folder = prepared.dataset, prepared.built, job.folder
@@ -396,7 +404,7 @@ def measure(job: Job, prepared: Prepared) -> Measured:
             {name: feed for name, feed in built.held_out.items() if name != data.CALIBRATION},
             built.memory,
             job.spec.training.metrics or (),
-            evaluation_of(job, prepared),
+            EvaluationOnFeatures if by_features(job, prepared) else None,
         )
 
 
@@ -421,11 +429,10 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         result["by_output"] = measured.by_output
     if around := in_plain(measured.intervals):
         result["intervals"] = around
-    decision, outputs = job.folder.decision, measured.outputs["test"]
-    if decision.conformal:
-        test = dataset.test
+    settled, outputs, test = job.folder.decision, measured.outputs["test"], dataset.test
+    if settled.conformal:
         result["sets"] = runs.conformal.coverage_of(
-            decision.conformal, decision.task, test.y, outputs, test.groups
+            settled.conformal, settled.task, test.y, outputs, test.groups
         )
     if spec.training.fold is not None:
         result["fold"] = {
@@ -445,7 +452,7 @@ def write(job: Job, prepared: Prepared, measured: Measured) -> runs.RunResult:
         result["stopped_by"] = stopped[0]
     train, epoch = prepared.built.train, job.folder.best["epoch"]
     draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented)
-    return written(job, result, predictions_of(dataset, outputs, decision), draw)
+    return written(job, result, predictions_of(dataset, outputs, settled), draw)
 
 
 def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict[str, runs.IntervalRow]]:
