@@ -91,7 +91,7 @@ def test_every_finished_run_leaves_its_page(finished_run: Path) -> None:
     assert "cnnbench dataset=synthetic dataset.classes=3" in read
     titles = ("Confusion matrix of the test split", "Worst mistakes", "Examples of the training split")
     assert [title for title in titles if title not in read] == []
-    assert len(re.findall(r'<img src="data:image/png;base64,[^"]+" alt="[^"]{20,}"', page)) == 3
+    assert len(re.findall(r'<img src="data:image/png;base64,[^"]+" alt="[^"]{20,}"', page)) == 4
     assert set(json.loads(script(page, "charts"))) == {"history-loss", "history-accuracy"}
     assert "test, 95 %" in read
     assert "Each class on the test split" in read
