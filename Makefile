@@ -30,7 +30,7 @@ faults: $(VENV)/ready  ## kill, interrupt and damage runs many times over; half 
 simulate: $(VENV)/ready  ## how often intervals and tests of a comparison are right, by simulation
 	CNNBENCH_SIMULATIONS=$(or $(N),1000) $(BIN)/python -m pytest tests/analysis/test_significance.py \
 		tests/analysis/test_linear_probe.py tests/analysis/test_learning_curve.py tests/runs/test_intervals.py \
-		tests/runs/test_calibration.py $(ARGS)
+		tests/runs/test_calibration.py tests/runs/test_conformal.py tests/analysis/test_paired.py $(ARGS)
 
 mutations: $(VENV)/ready  ## whether the tests notice 40 changes of the code (benchmarks/mutations.py); an hour
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pytest-cov

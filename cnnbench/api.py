@@ -538,18 +538,25 @@ class Run:
         return inference.remarked(answers, (shrunk, rows))
 
     def evaluate(
-        self, *overrides: str, split: Literal["val", "test"] = "test", config_dir: Place | None = None
+        self,
+        *overrides: str,
+        split: Literal["val", "test"] = "test",
+        config_dir: Place | None = None,
+        told: Callable[[int, int], None] | None = None,
     ) -> inference.Evaluation:
         """Measure the best checkpoint on a split of its data set, or of another.
 
         Args:
             overrides: `"dataset=…"`, `"dataset.key=…"`, `"data_dir=…"`; none: the run's own data.
+                `"corruption=all"`, or kinds with commas, measures corrupted pictures, too; `"severity=1..5"`.
             split: which one.
             config_dir: a folder with options of your own, as the run had it.
+            told: hears how many of how many corruptions are done.
 
         Raises:
             CnnbenchError: the run is not finished, or the data do not fit, or have changed.
         """
+        overrides, corruptions = inference.asked(overrides)
         folder, is_other = self.finished().files, inference.chooses_dataset(overrides)
 
         def changed(own: dict[str, Any]) -> dict[str, Any]:
@@ -565,7 +572,7 @@ class Run:
 
         spec = inference.stored_spec(folder, self.trust_plugins, changed, verb="evaluate")
         own_data: Literal["must", "may", "no"] = "no" if is_other else "may" if overrides else "must"
-        return inference.evaluate_checkpoint(folder, spec, split, own_data)
+        return inference.evaluate_checkpoint(folder, spec, split, own_data, corruptions, told)
 
     def verify(self, *places: str) -> inference.Verdict:
         """Let Keras evaluate the best checkpoint again, and compare with the recorded figures.

@@ -118,10 +118,12 @@ JOURNEYS = (
     ("docs/sweeps.md", "docs/speed.md", "docs/faults.md", "docs/features.md"),
     ("docs/extending.md", "docs/ci.md", "docs/python.md"),
     ("docs/ensembles.md",),
+    ("docs/sets.md", "docs/corruptions.md"),
 )
 # What makes a documented run short, where it says nothing else of that; and more for lines with these words.
 SHORT = ("training.epochs=1", "training.examples=40", "device=cpu")
 SHORTER = {
+    "calibration.coverage": ("training.epochs=1", "device=cpu"),  # which needs more than a few examples
     "sweep.zip": ("training.examples=40", "device=cpu"),  # it has two numbers of epochs
     "sweep=grid": (*SHORT, "seed=0", "optimizer.learning_rate=0.003,0.01"),
     "sweep=search": (*SHORT, "sweep.search.trials=3"),

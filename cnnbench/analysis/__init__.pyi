@@ -22,6 +22,7 @@ from .label_issues import (
 )
 from .learning_curve import LearningCurve, Point, errors_of, measure_curve
 from .linear_probe import Axes, blocks_of, cross_validate, interval, score, values_of_blocks
+from .paired import Paired, paired_accuracies, paired_runs
 from .recipes import judge_recipe
 from .records import COSTS, Record, is_number, number, read_records, short
 from .schema import ComparisonContent, DifferenceContent, GroupRow
@@ -46,6 +47,7 @@ __all__ = [
     "LearningCurve",
     "Neighbours",
     "Overlap",
+    "Paired",
     "Pairs",
     "Point",
     "Ranking",
@@ -74,6 +76,8 @@ __all__ = [
     "order_groups",
     "outliers",
     "overlapping_classes",
+    "paired_accuracies",
+    "paired_runs",
     "pareto_front",
     "read_records",
     "score",

@@ -7,10 +7,12 @@ import re
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from cnnbench.analysis.paired import Paired, paired_runs
 from cnnbench.analysis.records import (
     COSTS,
     Record,
@@ -160,6 +162,18 @@ class Group:
         return min(pairs, key=lambda pair: -pair[0] if up else pair[0])[1]
 
     @property
+    def by_output(self) -> dict[str, dict[str, float]]:
+        """Means of the figures of each class, label or target on the test split."""
+        found = [
+            record.metrics.get("by_output", {}).get("test", {})
+            for record in (self.records if self.average is None else [self.average])
+        ]
+        if not found or not all(found):
+            return {}
+        names = [name for name in found[0] if all(name in one for one in found)]
+        return {name: _means([dict(one[name]) for one in found]) for name in names}
+
+    @property
     def test_metric(self) -> str:
         """Name of the test metric that tables show."""
         return next((name for name in OBJECTIVE.values() if name in self.test), "rmse")
@@ -222,6 +236,20 @@ class Ranking:
     def by_rank(self) -> list[Group]:
         """The groups with the best first, however they are ordered now."""
         return sorted(self.groups, key=lambda group: group.rank)
+
+    @cached_property
+    def paired(self) -> Paired | str | None:
+        """The second beside the first on the same test examples; a text where a file of them is damaged.
+
+        None where there is no second, examples are not right or wrong, or the runs have not the same ones.
+        """
+        first, *others = self.by_rank
+        if not others or first.overlap or others[0].overlap:
+            return None
+        try:
+            return paired_runs(first.runs, others[0].runs)
+        except CnnbenchError as error:
+            return error.message
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from cnnbench.analysis.paired import Paired, paired_runs
 from cnnbench.analysis.records import number
 from cnnbench.analysis.significance import half_width
 from cnnbench.config import with_keywords
@@ -74,6 +75,9 @@ class Difference:
             it; None of another.
         targets: how many values are predicted for an example; 0 of classes and labels.
         of_labels: whether examples have any number of labels.
+        intervals: by `split_name`, of both runs, as `metrics.json` has them; None where a run lacks one.
+        by_output: of each class, label or target the figures on the test split, by name.
+        paired: both accuracies on the same test examples; None of another task, or other examples.
     """
 
     config: Pairs
@@ -85,6 +89,9 @@ class Difference:
     positive: str | None = None
     targets: int = 0
     of_labels: bool = False
+    intervals: Pairs = field(default_factory=dict)
+    by_output: Mapping[str, Pairs] = field(default_factory=dict)
+    paired: Paired | None = None
 
 
 def difference(first: RunFolder, second: RunFolder) -> Difference:
@@ -102,7 +109,7 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
     predictions, reason = _predictions(first, second)
     return Difference(
         config=_differing(configs[0], configs[1], NO_DIFFERENCE),
-        metrics=_figures(*(metrics.by_split_and_name(one.get("metrics", {})) for one in both)),
+        metrics=_figures(*(_with_sets(one) for one in both)),
         cost=_figures(*(flatten(one.get("cost", {})) for one in both)),
         environment=_differing(*environments, NOT_ENVIRONMENT),
         predictions=predictions,
@@ -110,7 +117,29 @@ def difference(first: RunFolder, second: RunFolder) -> Difference:
         positive=" / ".join(dict.fromkeys(filter(None, map(positive_class, both)))) or None,
         targets=len(both[0].get("target_names", ())),
         of_labels=both[0].get("task") == "multilabel",
+        intervals=_pairs(*(metrics.by_split_and_name(one.get("intervals", {})) for one in both)),
+        by_output=_by_output(*(one.get("by_output", {}).get("test", {}) for one in both)),
+        paired=paired_runs([first], [second]) if isinstance(predictions, Flips) else None,
     )
+
+
+def _with_sets(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of all splits by `split_name`, and those of the sets that keep a promise."""
+    names = {"coverage": "test_coverage", "mean_size": "test_set_size", "width": "test_range_width"}
+    sets = result.get("sets") or {}
+    found = metrics.by_split_and_name(result.get("metrics", {}))
+    return {**found, **{title: sets[name] for name, title in names.items() if name in sets}}
+
+
+def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
+    return {key: (first.get(key), second.get(key)) for key in {**first, **second}}
+
+
+def _by_output(
+    first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Pairs]:
+    """Return the figures of the outputs that both have."""
+    return {name: _figures(first[name], second[name]) for name in first if name in second}
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any], without: Sequence[str]) -> Pairs:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from cnnbench.analysis.diff import Errors, Flips, Pairs
+from cnnbench.analysis.paired import Paired
+from cnnbench.runs import IntervalRow
 
 
 class VerdictRow(TypedDict):
@@ -38,6 +40,7 @@ class RunRow(TypedDict):
         seed: of the run.
         value: of the objective.
         test: the final metrics of the test split.
+        intervals: of these at 95 %, were as many other examples drawn; of those that have one.
         cost: parameters, flops, seconds, examples_per_second, latency (seconds), memory (bytes).
     """
 
@@ -45,6 +48,7 @@ class RunRow(TypedDict):
     seed: int | None
     value: float
     test: Mapping[str, float]
+    intervals: Mapping[str, IntervalRow]
     cost: Mapping[str, float]
 
 
@@ -61,6 +65,7 @@ class GroupRow(TypedDict):
         verdict: beside the best.
         on_front: whether no other group is better and costs no more.
         test: means of the final metrics of the test split.
+        by_output: means of the figures of each class, label or target on the test split, by name.
         cost: means, by name.
         runs: each of them.
     """
@@ -74,6 +79,7 @@ class GroupRow(TypedDict):
     verdict: VerdictRow
     on_front: bool
     test: Mapping[str, float]
+    by_output: Mapping[str, Mapping[str, float]]
     cost: Mapping[str, float]
     runs: list[RunRow]
 
@@ -85,12 +91,15 @@ class RankingRow(TypedDict):
         objective: name of the metric.
         dataset: in words; empty where the configs do not say.
         test: name of the statistical test; empty where none was possible.
+        paired: the accuracy of the second beside that of the first on the same test examples; null of another
+            task, or where the examples differ.
         groups: in the order asked for, the best first by default.
     """
 
     objective: str
     dataset: str
     test: str
+    paired: Paired | None
     groups: list[GroupRow]
 
 
@@ -133,6 +142,9 @@ class DifferenceContent(TypedDict):
         predictions: on the test split; null where they do not compare.
         reason: why they do not.
         kind: of `predictions`: classes that flipped, or errors of a regression.
+        intervals: of the metrics at 95 %, by `split_name`; null where a run has none.
+        by_output: of each class, label or target the figures on the test split, by name.
+        paired: both accuracies on the same test examples; null of another task, or other examples.
     """
 
     config: Pairs
@@ -142,3 +154,6 @@ class DifferenceContent(TypedDict):
     predictions: Flips | Errors | None
     reason: str
     kind: Literal["flips", "errors"] | None
+    intervals: Pairs
+    by_output: Mapping[str, Pairs]
+    paired: Paired | None

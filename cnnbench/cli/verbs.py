@@ -295,16 +295,28 @@ def replay_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Ans
 def evaluate_run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Answer[inference.Evaluation]:
     """Measure the best checkpoint of a run on a split of its data set, or of another."""
     _takes_a_run(parser)
-    parser.add_argument("overrides", nargs="*", help="dataset=… dataset.key=…; default: the run's data set")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="dataset=… dataset.key=…; default: the run's data set; corruption=all or gaussian_noise,fog,… "
+        "severity=1..5: how much corrupted pictures cost",
+    )
     parser.add_argument("--split", choices=inference.SPLITS, default="test")
     _takes_options(parser, "a folder with options of your own, as the run had it")
     given = parser.parse_intermixed_args(arguments)
-    found = _open(given).evaluate(*given.overrides, split=given.split, config_dir=given.config_dir)
+    with reporting.counted(reporting.stderr(), "corruptions") as told:
+        found = _open(given).evaluate(
+            *given.overrides, split=given.split, config_dir=given.config_dir, told=told
+        )
     reporting.stdout().print(inference.evaluation_table(found))
     if found.by_output:
         reporting.stdout().print(reporting.output_table(found.by_output, f"each on the {found.split} split"))
     if found.calibration:
         reporting.say(reporting.stdout(), *reporting.calibration_in_words(found.calibration))
+    if found.robustness:
+        reporting.stdout().print(inference.robustness_table(found.robustness))
+    if found.sets:
+        reporting.say(reporting.stdout(), *reporting.sets_in_words(found.sets))
     for note in found.notes:
         reporting.stderr().print(note, markup=False, style="yellow")
     return Answer(found)
@@ -330,7 +342,8 @@ def predict_files(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     if given.output is not None:
         inference.check_output(given.output, given.files)
     run = _open(given).finished()
-    lines = inference.Lines(run.result["task"], run.class_names or run.target_names, given.top)
+    decision = run.files.decision
+    lines = inference.Lines(decision.task, decision.names, given.top, bool(decision.conformal))
     answered = failed = 0
     kept: list[inference.PredictionRow] = []
     for predictions in run.predictions(given.files, sys.stdin, given.max_pixels):
@@ -446,6 +459,9 @@ def compare_runs(
         default=reporting.MOST_ROWS,
         help=f"groups to show (default: {reporting.MOST_ROWS})",
     )
+    parser.add_argument(
+        "--classes", action="store_true", help="show the F1 of each class on the test split, too"
+    )
     parser.add_argument("--csv", metavar="FILE", help="one row per group; - is standard output")
     parser.add_argument("--html", type=_path, metavar="FILE", help="as a page")
     given = parser.parse_intermixed_args(arguments)
@@ -457,7 +473,7 @@ def compare_runs(
     if given.html is not None:
         _write_comparison(found, given.html, named=True)
     if given.csv != "-":
-        reporting.show_comparison(found.analysis, given.top)
+        reporting.show_comparison(found.analysis, given.top, given.classes)
     return Answer(reporting.comparison_as_json(found.analysis))
 
 

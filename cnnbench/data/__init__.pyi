@@ -1,8 +1,9 @@
 from . import fetch
 from .batches import Feed
-from .dataset import Column, Dataset, Examples, Fact, Rows, Split, Task, listed
+from .dataset import CALIBRATION, Column, Dataset, Examples, Fact, Rows, Split, Task, listed
 from .fixes import Fix, fixed, label_of, names_of, read_fixes, write_fixes
 from .hashes import alike, perceptual_hashes
+from .images.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupted
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
 from .images.rows import holds_manifest
@@ -19,12 +20,16 @@ from .splits import (
     of_fold,
     remarks,
     task_in_words,
+    with_calibration,
     with_validation,
 )
 from .tabular import read_table, row_number
 
 __all__ = [
+    "CALIBRATION",
+    "CORRUPTIONS",
     "IMAGE_SUFFIXES",
+    "SEVERITIES",
     "Column",
     "Dataset",
     "Examples",
@@ -40,6 +45,8 @@ __all__ = [
     "Trained",
     "UnreadableError",
     "alike",
+    "check_corruption",
+    "corrupted",
     "decode",
     "draw",
     "encode_rows",
@@ -70,6 +77,7 @@ __all__ = [
     "special_file",
     "task_in_words",
     "unwrapped",
+    "with_calibration",
     "with_positive",
     "with_validation",
     "write_fixes",

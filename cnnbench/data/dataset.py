@@ -19,6 +19,7 @@ from cnnbench.errors import CnnbenchError, nearest
 
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
 TASKS = get_args(Task)
+CALIBRATION = "calibration"  # name of the split
 SEVERAL = ("multiclass", "multilabel")  # tasks with an output for each name
 PIECE_VALUES = 2**24  # 64 MB as float32
 BLOCK_VALUES = 2**18  # checked together; blocks that fit the processor's cache are several times faster
@@ -199,6 +200,8 @@ class Dataset:
         train: for learning.
         test: for the final figures, after the training.
         val: for choosing the best epoch; None lets the run draw it from ``train``.
+        calibration: the part of a validation split that chooses nothing but the size of sets that keep a
+            promise; None without such sets.
         class_names: in the order of the class indices, or of the labels; empty for regression. The second of
             two classes is the positive one.
         notes: one line for each thing the user should know, such as an unreadable file; a `Fact` is no
@@ -227,17 +230,19 @@ class Dataset:
     columns: tuple[Column, ...] = ()
     places: Mapping[str, Path] = field(default_factory=dict)
     uncorrected: Mapping[str, str] = field(default_factory=dict)
+    calibration: Split | None = None
 
     def __post_init__(self) -> None:
-        for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):
-            if not isinstance(split, Split) and not (name == "val" and split is None):
+        optional = {"val": self.val, CALIBRATION: self.calibration}
+        for name, split in {"train": self.train, **optional, "test": self.test}.items():
+            if not isinstance(split, Split) and not (name in optional and split is None):
                 raise CnnbenchError(f"{self.name}: {name} is a {type(split).__name__}, not a Split(x, y)")
         refuse(self)
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The existing splits by name, in the order train, val, test."""
-        named = {"train": self.train, "val": self.val, "test": self.test}
+        """The existing splits by name, in the order train, val, calibration, test."""
+        named = {"train": self.train, "val": self.val, CALIBRATION: self.calibration, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     @property

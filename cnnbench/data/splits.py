@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.data.dataset import Dataset, Fact, Split, listed
+from cnnbench.data.dataset import CALIBRATION, Dataset, Fact, Split, Task, listed
 from cnnbench.data.hashes import saved_again
 from cnnbench.data.partition import TooFewError, draw, folds, hold_out_last, keep_together
 from cnnbench.errors import CnnbenchError
@@ -47,27 +47,87 @@ def with_validation(dataset: Dataset, fraction: float, examples: int | None, see
             f"training.validation_fraction={fraction} of {len(train)} examples leaves none for {side}",
             f"use a {change} fraction",
         )
-    contents, moved = contents_of(train), 0
     try:
-        if train.order is not None:
-            fit, held_out = hold_out_last(train.order, held)
-        elif train.groups is not None:
-            fit, held_out = draw(train.y, dataset.task, held, seed, train.groups, contents)
-        else:  # the draw is that of earlier versions, and only what it tears is moved
-            fit, held_out = draw(train.y, dataset.task, held, seed)
-            if contents is not None:
-                fit, held_out, moved = keep_together(fit, held_out, contents)
+        fit_part, held_part, told = _parted(dataset.name, train, dataset.task, held, seed, "val or train")
     except TooFewError as error:
         what = "all training examples have one order" if train.order is not None else "there is one group"
         raise CnnbenchError(
             f"{dataset.name}: {what}, so none can be held out for validation",
             "training.validation_fraction=0 trains without",
         ) from error
-    fit_part, held_part = train.take(np.sort(fit)), train.take(np.sort(held_out))
-    told = f"{dataset.name}: {moved:,} examples of val or train were moved to where their equals are"
-    return _counted(
-        replace(dataset, train=fit_part, val=held_part, notes=(*dataset.notes, *[told] * bool(moved)))
+    return _counted(replace(dataset, train=fit_part, val=held_part, notes=(*dataset.notes, *told)))
+
+
+def _parted(
+    name: str, split: Split, task: Task, held: int, seed: int, sides: str
+) -> tuple[Split, Split, list[str]]:
+    """Hold out examples of a split, by class, group and order.
+
+    Args:
+        name: of the data set.
+        split: to draw from.
+        task: of the data set.
+        held: number of examples to hold out.
+        seed: of the draw.
+        sides: names of both, for the note.
+
+    Returns:
+        what is kept and what is held out, and a note on equal examples that were moved to one side.
+
+    Raises:
+        TooFewError: one side would be empty.
+    """
+    contents, moved = contents_of(split), 0
+    if split.order is not None:
+        kept, out = hold_out_last(split.order, held)
+    elif split.groups is not None:
+        kept, out = draw(split.y, task, held, seed, split.groups, contents)
+    else:  # the draw is that of earlier versions, and only what it tears is moved
+        kept, out = draw(split.y, task, held, seed)
+        if contents is not None:
+            kept, out, moved = keep_together(kept, out, contents)
+    told = f"{name}: {moved:,} examples of {sides} were moved to where their equals are"
+    return split.take(np.sort(kept)), split.take(np.sort(out)), [told] * bool(moved)
+
+
+def with_calibration(dataset: Dataset, share: float, least: int, seed: int) -> Dataset:
+    """Hold out a share of the validation split that chooses nothing, unless there is one.
+
+    It is drawn as the validation split is: by class or label, whole groups, and the end of an order.
+
+    Args:
+        dataset: with its validation split.
+        share: of that.
+        least: how many examples are needed.
+        seed: of the draw.
+
+    Raises:
+        CnnbenchError: there is no validation split, or it is too small.
+    """
+    if dataset.calibration is not None:
+        return dataset
+    if dataset.val is None:
+        raise CnnbenchError(
+            "training.calibration.coverage takes a part of the validation split, and there is none",
+            "training.validation_fraction=0.2 draws one from the training split",
+        )
+    held, sides = round(share * len(dataset.val)), f"{CALIBRATION} or val"
+    too_few = CnnbenchError(
+        f"{dataset.name}: training.calibration.coverage needs {least:,} calibration examples or more, and "
+        f"training.calibration.share={share:g} of {len(dataset.val):,} validation examples is {held:,}",
+        "hold more out (training.validation_fraction), take a larger share, or promise less",
     )
+    if not least <= held < len(dataset.val):
+        raise too_few
+    try:
+        val, out, told = _parted(dataset.name, dataset.val, dataset.task, held, seed, sides)
+    except TooFewError as error:
+        raise too_few from error
+    if len(out) < least:  # of whole groups
+        raise too_few
+    parted = replace(dataset, val=val, calibration=out, notes=(*dataset.notes, *told))
+    before, now = (f"{dataset.name}: {counts(one)}" for one in (dataset, parted))
+    return replace(parted, notes=tuple(Fact(now) if note == before else note for note in parted.notes))
 
 
 def fold_numbers(dataset: Dataset, count: int, seed: int) -> np.ndarray:
@@ -177,7 +237,8 @@ def leaks(dataset: Dataset) -> list[str]:
     digests = {name: found for name, split in dataset.splits.items() if (found := split.digests) is not None}
     seen = {name: set(values) for name, values in digests.items()}
     shared = []
-    for first, second in (("train", "test"), ("val", "test"), ("train", "val")):
+    pairs = (("train", "test"), ("val", "test"), ("train", "val"))
+    for first, second in (*pairs, ("train", CALIBRATION), (CALIBRATION, "test")):
         if first in seen and second in seen:
             count = sum(digest in seen[first] for digest in digests[second])
             if count:
@@ -194,10 +255,12 @@ def _resaved(dataset: Dataset) -> list[str]:
     count = sum(len(split) for split in dataset.splits.values())
     if is_small or dataset.train.x.dtype != np.uint8 or count > HASHED:
         return []
-    again = np.unique(np.concatenate([saved_again(split.x, dataset.test.x) for split in learnt]))
+    copies = np.unique(np.concatenate([saved_again(split.x, dataset.test.x) for split in learnt]))
     known = {digest for split in learnt for digest in split.digests or ()}
     digests = dataset.test.digests or []
-    again = [row for row in again if not digests or digests[row] not in known]  # those are told already
+    again = [
+        row for row in copies.tolist() if not digests or digests[row] not in known
+    ]  # those are told already
     if not again:
         return []
     named = "" if dataset.test.names is None else f": {listed([dataset.test.names[row] for row in again])}"

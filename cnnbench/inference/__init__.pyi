@@ -25,6 +25,7 @@ from .prediction import (
     remarked,
 )
 from .quantization import QUANTIZE, Quantize
+from .robustness import Asked, Robustness, asked, robustness_table
 from .tables import Rows, check_output, columns_of, write_predictions
 from .verification import Verdict, verify
 from .visualization import visualize
@@ -35,6 +36,7 @@ __all__ = [
     "QUANTIZE",
     "SPLITS",
     "SUFFIXES",
+    "Asked",
     "Evaluation",
     "Export",
     "Format",
@@ -42,9 +44,11 @@ __all__ = [
     "Prediction",
     "PredictionRow",
     "Quantize",
+    "Robustness",
     "Rows",
     "Shrunk",
     "Verdict",
+    "asked",
     "batches",
     "check_output",
     "chooses_dataset",
@@ -60,6 +64,7 @@ __all__ = [
     "prediction_as_json",
     "remarked",
     "require_finished",
+    "robustness_table",
     "stored_spec",
     "summary",
     "verify",

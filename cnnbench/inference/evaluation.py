@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,10 +13,22 @@ from cnnbench.config import with_values
 from cnnbench.data import Dataset, Split, Trained, listed
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
+from cnnbench.inference.robustness import Asked, Robustness, measure_robustness
 from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.renamed import current_name
 from cnnbench.reporting import between, number
-from cnnbench.runs import CalibrationRow, Interval, RunFolder, RunSpec, in_words, metrics, reliability
+from cnnbench.runs import (
+    OBJECTIVE,
+    CalibrationRow,
+    Coverage,
+    Interval,
+    RunFolder,
+    RunSpec,
+    conformal,
+    in_words,
+    metrics,
+    reliability,
+)
 from cnnbench.system import plain
 
 if TYPE_CHECKING:
@@ -41,6 +53,9 @@ class Evaluation:
         intervals: of the figures, were as many other examples drawn.
         by_output: of classes, several labels or targets, the figures of each, by name.
         calibration: of the probabilities, as in `metrics.json`; null for regression.
+        sets: how the sets of classes, or ranges of values, of a run with `training.calibration.coverage` keep
+            their promise here; null without, and of the validation split, which has chosen the model.
+        robustness: what corrupted pictures cost; null unless `corruption=…` asks.
         positive: the class that precision and recall are of; null unless the task is binary.
         notes: one line for each thing to know when the two are compared.
     """
@@ -54,6 +69,8 @@ class Evaluation:
     intervals: dict[str, Interval] = field(default_factory=dict)
     by_output: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: CalibrationRow | None = None
+    sets: Coverage | None = None
+    robustness: Robustness | None = None
     positive: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -63,6 +80,8 @@ def evaluate_checkpoint(
     spec: RunSpec,
     split: str = "test",
     own_data: Literal["must", "may", "no"] = "no",
+    corruptions: Asked | None = None,
+    told: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure the best checkpoint.
 
@@ -71,6 +90,8 @@ def evaluate_checkpoint(
         spec: made from the folder's config; its data set may be another one.
         split: `val` or `test`.
         own_data: the data must be those of the run; may be, with a note where they are not; or are others.
+        corruptions: of pictures, which are measured, too.
+        told: hears how many of how many corruptions are done.
 
     Raises:
         CnnbenchError: the run has no finished checkpoint, there is no such split, the data set does not
@@ -92,6 +113,7 @@ def evaluate_checkpoint(
             given["trained"] = Trained(columns, tuple(folder.metrics["class_names"]))
     spec = replace(spec, dataset=partial(spec.dataset, **given))
     dataset = load_dataset(spec) if is_drawn else spec.dataset()
+    dataset = replace(dataset, calibration=None)  # which is not measured
     if split not in dataset.splits:
         raise CnnbenchError(
             f"{dataset.name} has no {split} split here: validation_fraction is 0", "use --split test"
@@ -110,20 +132,39 @@ def evaluate_checkpoint(
             f"put them back, or name those to measure on: cnnbench evaluate {folder.path} dataset.KEY=VALUE",
         )
     model = model or load_model(folder, spec)
-    thresholds = folder.decision.thresholds
+    names, decision, measured = dataset.class_names or dataset.targets, folder.decision, dataset.splits[split]
+    thresholds = decision.thresholds
     outputs, figures, intervals = measure_split(model, dataset, split, spec.training, thresholds)
-    names, y_true = dataset.class_names or dataset.targets, dataset.splits[split].y
-    reliable = reliability(dataset.task, y_true, outputs)
+    reliable = reliability(dataset.task, measured.y, outputs)
+    sets = None
+    if decision.conformal and (split == "test" or own_data == "no"):
+        sets = conformal.coverage_of(decision.conformal, dataset.task, measured.y, outputs, measured.groups)
+    robustness = None
+    if corruptions is not None:
+        from cnnbench.training import evaluation_batch, forward_graph
+
+        forward = forward_graph(model)
+        robustness = measure_robustness(
+            lambda pictures: np.asarray(forward(pictures)),
+            measured,
+            decision,
+            corruptions,
+            figures[OBJECTIVE[dataset.task]],
+            evaluation_batch(spec.training.examples_per_step, dataset.input_shape),
+            told,
+        )
     return Evaluation(
         run=str(folder.path),
         dataset=dataset.name,
         split=split,
-        examples=len(dataset.splits[split]),
+        examples=len(measured),
         metrics=figures,
         recorded=folder.metrics["metrics"].get(split, {}),
         intervals=intervals,
-        by_output=metrics.by_output(dataset.task, y_true, outputs, names, thresholds),
+        by_output=metrics.by_output(dataset.task, measured.y, outputs, names, thresholds),
         calibration=None if reliable is None else reliable.row(),
+        sets=sets,
+        robustness=robustness,
         positive=dataset.class_names[1] if dataset.task == "binary" else None,
         notes=(*dataset.notes, *notes, *(f"not the run's own: {text}" for text in others)),
     )
@@ -213,13 +254,13 @@ def chooses_dataset(typed: Sequence[str]) -> bool:
     """Tell whether `dataset=…` was typed; without it, keys change the run's own data set.
 
     Raises:
-        CnnbenchError: anything but `dataset=…`, `dataset.key=…` and `data_dir=…` was typed.
+        CnnbenchError: anything but `dataset=…`, `dataset.key=…` and `data_dir=…` is left of what was typed.
     """
     for text in typed:
         key = text.partition("=")[0]
         if "=" not in text or not (key in ("dataset", "data_dir") or key.startswith("dataset.")):
             raise CnnbenchError(
-                f"evaluate takes only dataset=…, dataset.key=… and data_dir=…, not {text!r}",
+                f"evaluate takes only dataset=…, dataset.key=…, data_dir=… and corruption=…, not {text!r}",
                 "everything else is decided by the run",
             )
     return any(text.startswith("dataset=") for text in typed)

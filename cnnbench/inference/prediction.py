@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NotRequired, Protocol, cast
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -31,7 +31,7 @@ from cnnbench.data import (
     special_file,
 )
 from cnnbench.errors import first_line
-from cnnbench.runs import Decision, RunFolder
+from cnnbench.runs import Decision, RunFolder, conformal
 
 BATCH = 64
 CHANNELS = (1, 3)  # of a picture: grey, or red, green and blue
@@ -52,7 +52,11 @@ class Prediction:
         probability: of that class.
         probabilities: of every class or label, by name, the highest first.
         labels: of several, those with a probability above their threshold, the highest first.
+        set: of a run with `training.calibration.coverage`, the classes that it cannot rule out, the most
+            probable first; where it is not exactly one, the model abstains.
         value: of a regression with one target.
+        low: of such a run, the lower end of the range around `value`.
+        high: its upper end.
         values: of a regression with several, by name.
         error: reason why there is no prediction.
     """
@@ -62,7 +66,10 @@ class Prediction:
     probability: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     labels: list[str] | None = None
+    set: list[str] | None = None
     value: float | None = None
+    low: float | None = None
+    high: float | None = None
     values: dict[str, float] | None = None
     error: str | None = None
 
@@ -160,7 +167,8 @@ def answer(path: str, decision: Decision, outputs: np.ndarray) -> Prediction:
     if task == "regression" and len(outputs) > 1:
         return Prediction(path, values=dict(zip(names, outputs.tolist(), strict=True)))
     if task == "regression":
-        return Prediction(path, value=float(outputs[0]))
+        ends = conformal.ranges(decision.conformal, given)[0].tolist() if decision.conformal else (None, None)
+        return Prediction(path, value=float(outputs[0]), low=ends[0], high=ends[1])
     if task == "binary":
         outputs = np.array([1 - outputs[0], outputs[0]])
     order = np.argsort(-outputs, kind="stable")  # of two equal ones the first, as argmax has it
@@ -169,8 +177,11 @@ def answer(path: str, decision: Decision, outputs: np.ndarray) -> Prediction:
         yes = decision.labels(given)[0]
         labels = [names[index] for index in order if yes[index]]
         return Prediction(path, probabilities=probabilities, labels=labels)
-    label = names[decision.classes(given)[0]]
-    return Prediction(path, label, probabilities[label], probabilities)
+    label, possible = names[decision.classes(given)[0]], None
+    if decision.conformal:
+        inside = conformal.sets(decision.conformal, given)[0]
+        possible = [names[index] for index in order if inside[index]]
+    return Prediction(path, label, probabilities[label], probabilities, set=possible)
 
 
 class ErrorRow(TypedDict):
@@ -191,10 +202,15 @@ class ValueRow(TypedDict):
     Attributes:
         path: of the input.
         value: that is predicted.
+        low: lower end of the range that holds the truth as often as promised; lacking without
+            `training.calibration.coverage`.
+        high: its upper end.
     """
 
     path: str
     value: float
+    low: NotRequired[float]
+    high: NotRequired[float]
 
 
 class ValuesRow(TypedDict):
@@ -234,11 +250,16 @@ class ClassRow(_Named):
         class: the one with the highest probability.
         probability: of that class.
         probabilities: of every class, by name, the highest first.
+        set: the classes that cannot be ruled out, the most probable first: they hold the true one as often as
+            promised; lacking without `training.calibration.coverage`.
+        abstains: whether the set has no class, or several; lacking with it.
     """
 
     path: str
     probability: float
     probabilities: dict[str, float]
+    set: NotRequired[list[str]]
+    abstains: NotRequired[bool]
 
 
 PredictionRow = ErrorRow | ValueRow | ValuesRow | LabelsRow | ClassRow
@@ -249,18 +270,24 @@ def prediction_as_json(prediction: Prediction) -> PredictionRow:
     if prediction.error is not None:
         return {"path": prediction.path, "error": prediction.error}
     if prediction.value is not None:
-        return {"path": prediction.path, "value": prediction.value}
+        value: ValueRow = {"path": prediction.path, "value": prediction.value}
+        if prediction.low is not None and prediction.high is not None:
+            value |= {"low": prediction.low, "high": prediction.high}
+        return value
     if prediction.values is not None:
         return {"path": prediction.path, "values": prediction.values}
     if prediction.labels is not None:
         labels, probabilities = prediction.labels, prediction.probabilities
         return {"path": prediction.path, "labels": labels, "probabilities": probabilities}
-    return {
+    row: ClassRow = {
         "path": prediction.path,
         "class": str(prediction.label),
         "probability": cast("float", prediction.probability),
         "probabilities": prediction.probabilities,
     }
+    if prediction.set is not None:
+        row |= {"set": prediction.set, "abstains": len(prediction.set) != 1}
+    return row
 
 
 class Lines:
@@ -272,13 +299,15 @@ class Lines:
         task: of the run.
         names: of the classes, labels or targets.
         top: number of classes or labels to show; of labels at least those that are given.
+        with_sets: show the set of classes that cannot be ruled out, or the range around a value.
     """
 
-    def __init__(self, task: str, names: Sequence[str], top: int) -> None:
+    def __init__(self, task: str, names: Sequence[str], top: int, with_sets: bool = False) -> None:
         self._top = min(top, len(names))
         headings = ["class", "probability"] if task != "multilabel" else ["labels"]
+        headings += ["set"] * with_sets
         if task == "regression":
-            headings = list(names) if len(names) > 1 else ["value"]
+            headings = list(names) if len(names) > 1 else ["value", *["low", "high"] * with_sets]
         elif self._top > 1:
             headings.append("then")
         self._heading = ["file", *headings]
@@ -301,13 +330,16 @@ class Lines:
 
     def _cells(self, prediction: Prediction) -> list[str]:
         if prediction.value is not None:
-            return [prediction.path, f"{prediction.value:.6g}"]
+            ends = [end for end in (prediction.low, prediction.high) if end is not None]
+            return [prediction.path, *(f"{number:.6g}" for number in (prediction.value, *ends))]
         if prediction.values is not None:
             return [prediction.path, *(f"{value:.6g}" for value in prediction.values.values())]
         shown = [f"{name} {probability:.2%}" for name, probability in prediction.probabilities.items()]
         if prediction.labels is None:
             given, probability = 1, f"{prediction.probability:11.2%}"
             cells = [prediction.path, prediction.label or "", probability]
+            if prediction.set is not None:
+                cells.append(", ".join(prediction.set) or "none")
         else:
             given = len(prediction.labels)
             cells = [prediction.path, ", ".join(shown[:given]) or "none"]

@@ -187,6 +187,8 @@ def _cells(row: Mapping[str, Any], target: str) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             start = "probability" if key == "probabilities" else "predicted"
             cells |= {f"{start}_{name}": one for name, one in value.items()}
+        elif key == "set":
+            cells[key] = ";".join(value)
         elif isinstance(value, list):
             cells[f"predicted_{target}"] = ";".join(map(str, value))
         elif key != "path":

@@ -3,6 +3,7 @@ from .figures.inside import Stage, class_activation_maps, feature_maps, filters,
 from .figures.range_test import range_test_figure, range_test_lines
 from .figures.run import figures_of_run, run_figures
 from .output import (
+    counted,
     encodable,
     explain,
     how_to_resume,
@@ -34,7 +35,7 @@ from .tables import (
     show_comparison,
 )
 from .terminal import Terminal
-from .text import between, calibration_in_words, count, duration, number
+from .text import between, calibration_in_words, count, duration, number, sets_in_words
 from .trackers import Tracked, trackings
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "comparison_html",
     "comparison_page",
     "count",
+    "counted",
     "difference_as_json",
     "difference_sentences",
     "difference_tables",
@@ -88,6 +90,7 @@ __all__ = [
     "run_html",
     "run_page",
     "say",
+    "sets_in_words",
     "show_comparison",
     "stderr",
     "stdout",

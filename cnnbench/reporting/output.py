@@ -253,6 +253,17 @@ def is_lost(stream: Stream) -> bool:
 
 
 @contextmanager
+def counted(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how many of how many are done, while whoever gets the function tells it."""
+    with console.status("") as status:
+
+        def told(done: int, of: int) -> None:
+            status.update(f"{done:,} of {of:,} {what}")
+
+        yield told
+
+
+@contextmanager
 def resumable(path: Path) -> Iterator[None]:
     """Print how to go on with the run or sweep in `path` when somebody interrupts it."""
     try:

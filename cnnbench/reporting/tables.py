@@ -21,7 +21,7 @@ from cnnbench.reporting.text import between, fixed, number
 from cnnbench.runs import OBJECTIVE, PRUNED, in_words
 from cnnbench.system import plain
 
-MOST_ROWS, MOST_OUTPUTS = 40, 20
+MOST_ROWS, MOST_OUTPUTS, MOST_GROUPS = 40, 20, 6
 WIDE = 200  # characters that have room for every column
 LONGEST_KEY, SHORTEST_TEXT = 32, 18  # characters of a text in one line, and where there is no room for that
 INTERVAL, VERDICT = "95 % interval", "beside the best"
@@ -34,13 +34,59 @@ KINDS: dict[type, Literal["flips", "errors"] | None] = {
 }
 
 
-def show_comparison(comparison: analysis.Comparison, most: int = MOST_ROWS) -> None:
+def show_comparison(
+    comparison: analysis.Comparison, most: int = MOST_ROWS, with_classes: bool = False
+) -> None:
     """Print the tables, the runs without figures, and last the answer."""
     console = stdout()
     for table in ranking_tables(comparison, console.width, most):
         console.print(table)
+    for ranking in comparison.rankings if with_classes else ():
+        console.print(classes_table(ranking))
     say(console, *apart_lines(comparison), style="red")
     say(console, *answers(comparison))
+    for ranking in comparison.rankings:
+        say(console, *test_in_words(ranking))
+
+
+def test_in_words(ranking: analysis.Ranking) -> list[str]:
+    """Say whether the test examples tell the second of a ranking from the first, where that can be said."""
+    found = ranking.paired
+    if isinstance(found, str):
+        return [f"test examples not compared: {found}"]
+    return [] if found is None else [told_apart(found)]
+
+
+def told_apart(found: analysis.Paired) -> str:
+    """Say whether the test examples tell two accuracies apart, and how many would."""
+    first, second = number(found.first), number(found.second)
+    change = f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f} at 95 %)"
+    if found.is_told:
+        return f"the {found.examples:,} test examples tell {first} from {second}: {change}"
+    if found.needed is None:
+        return f"on the {found.examples:,} test examples both have {first}: {change}"
+    return (
+        f"the {found.examples:,} test examples cannot tell {first} from {second}: {change}; "
+        f"about {found.needed:,} would"
+    )
+
+
+def classes_table(ranking: analysis.Ranking, most: int = MOST_GROUPS) -> Table:
+    """Lay the F1 of each class or label on the test split, or the error of each target, by group."""
+    groups = list(ranking.by_rank)[:most]
+    found = [group.by_output for group in groups]
+    metric = "f1" if any("f1" in one for each in found for one in each.values()) else "rmse"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    table.add_column(f"test {'F1' if metric == 'f1' else 'RMSE'} by rank", overflow="fold")
+    for group in groups:
+        table.add_column(str(group.rank), justify="right", no_wrap=True)
+    names = list(dict.fromkeys(name for each in found for name in each))
+    for name in names[:MOST_OUTPUTS]:
+        table.add_row(escape(name), *(number(each.get(name, {}).get(metric)) for each in found))
+    left_out = max(len(names) - MOST_OUTPUTS, 0), max(len(ranking.groups) - most, 0)
+    if any(left_out):
+        table.caption = f"{left_out[0]} more rows and {left_out[1]} more groups: --json has all"
+    return table
 
 
 def ranking_tables(comparison: analysis.Comparison, width: int = WIDE, most: int = MOST_ROWS) -> list[Table]:
@@ -207,6 +253,7 @@ def comparison_as_json(comparison: analysis.Comparison) -> analysis.ComparisonCo
                 "objective": ranking.objective,
                 "dataset": ranking.dataset,
                 "test": ranking.test,
+                "paired": None if isinstance(ranking.paired, str) else ranking.paired,
                 "groups": [_group(group) for group in ranking.groups],
             }
             for ranking in comparison.rankings
@@ -230,6 +277,7 @@ def _group(group: analysis.Group) -> analysis.GroupRow:
         "verdict": analysis.verdict_row(group.verdict),
         "on_front": group.on_front,
         "test": group.test,
+        "by_output": group.by_output,
         "cost": group.cost,
         "runs": [
             {
@@ -237,6 +285,7 @@ def _group(group: analysis.Group) -> analysis.GroupRow:
                 "seed": record.seed,
                 "value": record.value,
                 "test": record.test,
+                "intervals": record.metrics.get("intervals", {}).get("test", {}),
                 "cost": record.cost,
             }
             for record in group.records
@@ -327,17 +376,31 @@ def difference_tables(found: analysis.Difference) -> list[Table]:
         if pairs:
             shown.append(_table(title, ("key", "first", "second"), _texts(pairs)))
     columns = ("", "first", "second", "difference")
-    for title, pairs in (("metrics", found.metrics), ("cost", found.cost)):
-        if pairs:
-            shown.append(_table(title, columns, _numbers(pairs, found.positive)))
+    if found.metrics:
+        with_intervals = ("", "first", "at 95 %", "second", "at 95 %", "difference")
+        rows = _numbers(found.metrics, found.positive)
+        if found.intervals:
+            rows = [
+                (name, first, *_ends(found, key, 0), second, *_ends(found, key, 1), difference)
+                for key, (name, first, second, difference) in zip(found.metrics, rows, strict=True)
+            ]
+        shown.append(_table("metrics", with_intervals if found.intervals else columns, rows))
+    if found.cost:
+        shown.append(_table("cost", columns, _numbers(found.cost, found.positive)))
     if isinstance(found.predictions, analysis.Flips):
-        rows = [
+        kind = "label" if found.of_labels else "class"
+        heads = [kind, "examples", "first right", "second right", "change"]
+        counts: list[tuple[str, ...]] = [
             (name, str(size), str(first), str(second), f"{second - first:+d}")
             for name, size, first, second in found.predictions.classes
         ]
-        kind = "label" if found.of_labels else "class"
-        heads = (kind, "examples", "first right", "second right", "change")
-        shown.append(_table(f"test examples by {kind}", heads, rows))
+        if found.by_output:
+            heads += ["first F1", "second F1"]
+            counts = [(*row, *_of_output(found, row[0], "f1")) for row in counts]
+        shown.append(_table(f"test examples by {kind}", heads, counts))
+    elif found.by_output:
+        rmse = [(name, *_of_output(found, name, "rmse")) for name in found.by_output]
+        shown.append(_table("RMSE of each target on the test split", ("", "first", "second"), rmse))
     return shown
 
 
@@ -358,11 +421,20 @@ def _text(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _numbers(pairs: analysis.Pairs, positive: str | None) -> list[tuple[str, str, str, str]]:
+def _numbers(pairs: analysis.Pairs, positive: str | None) -> list[tuple[str, ...]]:
     return [
         (in_words(key, positive), number(first), number(second), _signed(second - first))
         for key, (first, second) in pairs.items()
     ]
+
+
+def _ends(found: analysis.Difference, key: str, run: int) -> list[str]:
+    return [between(found.intervals.get(key, (None, None))[run])]
+
+
+def _of_output(found: analysis.Difference, name: str, metric: str) -> tuple[str, ...]:
+    """Return a figure of a class, label or target of both runs."""
+    return tuple(map(number, found.by_output.get(name, {}).get(metric, (None, None))))
 
 
 def _signed(value: float) -> str:
@@ -387,6 +459,7 @@ def difference_sentences(found: analysis.Difference) -> list[str]:
         f"right to wrong: {_indices(outcome.lost)}",
         f"McNemar's test: {probability(outcome.p)}"
         f"{'; the difference may be chance' if outcome.p > analysis.LEVEL else ''}",
+        *([told_apart(found.paired)] if found.paired else []),
     ]
 
 
@@ -406,5 +479,8 @@ def difference_as_json(found: analysis.Difference) -> analysis.DifferenceContent
         "predictions": found.predictions,
         "reason": found.reason,
         "kind": KINDS[type(found.predictions)],
+        "intervals": found.intervals,
+        "by_output": found.by_output,
+        "paired": found.paired,
     }
     return cast("analysis.DifferenceContent", plain(content))

@@ -24,6 +24,7 @@ from cnnbench.reporting.text import (
     memory,
     milliseconds,
     number,
+    sets_in_words,
 )
 from cnnbench.runs import NO_METRICS, Observer, RunResult, Summary, in_words, positive_class
 
@@ -135,6 +136,8 @@ class Terminal(Observer):
             self.console.print(output_table(each, "each on the test split"))
         if row := metrics.get("calibration", {}).get("test"):
             say(self.console, *calibration_in_words(row), *decision_in_words(metrics))
+        if metrics.get("sets"):
+            say(self.console, *sets_in_words(metrics["sets"]))
 
     def finished(self, result: RunResult) -> None:
         cost = result.metrics["cost"]

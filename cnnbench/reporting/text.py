@@ -102,6 +102,25 @@ def best_epoch(metrics: Mapping[str, Any]) -> str:
     return f"best epoch {metrics['best_epoch']} of {metrics['epochs']}{by}"
 
 
+def sets_in_words(found: Mapping[str, Any]) -> list[str]:
+    """Write how the sets, or ranges, of `metrics.json` keep their promise, and how large they are."""
+    what = "ranges" if "width" in found else "sets"
+    share = f"{number(found['coverage'])} of {found['examples']:,} hold the truth ({between(found)} at 95 %)"
+    verdict = ""
+    if "kept" in found:
+        low, high = found["by_chance"]
+        verdict = ": kept" if found["kept"] else f": not kept, chance gives {number(low)} to {number(high)}"
+    lines = [f"{what}: {share}, promised {number(found['promised'])}{verdict}"]
+    if "width" in found:
+        return [*lines, f"each is {number(found['width'])} wide"]
+    empty, single, *several = found["sizes"]
+    right = f" ({number(found['accuracy_of_single'])} of them right)" if single else ""
+    lines.append(f"{single:,} with one class{right}, {sum(several):,} with several, {empty:,} with none")
+    if empty > sum(several):
+        lines.append("fewer are empty with a training.calibration.coverage above the accuracy")
+    return lines
+
+
 def duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "–"

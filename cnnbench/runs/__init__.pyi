@@ -1,4 +1,4 @@
-from . import budget, metrics
+from . import budget, conformal, metrics
 from .budget import Budget, Speed, Watch, length, span
 from .calibration import (
     Aim,
@@ -38,12 +38,12 @@ from .identity import (
     split_changes,
     weights_digests,
 )
-from .intervals import Interval, intervals_of
+from .intervals import Interval, intervals_of, mean_interval, share_interval
 from .keys import differing, flatten, text_of
 from .metrics import OBJECTIVE, TRAINED, in_words, is_share, larger_is_better, positive_class
 from .places import FIXES, is_place, places_in, with_absolute_places, without_places
 from .predictions import Predictions
-from .schema import CalibrationRow, DecisionRow, EndedMetrics, IntervalRow, MemberRow, RunMetrics
+from .schema import CalibrationRow, Coverage, DecisionRow, EndedMetrics, IntervalRow, MemberRow, RunMetrics
 from .spec import (
     AVERAGE,
     Calibration,
@@ -80,6 +80,7 @@ __all__ = [
     "Calibration",
     "CalibrationRow",
     "ChangedError",
+    "Coverage",
     "Decision",
     "DecisionRow",
     "Device",
@@ -107,6 +108,7 @@ __all__ = [
     "check_calibrated",
     "code_changes",
     "config_changes",
+    "conformal",
     "data_changes",
     "differing",
     "file_changes",
@@ -119,6 +121,7 @@ __all__ = [
     "is_share",
     "larger_is_better",
     "length",
+    "mean_interval",
     "metrics",
     "new_folder",
     "new_sweep_folder",
@@ -127,6 +130,7 @@ __all__ = [
     "probabilities_of",
     "reliability",
     "save_decision",
+    "share_interval",
     "span",
     "split_changes",
     "standing_still",

@@ -77,6 +77,26 @@ def intervals_of(
     }
 
 
+def share_interval(hits: Floats, groups: Floats | None = None) -> Interval:
+    """Return the interval of a share of examples: Wilson's, or with groups by drawing these.
+
+    Args:
+        hits: ``(n,)`` whether each example counts.
+        groups: of each example ``(n,)``.
+    """
+    return _of_share(hits, _Draws(len(hits), groups))
+
+
+def mean_interval(values: Floats, groups: Floats | None = None) -> Interval:
+    """Return the interval of a mean over examples: Student's, or with groups by drawing these.
+
+    Args:
+        values: ``(n,)``, two at least.
+        groups: of each example ``(n,)``.
+    """
+    return _of_mean(values, _Draws(len(values), groups))
+
+
 class _Draws:
     """Draws of examples with replacement, or of whole groups of them.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 import numpy as np
 
-from cnnbench.runs import metrics
+from cnnbench.runs import conformal, metrics
 
 MOST_CLASSES = 100  # of which each has a column of probabilities; `predictions.npz` has those of any number
 SEPARATOR = "; "  # between the labels of an example
@@ -27,6 +27,7 @@ class Predictions:
         names: of the classes or labels, or of the targets.
         examples: the files or rows that the examples come from; None: they are numbered from 0.
         thresholds: of a yes, as `Decision` has them.
+        conformal: of the run's `Decision`: a set of classes, or a range, is beside each prediction.
     """
 
     task: str
@@ -35,6 +36,7 @@ class Predictions:
     names: Sequence[str]
     examples: Sequence[str] | None = None
     thresholds: metrics.Thresholds = None
+    conformal: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, file: IO[str], mistakes_only: bool = False) -> int:
         """Write a row for each example as CSV; of the mistakes alone, the worst first.
@@ -80,6 +82,9 @@ class Predictions:
             _numbers(probability),
             _numbers(of_truth),
         ]
+        if self.conformal:
+            headings.append("set")
+            columns.append([self._listed(row) for row in conformal.sets(self.conformal, self.outputs)])
         if outputs.shape[1] <= MOST_CLASSES:
             headings += [f"probability_{name}" for name in self.names]
             columns += [_numbers(column) for column in outputs.T]
@@ -112,6 +117,9 @@ class Predictions:
             for kind, values in (("truth", truth), ("prediction", said), ("error", errors)):
                 headings.append(f"{kind}_{name}" if name else kind)
                 columns.append(_numbers(values[:, index]))
+        if self.conformal:
+            headings += ["low", "high"]
+            columns += [_numbers(ends) for ends in conformal.ranges(self.conformal, said).T]
         deviations = truth.std(axis=0) if said.shape[1] > 1 else np.ones(1)
         far = np.abs(errors) / np.where(deviations > 0, deviations, 1)
         return headings, columns, np.argsort(-np.nan_to_num(far.max(axis=1), nan=np.inf), kind="stable")

@@ -22,7 +22,8 @@ class Cost(TypedDict):
         peak_gpu_memory_bytes: where a GPU was used.
         checkpoint_bytes: of the file `best.keras`.
         seconds: by part of the run: `data`, `import`, `build`, `fit`, `evaluate`, `figures`, `report`; `plan`
-            where its time is limited, `calibrate` where something is settled on the validation split.
+            where its time is limited, `calibrate` where something is settled on the validation split, `sets`
+            where these are made.
     """
 
     parameters: int
@@ -131,6 +132,41 @@ class MemberRow(TypedDict):
     intervals: Mapping[str, IntervalRow]
 
 
+class Coverage(TypedDict):
+    """How the sets of classes, or ranges of values, of `training.calibration.coverage` keep their promise.
+
+    Attributes:
+        promised: share of examples whose truth is inside.
+        calibrated_on: how many validation examples, which had chosen nothing, said how large they must be.
+        examples: on which it is checked.
+        coverage: share of these whose truth is inside.
+        low: lower end of the 95 % interval of that.
+        high: its upper end.
+        method: of the interval.
+        by_chance: between which shares 95 % of the draws of calibration and test would lie, were the promise
+            kept exactly; lacking where examples belong to groups.
+        kept: whether `coverage` is not below that; lacking with it.
+        mean_size: classes of a set.
+        sizes: how many sets have no class, one, two, …
+        accuracy_of_single: share of the sets of one class that are right; lacking where there are none.
+        width: of a range of values.
+    """
+
+    promised: float
+    calibrated_on: int
+    examples: int
+    coverage: float
+    low: float
+    high: float
+    method: str
+    by_chance: NotRequired[list[float]]
+    kept: NotRequired[bool]
+    mean_size: NotRequired[float]
+    sizes: NotRequired[list[int]]
+    accuracy_of_single: NotRequired[float]
+    width: NotRequired[float]
+
+
 class RunMetrics(TypedDict):
     """A finished run.
 
@@ -154,6 +190,8 @@ class RunMetrics(TypedDict):
         intervals: by split and name, of the figures that have one; lacking in runs of 0.1.0 and 0.2.0.
         calibration: by split, of probabilities; lacking for regression, and in runs of 0.1.0 and 0.2.0.
         decision: lacking where neither temperature nor threshold was asked for.
+        sets: on the test split, of the sets of classes or ranges of values; lacking without
+            `training.calibration.coverage`.
         data: the digest of the data; lacking in runs of 0.1.0.
         weights: the digest of each file of weights that the model began with; lacking in runs of 0.1.0.
         changes: one text for each change that a resumed run accepted; lacking in runs of 0.1.0.
@@ -185,6 +223,7 @@ class RunMetrics(TypedDict):
     intervals: NotRequired[Mapping[str, Mapping[str, IntervalRow]]]
     calibration: NotRequired[Mapping[str, CalibrationRow]]
     decision: NotRequired[DecisionRow]
+    sets: NotRequired[Coverage]
     data: NotRequired[str]
     weights: NotRequired[Mapping[str, str]]
     changes: NotRequired[list[str]]

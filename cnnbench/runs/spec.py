@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from cnnbench.data import Dataset, of_fold, with_validation
+from cnnbench.data import Dataset, of_fold, with_calibration, with_validation
+from cnnbench.runs import conformal
 
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 Device = Literal["auto", "cpu", "gpu"]
@@ -248,7 +249,12 @@ class RunSpec:
             return with_validation(source, 0, None, self.seed)
         if training.folds is not None and isinstance(fold, int):
             source = of_fold(source, training.folds, fold, self.seed)
-        return with_validation(source, training.validation_fraction, training.examples, self.seed)
+        drawn = with_validation(source, training.validation_fraction, training.examples, self.seed)
+        coverage, share = training.calibration.coverage, training.calibration.share
+        if coverage is None:
+            return drawn
+        conformal.refuse_task(drawn.task, drawn.outputs)
+        return with_calibration(drawn, share, conformal.least_examples(coverage), self.seed)
 
     def as_config(self) -> dict[str, Any]:
         """Write down what can be of a spec that was not made from a config: enough to tell runs apart."""

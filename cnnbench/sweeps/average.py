@@ -240,7 +240,7 @@ def _averaged(
     result["members"] = rows
     result["largest_difference"] = difference
     tested = measured["test"].outputs
-    predictions = training.run.predictions_of(dataset, tested, decision.thresholds)
+    predictions = training.run.predictions_of(dataset, tested, decision)
     draw = partial(figures_of_run, dataset, [], 0, tested, decision=decision)
     done = training.run.written(job, result, predictions, draw)
     job.observer.finished(done)

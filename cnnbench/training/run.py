@@ -151,6 +151,7 @@ def train(job: Job) -> runs.RunResult:
     fit(job, prepared)
     with job.interruption.patient(system.FINISHING):  # what is trained is measured and written first
         decision = decide(job, prepared)
+        promise(job, prepared)
         measured = measure(job, prepared)
         result = write(job, prepared, measured, decision)
         job.folder.clear_states()
@@ -411,6 +412,32 @@ def by_features(job: Job, prepared: Prepared) -> bool:
     return on_features and built.machine.precision == "float32" and not built.machine.on_gpu
 
 
+def promise(job: Job, prepared: Prepared) -> None:
+    """Settle how large sets, or ranges, must be for their promise, by examples that have chosen nothing.
+
+    Args:
+        job: its best checkpoint has everything else that is settled.
+        prepared: with the feed of these examples.
+    """
+    from cnnbench.nn import load_checkpoint
+    from cnnbench.training.features import EvaluationOnFeatures
+    from cnnbench.training.measure import Evaluation
+
+    split, coverage = prepared.dataset.calibration, job.spec.training.calibration.coverage
+    if split is None or coverage is None:
+        return
+    folder, task = job.folder, prepared.dataset.task
+    evaluation = EvaluationOnFeatures if by_features(job, prepared) else Evaluation
+    with job.phases("sets"), system.shortage_explained(job.spec.training.examples_per_step):
+        evaluate = evaluation(load_checkpoint(folder.best_model), task)
+        outputs, _ = evaluate(prepared.built.held_out[data.CALIBRATION])
+        if not np.isfinite(outputs).all():
+            log.warning("no sets are made: the model gives NaN or infinity for calibration examples")
+            return
+        found = runs.conformal.calibrated(task, split.y, outputs, coverage)
+        folder.write_decision(replace(folder.decision, conformal=found))
+
+
 def measure(job: Job, prepared: Prepared) -> Measured:
     """Measure the stored checkpoint, not the model in memory."""
     from cnnbench.training.features import EvaluationOnFeatures
@@ -421,7 +448,7 @@ def measure(job: Job, prepared: Prepared) -> Measured:
         return measure_best(
             folder,
             dataset,
-            built.held_out,
+            {name: feed for name, feed in built.held_out.items() if name != data.CALIBRATION},
             built.memory,
             job.spec.training.metrics or (),
             EvaluationOnFeatures if by_features(job, prepared) else None,
@@ -447,14 +474,14 @@ def write(
         one.chosen_by for one in prepared.built.callbacks.values() if isinstance(one, BestCheckpoint)
     ]
     result = result_of(job, dataset, prepared.identity, measured.figures, objective, cost)
-    if measured.by_output:
-        result["by_output"] = measured.by_output
-    if around := in_plain(measured.intervals):
-        result["intervals"] = around
-    if measured.reliability:
-        result["calibration"] = {split: one.row() for split, one in measured.reliability.items()}
+    say_measured(result, measured)
     if decision is not None:
         result["decision"] = decision
+    settled, outputs, test = job.folder.decision, measured.outputs["test"], dataset.test
+    if settled.conformal:
+        result["sets"] = runs.conformal.coverage_of(
+            settled.conformal, settled.task, test.y, outputs, test.groups
+        )
     if spec.training.fold is not None:
         result["fold"] = {
             "examples": len(dataset.test),
@@ -471,10 +498,19 @@ def write(
         }
     if job.stopped_by is not None:
         result["stopped_by"] = job.stopped_by
-    train, epoch, outputs = prepared.built.train, job.folder.best["epoch"], measured.outputs["test"]
-    settled = job.folder.decision
+    train, epoch = prepared.built.train, job.folder.best["epoch"]
     draw = partial(figures_of_run, dataset, job.folder.history, epoch, outputs, train.augmented, settled)
-    return written(job, result, predictions_of(dataset, outputs, settled.thresholds), draw)
+    return written(job, result, predictions_of(dataset, outputs, settled), draw)
+
+
+def say_measured(result: runs.RunMetrics, measured: Measured) -> None:
+    """Add to `metrics.json` what was measured beside the figures themselves, where there is any."""
+    if measured.by_output:
+        result["by_output"] = measured.by_output
+    if around := in_plain(measured.intervals):
+        result["intervals"] = around
+    if measured.reliability:
+        result["calibration"] = {split: one.row() for split, one in measured.reliability.items()}
 
 
 def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict[str, runs.IntervalRow]]:
@@ -487,11 +523,14 @@ def in_plain(found: Mapping[str, Mapping[str, runs.Interval]]) -> dict[str, dict
 
 
 def predictions_of(
-    dataset: data.Dataset, outputs: np.ndarray, thresholds: runs.metrics.Thresholds = None
+    dataset: data.Dataset, outputs: np.ndarray, decision: runs.Decision | None = None
 ) -> runs.Predictions:
     """Return what a run says of its test split."""
     test, names = dataset.test, dataset.class_names or dataset.targets
-    return runs.Predictions(dataset.task, test.y, outputs, names, test.names, thresholds)
+    settled = decision or runs.Decision(dataset.task, tuple(names))
+    return runs.Predictions(
+        dataset.task, test.y, outputs, names, test.names, settled.thresholds, settled.conformal
+    )
 
 
 def result_of(

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from cnnbench.analysis import compare
 from cnnbench.data import Column
-from cnnbench.reporting.figures import canvas, charts, lettering
+from cnnbench.reporting.figures import canvas, charts, curves, lettering
 from cnnbench.reporting.figures import images as images_module
 from cnnbench.reporting.figures import outputs as outputs_module
 from cnnbench.reporting.figures import run as run_module
@@ -645,7 +645,7 @@ def test_figures_of_a_finished_run_are_drawn_from_what_is_stored(tmp_path: Path)
     run.write_figure("samples", stored)
     run.write_figure("worst_mistakes", b"no picture")
     figures = run_module.run_figures(run)
-    assert list(figures) == ["learning_curves", "confusion_matrix", "calibration", "samples"]
+    assert list(figures) == ["learning_curves", "confusion_matrix", "calibration", "curves", "samples"]
     points = figures["calibration"].axes[0].collections[-1].get_offsets()
     assert np.asarray(points).tolist() == [
         pytest.approx([0.6, 0]),
@@ -675,3 +675,33 @@ def test_a_chart_of_groups_has_a_mark_for_each_with_its_rank(tmp_path: Path) -> 
     axes = charts.quality_against_cost(groups, "parameters", "parameters").axes[0]
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("parameters", "val_accuracy")
+
+
+def test_curves_have_the_areas_of_scikit_learn_and_a_dot_at_the_threshold() -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    y = (rng.random(80) < 0.4).astype(int)
+    outputs = np.clip(0.4 * y + 0.6 * rng.random(80), 0, 1)[:, None]
+    roc, precise = curves.threshold_curves("binary", y, outputs, ["cat", "dog"], (0.7,)).axes
+    area, average = (score(y, outputs[:, 0]) for score in (roc_auc_score, average_precision_score))
+    assert [text.get_text() for text in roc.get_legend().get_texts()] == [f"dog {area:.3f}"]
+    assert [text.get_text() for text in precise.get_legend().get_texts()] == [f"dog {average:.3f}"]
+    said = outputs[:, 0] > 0.7
+    dot = roc.lines[-1].get_xydata()[0]
+    assert dot.tolist() == [said[y == 0].mean(), said[y == 1].mean()]
+    line = next(line for line in roc.lines if line.get_label() == f"dog {area:.3f}")
+    assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area)
+
+
+def test_of_many_classes_the_worst_curves_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 12
+    outputs = np.eye(12)[y] * np.arange(12)[None] / 6 + rng.random((120, 12))
+    figure = curves.threshold_curves("multiclass", y, outputs, [f"n{index}" for index in range(12)])
+    shown = {text.get_text().split()[0] for text in figure.axes[0].get_legend().get_texts()}
+    assert len(shown) == 10
+    assert "n0" in shown
+    assert "n11" not in shown
+    alone = curves.threshold_curves("binary", np.zeros(4), np.ones((4, 1)), ["a", "b"])
+    assert any("every example is of one class" in text for text in texts(alone))

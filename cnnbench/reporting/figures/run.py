@@ -14,6 +14,7 @@ from cnnbench.data import Dataset
 from cnnbench.reporting.figures.calibration import reliability_diagram
 from cnnbench.reporting.figures.canvas import new_figure, to_png
 from cnnbench.reporting.figures.charts import confusion_matrix, learning_curves, residuals
+from cnnbench.reporting.figures.curves import threshold_curves
 from cnnbench.reporting.figures.images import (
     augmentation_grid,
     largest_errors,
@@ -84,9 +85,9 @@ def figures_of_run(
 def run_figures(folder: RunFolder) -> dict[str, Figure]:
     """Return the pictures of a finished run by name, without its data set and without TensorFlow.
 
-    ``learning_curves`` and ``confusion_matrix``, ``labels`` or ``residuals``, and ``calibration`` are drawn
-    anew from the stored history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes`` show
-    examples of the data set: they are read back from their PNG, and left out where the folder lacks it.
+    ``learning_curves``, ``confusion_matrix``, ``labels`` or ``residuals``, ``calibration`` and ``curves`` are
+    drawn anew from the stored history and predictions. ``samples``, ``augmentation`` and ``worst_mistakes``
+    show examples of the data set: they are read back from their PNG, and left out where the folder lacks it.
 
     Raises:
         CnnbenchError: a file of the run is damaged.
@@ -118,7 +119,10 @@ def _of_predictions(decision: Decision, y_true: np.ndarray, outputs: np.ndarray)
         if y_true.ndim > 1:
             return {"residuals": partial(target_scatters, y_true, outputs, names)}
         return {"residuals": partial(residuals, y_true, outputs)}
-    drawings: Drawings = {"calibration": partial(reliability_diagram, y_true, outputs, decision)}
+    drawings: Drawings = {
+        "calibration": partial(reliability_diagram, y_true, outputs, decision),
+        "curves": partial(threshold_curves, decision.task, y_true, outputs, names, thresholds),
+    }
     if decision.task == "multilabel":
         figures = metrics.by_output(decision.task, y_true, outputs, names, thresholds)
         above = "above 0.5" if thresholds is None else "above the label's own threshold"

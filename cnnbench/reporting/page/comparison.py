@@ -29,7 +29,7 @@ from cnnbench.reporting.page.charts import (
 )
 from cnnbench.reporting.page.render import Answer, Cell, Heading, Row, Table, render
 from cnnbench.reporting.steps import after_comparison
-from cnnbench.reporting.tables import first_in_words, others_in_words
+from cnnbench.reporting.tables import first_in_words, others_in_words, test_in_words
 from cnnbench.reporting.text import count, count_of, duration, fixed, number
 from cnnbench.runs import UNREADABLE, RunFolder, larger_is_better
 
@@ -101,7 +101,7 @@ def _answers(ranking: Ranking, cost: str) -> list[Answer]:
             {"seed, which gives no interval": "1"}
             if interval == "–"
             else {f"95 % interval, {best.repeats}": interval},
-            "; ".join(others_in_words(ranking, cost)),
+            "; ".join([*others_in_words(ranking, cost), *test_in_words(ranking)]),
         ),
         Answer(
             "At what cost",

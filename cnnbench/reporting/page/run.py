@@ -26,6 +26,7 @@ from cnnbench.reporting.text import (
     duration,
     fixed,
     number,
+    sets_in_words,
 )
 from cnnbench.runs import DONE, OBJECTIVE, TRAINED, RunFolder, in_words, positive_class
 
@@ -34,6 +35,7 @@ PICTURES = {
     "confusion_matrix": "Confusion matrix of the test split",
     "labels": "Each label on the test split",
     "calibration": "Calibration of the test split's probabilities",
+    "curves": "ROC and precision-recall curves of the test split",
     "residuals": "Predictions and residuals of the test split",
     "worst_mistakes": "Worst mistakes on the test split",
     "samples": "Examples of the training split",
@@ -85,6 +87,7 @@ def run_page(folder: RunFolder, metrics: Mapping[str, Any]) -> str:
         settled=[*decision_in_words(metrics), *metrics.get("decision", {}).get("remarks", ())],
         member_columns=member_columns,
         members=members,
+        sets=sets_in_words(metrics["sets"]) if metrics.get("sets") else [],
         output_kind={"multilabel": "label", "regression": "target"}.get(metrics["task"], "class"),
         output_names=output_names,
         outputs=outputs,
@@ -232,7 +235,7 @@ def _alt(name: str, title: str, metrics: Mapping[str, Any]) -> str:
         return f"{title}: training and validation over {metrics['epochs']} epochs"
     if name == "calibration" and (row := metrics.get("calibration", {}).get("test")):
         return f"{title}: {'; '.join(calibration_in_words(row))}"
-    if name in ("confusion_matrix", "labels", "residuals"):
+    if name in ("confusion_matrix", "curves", "labels", "residuals"):
         figures = ", ".join(f"{key} {number(value)}" for key, value in metrics["metrics"]["test"].items())
         return f"{title}: {figures}"
     return title if name == "calibration" else f"{title}, as a grid of small pictures"
