@@ -255,12 +255,10 @@ def _resaved(dataset: Dataset) -> list[str]:
     count = sum(len(split) for split in dataset.splits.values())
     if is_small or dataset.train.x.dtype != np.uint8 or count > HASHED:
         return []
-    copies = np.unique(np.concatenate([saved_again(split.x, dataset.test.x) for split in learnt]))
+    rows = np.unique(np.concatenate([saved_again(split.x, dataset.test.x) for split in learnt]))
     known = {digest for split in learnt for digest in split.digests or ()}
     digests = dataset.test.digests or []
-    again = [
-        row for row in copies.tolist() if not digests or digests[row] not in known
-    ]  # those are told already
+    again = [row for row in rows if not digests or digests[row] not in known]  # those are told already
     if not again:
         return []
     named = "" if dataset.test.names is None else f": {listed([dataset.test.names[row] for row in again])}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,16 @@ def test_two_folders(two: tuple[RunFolder, RunFolder]) -> None:
     assert found.predictions.gained + found.predictions.lost
 
 
-@pytest.mark.parametrize("change", ["fingerprint", "targets"])
+@pytest.mark.parametrize("change", ["test", "all of 0.1.0", "targets"])
 def test_other_test_sets_are_not_compared(two: tuple[RunFolder, RunFolder], change: str) -> None:
     first, second = two
-    if change == "fingerprint":
+    if change == "test":
+        identity = second.identity
+        assert identity is not None
+        second.write_identity(replace(identity, drawn={**identity.drawn, "test": "other"}))
+    elif change == "all of 0.1.0":
+        for run in two:
+            (run.path / "identity.json").unlink()
         environment = second.environment
         environment["dataset"]["fingerprint"] = "other"
         second.write_environment(environment)
@@ -133,6 +140,15 @@ def test_other_test_sets_are_not_compared(two: tuple[RunFolder, RunFolder], chan
     found = difference(first, second)
     assert found.predictions is None
     assert found.reason == "the test sets differ, so their predictions do not compare"
+
+
+def test_another_validation_split_is_no_other_test_split(two: tuple[RunFolder, RunFolder]) -> None:
+    identity, environment = two[1].identity, two[1].environment
+    assert identity is not None
+    two[1].write_identity(replace(identity, drawn={**identity.drawn, "val": "other", "all": "other"}))
+    environment["dataset"]["fingerprint"] = "other"
+    two[1].write_environment(environment)
+    assert difference(*two).predictions is not None
 
 
 def test_a_run_without_predictions_is_compared_by_the_rest(two: tuple[RunFolder, RunFolder]) -> None:
