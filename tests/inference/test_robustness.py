@@ -28,8 +28,8 @@ def test_a_line_names_kinds_and_severities() -> None:
     ("line", "message"),
     [
         (["corruption=frog"], "there is no corruption frog"),
-        (["corruption=fog", "severity=0..3"], "there are 1 to 5"),
-        (["corruption=fog", "severity="], "there are 1 to 5"),
+        (["corruption=fog", "severity=0..3"], "none from 1 to 5"),
+        (["corruption=fog", "severity="], "none from 1 to 5"),
         (["corruption="], "names none"),
         (["severity=3"], "none is named"),
     ],
