@@ -380,7 +380,7 @@ def decide(job: Job, prepared: Prepared) -> runs.DecisionRow | None:
         found = calibrate(
             load_checkpoint(folder.best_model),
             dataset,
-            prepared.built.held_out,
+            measured_on(prepared),
             training.calibration,
             training.metrics or (),
             logits_of,
@@ -400,6 +400,11 @@ def decide(job: Job, prepared: Prepared) -> runs.DecisionRow | None:
         "uncalibrated": found.uncalibrated,
         "remarks": found.remarks,
     }
+
+
+def measured_on(prepared: Prepared) -> dict[str, data.Feed]:
+    """Return the feeds of the splits that have figures: calibration examples have none."""
+    return {name: feed for name, feed in prepared.built.held_out.items() if name != data.CALIBRATION}
 
 
 def by_features(job: Job, prepared: Prepared) -> bool:
@@ -448,7 +453,7 @@ def measure(job: Job, prepared: Prepared) -> Measured:
         return measure_best(
             folder,
             dataset,
-            {name: feed for name, feed in built.held_out.items() if name != data.CALIBRATION},
+            measured_on(prepared),
             built.memory,
             job.spec.training.metrics or (),
             EvaluationOnFeatures if by_features(job, prepared) else None,
