@@ -38,7 +38,7 @@ LINES: dict[str, list[tuple[str, int]]] = {
     "lr-find": [(" ".join(("lr-find", *TINY)), 0), ("lr-find phase=fine_tuning", 2)],
     "probe": [("probe dataset=synthetic backbones=pixels device=cpu", 0), ("probe model=cnn", 2)],
     "doctor": [
-        ("doctor dataset=synthetic device=cpu --limit 1", 0),
+        ("doctor dataset=synthetic device=cpu --limit 1", 3),
         ("doctor dataset=synthetic --limit 2", 2),
     ],
     "resume": [("resume done", 0), ("resume sweep", 0)],
