@@ -204,8 +204,9 @@ def test_the_cursor_is_back_after_a_run_that_broke(
     monkeypatch.setattr("cnnbench.training.run.run", broken)
     monkeypatch.setattr("cnnbench.reporting.stdout", lambda: screen)
     monkeypatch.setattr(console_module, "_log_to", lambda console: None)
+    spec = SimpleNamespace(run_dir=tmp_path, folder=tmp_path, training=Training(), config={})
     with pytest.raises(type(error)):
-        console_module.train(SimpleNamespace(run_dir=tmp_path, folder=tmp_path, training=Training()))  # type: ignore[arg-type]
+        console_module.train(spec)  # type: ignore[arg-type]
     assert out.getvalue().count(SHOW_CURSOR) == 1
     screen.print("usable")
     assert out.getvalue().endswith("usable\n")
