@@ -92,7 +92,7 @@ def test_every_finished_run_leaves_its_page(finished_run: Path) -> None:
     titles = ("Confusion matrix of the test split", "Worst mistakes", "Examples of the training split")
     assert [title for title in titles if title not in read] == []
     assert f"{recorded['calibration']['test']['by_chance_95']:.4f}" in read.partition("Calibration")[2]
-    assert len(re.findall(r'<img src="data:image/png;base64,[^"]+" alt="[^"]{20,}"', page)) == 4
+    assert len(re.findall(r'<img src="data:image/png;base64,[^"]+" alt="[^"]{20,}"', page)) == 5
     assert set(json.loads(script(page, "charts"))) == {"history-loss", "history-accuracy"}
     assert "test, 95 %" in read
     assert "Each class on the test split" in read

@@ -101,7 +101,7 @@ def test_a_set_may_hold_none_or_several() -> None:
     assert found["coverage"] == pytest.approx(1 / 3)
     assert found["accuracy_of_single"] == 0
     assert conformal.sets(stored, np.array([[0.7], [0.2]])).tolist() == [[False, True], [True, False]]
-    rows = Predictions("multiclass", np.array([0, 0, 1]), outputs, "abc", None, stored)._columns()[:2]
+    rows = Predictions("multiclass", np.array([0, 0, 1]), outputs, "abc", conformal=stored)._columns()[:2]
     assert dict(zip(*rows, strict=True))["set"] == ["a; b", "", "a"]
 
 
