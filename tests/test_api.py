@@ -30,7 +30,7 @@ def test_importing_the_package_imports_and_changes_nothing(run_python: Callable[
         "print({'tensorflow', 'keras', 'numpy', 'hydra'} & set(sys.modules), "
         "before == (sys.meta_path, sys.path_hooks), *sorted(cnnbench.__all__))"
     )
-    names = "Comparison Dataset Run RunSpec compare compose diff doctor open_run probe run sweep"
+    names = "Comparison Dataset Run RunSpec compare compose diff doctor ensemble open_run probe run sweep"
     assert run_python(code).out.strip() == f"set() True {names}"
 
 

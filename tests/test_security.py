@@ -34,6 +34,7 @@ from cnnbench.models import pretrained
 from cnnbench.nn import checkpoints
 from cnnbench.nn.checkpoints import check_model, check_weights
 from cnnbench.reporting.output import explain
+from cnnbench.runs import Decision, RunFolder
 from cnnbench.system import files
 from cnnbench.system.startup import logging_to
 from cnnbench.training.environment import git_commit, git_diff
@@ -567,6 +568,7 @@ def test_names_do_not_steer_the_terminal(
     metrics = json.loads((stranger / "metrics.json").read_text())
     metrics |= {"class_names": names, "objective": f"[red]{STEERING}"}
     (stranger / "metrics.json").write_text(json.dumps(metrics))
+    RunFolder(stranger).write_decision(Decision("multiclass", tuple(names)))
     for arguments in ((), ("--json",), ("missing.png",)):
         outcome = run_cli("predict", str(stranger), name, *arguments)
         assert is_harmless(outcome.out + outcome.err)
@@ -578,6 +580,36 @@ def test_names_do_not_steer_the_terminal(
     assert "[red]" in outcome.out
     explain(CnnbenchError(f"[bold]{STEERING}", STEERING))
     assert is_harmless(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"task": "multiclass", "names": 3},
+        {"task": "anything", "names": ["a", "b", "c"]},
+        {"task": "binary", "names": ["a", "b"], "thresholds": [0.1, 0.2]},
+        {"task": "binary", "names": ["a", "b"], "thresholds": [7.0]},
+        {"task": "multilabel", "names": ["a", "b", "c"], "thresholds": ["a", {}, None]},
+        {"task": "multiclass", "names": ["a", "b", "c"], "conformal": "x"},
+        {"task": "multiclass", "names": ["only", "two"]},
+        [1],
+    ],
+)
+def test_a_decision_that_is_none_is_one_line(
+    stranger: Path, folder: Path, run_cli: Cli, decision: object
+) -> None:
+    np.save(folder / "x.npy", np.zeros((1, 8, 8, 1), "float32"))
+    model, changed = stranger / "best.keras", folder / "changed.keras"
+    with zipfile.ZipFile(model) as old, zipfile.ZipFile(changed, "w") as new:
+        for member in old.namelist():
+            own = json.dumps({"cnnbench": decision}) if member == "metadata.json" else old.read(member)
+            new.writestr(member, own)
+    changed.replace(model)
+    outcome = run_cli("predict", str(stranger), "x.npy")
+    assert outcome.exit_code == 2
+    assert "best.keras" in outcome.err
+    assert "decision" in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 def test_names_do_not_steer_who_reads_the_log(folder: Path) -> None:

@@ -113,7 +113,7 @@ def _left_out(key: str, node: Mapping[str, Any], found: Signature | None) -> dic
 
 
 def with_keywords(config: Any, signatures: dict[str, Signature | None] | None = None) -> Any:
-    """Copy a plain config whose objects of cnnbench and Keras have every keyword that they leave out.
+    """Copy a plain config whose training, and objects of cnnbench and Keras, have every key that they lack.
 
     So the config of an earlier version compares with one of today.
 
@@ -130,6 +130,10 @@ def with_keywords(config: Any, signatures: dict[str, Signature | None] | None = 
             if target not in known:
                 known[target] = known_signature(node)
             node.update(_left_out(key, node, known[target]))
+    if isinstance(copy, dict) and isinstance(copy.get("training"), dict):
+        from cnnbench.runs import Training  # `--cfg job` needs no pydantic
+
+        copy["training"] = {**Training().model_dump(), **copy["training"]}
     return copy
 
 

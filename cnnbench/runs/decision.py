@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.runs import metrics
 
 METADATA, KEY = "metadata.json", "cnnbench"  # of a .keras file; Keras writes it, and reads it never
 SCHEMA = 1
+MOST_BYTES = 2**26  # of the metadata: a thousand names take some hundred thousand
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,35 @@ class Decision:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Decision:
-        """Return what `as_dict` was made of; keys of a later version are left out."""
+        """Return what `as_dict` was made of; keys of a later version are left out.
+
+        Raises:
+            ValueError: it is no decision.
+        """
+        from pydantic import TypeAdapter  # its own error is a ValueError, too
+
         known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
-        lists = {name: tuple(known[name]) for name in ("names", "thresholds") if known.get(name) is not None}
-        return cls(**{**known, **lists})
+        decision: Decision = TypeAdapter(cls).validate_python(known)
+        decision.check()
+        return decision
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, of the schema that the file names."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    def check(self) -> None:
+        """Refuse what decides nothing.
+
+        Raises:
+            ValueError: there is no such task, or not as many thresholds between 0 and 1 as it needs.
+        """
+        if self.task not in metrics.FINAL:
+            raise ValueError(f"there is no task {self.task!r}")
+        if self.thresholds is None:
+            return
+        wanted = {"binary": 1, "multilabel": len(self.names)}.get(self.task, 0)
+        if len(self.thresholds) != wanted or not all(0 <= one <= 1 for one in self.thresholds):
+            raise ValueError(f"{len(self.thresholds)} thresholds where {wanted} between 0 and 1 belong")
 
     def classes(self, outputs: np.ndarray) -> np.ndarray:
         """Return the class ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for."""
@@ -68,12 +91,32 @@ class Decision:
 
 
 def stored_decision(model: Path) -> Decision | None:
-    """Read the decision of a `.keras` file; None where it has none."""
+    """Read the decision of a `.keras` file, which may be a stranger's; None where it has none.
+
+    Raises:
+        CnnbenchError: the file is damaged, or what it says is no decision.
+    """
+    from pydantic import ValidationError
+
+    try:
+        stored = _metadata(model).get(KEY)
+        return None if stored is None else Decision.from_dict(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (BadZipFile, OSError, ValueError, TypeError, AttributeError) as error:
+        reason = first_line(error)
+    raise CnnbenchError(f"{model}: its decision cannot be read: {reason}", "the file may be damaged")
+
+
+def _metadata(model: Path) -> Any:
     with ZipFile(model) as archive:
-        if METADATA not in archive.namelist():
-            return None
-        stored = json.loads(archive.read(METADATA)).get(KEY)
-    return None if stored is None else Decision.from_dict(stored)
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        if METADATA not in sizes:
+            return {}
+        if sizes[METADATA] > MOST_BYTES:
+            raise ValueError(f"it has {sizes[METADATA]:,} bytes")
+        return json.loads(archive.read(METADATA))
 
 
 def save_decision(source: Path, decision: Decision, path: Path) -> None:

@@ -207,8 +207,23 @@ class RunFolder:
 
     @property
     def decision(self) -> Decision:
-        """How the best checkpoint's outputs become answers; a finished run of an earlier version has none."""
-        return stored_decision(self.best_model) or Decision.of_result(self.metrics)
+        """How the best checkpoint's outputs become answers; the file of an earlier version does not say.
+
+        Raises:
+            CnnbenchError: the file is damaged, or is not this run's.
+        """
+        found, result = stored_decision(self.best_model), self.metrics
+        if found is not None and "task" not in result:  # of a run under way
+            return found
+        recorded = Decision.of_result(result)
+        if found is None:
+            return recorded
+        if found.names != recorded.names or found.task != recorded.task:
+            raise CnnbenchError(
+                f"{self.best_model}: its decision is for other classes than metrics.json has",
+                "the file is not this run's: restore it, or run again",
+            )
+        return found
 
     @property
     def _info_of_best(self) -> dict[str, Any]:

@@ -175,13 +175,13 @@ def test_a_regression_and_labels_are_probed_too(folder: Path) -> None:
     y = rng.random(100).astype(np.float32)
     images = (y[:, None, None, None] * 200 + rng.integers(0, 40, (100, 8, 8, 1))).astype(np.uint8)
     np.savez(folder / "values.npz", images=images, targets=y)
-    found = cnnbench.probe("dataset=arrays", "dataset.file=values.npz", "device=cpu", backbones=[])
+    found = cnnbench.probe("dataset=arrays", "dataset.file=values.npz", "device=cpu", backbones=["pixels"])
     assert (found.task, found.metric) == ("regression", "rmse")
     assert found.ranked[0].score < 0.1
     labels = np.stack([y > 0.5, y < 0.3], axis=1).astype(np.uint8)
     np.savez(folder / "labels.npz", images=images, labels=labels)
     line = ("dataset=arrays", "dataset.file=labels.npz", "device=cpu")
-    found = cnnbench.probe(*line, backbones=[])
+    found = cnnbench.probe(*line, backbones=["pixels"])
     assert (found.task, found.metric) == ("multilabel", "mean_average_precision")
     assert found.ranked[0].score > 0.8
 
