@@ -83,6 +83,25 @@ def test_groups_join_those_of_the_data(fixed: Callable[..., Dataset]) -> None:
     assert alone.test.groups is None
 
 
+@pytest.mark.parametrize("first", [-20, 100, 4_000_000_000_000])
+def test_groups_may_have_any_number_and_other_splits_keep_theirs(
+    first: int, fixed: Callable[..., Dataset]
+) -> None:
+    groups = first + np.arange(12)
+    found = fixed("train,row 1,group,x,,\ntrain,row 5,group,x,,\n", groups=groups)
+    assert found.train.groups is not None
+    assert len(set(found.train.groups.tolist())) == 7
+    assert found.test.fingerprint == made(groups=groups).test.fingerprint
+
+
+def test_a_name_may_begin_with_a_space(tmp_path: Path) -> None:
+    before = made(names=True)
+    before.train.names[3] = " spaced.png"  # type: ignore[index]
+    table = tmp_path / "fixes.csv"
+    table.write_text(HEAD + "train, spaced.png, exclude,,,\ntrain, c/0.png, exclude,,,\n")
+    assert len(data.fixed(before, table).train) == 6
+
+
 def test_labels_and_values_are_changed(fixed: Callable[..., Dataset]) -> None:
     assert fixed("train,row 0,relabel,a|c,,\n", task="multilabel").train.y[0].tolist() == [1, 0, 1]
     assert fixed("train,row 0,relabel,2.5,,\n", task="regression").train.y[0] == 2.5
