@@ -98,6 +98,16 @@ def read_fixes(path: Path) -> list[Fix]:
     return fixes
 
 
+def excluded(path: Path) -> set[tuple[str, str]]:
+    """Return split, as the table has it, and name of each example that a table of fixes leaves out.
+
+    Raises:
+        CnnbenchError: as of `read_fixes`.
+    """
+    rows = [fix for fix in read_fixes(path) if fix.action == "exclude"]
+    return {(fix.split, name) for fix in rows for name in (fix.example, fix.example.strip())}
+
+
 def write_fixes(fixes: Sequence[Fix]) -> str:
     """Return the text of a table of fixes."""
     file = io.StringIO()

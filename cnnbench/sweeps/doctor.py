@@ -153,7 +153,8 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
     from threadpoolctl import threadpool_limits
 
     tell("reading the data")
-    pool = Pool(spec.dataset())
+    with data.sharing(None):  # what is in two splits is a finding
+        pool = Pool(spec.dataset())
     notes = [note for note in pool.dataset.notes if not isinstance(note, data.Fact)]
     name, features = _features(pool, spec, judge, tell)
     tell("neighbours")
@@ -608,7 +609,7 @@ class Examination:
             split = self.pool.place(row)[0]
             if split != "test" and (split, self.pool.names[row]) not in found:
                 groups.setdefault((split, int(self.cluster[row])), []).append(row)
-        why = {
+        reasons = {
             (one.split, one.example): f"{one.kind}: {one.why}"
             for one in self.findings
             if one.action == "group"
@@ -621,7 +622,7 @@ class Examination:
                 "group",
                 f"same {split} {number}",
                 self.pool.label(row),
-                why.get((split, name), usual),
+                reasons.get((split, name), usual),
             )
             for (split, number), rows in groups.items()
             if len(rows) > 1

@@ -28,7 +28,12 @@ def members_of(stored: Mapping[str, Any]) -> list[runs.RunFolder]:
     Raises:
         CnnbenchError: one is not there any more.
     """
-    return [runs.RunFolder.open(Path(file).parent) for file in stored["model"]["members"]]
+    places = [Path(file).parent for file in stored["model"]["members"]]
+    if gone := [place for place in places if not place.is_dir()]:
+        raise CnnbenchError(
+            f"{gone[0]}, a member of the ensemble, is gone", f"make it anew: cnnbench {VERB} RUN …"
+        )
+    return [runs.RunFolder.open(place) for place in places]
 
 
 def ensemble_spec(members: Sequence[Member], run_dir: Path | None) -> runs.RunSpec:
@@ -62,10 +67,14 @@ def ensemble_spec(members: Sequence[Member], run_dir: Path | None) -> runs.RunSp
     first = members[0][1]
     names = {spec.name for _, spec in members}
     dataset = str(first.config["dataset"]["_target_"]).rpartition(".")[2]
-    calibration = runs.Calibration().model_dump()  # of the members, if at all
+    # Temperature and threshold are the members'; without the calibration split another one is left for val.
+    sets = [(spec.training.calibration.coverage, spec.training.calibration.share) for _, spec in members]
+    hold_out_the_same = _hold_out_the_same(members)
+    coverage, share = sets[0] if hold_out_the_same and None not in dict(sets) else (None, sets[0][1])
+    calibration = runs.Calibration(coverage=coverage, share=share).model_dump()
     unused = {"folds": None, "fold": None, "fine_tuning": None, "calibration": calibration}
     training = {**first.config["training"], **unused}
-    if not _hold_out_the_same(members):
+    if not hold_out_the_same:
         training |= {"validation_fraction": 0.0, "examples": None}
     plugins = dict.fromkeys(plugin for _, spec in members for plugin in spec.plugins)
     trackers = {

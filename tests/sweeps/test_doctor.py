@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def drawn(rng: np.random.Generator, bright_left: bool) -> Image.Image:
 
 @pytest.fixture
 def planted(folder: Path) -> Path:
-    """60 + 20 pictures of two classes: 3 in the wrong one, 2 of test again in train, one blank, one tiny."""
+    """60 + 20 pictures of two classes: 3 in the wrong one, 3 of test again, one blank, one tiny."""
     rng, root = np.random.default_rng(0), folder / "planted"
     for split, count in (("train", 60), ("test", 20)):
         for number in range(count):
@@ -54,6 +55,7 @@ def planted(folder: Path) -> Path:
         again.resize((40, 40)).save(
             root / "train" / ("left", "right")[number] / f"again{number}.jpg", quality=80
         )
+    shutil.copy(root / "test" / "left" / "4.png", root / "train" / "left" / "equal.png")
     Image.new("RGB", (SIDE, SIDE), (90, 90, 90)).save(root / "train" / "left" / "blank.png")
     drawn(rng, True).resize((8, 8)).save(root / "train" / "left" / "tiny.png")
     return root
@@ -68,7 +70,9 @@ def test_what_was_planted_is_found_and_fixed(planted: Path, run_cli: Cli, folder
     kinds: dict[str, set[str]] = {}
     for one in told["findings"]:
         kinds.setdefault(one["kind"], set()).add(one["example"])
-    assert kinds["leak"] == {"train/left/again0.jpg", "train/right/again1.jpg"}
+    assert kinds["leak"] == {
+        f"train/{name}" for name in ("left/again0.jpg", "right/again1.jpg", "left/equal.png")
+    }
     assert kinds["blank"] == {"train/left/blank.png"}
     assert kinds["tiny"] == {"train/left/tiny.png"}
     assert kinds["wrong label"] == {"train/right/0.png", "train/left/1.png", "train/right/2.png"}
@@ -83,12 +87,12 @@ def test_what_was_planted_is_found_and_fixed(planted: Path, run_cli: Cli, folder
     assert "train/right/0.png" in page
     assert before == {path: path.read_bytes() for path in planted.rglob("*.*")}
     # The doctor sees its own fixes, and they go into a run.
-    again = cnnbench.doctor(
+    second = cnnbench.doctor(
         "dataset=image_folder", f"dataset.root={planted}", f"dataset.size={SIDE}",
         "dataset.fixes=checked/fixes.csv", output="again",
     )  # fmt: skip
-    assert again.examples == {"train": 64 - 6, "test": 20}
-    assert {"leak", "blank", "wrong label"}.isdisjoint(again.counts)
+    assert second.examples == {"train": 65 - 7, "test": 20}
+    assert {"leak", "blank", "wrong label"}.isdisjoint(second.counts)
     assert data.read_fixes(folder / "again" / "fixes.csv")[: len(rows)] == data.read_fixes(
         folder / "checked" / "fixes.csv"
     )
