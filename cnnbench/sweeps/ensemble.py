@@ -67,10 +67,11 @@ def ensemble_spec(members: Sequence[Member], run_dir: Path | None) -> runs.RunSp
     first = members[0][1]
     names = {spec.name for _, spec in members}
     dataset = str(first.config["dataset"]["_target_"]).rpartition(".")[2]
-    # Temperature and threshold are the members'; without the calibration split another one is left for val.
-    sets = [(spec.training.calibration.coverage, spec.training.calibration.share) for _, spec in members]
     hold_out_the_same = _hold_out_the_same(members)
-    coverage, share = sets[0] if hold_out_the_same and None not in dict(sets) else (None, sets[0][1])
+    # Temperature and threshold are the members'. What they hold out for sets is not left for val.
+    calibrations = [spec.training.calibration for _, spec in members]
+    all_make_sets = hold_out_the_same and all(one.coverage is not None for one in calibrations)
+    coverage, share = calibrations[0].coverage if all_make_sets else None, calibrations[0].share
     calibration = runs.Calibration(coverage=coverage, share=share).model_dump()
     unused = {"folds": None, "fold": None, "fine_tuning": None, "calibration": calibration}
     training = {**first.config["training"], **unused}
