@@ -196,8 +196,8 @@ def refuse_shared(parts: dict[str, Part]) -> None:
             raise CnnbenchError(
                 f"{split} shares {len(shared)} images with {others}, pixel for pixel: {listed(pairs)}",
                 f"remove them from one of the two, or leave them out by dataset.fixes, which cnnbench doctor "
-                f"writes: the figures on {split} would be too good; pictures that differ in more detail do so "
-                f"at a larger dataset.size",
+                f"writes: the figures on {split} would be too good; pictures that differ in more detail do "
+                f"so at a larger dataset.size",
             )
         known |= {digest: (split, name) for digest, name in named}
 
