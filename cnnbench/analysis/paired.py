@@ -62,8 +62,8 @@ def paired_accuracies(first: np.ndarray, second: np.ndarray) -> Paired:
     needed = None
     if difference:
         needed = math.ceil((QUANTILE + POWER) ** 2 * float(distances.var()) / difference**2)
-        if low <= 0 <= high:  # these few show less variance than there is
-            needed = max(needed, count + 1)
+        # So few show less variance than there is.
+        needed = max(needed, count + 1) if low <= 0 <= high else needed or count
     return Paired(
         examples=count,
         first=float(first.mean()),

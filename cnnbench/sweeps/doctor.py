@@ -390,9 +390,7 @@ def _trust(pool: Pool, outputs: np.ndarray, issues: Sequence[analysis.LabelIssue
     return np.where(doubted, -np.inf, trust)
 
 
-def _of_pairs(
-    pool: Pool, pairs: Iterable[tuple[int, int, float]], trust: np.ndarray | None = None
-) -> Iterator[Finding]:
+def _of_pairs(pool: Pool, pairs: Iterable[tuple[int, int, float]], trust: np.ndarray) -> Iterator[Finding]:
     """Yield a finding for each example that shows the same as an earlier one, or as one of another split.
 
     Of a pair in two splits the training example goes, so that the test split stays what it is. Of equal ones
@@ -401,9 +399,8 @@ def _of_pairs(
     Args:
         pool: all examples.
         pairs: of rows that show the same, and how far they are apart.
-        trust: ``(n,)`` in each label; None for the same in all.
+        trust: ``(n,)`` in each label, as of `_trust`.
     """
-    trust = np.zeros(len(pool)) if trust is None else trust
     done: set[int] = set()
     crossing, equal, near = (list[tuple[int, int, float]]() for _ in range(3))
     for pair in pairs:

@@ -67,6 +67,7 @@ def test_equal_models_need_no_number() -> None:
 def test_more_examples_are_needed_than_have_not_told() -> None:
     found = paired_accuracies(np.zeros(1), np.ones(1))
     assert (found.is_told, found.needed) == (False, 2)
+    assert paired_accuracies(np.zeros(5), np.ones(5)).needed == 5  # which have told
     found = paired_accuracies(np.arange(4) > 1, np.arange(4) > 0)
     assert not found.is_told
     assert found.needed is not None
