@@ -228,6 +228,14 @@ class Ranking:
         return tests + (["worse by: difference ± half of its 95 % interval"] if is_any_worse else [])
 
     @property
+    def has_several_fixes(self) -> bool:
+        """Whether its runs have different `dataset.fixes`, and are ranked by a split that depends on them."""
+        records = [record for group in self.groups for record in group.records]
+        nodes = [record.compared.get("dataset") for record in records]
+        fixes = {text_of(node.get("fixes")) for node in nodes if isinstance(node, Mapping)}
+        return len(fixes) > 1 and not (self.sorted_by or self.objective).startswith("test_")
+
+    @property
     def is_settled(self) -> bool:
         """Whether the first is better than all the others."""
         return all(group.verdict.worse for group in self.by_rank[1:])

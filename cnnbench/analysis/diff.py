@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.analysis.paired import Paired, paired_runs
+from cnnbench.analysis.paired import Paired, data_of_test, paired_runs
 from cnnbench.analysis.records import number
 from cnnbench.analysis.significance import half_width
 from cnnbench.config import with_keywords
@@ -157,7 +157,7 @@ def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | 
         if not run.predictions:
             return None, f"{run.path} has no predictions ({run.status})"
     tasks = {run.metrics.get("task") for run in (first, second)}
-    data = [_test_data(run) for run in (first, second)]
+    data = [data_of_test(run) for run in (first, second)]
     targets = [run.predictions["y_true"] for run in (first, second)]
     if len(tasks) > 1 or data[0] != data[1] or not np.array_equal(targets[0], targets[1]):
         return None, "the test sets differ, so their predictions do not compare"
@@ -170,15 +170,6 @@ def _predictions(first: RunFolder, second: RunFolder) -> tuple[Flips | Errors | 
     thresholds = [Decision.of_result(run.metrics).thresholds for run in (first, second)]
     compared = flips_of_labels if tasks == {"multilabel"} else flips
     return compared(targets[0], one, other, names, thresholds), ""
-
-
-def _test_data(run: RunFolder) -> str | None:
-    """Return the fingerprint of the test split; of all data where a run of 0.1.0 has no other."""
-    began = run.identity
-    if began is None:
-        found = run.environment.get("dataset", {}).get("fingerprint")
-        return None if found is None else str(found)
-    return began.drawn.get("test")
 
 
 def flips(

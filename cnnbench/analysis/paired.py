@@ -58,16 +58,19 @@ def paired_accuracies(first: np.ndarray, second: np.ndarray) -> Paired:
     difference = float(distances.mean())
     added = np.concatenate([distances, [1.0, -1.0]])
     centre, error = float(added.mean()), float(added.std()) / math.sqrt(count + 2)
+    low, high = centre - QUANTILE * error, centre + QUANTILE * error
     needed = None
     if difference:
         needed = math.ceil((QUANTILE + POWER) ** 2 * float(distances.var()) / difference**2)
+        # So few show less variance than there is.
+        needed = max(needed, count + 1) if low <= 0 <= high else needed or count
     return Paired(
         examples=count,
         first=float(first.mean()),
         second=float(second.mean()),
         difference=difference,
-        low=max(centre - QUANTILE * error, -1.0),
-        high=min(centre + QUANTILE * error, 1.0),
+        low=max(low, -1.0),
+        high=min(high, 1.0),
         needed=needed,
     )
 
@@ -81,6 +84,8 @@ def paired_runs(first: Sequence[RunFolder], second: Sequence[RunFolder]) -> Pair
     Raises:
         CnnbenchError: a file of a run is damaged.
     """
+    if len({data_of_test(run) for run in (*first, *second)}) > 1:
+        return None
     hits: list[np.ndarray] = []
     truth: np.ndarray | None = None
     for members in (first, second):
@@ -96,3 +101,12 @@ def paired_runs(first: Sequence[RunFolder], second: Sequence[RunFolder]) -> Pair
             right.append(Decision.of_result(run.metrics).classes(stored["outputs"]) == y_true)
         hits.append(np.mean(right, axis=0))
     return paired_accuracies(*hits)
+
+
+def data_of_test(run: RunFolder) -> str | None:
+    """Return the fingerprint of the test split; of all data where a run of 0.1.0 has no other."""
+    began = run.identity
+    if began is None:
+        found = run.environment.get("dataset", {}).get("fingerprint")
+        return None if found is None else str(found)
+    return began.drawn.get("test")

@@ -604,8 +604,12 @@ class DatasetFactory(Factory):
     """A factory of a data set, corrected by the table that its `fixes` names."""
 
     def __call__(self, **given_by_run: Any) -> Any:
-        made, fixes = super().__call__(**given_by_run), self.node.get("fixes")
-        return made if fixes is None else data.fixed(made, Path(fixes))
+        fixes = self.node.get("fixes")
+        if fixes is None:
+            return super().__call__(**given_by_run)
+        with data.sharing(data.excluded(Path(fixes))):
+            made = super().__call__(**given_by_run)
+        return data.fixed(made, Path(fixes))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 from . import fetch
 from .batches import Feed
 from .dataset import CALIBRATION, Column, Dataset, Examples, Fact, Rows, Split, Task, listed
-from .fixes import Fix, fixed, label_of, names_of, read_fixes, write_fixes
+from .fixes import Fix, excluded, fixed, label_of, names_of, read_fixes, write_fixes
 from .hashes import alike, perceptual_hashes
 from .images.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupted
 from .images.decoding import Recipe, TooLargeError, UnreadableError, decode, pillow_warnings, size_of
 from .images.layout import IMAGE_SUFFIXES, is_system_folder
+from .images.parts import sharing
 from .images.rows import holds_manifest
 from .labels import infer_task, with_positive
 from .partition import TooFewError, draw, folds
@@ -51,6 +52,7 @@ __all__ = [
     "draw",
     "encode_rows",
     "example_weights",
+    "excluded",
     "fetch",
     "fixed",
     "fold_numbers",
@@ -73,6 +75,7 @@ __all__ = [
     "read_table",
     "remarks",
     "row_number",
+    "sharing",
     "size_of",
     "special_file",
     "task_in_words",

@@ -85,6 +85,7 @@ def read_fixes(path: Path) -> list[Fix]:
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if not any(cells.values()):
             continue
+        cells["example"] = row.get("example") or ""  # a file's name may begin or end with a space
         fix = Fix(**cells, line=line)
         if fix.action not in ACTIONS:
             raise CnnbenchError(
@@ -95,6 +96,16 @@ def read_fixes(path: Path) -> list[Fix]:
             raise CnnbenchError(f"{path}, line {line}: {fix.action} lacks a value", f"write {what} there")
         fixes.append(fix)
     return fixes
+
+
+def excluded(path: Path) -> set[tuple[str, str]]:
+    """Return split, as the table has it, and name of each example that a table of fixes leaves out.
+
+    Raises:
+        CnnbenchError: as of `read_fixes`.
+    """
+    rows = [fix for fix in read_fixes(path) if fix.action == "exclude"]
+    return {(fix.split, name) for fix in rows for name in (fix.example, fix.example.strip())}
 
 
 def write_fixes(fixes: Sequence[Fix]) -> str:
@@ -177,9 +188,10 @@ class _Fixes:
             raise self._wrong(
                 fix, f"there is no split {shown(fix.split)}", nearest(fix.split, self.dataset.splits)
             )
-        places = [place for place in self._places[fix.example] if fix.split in ("", place[0])]
+        known = self._places.get(fix.example) or self._places.get(fix.example.strip(), [])
+        places = [place for place in known if fix.split in ("", place[0])]
         if not places:
-            there = [split for split, _ in self._places[fix.example]]
+            there = [split for split, _ in known]
             where = (
                 f"it is in {' and '.join(there)}"
                 if there
@@ -246,15 +258,15 @@ class _Fixes:
                     )
         if not names:
             return {}
-        units, start = {}, 0
-        for split, part in self.dataset.splits.items():
-            if part.groups is not None:
-                units[split] = part.groups.astype(np.int64)
-                start = max(start, int(units[split].max()) + 1)
-        for split, part in self.dataset.splits.items():
-            if split not in units and self.found["group", split]:
-                units[split] = np.arange(start, start + len(part))
-                start += len(part)
+        # Other splits keep their numbers, and so their fingerprints.
+        touched = {split: part for split, part in self.dataset.splits.items() if self.found["group", split]}
+        others = [part.groups for split, part in self.dataset.splits.items() if split not in touched]
+        free = max((int(one.max()) + 1 for one in others if one is not None), default=0)
+        units, start = dict[str, np.ndarray](), 0
+        for split, part in touched.items():
+            own = np.arange(len(part)) if part.groups is None else part.groups
+            units[split] = start + np.unique(own, return_inverse=True)[1]  # ids may be large, or negative
+            start += len(part)
         links = [
             (units[split][row], start + names[fix.value])
             for split in units
@@ -263,5 +275,5 @@ class _Fixes:
         one, other = np.array(links).T
         size = start + len(names)
         joined = coo_matrix((np.ones(len(links), bool), (one, other)), shape=(size, size))
-        number = np.asarray(connected_components(joined, directed=False)[1])
-        return {split: number[own].astype(np.int64) for split, own in units.items()}
+        number = max(free, 0) + np.asarray(connected_components(joined, directed=False)[1]).astype(np.int64)
+        return {split: number[own] for split, own in units.items()}

@@ -152,6 +152,10 @@ def _worth(column: Column, cost: str) -> int | None:
 
 def _notes(ranking: analysis.Ranking, cost: str, most: int) -> list[str]:
     notes = [f"{ON_FRONT} no other is both better and {COSTS[cost].cheaper}", *ranking.test_notes]
+    if ranking.has_several_fixes:
+        notes.append(
+            "dataset.fixes differ, and so the validation splits: the figures of the test split decide"
+        )
     if len(ranking.groups) > most:
         notes.append(f"{len(ranking.groups) - most} more groups: --top, --filter or --csv shows them")
     return notes
@@ -328,7 +332,10 @@ def members_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
         ]
         for label, row in shown
     ]
-    return ["", "test loss", f"test {in_words(name, None)}", "at 95 %"], rows
+    columns = ["", "test loss", f"test {in_words(name, None)}", "at 95 %"]
+    if len({repr(row.get("loss")) for row in members}) > 1:  # a mean of different losses says nothing
+        columns, *rows = ([one for index, one in enumerate(row) if index != 1] for row in [columns, *rows])
+    return columns, rows
 
 
 def members_table(metrics: Mapping[str, Any]) -> Table:

@@ -120,6 +120,7 @@ class MemberRow(TypedDict):
         name: of the run.
         seed: of the run.
         sha256: of its stored model.
+        loss: that it was trained with, as in its config.
         metrics: its figures on the test split of the average; of a fold, that is not its own.
         intervals: of these figures.
     """
@@ -128,6 +129,7 @@ class MemberRow(TypedDict):
     name: str
     seed: int
     sha256: str
+    loss: object
     metrics: Mapping[str, float]
     intervals: Mapping[str, IntervalRow]
 

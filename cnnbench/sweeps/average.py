@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -146,10 +146,7 @@ def _averaged(
         source = spec.dataset()
         dataset = spec.drawn(source)
         identity = job.continuation.check_data(source, dataset)
-        if others := [one.path for one in members if one.metrics.get("data") != identity.data_digest]:
-            raise CnnbenchError(
-                f"{others[0]} was trained on other data than there are now", "put them back, or train it anew"
-            )
+        _refuse_changed(members, identity)
         folds = Folds.of(members, source, members[0].metrics["seed"]) if are_all_folds(members) else None
         folder.reopen()
     with phases("import"):
@@ -164,7 +161,7 @@ def _averaged(
         folder.write_best(built.save, info)
         notes = list[str]()
         decision = common_decision(members, dataset, notes)
-        folder.write_decision(decision)
+        notes += _promise_notes(members, spec, dataset)
         model = load_checkpoint(folder.best_model)
     job.continuation.write(identity)
     described = training.describe_environment(
@@ -176,7 +173,10 @@ def _averaged(
         log.warning(note)
     with phases("evaluate"), system.shortage_explained(spec.training.examples_per_step):
         chosen, train = spec.training.metrics or (), source.train
-        held_out = {name: split for name, split in dataset.splits.items() if name != "train"}
+        decision = _promised(model, dataset.calibration, spec, dataset, decision)
+        folder.write_decision(decision)
+        unmeasured = ("train", data.CALIBRATION)
+        held_out = {name: split for name, split in dataset.splits.items() if name not in unmeasured}
         measure = partial(_measured, spec=spec, dataset=dataset, thresholds=decision.thresholds)
         measured = {name: measure(model, split) for name, split in held_out.items()}
         checked = np.linspace(0, len(dataset.test) - 1, min(CHECKED, len(dataset.test))).astype(np.intp)
@@ -236,6 +236,10 @@ def _averaged(
             "uncalibrated": {},
             "remarks": notes,
         }
+    if decision.conformal:
+        result["sets"] = runs.conformal.coverage_of(
+            decision.conformal, dataset.task, dataset.test.y, measured["test"].outputs, dataset.test.groups
+        )
     result["average_of"] = [one.path.name for one in members]
     result["members"] = rows
     result["largest_difference"] = difference
@@ -245,6 +249,65 @@ def _averaged(
     done = training.run.written(job, result, predictions, draw)
     job.observer.finished(done)
     return done
+
+
+def _refuse_changed(members: Sequence[runs.RunFolder], identity: runs.Identity) -> None:
+    """Refuse members that were trained with other data or fixes, or another validation split than now.
+
+    The validation split of the average would hold examples that they have learnt from.
+
+    Raises:
+        CnnbenchError: there is such a member.
+    """
+    if changed := [one.path for one in members if one.metrics.get("data") != identity.data_digest]:
+        raise CnnbenchError(
+            f"{changed[0]} was trained on other data than there are now", "put them back, or train it anew"
+        )
+    known = [(one, one.identity) for one in members if one.identity is not None]
+    for one, own in known:
+        if own.data != identity.data:  # `data_digest` is of the uncorrected data
+            raise CnnbenchError(
+                f"{one.path} was trained with other fixes than {runs.FIXES} has now",
+                "put the table back as it was, or train every member anew",
+            )
+    whole = [(one, own.drawn.get("val")) for one, own in known if one.config["training"].get("fold") is None]
+    drawn = identity.drawn.get("val")
+    if drawn is not None and len({val for _, val in whole}) == 1 and whole[0][1] not in (None, drawn):
+        raise CnnbenchError(
+            f"another validation split than that of {whole[0][0].path} is drawn now",
+            "train every member anew",
+        )
+
+
+def _promise_notes(members: Sequence[runs.RunFolder], spec: runs.RunSpec, dataset: data.Dataset) -> list[str]:
+    """Return a line where members promise a coverage that the average does not."""
+    made = spec.training.calibration.coverage if dataset.calibration is not None else None
+    promised: set[Any] = {
+        (one.config["training"].get("calibration") or {}).get("coverage") for one in members
+    }
+    others = sorted(promised - {made, None})
+    told = " and ".join(f"{one:g}" for one in others)
+    here = "the average makes no sets" if made is None else f"the average promises {made:g}"
+    return [f"members promise a coverage of {told}: {here}"] if others else []
+
+
+def _promised(
+    model: keras.Model,
+    split: data.Split | None,
+    spec: runs.RunSpec,
+    dataset: data.Dataset,
+    decision: runs.Decision,
+) -> runs.Decision:
+    """Return a decision with the size of the sets of the average, if its members have made sets."""
+    coverage = spec.training.calibration.coverage
+    if split is None or coverage is None:
+        return decision
+    outputs = _measured(model, split, spec, dataset, decision.thresholds).outputs
+    if not np.isfinite(outputs).all():
+        log.warning("no sets are made: the model gives NaN or infinity for calibration examples")
+        return decision
+    found = runs.conformal.calibrated(dataset.task, split.y, outputs, coverage)
+    return replace(decision, conformal=found)
 
 
 def _precision(members: Sequence[runs.RunFolder]) -> str:
@@ -302,6 +365,7 @@ def _row(member: runs.RunFolder, identity: runs.Identity, measure: Callable[[], 
         "name": str(member.metrics["name"]),
         "seed": member.metrics["seed"],
         "sha256": member.best["sha256"],
+        "loss": system.plain(member.config.get("loss")),
         "metrics": figures,
         "intervals": intervals,
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def doctor_line(
     spec = typed.spec(read, None)
     made = typed.spec(read, chosen, size).model if by_backbone else None
     found = examine(spec, Judge(chosen, made, backbone is not None), tell)
-    return _written(found, typed.to_run(None, None, None), limit, output, tell)
+    return _written(found, typed.to_run(None, None, None), limit, output, tell, config_dir)
 
 
 def doctor_run(
@@ -153,7 +153,8 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
     from threadpoolctl import threadpool_limits
 
     tell("reading the data")
-    pool = Pool(spec.dataset())
+    with data.sharing(None):  # what is in two splits is a finding
+        pool = Pool(spec.dataset())
     notes = [note for note in pool.dataset.notes if not isinstance(note, data.Fact)]
     name, features = _features(pool, spec, judge, tell)
     tell("neighbours")
@@ -169,7 +170,6 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
         findings += looks.findings(pool)
     pairs = _pairs(pool, close, near, looks)
     cluster = _clusters(len(pool), pairs)
-    findings += _of_pairs(pool, pairs)
     findings += [
         pool.finding("outlier", row, far, f"{far:.1f} deviations farther from its neighbours than usual")
         for row, far in analysis.outliers(near)
@@ -182,6 +182,7 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
         outputs = analysis.cross_validate(axes, pool.y, pool.task, fold)
     issues = analysis.find_label_issues(pool.y, pool.task, outputs)
     findings += [_wrong_label(pool, issue) for issue in issues]
+    findings += _of_pairs(pool, pairs, _trust(pool, outputs, issues))
     overlaps, shortcuts = list[ClassOverlap](), list[ShortcutRow]()
     if pool.task in ("binary", "multiclass"):
         names = pool.dataset.class_names
@@ -194,7 +195,9 @@ def examine(spec: runs.RunSpec, judge: Judge, tell: Tell = lambda text: None) ->
             shortcuts = _shortcuts(pool, looks, fold)
     score = analysis.score(pool.task, pool.y, outputs)
     findings.sort(key=lambda one: KINDS.index(one.kind))
-    return Examination(pool, name, score, cluster, outputs, findings, overlaps, shortcuts, notes)
+    table = spec.config.get("dataset", {}).get("fixes")
+    before = [] if table is None else data.read_fixes(Path(table))
+    return Examination(pool, name, score, cluster, outputs, findings, overlaps, shortcuts, notes, before)
 
 
 # -- The examples ----------------------------------------------------------------------------------
@@ -283,11 +286,18 @@ class Pool:
 
     @property
     def equal_pairs(self) -> Iterator[tuple[int, int]]:
-        """Pairs of equal pictures; rows of a table may well be equal and yet two examples."""
-        first: dict[bytes, int] = {}
-        for row, content in enumerate(self.digests or () if self.has_pictures else ()):
-            if (other := first.setdefault(content, row)) != row:
+        """Each picture with the first equal one of its split and of each later split.
+
+        Rows of a table may well be equal and yet two examples.
+        """
+        first: dict[bytes, dict[str, int]] = {}
+        digests = self.digests or () if self.has_pictures else ()
+        for row, content in enumerate(digests):
+            first.setdefault(content, {}).setdefault(self.place(row)[0], row)
+        for row, content in enumerate(digests):
+            if (other := first[content][self.place(row)[0]]) != row:
                 yield other, row
+            yield from ((row, later) for later in first[content].values() if later > row)
 
     @cached_property
     def groups(self) -> np.ndarray | None:
@@ -367,29 +377,58 @@ def _clusters(size: int, pairs: Sequence[tuple[int, int, float]]) -> np.ndarray:
 # -- Findings --------------------------------------------------------------------------------------
 
 
-def _of_pairs(pool: Pool, pairs: Iterable[tuple[int, int, float]]) -> Iterator[Finding]:
+def _trust(pool: Pool, outputs: np.ndarray, issues: Sequence[analysis.LabelIssue]) -> np.ndarray:
+    """Return ``(n,)`` how far each label is believed out of fold: more is better, doubted ones least."""
+    rows = np.arange(len(pool))
+    if pool.task == "regression":
+        trust = -np.abs(pool.y.reshape(len(pool), -1) - outputs).max(axis=1)
+    elif pool.task == "multilabel":
+        trust = np.where(pool.y > 0, outputs, 1 - outputs).min(axis=1)
+    else:
+        trust = analysis.of_classes(outputs)[rows, pool.y.astype(np.intp)]
+    doubted = np.isin(rows, [issue.row for issue in issues])
+    return np.where(doubted, -np.inf, trust)
+
+
+def _of_pairs(pool: Pool, pairs: Iterable[tuple[int, int, float]], trust: np.ndarray) -> Iterator[Finding]:
     """Yield a finding for each example that shows the same as an earlier one, or as one of another split.
 
-    Of a pair in two splits the training example goes, so that the test split stays what it is.
+    Of a pair in two splits the training example goes, so that the test split stays what it is. Of equal ones
+    in one split the one stays whose label is believed most, or all go, where they are in a later split, too.
+
+    Args:
+        pool: all examples.
+        pairs: of rows that show the same, and how far they are apart.
+        trust: ``(n,)`` in each label, as of `_trust`.
     """
     done: set[int] = set()
-    crossing, within = list[tuple[int, int, float]](), list[tuple[int, int, float]]()
-    for first, second, apart in pairs:
-        (crossing if pool.place(first)[0] != pool.place(second)[0] else within).append((first, second, apart))
+    crossing, equal, near = (list[tuple[int, int, float]]() for _ in range(3))
+    for pair in pairs:
+        is_crossing = pool.place(pair[0])[0] != pool.place(pair[1])[0]
+        (crossing if is_crossing else near if pair[2] else equal).append(pair)
     for first, second, apart in sorted(crossing, key=lambda pair: pair[2]):
         # The later split is held out: what is learnt from goes.
         if first not in done:
             done.add(first)
             split = pool.place(second)[0]
             yield pool.finding("leak", first, apart, f"{_how(apart)} of {split}", "exclude", second)
-    for first, second, apart in sorted(within, key=lambda pair: pair[2]):
+    copies: dict[int, set[int]] = {}
+    number = _clusters(len(pool), equal)
+    for first, second, _ in equal:
+        copies.setdefault(int(number[first]), set()).update((first, second))
+    for rows in copies.values():
+        kept = max(sorted(rows), key=lambda row: (row in done, trust[row]))
+        for row in sorted(rows - {kept}):
+            done.add(row)
+            label = "" if pool.label(row) == pool.label(kept) else ", with a more likely label"
+            why = f"{_how(0)} of the same split{label}"
+            yield pool.finding("near-duplicate", row, 0.0, why, "exclude", kept)
+    for first, second, apart in sorted(near, key=lambda pair: pair[2]):
         if second not in done:
             done.add(second)
             label = "" if pool.label(first) == pool.label(second) else ", with another label"
             why = f"{_how(apart)} of the same split{label}"
-            yield pool.finding(
-                "near-duplicate", second, apart, why, "exclude" if not apart else "group", first
-            )
+            yield pool.finding("near-duplicate", second, apart, why, "group", first)
 
 
 def _how(apart: float) -> str:
@@ -531,6 +570,7 @@ class Examination:
         cluster: ``(n,)`` a number of each example, the same for those that show the same.
         outputs: of that model for each example.
         findings, overlaps, shortcuts, notes: as of `Doctor`.
+        before: what corrects the data already.
     """
 
     pool: Pool
@@ -542,6 +582,7 @@ class Examination:
     overlaps: list[ClassOverlap]
     shortcuts: list[ShortcutRow]
     notes: list[str]
+    before: Sequence[data.Fix] = ()
 
     @property
     def flagged(self) -> int:
@@ -549,7 +590,10 @@ class Examination:
         return len({(one.split, one.row) for one in self.findings})
 
     def fixes(self) -> list[data.Fix]:
-        """Return what can be done about the findings: a row for each example that goes, or has a group."""
+        """Return what can be done about the findings: a row for each example that goes, or has a group.
+
+        Those that the data were corrected by already come first.
+        """
         found: dict[tuple[str, str], data.Fix] = {}
         for one in self.findings:
             if one.action == "exclude":
@@ -557,14 +601,70 @@ class Examination:
                 why = f"{one.kind}: {one.why}{perhaps}"
                 fix = data.Fix(one.split, one.example, "exclude", "", one.label, why)
                 found.setdefault((one.split, one.example), fix)
-        for one in self.findings:
-            if one.action == "group":
-                ends = [(one.split, one.example, one.label), (one.other_split, one.other, one.other_label)]
-                group = f"same {self.cluster[self.pool.row(one.split, one.row)]}"
-                for split, example, label in ends:
-                    fix = data.Fix(split, example, "group", group, label, f"{one.kind}: {one.why}")
-                    found.setdefault((split, example), fix)
-        return list(found.values())
+        groups: dict[tuple[str, int], list[int]] = {}
+        for row in np.flatnonzero(np.bincount(self.cluster)[self.cluster] > 1).tolist():
+            split = self.pool.place(row)[0]
+            if split != "test" and (split, self.pool.names[row]) not in found:
+                groups.setdefault((split, int(self.cluster[row])), []).append(row)
+        reasons = {
+            (one.split, one.example): f"{one.kind}: {one.why}"
+            for one in self.findings
+            if one.action == "group"
+        }
+        usual = "near-duplicate: shows the same as a picture of the same split"
+        together = [
+            data.Fix(
+                split,
+                name,
+                "group",
+                f"same {split} {number}",
+                self.pool.label(row),
+                reasons.get((split, name), usual),
+            )
+            for (split, number), rows in groups.items()
+            if len(rows) > 1
+            for row in rows
+            for name in [self.pool.names[row]]
+        ]
+        return _joined(self.before, [*found.values(), *together], self.pool)
+
+
+def _joined(before: Sequence[data.Fix], new: Sequence[data.Fix], pool: Pool) -> list[data.Fix]:
+    """Return one table of two, the second of which is of the data as the first corrects them."""
+    splits = {name: split for split, part in pool.parts for name in data.names_of(part)}
+    old = [replace(fix, split=fix.split or splits.get(fix.example, "")) for fix in before]
+    gone = {(fix.split, fix.example) for fix in new if fix.action == "exclude"}
+    labels = {(fix.split, fix.example): fix.label for fix in old if fix.action == "relabel"}
+    old = [fix for fix in old if fix.action == "exclude" or (fix.split, fix.example) not in gone]
+    grouped = {(fix.split, fix.example): fix.value for fix in old if fix.action == "group"}
+    # A new group takes the name of an old one that it has a member of, and joins it with others.
+    called = {name: name for name in grouped.values()}
+    new_names: dict[str, str] = {}
+    for fix in new:
+        if fix.action != "group":
+            continue
+        own = grouped.get((fix.split, fix.example))
+        name = new_names.setdefault(fix.value, _free(fix.value, called) if own is None else called[own])
+        called.setdefault(name, name)
+        if own is not None and called[own] != (name := called[name]):
+            called = {one: name if other == called[own] else other for one, other in called.items()}
+    old = [replace(fix, value=called[fix.value]) if fix.action == "group" else fix for fix in old]
+    later = [
+        replace(
+            fix,
+            value=called[new_names[fix.value]] if fix.action == "group" else fix.value,
+            label=labels.get((fix.split, fix.example), fix.label),
+        )
+        for fix in new
+        if fix.action != "group" or (fix.split, fix.example) not in grouped
+    ]
+    return [*old, *later]
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    while name in taken:
+        name += "+"
+    return name
 
 
 def refuse(output: Path | None) -> None:
@@ -582,7 +682,12 @@ def refuse(output: Path | None) -> None:
 
 
 def _written(
-    found: Examination, line: Sequence[str], limit: float | None, output: Path | None, tell: Tell
+    found: Examination,
+    line: Sequence[str],
+    limit: float | None,
+    output: Path | None,
+    tell: Tell,
+    config_dir: str | None = None,
 ) -> Doctor:
     """Write the page and the fixes, and return what is in them."""
     tell("writing the page")
@@ -609,7 +714,7 @@ def _written(
         passed=limit is None or (share <= limit and not is_cut_short),
         fixes=str(folder / FIXES) if fixes else "",
         page=str(folder / PAGE),
-        next=_worth(line, folder, dataset.task) if fixes else [],
+        next=_worth(line, folder, dataset.task, config_dir) if fixes else [],
         notes=found.notes,
     )
     try:
@@ -622,16 +727,17 @@ def _written(
     return answer
 
 
-def _worth(line: Sequence[str], folder: Path, task: str) -> list[str]:
+def _worth(line: Sequence[str], folder: Path, task: str, config_dir: str | None = None) -> list[str]:
     """Return the lines that tell what the fixes are worth: runs in pairs, and their comparison on test."""
     kept = [text for text in line if not text.lstrip("+").startswith(OF_ONE_RUN)]
     before = next((text.partition("=")[2] for text in line if text.startswith("dataset.fixes=")), "null")
     both = config.override("dataset.fixes", str(folder / FIXES)).partition("=")[2]
     place = folder / "worth"
+    own = [] if config_dir is None else ["--config-dir", config_dir]
     pairs = [f"dataset.fixes={before},{both}", "seed=0,1,2", config.override("run_dir", str(place))]
     metric = f"test_{runs.OBJECTIVE[task].removeprefix('val_')}"
     return [
-        shlex.join(["cnnbench", "-m", *kept, *pairs]),
+        shlex.join(["cnnbench", "-m", *own, *kept, *pairs]),
         shlex.join(["cnnbench", "compare", str(place), "--sort", metric]),
     ]
 

@@ -28,7 +28,12 @@ def members_of(stored: Mapping[str, Any]) -> list[runs.RunFolder]:
     Raises:
         CnnbenchError: one is not there any more.
     """
-    return [runs.RunFolder.open(Path(file).parent) for file in stored["model"]["members"]]
+    places = [Path(file).parent for file in stored["model"]["members"]]
+    if gone := [place for place in places if not place.is_dir()]:
+        raise CnnbenchError(
+            f"{gone[0]}, a member of the ensemble, is gone", f"make it anew: cnnbench {VERB} RUN …"
+        )
+    return [runs.RunFolder.open(place) for place in places]
 
 
 def ensemble_spec(members: Sequence[Member], run_dir: Path | None) -> runs.RunSpec:
@@ -62,10 +67,15 @@ def ensemble_spec(members: Sequence[Member], run_dir: Path | None) -> runs.RunSp
     first = members[0][1]
     names = {spec.name for _, spec in members}
     dataset = str(first.config["dataset"]["_target_"]).rpartition(".")[2]
-    calibration = runs.Calibration().model_dump()  # of the members, if at all
+    hold_out_the_same = _hold_out_the_same(members)
+    # Temperature and threshold are the members'. What they hold out for sets is not left for val.
+    calibrations = [spec.training.calibration for _, spec in members]
+    all_make_sets = hold_out_the_same and all(one.coverage is not None for one in calibrations)
+    coverage, share = calibrations[0].coverage if all_make_sets else None, calibrations[0].share
+    calibration = runs.Calibration(coverage=coverage, share=share).model_dump()
     unused = {"folds": None, "fold": None, "fine_tuning": None, "calibration": calibration}
     training = {**first.config["training"], **unused}
-    if not _hold_out_the_same(members):
+    if not hold_out_the_same:
         training |= {"validation_fraction": 0.0, "examples": None}
     plugins = dict.fromkeys(plugin for _, spec in members for plugin in spec.plugins)
     trackers = {

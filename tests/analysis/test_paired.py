@@ -5,6 +5,7 @@ Fifty simulations in the ordinary run, with a wide bound; `make simulate` sets C
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_equal_models_need_no_number() -> None:
     assert told_apart(found).startswith("on the 50 test examples both have 0.9")
 
 
+def test_more_examples_are_needed_than_have_not_told() -> None:
+    found = paired_accuracies(np.zeros(1), np.ones(1))
+    assert (found.is_told, found.needed) == (False, 2)
+    assert paired_accuracies(np.zeros(5), np.ones(5)).needed == 5  # which have told
+    found = paired_accuracies(np.arange(4) > 1, np.arange(4) > 0)
+    assert not found.is_told
+    assert found.needed is not None
+    assert found.needed > 4
+
+
 @pytest.fixture
 def two(finished_run: Path, tmp_path: Path) -> list[RunFolder]:
     """A run, and one that is wrong on five examples where the first is right."""
@@ -94,6 +105,14 @@ def test_other_test_examples_do_not_compare(two: list[RunFolder]) -> None:
     stored = dict(two[1].predictions)
     stored["y_true"] = stored["y_true"][::-1]
     two[1].write_predictions(**stored)
+    assert paired_runs(two[:1], two[1:]) is None
+
+
+def test_other_test_pictures_with_the_same_labels_do_not_compare(two: list[RunFolder]) -> None:
+    path = two[1].path / "identity.json"
+    identity = json.loads(path.read_text())
+    identity["drawn"]["test"] = "others"
+    path.write_text(json.dumps(identity))
     assert paired_runs(two[:1], two[1:]) is None
 
 

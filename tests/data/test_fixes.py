@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import TINY, Outcome
+from data_files import write_pictures
 
 from cnnbench import api, data
 from cnnbench.data.dataset import Dataset, Split
@@ -83,6 +85,44 @@ def test_groups_join_those_of_the_data(fixed: Callable[..., Dataset]) -> None:
     assert alone.test.groups is None
 
 
+@pytest.mark.parametrize("first", [-20, 100, 4_000_000_000_000])
+def test_groups_may_have_any_number_and_other_splits_keep_theirs(
+    first: int, fixed: Callable[..., Dataset]
+) -> None:
+    groups = first + np.arange(12)
+    found = fixed("train,row 1,group,x,,\ntrain,row 5,group,x,,\n", groups=groups)
+    assert found.train.groups is not None
+    assert len(set(found.train.groups.tolist())) == 7
+    assert found.test.fingerprint == made(groups=groups).test.fingerprint
+    fixed("train,row 1,group,x,,\n", groups=np.r_[4:12, 0:4])  # no number of test is one of train by now
+
+
+def test_a_name_may_begin_with_a_space(tmp_path: Path) -> None:
+    before = made(names=True)
+    before.train.names[3] = " spaced.png"  # type: ignore[index]
+    table = tmp_path / "fixes.csv"
+    table.write_text(HEAD + "train, spaced.png, exclude,,,\ntrain, c/0.png, exclude,,,\n")
+    assert len(data.fixed(before, table).train) == 6
+
+
+def test_a_picture_in_two_splits_may_be_left_out_of_one(folder: Path) -> None:
+    write_pictures(folder / "pics" / "train", "cat", "dog")
+    for path in sorted((folder / "pics" / "train").glob("*/1?.png")):
+        held_out = folder / "pics" / "test" / path.parent.name / path.name
+        held_out.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(held_out)
+    shutil.copy(folder / "pics" / "test" / "cat" / "10.png", folder / "pics" / "train" / "cat" / "copy.png")
+    line = ("dataset=image_folder", "dataset.root=pics", "dataset.size=8")
+    with pytest.raises(CnnbenchError, match="test shares 1 images with train"):
+        api.compose(*line).dataset()
+    (folder / "fixes.csv").write_text(HEAD + "train,train/cat/copy.png,exclude,,,\n")
+    found = api.compose(*line, "dataset.fixes=fixes.csv").dataset()
+    assert "train/cat/copy.png" not in data.names_of(found.train)
+    (folder / "fixes.csv").write_text(HEAD + "train,train/cat/copy.png,relabel,dog,,\n")
+    with pytest.raises(CnnbenchError, match="test shares 1 images with train"):
+        api.compose(*line, "dataset.fixes=fixes.csv").dataset()
+
+
 def test_labels_and_values_are_changed(fixed: Callable[..., Dataset]) -> None:
     assert fixed("train,row 0,relabel,a|c,,\n", task="multilabel").train.y[0].tolist() == [1, 0, 1]
     assert fixed("train,row 0,relabel,2.5,,\n", task="regression").train.y[0] == 2.5
@@ -132,6 +172,8 @@ def test_runs_with_and_without_fixes_are_compared(run_cli: Cli, folder: Path) ->
         "None",
         f"fixes.csv {digest[:8]}",
     }
+    assert "the figures of the test split decide" in " ".join(run_cli("compare", "worth").out.split())
+    assert "test split decide" not in run_cli("compare", "worth", "--sort", "test_accuracy").out
     # A run on other fixes than it began with is no longer that run.
     _, run = sorted(path.parent for path in (folder / "worth").glob("*/metrics.json"))
     assert run_cli("verify", str(run)).exit_code == 0

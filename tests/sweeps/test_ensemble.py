@@ -19,6 +19,7 @@ from data_files import write_pictures
 import cnnbench
 from cnnbench import api
 from cnnbench.errors import CnnbenchError
+from cnnbench.reporting.tables import members_table
 from cnnbench.runs import Decision
 from cnnbench.sweeps import average
 
@@ -30,6 +31,8 @@ LINES = {
     "seed": (*TINY, "deterministic=true", "seed=1"),
     "noisy": (*TINY, "dataset.noise=0.3"),
     "four": (*TINY, "dataset.classes=4"),
+    "sets": (*TINY, "training.calibration.coverage=0.5"),
+    "sets_too": (*TINY, "training.calibration.coverage=0.5", "model.filters=[6]"),
     "large": (*TINY, "dataset.size=10"),
 }
 
@@ -106,6 +109,38 @@ def test_members_with_one_validation_split_are_ranked_with_their_ensemble(place:
     assert {run.path.name for group in ranking.groups for run in group.runs} == {"one", "other", "both"}
 
 
+def test_members_with_sets_have_an_ensemble_with_sets_on_the_same_validation_split(place: Path) -> None:
+    both = cnnbench.ensemble("sets", "sets_too", output="both", verbose=False)
+    drawn = [
+        run.identity.drawn
+        for run in map(api.runs.RunFolder, (place / "sets", place / "both"))
+        if run.identity
+    ]
+    assert drawn[0] == drawn[1]
+    assert set(both.result["metrics"]) == {"val", "test"}
+    assert both.result["sets"]["promised"] == 0.5
+    assert both.files.decision.conformal
+    assert both.verify().passed
+
+
+def test_members_of_other_fixes_and_validation_splits_are_refused() -> None:
+    def member(val: str, train: str = "a", fold: int | None = None) -> Any:
+        identity = SimpleNamespace(data_digest="same", data={"train": train}, drawn={"val": val})
+        return SimpleNamespace(
+            path=f"run_{val}",
+            identity=identity,
+            metrics={"data": "same"},
+            config={"training": {"fold": fold}},
+        )
+
+    average._refuse_changed([member("b"), member("b")], member("b").identity)
+    average._refuse_changed([member("b", fold=0), member("c", fold=1)], member("d").identity)
+    with pytest.raises(CnnbenchError, match=r"run_b was trained with other fixes than dataset.fixes has now"):
+        average._refuse_changed([member("b"), member("b")], member("b", "c").identity)
+    with pytest.raises(CnnbenchError, match="another validation split than that of run_b is drawn now"):
+        average._refuse_changed([member("b"), member("b")], member("c").identity)
+
+
 def test_folds_are_tested_on_the_split_that_none_of_them_has_seen(place: Path) -> None:
     folds = cnnbench.ensemble("folds", output="both", verbose=False)
     (mean,) = map(api.open_run, place.glob("folds/*_average"))
@@ -177,8 +212,26 @@ def test_what_has_failed_is_resumed_unless_a_member_is_another(
     assert "is another file than it was" in outcome.err
     assert "make it anew: cnnbench ensemble RUN" in outcome.err
     (place / "seed" / "best.keras").write_bytes(kept)
+    (place / "seed").rename(place / "moved")
+    outcome = run_cli("resume", "both")
+    assert outcome.exit_code == 2
+    assert "seed, a member of the ensemble, is gone" in outcome.err
+    assert "make it anew: cnnbench ensemble RUN" in outcome.err
+    (place / "moved").rename(place / "seed")
     assert run_cli("resume", "both").exit_code == 0
     assert json.loads((place / "both" / "metrics.json").read_text())["status"] == "done"
+
+
+def test_a_table_of_members_has_no_mean_of_different_losses() -> None:
+    figures = {"loss": 1.0, "accuracy": 0.5}
+    for losses, columns in ((("a", "a"), 4), (("a", "b"), 3)):
+        members = [
+            {"run": f"run{loss}{index}", "metrics": figures, "loss": loss}
+            for index, loss in enumerate(losses)
+        ]
+        table = members_table({"task": "multiclass", "members": members, "metrics": {"test": figures}})
+        assert len(table.columns) == columns
+        assert ("test loss" in [column.header for column in table.columns]) == (columns == 4)
 
 
 def test_an_average_that_is_none_is_a_failure() -> None:

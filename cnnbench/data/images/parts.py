@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,8 @@ from cnnbench.data.images.layout import ImageFile
 from cnnbench.errors import CnnbenchError
 
 LISTED = 20  # files that the notes name
+Places = Set[tuple[str, str]]  # split, which may be empty, and name of pictures
+_SHARED: ContextVar[Places | None] = ContextVar("shared", default=frozenset())
 
 
 @dataclass(frozen=True)
@@ -155,11 +159,32 @@ def refuse_unreadable(parts: dict[str, Part]) -> None:
         )
 
 
+@contextmanager
+def sharing(left_out: Places | None) -> Iterator[None]:
+    """Read data of which a picture may be in two splits.
+
+    Args:
+        left_out: pictures that will be taken out of their split; None where every picture may be in two.
+    """
+    before = _SHARED.set(None if _SHARED.get() is None else left_out)
+    try:
+        yield
+    finally:
+        _SHARED.reset(before)
+
+
 def refuse_shared(parts: dict[str, Part]) -> None:
     """Refuse an image in two splits, which would make the figures too good."""
+    left_out = _SHARED.get()
+    if left_out is None:
+        return
     known: dict[str, tuple[str, str]] = {}  # the first split and name of each digest
     for split, part in parts.items():
-        named = [(digest, name) for name, digest in part.images.used.items()]
+        named = [
+            (digest, name)
+            for name, digest in part.images.used.items()
+            if left_out.isdisjoint({(split, part.shown(name)), ("", part.shown(name))})
+        ]
         shared = [
             (known[digest][0], parts[known[digest][0]].called(known[digest][1]), part.called(name))
             for digest, name in named
@@ -170,8 +195,9 @@ def refuse_shared(parts: dict[str, Part]) -> None:
             pairs = [f"{there} = {here}" for _, there, here in shared]
             raise CnnbenchError(
                 f"{split} shares {len(shared)} images with {others}, pixel for pixel: {listed(pairs)}",
-                f"remove them from one of the two: the figures on {split} would be too good; pictures that "
-                f"differ in more detail do so at a larger dataset.size",
+                f"remove them from one of the two, or leave them out by dataset.fixes, which cnnbench doctor "
+                f"writes: the figures on {split} would be too good; pictures that differ in more detail do "
+                f"so at a larger dataset.size",
             )
         known |= {digest: (split, name) for digest, name in named}
 
