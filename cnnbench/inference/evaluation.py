@@ -138,7 +138,9 @@ def evaluate_checkpoint(
     reliable = reliability(dataset.task, measured.y, outputs)
     sets = None
     if decision.conformal and (split == "test" or own_data == "no"):
-        sets = conformal.coverage_of(decision.conformal, dataset.task, measured.y, outputs, measured.groups)
+        sets = conformal.coverage_of(
+            decision.conformal, dataset.task, measured.y, outputs, measured.groups, thresholds
+        )
     robustness = None
     if corruptions is not None:
         from cnnbench.training import evaluation_batch, forward_graph

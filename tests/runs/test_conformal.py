@@ -20,6 +20,7 @@ from cnnbench import data
 from cnnbench.config.composition import compose, plain_config, spec_from
 from cnnbench.errors import CnnbenchError
 from cnnbench.nn import load_checkpoint
+from cnnbench.reporting import sets_in_words
 from cnnbench.runs import Predictions, RunFolder, conformal
 
 SIMULATIONS = int(os.environ.get("CNNBENCH_SIMULATIONS", "50"))
@@ -103,6 +104,22 @@ def test_a_set_may_hold_none_or_several() -> None:
     assert conformal.sets(stored, np.array([[0.7], [0.2]])).tolist() == [[False, True], [True, False]]
     rows = Predictions("multiclass", np.array([0, 0, 1]), outputs, "abc", conformal=stored)._columns()[:2]
     assert dict(zip(*rows, strict=True))["set"] == ["a; b", "", "a"]
+
+
+def test_a_set_of_the_class_that_a_threshold_decides_against_is_no_answer() -> None:
+    stored = {"coverage": 0.9, "score": "1 - probability", "quantile": 0.42, "examples": 9}
+    y, outputs = np.array([1, 1, 0]), np.array([[0.41], [0.7], [0.8]])
+    found = conformal.coverage_of(stored, "binary", y, outputs, None, (0.4,))
+    assert (found["sizes"], found["answers"], found["accuracy_of_single"]) == ([0, 3], 2, 0.5)
+    assert sets_in_words(found)[1:] == [
+        "2 with one class (50 % of them right), 0 with several, 0 with none",
+        "1 with one class, which the threshold decides against: no answers",
+    ]
+    found = conformal.coverage_of(stored, "binary", y[:2], outputs[:2], None, (0.6,))
+    assert (found["answers"], found["accuracy_of_single"]) == (2, 0.5)
+    assert "1 with one class (all right)" in "".join(
+        sets_in_words(conformal.coverage_of(stored, "binary", y[1:2], outputs[1:2]))
+    )
 
 
 def test_groups_have_no_verdict() -> None:
