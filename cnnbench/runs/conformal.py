@@ -26,7 +26,7 @@ SMALL = 1e-9  # by which 0.9 × 10 may be more than 9
 
 def least_examples(coverage: float) -> int:
     """Return how many examples a promise needs: with fewer, only the set of all classes keeps it."""
-    return math.ceil(coverage / (1 - coverage) - SMALL)
+    return max(1, math.ceil(coverage / (1 - coverage) - SMALL))
 
 
 def refuse_task(task: str, targets: int) -> None:
@@ -128,7 +128,7 @@ def coverage_of(
 
 def _place(examples: int, coverage: float) -> int:
     """Return the place, from 1, of the calibration score up to which a class is in the set."""
-    return math.ceil((examples + 1) * coverage - SMALL)
+    return max(1, math.ceil((examples + 1) * coverage - SMALL))
 
 
 def _by_chance(conformal: Mapping[str, Any], examples: int) -> tuple[float, float]:
