@@ -462,7 +462,7 @@ print([name for name, one, limit in zip(names, outputs, thresholds) if one > lim
     "regression": """print(dict(zip(names, outputs.tolist())) if len(names) > 1 else outputs[0])
 """,
 }
-SETS = {  # that hold the truth as often as promised; more than float32 has digits, so that none is on the edge
+SETS = {  # in float64, as `conformal.sets` has them
     "binary": """shares = [1 - float(outputs[0]), float(outputs[0])]
 print("set:", [name for name, one in zip(names, shares) if 1 - one <= decision["conformal"]["quantile"]])
 """,

@@ -32,7 +32,7 @@ from cnnbench.system import PeakMemory
 from cnnbench.training.device import gpu_peak_bytes
 
 GPU_BATCH, GPU_VALUES = 2048, 2**23  # examples, and their values, of a forward pass on a GPU
-NO_TEMPERATURE = "the temperature stays 1: no other clearly pays on the validation split, or no answer there is wrong"
+NO_TEMPERATURE = "the temperature stays 1: no other clearly pays on val, or no answer there is wrong"
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 
 
