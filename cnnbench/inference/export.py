@@ -207,7 +207,8 @@ def _with_sets_of_its_own(
     if found is None:
         told = "sets are calibrated for the float model, and its calibration examples are gone: left out"
         return replace(decision, conformal={}), (told,)
-    told = f"sets are calibrated anew, for the outputs of this file, on the run's {len(split):,} examples"
+    count = f"{found['examples']:,} calibration examples"
+    told = f"sets are calibrated anew, for the outputs of this file, on the run's {count}"
     return replace(decision, conformal=found), (told,)
 
 

@@ -336,8 +336,8 @@ class Lines:
             return [prediction.path, *(f"{value:.6g}" for value in prediction.values.values())]
         shown = {name: f"{name} {share:.2%}" for name, share in prediction.probabilities.items()}
         if prediction.labels is None:
-            given = [prediction.label]
-            cells = [prediction.path, prediction.label or "", f"{prediction.probability:11.2%}"]
+            given = [prediction.label or ""]
+            cells = [prediction.path, *given, f"{prediction.probability:11.2%}"]
             if prediction.set is not None:
                 cells.append(", ".join(prediction.set) or "none")
         else:
