@@ -23,7 +23,10 @@ LINE = (
     *("model.filters=[8]", "model.dense_units=[8]", "training.epochs=8", "training.validation_fraction=0.3"),
     *("deterministic=true", "training.calibration.temperature=true"),
 )
-BINARY = (*LINE, "dataset.classes=2", "dataset.noise=1", "training.calibration.threshold=recall=0.9")
+BINARY = (
+    *(*LINE, "dataset.classes=2", "dataset.noise=0.5", "training.calibration.threshold=recall=0.9"),
+    *("loss=binary_cross_entropy", "loss.label_smoothing=0.5"),  # so that it is clearly too little sure
+)
 
 
 @pytest.fixture(scope="module")
