@@ -14,7 +14,17 @@ from cnnbench.config.messages import validated
 from cnnbench.config.signatures import UNKNOWN
 from cnnbench.data import Task
 from cnnbench.errors import CnnbenchError, nearest, shown
-from cnnbench.runs import Aim, Device, Expected, FineTuning, Training, check_calibrated, metrics
+from cnnbench.runs import (
+    Aim,
+    Calibration,
+    Device,
+    Expected,
+    FineTuning,
+    Training,
+    check_calibrated,
+    conformal,
+    metrics,
+)
 from cnnbench.system import module_name
 
 TRANSFER = "cnnbench.models.transfer.transfer"
@@ -220,6 +230,16 @@ def _check_calibration(config: RunConfig) -> None:
     if wanted.threshold is not None:
         Aim.parse(wanted.threshold)
         check_calibrated("threshold", task)
+    if wanted.coverage is None and wanted.share != Calibration().share:
+        raise CnnbenchError(
+            f"training.calibration.share={wanted.share:g} is of training.calibration.coverage, and none is "
+            "promised",
+            "add training.calibration.coverage=0.9, or leave it out",
+        )
+    if wanted.coverage is not None and task is not None:
+        targets = config.dataset.get("targets")
+        several = len(targets) if isinstance(targets, list | tuple) else targets
+        conformal.refuse_task(task, several if isinstance(several, int) else 1)
 
 
 def _check_fine_tuning(tuning: FineTuning, config: RunConfig) -> None:

@@ -112,6 +112,10 @@ def evaluate_checkpoint(
         if columns := columns_of(model):
             given["trained"] = Trained(columns, tuple(folder.metrics["class_names"]))
     spec = replace(spec, dataset=partial(spec.dataset, **given))
+    is_other = own_data == "no" and node != folder.config.get("dataset")
+    if is_other:  # whose validation split has chosen nothing, and is measured whole
+        calibration = spec.training.calibration.model_copy(update={"coverage": None})
+        spec = replace(spec, training=spec.training.model_copy(update={"calibration": calibration}))
     dataset = load_dataset(spec) if is_drawn else spec.dataset()
     dataset = replace(dataset, calibration=None)  # which is not measured
     if split not in dataset.splits:
@@ -137,8 +141,10 @@ def evaluate_checkpoint(
     outputs, figures, intervals = measure_split(model, dataset, split, spec.training, thresholds)
     reliable = reliability(dataset.task, measured.y, outputs)
     sets = None
-    if decision.conformal and (split == "test" or own_data == "no"):
-        sets = conformal.coverage_of(decision.conformal, dataset.task, measured.y, outputs, measured.groups)
+    if decision.conformal and (split == "test" or is_other):
+        sets = conformal.coverage_of(
+            decision.conformal, dataset.task, measured.y, outputs, measured.groups, thresholds
+        )
     robustness = None
     if corruptions is not None:
         from cnnbench.training import evaluation_batch, forward_graph

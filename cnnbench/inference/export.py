@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnbench.data import CALIBRATION as CALIBRATION_SPLIT
 from cnnbench.data import Dataset, Split
 from cnnbench.errors import CnnbenchError, first_line
 from cnnbench.inference import formats
@@ -27,10 +28,10 @@ from cnnbench.inference.quantization import (
 )
 from cnnbench.inference.tables import columns_of
 from cnnbench.reporting import between
-from cnnbench.runs import Decision, Interval, RunFolder, RunSpec, intervals_of, metrics
+from cnnbench.runs import Decision, Interval, RunFolder, RunSpec, conformal, intervals_of, metrics
 from cnnbench.system import plain, remove, require_package, temporary_beside, write_json, write_text
 
-# Largest difference of an output, as a part of the largest output where that is above 1 (regression).
+# Largest difference of an output; of a regression as a part of the largest output.
 TOLERANCES = {"none": 1e-3, "float16": 0.05, "int8": 0.1}
 # Eight bits move single probabilities by more than any limit worth having; what counts is the class.
 LEAST_AGREEMENT_OF_INT8 = 0.95
@@ -55,8 +56,9 @@ class Comparison:
         lost: by how much the file is worse, negative where it is better; NaN as `value`.
         lost_between: at 95 %, by the examples that both computed; null where `value` is NaN.
         difference: the largest absolute one between two outputs; of several targets, as a part of the largest
-            output of the target where that is above 1.
-        tolerance: the most that passes; None where the agreement decides.
+            output of the target.
+        tolerance: the most that passes, of one target a part of its largest output; None where the agreement
+            decides.
         agreement: how many of the examples got the same class, or the same labels; None for regression.
         passed: whether they agree.
     """
@@ -157,7 +159,11 @@ def export_run(
                 found = _write(model, to, temporary, quantize, dataset, decision)
             except Exception as error:  # the converters raise anything
                 raise CnnbenchError(f"this model cannot be exported to {to}: {first_line(error)}") from error
-            measured = _computed(formats.RUNNERS[to](temporary), test.x)
+            compute = formats.RUNNERS[to](temporary)
+            measured = _computed(compute, test.x)
+            if decision.conformal and quantize != "none":
+                decision, told = _with_sets_of_its_own(decision, folder, dataset, compute)
+                notes += told
         compared = compare(decision, test, expected, measured, quantize)
         if not compared.passed and path.exists():
             path = path.with_name(f"{path.stem}_failed{path.suffix}")
@@ -172,7 +178,7 @@ def export_run(
             notes=notes,
             **found,
         )
-        about = description(folder, spec, dataset, columns_of(loaded), measurement(result))
+        about = description(folder, spec, dataset, columns_of(loaded), decision, measurement(result))
         with formats.quiet():
             formats.embed(temporary, to, about)
         result = replace(result, size=_size(temporary))
@@ -183,6 +189,27 @@ def export_run(
     write_json(result.record, about)
     write_text(result.card, card(about))
     return result
+
+
+def _with_sets_of_its_own(
+    decision: Decision, folder: RunFolder, dataset: Dataset, compute: Compute
+) -> tuple[Decision, tuple[str, ...]]:
+    """Return a decision whose sets are made of a quantized file's outputs, and a line that says so.
+
+    Its outputs may have steps wider than what the network's bound leaves to probabilities of a sure answer:
+    with that bound, every set would be empty.
+    """
+    split, found = dataset.calibration, None
+    if split is not None and not differences(folder, dataset, CALIBRATION_SPLIT):
+        outputs = _computed(compute, split.x)
+        if np.isfinite(outputs).all():
+            found = conformal.calibrated(decision.task, split.y, outputs, decision.conformal["coverage"])
+    if found is None:
+        told = "sets are calibrated for the float model, and its calibration examples are gone: left out"
+        return replace(decision, conformal={}), (told,)
+    count = f"{found['examples']:,} calibration examples"
+    told = f"sets are calibrated anew, for the outputs of this file, on the run's {count}"
+    return replace(decision, conformal=found), (told,)
 
 
 def _place(folder: RunFolder, to: Format, quantize: Quantize, output: Path | None) -> Path:
@@ -292,11 +319,11 @@ def compare(
     task, is_int8 = decision.task, quantize in EIGHT_BITS
     limit = TOLERANCES["int8" if is_int8 else quantize]
     if task == "regression" and expected.shape[1] > 1:  # each in a unit of its own
-        scales = np.maximum(1.0, np.abs(expected).max(axis=0))
-        difference = float((np.abs(measured - expected) / scales).max())
+        scales = np.abs(expected).max(axis=0)
+        difference = float((np.abs(measured - expected) / np.where(scales > 0, scales, 1)).max())
     else:
         difference = float(np.abs(measured - expected).max())
-        limit *= max(1.0, float(np.abs(expected).max()))
+        limit *= float(np.abs(expected).max()) if task == "regression" else 1.0
     agreement = None
     if task == "multilabel":
         same = (decision.labels(expected) == decision.labels(measured)).all(axis=1)
@@ -387,7 +414,7 @@ def verdict_on(compared: Comparison, quantize: Quantize) -> str:
         return (
             "its outputs are NaN or infinite" if math.isnan(compared.value) else "not enough examples to tell"
         )
-    if quantize not in EIGHT_BITS and compared.passed:
+    if quantize == "none" and compared.passed:
         return "the same is computed"
     low, high = compared.lost_between.low, compared.lost_between.high
     name = compared.metric
@@ -428,7 +455,7 @@ def summary(export: Export) -> list[str]:
         f"{with_interval(export.value, export.interval)}, "
         f"of Keras {with_interval(export.of_keras, export.interval_of_keras)}"
     )
-    if export.tried:
+    if export.scheme != "none":
         lines.append(export.verdict)
     line = f"largest difference from Keras: {export.difference:.2e}"
     if export.tolerance is not None:

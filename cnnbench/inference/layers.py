@@ -114,7 +114,7 @@ def maps_of(model: keras.Model, layers: Sequence[Any], x: np.ndarray) -> tuple[l
 
 
 def class_activation(
-    model: keras.Model, layer: Any, x: np.ndarray, task: str, target: int = 0
+    model: keras.Model, layer: Any, x: np.ndarray, task: str, target: int = 0, threshold: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute Grad-CAM (Selvaraju et al. 2017): the places of the maps that speak for the predicted class.
 
@@ -127,8 +127,9 @@ def class_activation(
         model: a loaded checkpoint.
         layer: its maps are taken after its normalisation and activation.
         x: ``(n, height, width, channels)`` raw images.
-        task: in a binary one a negative output speaks for class 0; in a regression the value itself counts.
+        task: in a binary one a smaller output speaks for class 0; in a regression the value itself counts.
         target: of a regression with several.
+        threshold: of a binary task, above which class 1 is predicted.
 
     Returns:
         heat ``(n, height, width)`` from 0 to 1, all 0 where nothing speaks for it; the model's outputs.
@@ -145,7 +146,8 @@ def class_activation(
             if task in ("multiclass", "multilabel"):
                 score = tf.gather(scores, tf.argmax(scores, axis=1), axis=1, batch_dims=1)
             elif task == "binary":
-                score = tf.abs(scores[:, 0])
+                sign = tf.where(result[:, 0] > threshold, 1.0, -1.0)  # one for each image, not for each view
+                score = scores[:, 0] * tf.cast(tf.tile(sign, [len(scores) // len(sign)]), scores.dtype)
             else:
                 score = scores[:, target]
         slopes = tf.cast(tape.gradient(score, features), tf.float32)

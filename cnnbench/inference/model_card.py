@@ -12,7 +12,7 @@ from cnnbench.inference.formats import EXACT, EXTRA, FILE, KEY, XML
 from cnnbench.inference.prediction import CHANNELS
 from cnnbench.models import catalogue
 from cnnbench.reporting import between, number
-from cnnbench.runs import RunFolder, RunSpec, in_words
+from cnnbench.runs import Decision, RunFolder, RunSpec, in_words
 
 SCHEMA = 1
 MOST_CLASSES = 30  # in the table of each class
@@ -24,6 +24,7 @@ def description(
     spec: RunSpec,
     dataset: Dataset,
     columns: Sequence[Any],
+    decides: Decision,
     measured: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what an exported file holds of itself, as plain values.
@@ -33,6 +34,7 @@ def description(
         spec: made from the folder's config.
         dataset: with the splits of the run.
         columns: that the model takes, of a table.
+        decides: what is decided from the file's outputs.
         measured: of the file.
 
     Returns:
@@ -40,7 +42,7 @@ def description(
         are. `run`, `data`, `figures` of the test split, `backbone`, and `export`: what was measured.
     """
     result, environment = folder.metrics, folder.environment
-    decision = folder.decision.as_dict()
+    decision = decides.as_dict()
     return {
         "schema": SCHEMA,
         "run": {
@@ -216,8 +218,13 @@ def _of_decision(decision: Mapping[str, Any]) -> list[str]:
             f"calibrated: within the network the logits are divided by {number(decision['temperature'])}"
         )
     if coverage := decision["conformal"].get("coverage"):
+        what = (
+            "ranges that hold the value"
+            if decision["task"] == "regression"
+            else "sets that hold the true class"
+        )
         lines.append(
-            f"sets that hold the true class in {coverage:.0%}: `decision.conformal` of the file says how"
+            f"{what} of {100 * coverage:g} in 100 examples: `decision.conformal` of the file says how"
         )
     return lines
 
@@ -323,7 +330,10 @@ def snippet(about: Mapping[str, Any]) -> str:
         *(["from PIL import Image, ImageOps"] if is_picture else []),
     ]
     read = _picture(given) if is_picture else TABLE if is_table else ARRAY
-    decide = DECIDE + DECISIONS[about["decision"]["task"]]
+    decision = about["decision"]
+    decide = DECIDE + DECISIONS[decision["task"]]
+    if decision["conformal"]:
+        decide += SETS[decision["task"]]
     text = "\n".join(imports) + "\n\n" + "\n\n".join(part.strip("\n") + "\n" for part in (load, read, decide))
     shape = ", ".join(map(str, given["shape"][1:]))
     filled = {
@@ -450,5 +460,16 @@ print(names[best], f"{outputs[best]:.4f}")
 print([name for name, one, limit in zip(names, outputs, thresholds) if one > limit], outputs)
 """,
     "regression": """print(dict(zip(names, outputs.tolist())) if len(names) > 1 else outputs[0])
+""",
+}
+SETS = {  # in float64, as `conformal.sets` has them
+    "binary": """shares = [1 - float(outputs[0]), float(outputs[0])]
+print("set:", [name for name, one in zip(names, shares) if 1 - one <= decision["conformal"]["quantile"]])
+""",
+    "multiclass": """shares = outputs.tolist()
+print("set:", [name for name, one in zip(names, shares) if 1 - one <= decision["conformal"]["quantile"]])
+""",
+    "regression": """half = decision["conformal"]["quantile"]
+print("range:", float(outputs[0]) - half, float(outputs[0]) + half)
 """,
 }

@@ -53,7 +53,7 @@ class Prediction:
         probabilities: of every class or label, by name, the highest first.
         labels: of several, those with a probability above their threshold, the highest first.
         set: of a run with `training.calibration.coverage`, the classes that it cannot rule out, the most
-            probable first; where it is not exactly one, the model abstains.
+            probable first; where it is not `label` alone, the model abstains.
         value: of a regression with one target.
         low: of such a run, the lower end of the range around `value`.
         high: its upper end.
@@ -247,12 +247,12 @@ class ClassRow(_Named):
 
     Attributes:
         path: of the input.
-        class: the one with the highest probability.
+        class: the one decided for: the most probable, or of two classes by the threshold.
         probability: of that class.
         probabilities: of every class, by name, the highest first.
         set: the classes that cannot be ruled out, the most probable first: they hold the true one as often as
             promised; lacking without `training.calibration.coverage`.
-        abstains: whether the set has no class, or several; lacking with it.
+        abstains: whether the set is another than `class` alone; lacking with it.
     """
 
     path: str
@@ -286,12 +286,12 @@ def prediction_as_json(prediction: Prediction) -> PredictionRow:
         "probabilities": prediction.probabilities,
     }
     if prediction.set is not None:
-        row |= {"set": prediction.set, "abstains": len(prediction.set) != 1}
+        row |= {"set": prediction.set, "abstains": prediction.set != [prediction.label]}
     return row
 
 
 class Lines:
-    """Aligned lines of predictions: path, class and probability, or labels; then the next most probable.
+    """Aligned lines of predictions: path, class and probability, or labels; then the most probable others.
 
     Of a regression, path and values. A column is as wide as the widest cell of the batches so far.
 
@@ -334,16 +334,17 @@ class Lines:
             return [prediction.path, *(f"{number:.6g}" for number in (prediction.value, *ends))]
         if prediction.values is not None:
             return [prediction.path, *(f"{value:.6g}" for value in prediction.values.values())]
-        shown = [f"{name} {probability:.2%}" for name, probability in prediction.probabilities.items()]
+        shown = {name: f"{name} {share:.2%}" for name, share in prediction.probabilities.items()}
         if prediction.labels is None:
-            given, probability = 1, f"{prediction.probability:11.2%}"
-            cells = [prediction.path, prediction.label or "", probability]
+            given = [prediction.label or ""]
+            cells = [prediction.path, *given, f"{prediction.probability:11.2%}"]
             if prediction.set is not None:
                 cells.append(", ".join(prediction.set) or "none")
         else:
-            given = len(prediction.labels)
-            cells = [prediction.path, ", ".join(shown[:given]) or "none"]
-        return [*cells, ", ".join(shown[given : self._top])][: len(self._heading)]
+            given = [*prediction.labels]
+            cells = [prediction.path, ", ".join(shown[name] for name in given) or "none"]
+        others = [text for name, text in shown.items() if name not in given]
+        return [*cells, ", ".join(others[: max(0, self._top - len(given))])][: len(self._heading)]
 
     def _line(self, cells: Sequence[str]) -> str:
         padded = []

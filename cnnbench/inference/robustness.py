@@ -82,9 +82,18 @@ def asked(typed: Sequence[str]) -> tuple[tuple[str, ...], Asked | None]:
         the rest, and what is to be measured; None without corruptions.
 
     Raises:
-        CnnbenchError: there is no such kind or severity, or a severity without a corruption.
+        CnnbenchError: there is no such kind or severity, a severity without a corruption, or a key twice.
     """
-    pairs = {name: text for text in typed for name, _, text in [text.partition("=")] if name in KEYS}
+    pairs: dict[str, str] = {}
+    for text in typed:
+        name, _, value = text.partition("=")
+        if name in pairs:
+            raise CnnbenchError(
+                f"{name}= is typed twice: {pairs[name]} and {value}",
+                "name several in one: corruption=fog,snow severity=1,3",
+            )
+        if name in KEYS:
+            pairs[name] = value
     rest = tuple(text for text in typed if text.partition("=")[0] not in KEYS)
     if "corruption" not in pairs:
         if "severity" in pairs:
@@ -194,7 +203,9 @@ def _mean(
     of_kind = [index for index, one in enumerate(each) if kind in (None, one.corruption)]
     value = float(np.mean([each[index].value for index in of_kind]))
     around = None
-    if hits:
+    if len(of_kind) == 1:
+        around = each[of_kind[0]].interval
+    elif hits:
         around = mean_interval(np.mean([hits[index] for index in of_kind], axis=0), groups)
     return CorruptedFigure(kind, None, value, around)
 

@@ -124,8 +124,9 @@ def visualize(
     note = f"from the {size} maps of {target.name}, bright: for it, dark: nothing"
     titles = {"regression": "Grad-CAM", "multilabel": "Grad-CAM: what spoke for the most probable label"}
     title = titles.get(task, "Grad-CAM: what spoke for the predicted class")
+    threshold = (decision.thresholds or (0.5,))[0]
     for number, value in enumerate(targets[:MOST_TARGETS] if len(targets) > 1 else [""]):
-        heat, outputs = layers.class_activation(model, target, examples.x, task, number)
+        heat, outputs = layers.class_activation(model, target, examples.x, task, number, threshold)
         captions = [
             _caption(examples, index, answer("", decision, outputs[index]), bool(heat[index].any()), value)
             for index in range(len(examples.x))
@@ -154,16 +155,14 @@ def _caption(
         name = f"{target} {name.split(AND)[[*said.values].index(target)]}" if examples.have_truth else name
         return [(name, colour), (f"→ {target} {said.values[target]:.4g}", reporting.INK)]
     without = "" if has_heat else "  (no place spoke for it)"
-    label, probability = next(iter(said.probabilities.items()))
-    true = name.split(AND) if said.labels is not None else [name]
-    # A most probable label below 0.5 is not given, so it is no mistake that the example lacks it.
-    wrong = (
-        examples.have_truth and label not in true and probability > (0.5 if said.labels is not None else 0)
-    )
-    return [
-        (name, colour),
-        (f"→ {label}  {probability:.1%}{without}", reporting.ORANGE if wrong else reporting.INK),
-    ]
+    if said.labels is None:
+        label, true, is_given = str(said.label), [name], True
+    else:  # what spoke for the most probable one is shown, given or not
+        label, true = next(iter(said.probabilities)), name.split(AND)
+        is_given = label in said.labels
+    wrong = examples.have_truth and is_given and label not in true
+    text = f"→ {label}  {said.probabilities[label]:.1%}{'' if is_given else ', not given'}{without}"
+    return [(name, colour), (text, reporting.ORANGE if wrong else reporting.INK)]
 
 
 def _from_test_split(spec: RunSpec, count: int) -> Examples:

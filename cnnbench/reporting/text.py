@@ -114,8 +114,13 @@ def sets_in_words(found: Mapping[str, Any]) -> list[str]:
     if "width" in found:
         return [*lines, f"each is {number(found['width'])} wide"]
     empty, single, *several = found["sizes"]
-    right = f" ({number(found['accuracy_of_single'])} of them right)" if single else ""
-    lines.append(f"{single:,} with one class{right}, {sum(several):,} with several, {empty:,} with none")
+    answers, right = found["answers"], ""
+    if answers:
+        accuracy = found["accuracy_of_single"]
+        right = " (all right)" if accuracy == 1 else f" ({number(100 * accuracy)} % of them right)"
+    lines.append(f"{answers:,} with one class{right}, {sum(several):,} with several, {empty:,} with none")
+    if against := single - answers:
+        lines.append(f"{against:,} with one class, which the threshold decides against: no answers")
     if empty > sum(several):
         lines.append("fewer are empty with a training.calibration.coverage above the accuracy")
     return lines

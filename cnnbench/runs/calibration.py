@@ -129,37 +129,41 @@ def _errors_by_chance(said: Array, place: Array, sums: Array) -> Array:
 # -- Temperature -----------------------------------------------------------------------------------
 
 
-def fit_temperature(task: str, y_true: Array, logits: Array) -> float | None:
+def fit_temperature(task: str, y_true: Array, logits: Array, groups: Array | None = None) -> float | None:
     """Return the number that logits are best divided by: the one with the lowest cross-entropy.
 
-    It must pay on examples that it was not fitted on, too: a fifth of them, five times. Where every answer is
-    right, any smaller number would be better, and the first mistake elsewhere would cost without limit.
+    It must pay on examples that it was not fitted on, too: a fifth of them, five times, by more than one
+    standard error. Where every answer is right, any smaller number would be better, and the first mistake
+    elsewhere would cost without limit.
 
     Args:
         task: of the data set, with probabilities.
         y_true: as of `metrics.compute`.
         logits: of the same shape as the outputs, before softmax or sigmoid.
+        groups: of each example ``(n,)``, which go wrong together: no group is in two of the parts.
 
     Returns:
-        the temperature; None where 1 is as good, or no answer is wrong.
+        the temperature; None where 1 is as good, or no answer is wrong; of fewer than five groups, too, and
+        where the best would lie outside of what is looked for.
     """
     z = logits.astype(np.float64)
     said = metrics.predicted_classes(z, (0.0,)) if task != "multilabel" else z > 0
     if (said == y_true.reshape(said.shape)).all():
         return None
-    part = np.random.default_rng(0).permutation(len(z)) % PARTS
-    unseen = sum(
-        _cross_entropy(
-            task,
-            y_true[part == one],
-            z[part == one],
-            _best_temperature(task, y_true[part != one], z[part != one]),
-        )
-        for one in range(PARTS)
-    )
-    if not unseen < _cross_entropy(task, y_true, z, 1.0):
+    unit = np.arange(len(z)) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+    units = int(unit.max()) + 1
+    if units < PARTS:
         return None
-    return _best_temperature(task, y_true, z)
+    part = (np.random.default_rng(0).permutation(units) % PARTS)[unit]
+    gains = _losses(task, y_true, z, 1.0)
+    for one in range(PARTS):
+        out = part == one
+        gains[out] -= _losses(task, y_true[out], z[out], _best_temperature(task, y_true[~out], z[~out]))
+    of_units = np.bincount(unit, gains)
+    if not of_units.mean() > of_units.std(ddof=1) / np.sqrt(units):
+        return None
+    found = _best_temperature(task, y_true, z)
+    return found if abs(np.log(found)) < np.log(WIDEST) - 1e-3 else None
 
 
 def _best_temperature(task: str, y_true: Array, z: Array) -> float:
@@ -167,7 +171,7 @@ def _best_temperature(task: str, y_true: Array, z: Array) -> float:
 
     end = float(np.log(WIDEST))
     found = minimize_scalar(
-        lambda log: _cross_entropy(task, y_true, z, float(np.exp(log))),
+        lambda log: _losses(task, y_true, z, float(np.exp(log))).sum(),
         bounds=(-end, end),
         method="bounded",
         options={"xatol": 1e-7},
@@ -175,14 +179,15 @@ def _best_temperature(task: str, y_true: Array, z: Array) -> float:
     return float(np.exp(found.x))
 
 
-def _cross_entropy(task: str, y_true: Array, z: Array, temperature: float) -> float:
-    """Return the sum over the examples."""
-    scaled, truth = z / temperature, y_true.reshape(-1)
+def _losses(task: str, y_true: Array, z: Array, temperature: float) -> Array:
+    """Return the cross-entropy ``(n,)`` of each example, of labels the sum over them."""
+    scaled = z / temperature
     if task == "multiclass":
         scaled -= scaled.max(axis=1, keepdims=True)
-        of_truth = scaled[np.arange(len(scaled)), truth.astype(np.intp)]
-        return float((np.log(np.exp(scaled).sum(axis=1)) - of_truth).sum())
-    return float(np.logaddexp(0, np.where(truth > 0.5, -1, 1) * scaled.reshape(-1)).sum())
+        of_truth = scaled[np.arange(len(scaled)), y_true.reshape(-1).astype(np.intp)]
+        return np.asarray(np.log(np.exp(scaled).sum(axis=1)) - of_truth)
+    each = np.logaddexp(0, np.where(y_true.reshape(scaled.shape) > 0.5, -1, 1) * scaled)
+    return np.asarray(each.reshape(len(z), -1).sum(axis=1))
 
 
 def probabilities_of(task: str, logits: Array, temperature: float = 1.0) -> Array:

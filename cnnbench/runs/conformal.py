@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench.errors import CnnbenchError
+from cnnbench.runs import metrics
 from cnnbench.runs.intervals import LEVEL, share_interval
 from cnnbench.runs.schema import Coverage
 
@@ -25,7 +26,7 @@ SMALL = 1e-9  # by which 0.9 × 10 may be more than 9
 
 def least_examples(coverage: float) -> int:
     """Return how many examples a promise needs: with fewer, only the set of all classes keeps it."""
-    return math.ceil(coverage / (1 - coverage) - SMALL)
+    return max(1, math.ceil(coverage / (1 - coverage) - SMALL))
 
 
 def refuse_task(task: str, targets: int) -> None:
@@ -84,6 +85,7 @@ def coverage_of(
     y_true: np.ndarray,
     outputs: np.ndarray,
     groups: np.ndarray | None = None,
+    thresholds: metrics.Thresholds = None,
 ) -> Coverage:
     """Return how often the truth is in the set or range of an example, and how large those are.
 
@@ -93,6 +95,7 @@ def coverage_of(
         y_true: ``(n,)`` class indices or values, of examples that had no part in the calibration.
         outputs: as of `metrics.compute`.
         groups: of each example ``(n,)``.
+        thresholds: as `Decision` has them. A set of the class alone that they decide against is no answer.
     """
     hits = _scores(task, y_true, outputs) <= conformal["quantile"]
     around = share_interval(hits, groups)
@@ -113,17 +116,19 @@ def coverage_of(
         found["width"] = 2 * conformal["quantile"]
         return found
     inside = sets(conformal, outputs)
-    size, single = inside.sum(axis=1), inside.sum(axis=1) == 1
+    size, said = inside.sum(axis=1), metrics.predicted_classes(outputs, thresholds)
+    answers = (size == 1) & inside[np.arange(len(said)), said]
     found["mean_size"] = float(size.mean())
     found["sizes"] = np.bincount(size, minlength=2).tolist()
-    if single.any():
-        found["accuracy_of_single"] = float(hits[single].mean())
+    found["answers"] = int(answers.sum())
+    if answers.any():
+        found["accuracy_of_single"] = float(hits[answers].mean())
     return found
 
 
 def _place(examples: int, coverage: float) -> int:
     """Return the place, from 1, of the calibration score up to which a class is in the set."""
-    return math.ceil((examples + 1) * coverage - SMALL)
+    return max(1, math.ceil((examples + 1) * coverage - SMALL))
 
 
 def _by_chance(conformal: Mapping[str, Any], examples: int) -> tuple[float, float]:

@@ -150,7 +150,8 @@ class Coverage(TypedDict):
         kept: whether `coverage` is not below that; lacking with it.
         mean_size: classes of a set.
         sizes: how many sets have no class, one, two, …
-        accuracy_of_single: share of the sets of one class that are right; lacking where there are none.
+        answers: how many sets are the class alone that is decided for; a threshold may decide for the other.
+        accuracy_of_single: share of these that are right; lacking where there are none.
         width: of a range of values.
     """
 
@@ -165,6 +166,7 @@ class Coverage(TypedDict):
     kept: NotRequired[bool]
     mean_size: NotRequired[float]
     sizes: NotRequired[list[int]]
+    answers: NotRequired[int]
     accuracy_of_single: NotRequired[float]
     width: NotRequired[float]
 

@@ -32,7 +32,7 @@ from cnnbench.system import PeakMemory
 from cnnbench.training.device import gpu_peak_bytes
 
 GPU_BATCH, GPU_VALUES = 2048, 2**23  # examples, and their values, of a forward pass on a GPU
-NO_TEMPERATURE = "the temperature stays 1: no other pays on the validation split, or no answer there is wrong"
+NO_TEMPERATURE = "the temperature stays 1: no other clearly pays on val, or no answer there is wrong"
 KERAS_BATCH = 32  # of `evaluate`, where none is given
 
 
@@ -269,11 +269,12 @@ def calibrate(
         if (found := reliability(dataset.task, feed.split.y, outputs)) is not None:
             figures["ece"] = found.ece
         before[name] = figures
-    names, y_val = tuple(dataset.class_names or dataset.targets), held_out["val"].split.y
+    names, val = tuple(dataset.class_names or dataset.targets), held_out["val"].split
+    y_val = val.y
     remarks: list[str] = []
     temperature = thresholds = None
     if wanted.temperature:
-        temperature = fit_temperature(dataset.task, y_val, logits["val"])
+        temperature = fit_temperature(dataset.task, y_val, logits["val"], val.groups)
         if temperature is None:
             remarks.append(NO_TEMPERATURE)
     if wanted.threshold is not None:

@@ -485,7 +485,7 @@ def write(
     settled, outputs, test = job.folder.decision, measured.outputs["test"], dataset.test
     if settled.conformal:
         result["sets"] = runs.conformal.coverage_of(
-            settled.conformal, settled.task, test.y, outputs, test.groups
+            settled.conformal, settled.task, test.y, outputs, test.groups, settled.thresholds
         )
     if spec.training.fold is not None:
         result["fold"] = {

@@ -417,6 +417,11 @@ def test_a_config_written_down_is_read_back_equal(folder: Path) -> None:
             ],
             "model.weights is null",
         ),
+        (["training.calibration.share=0.3"], "is of training.calibration.coverage"),
+        (
+            ["dataset=synthetic", "dataset.task=regression", "training.calibration.coverage=0.9"],
+            "here are several targets",
+        ),
         (["training.max_steps=0"], "training.max_steps"),
         (["model.convolutions=1000000000"], "less than or equal to 100"),
         (["model=wide_resnet", "model.depth=1000000000"], "less than or equal to 1000"),

@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from data_files import write_pictures
 from inspection_runs import spec_of, trained
 from PIL import Image
+from scipy.special import softmax
 
 from cnnbench import open_run
 from cnnbench.data import Split
@@ -28,7 +30,7 @@ from cnnbench.inference.export import export_run
 from cnnbench.inference.model_card import card
 from cnnbench.inference.quantization import Attempt, LayerError, Quantize
 from cnnbench.nn import checkpoints, layers_of
-from cnnbench.runs import Decision
+from cnnbench.runs import Decision, conformal
 from cnnbench.runs.folder import RunFolder
 
 needs_onnx = pytest.mark.skipif(
@@ -105,6 +107,7 @@ def test_quantized_agrees_and_takes_the_same_inputs(run: RunFolder, quantize: Qu
 
 
 VALUE = Decision("regression", ("value",))
+SETS = {"coverage": 0.9, "score": "1 - probability", "quantile": 0.6, "examples": 9}
 
 
 def test_quantized_regression_is_judged_by_its_scale() -> None:
@@ -122,7 +125,60 @@ def test_each_target_is_judged_by_its_own_scale() -> None:
     off = np.array([1.0, 0.01])  # within a thousandth of the first, not of the second
     split = Split(np.zeros((2, 1)), expected)
     assert not export.compare(VALUE, split, expected, expected + off, "none").passed
-    assert export.compare(VALUE, split, expected, expected + off * [1, 0.05], "none").passed
+    assert export.compare(VALUE, split, expected, expected + off * [1, 0.03], "none").passed
+
+
+def test_small_values_are_judged_by_their_scale_too() -> None:
+    expected = np.array([[2e-4], [-3e-4]])
+    split = Split(np.zeros((2, 1)), expected[:, 0])
+    assert not export.compare(VALUE, split, expected, np.zeros((2, 1)), "none").passed
+    assert export.compare(VALUE, split, expected, expected * 1.0005, "none").passed
+    both = np.hstack([expected, 1e4 * expected])
+    split = Split(np.zeros((2, 1)), both)
+    assert not export.compare(VALUE, split, both, both * [0, 1], "none").passed
+    assert export.compare(VALUE, split, both * [0, 1], both * [0, 1], "none").passed
+
+
+def test_half_precision_that_loses_is_not_the_same() -> None:
+    outputs, y = np.linspace(0.3, 0.7, 200)[:, None], np.arange(200) // 100
+    split, decision = Split(np.zeros((200, 1)), y), Decision("binary", ("a", "b"))
+    measured = np.where(np.abs(outputs - 0.5) < 0.024, 1 - outputs, outputs)
+    result = export.compare(decision, split, outputs, measured, "float16")
+    assert result.passed
+    assert export.verdict_on(result, "float16").startswith("accuracy falls by 0.1200, at 95 % by 0.0")
+
+
+def test_a_quantized_file_has_sets_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "differences", lambda *_: [])
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 600)
+    x = softmax(12 * np.eye(3)[y] + 1.5 * rng.normal(size=(600, 3)), axis=1)
+
+    def eight_bits(batch: np.ndarray) -> np.ndarray:
+        return np.minimum(np.round(batch * 256), 255) / 256  # 1 cannot be written
+
+    dataset: Any = SimpleNamespace(calibration=Split(x[:300], y[:300]))
+    of_keras = conformal.calibrated("multiclass", y[:300], x[:300], 0.95)
+    decision = Decision("multiclass", ("a", "b", "c"), conformal=of_keras)
+    assert conformal.sets(of_keras, eight_bits(x[300:])).sum() == 0
+    found, notes = export._with_sets_of_its_own(decision, trained("multiclass"), dataset, eight_bits)
+    assert "calibrated anew" in notes[0]
+    checked = conformal.coverage_of(found.conformal, "multiclass", y[300:], eight_bits(x[300:]))
+    assert checked["coverage"] >= 0.95
+    monkeypatch.setattr(export, "differences", lambda *_: ["other data"])
+    found, notes = export._with_sets_of_its_own(decision, trained("multiclass"), dataset, eight_bits)
+    assert not found.conformal
+    assert "left out" in notes[0]
+
+
+def test_sets_without_their_examples_stay_with_the_float_file_alone(run: RunFolder) -> None:
+    run.write_decision(replace(run.decision, conformal=SETS))
+    for quantize, kept in (("none", SETS), ("float16", {})):
+        result = export_run(run, spec_of(run), "tflite", quantize=cast("Quantize", quantize))
+        about = json.loads(result.record.read_text())
+        assert about["decision"]["conformal"] == kept
+        assert ("sets that hold" in result.card.read_text()) == bool(kept)
+        assert any("left out" in note for note in result.notes) == (not kept)
 
 
 def wrong_in(classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -454,10 +510,11 @@ def test_the_lines_of_a_card_answer_as_predict_does(
     ((expected,),) = open_run(run.path).predictions([str(tmp_path / "photo.jpg")])
     probability = expected.probabilities["dog"]
     label, threshold = ("cat", probability + 1e-3) if probability > 0.5 else ("dog", probability - 1e-3)
-    run.write_decision(replace(run.decision, thresholds=(threshold,), aim="recall=0.95"))
+    run.write_decision(replace(run.decision, thresholds=(threshold,), aim="recall=0.95", conformal=SETS))
     result = export_run(run, spec_of(run), to)
     answer = answer_of(result, tmp_path / "photo.jpg")
-    assert answer == f"{label} dog: {probability:.4f}\n"  # the other one by 0.5
+    possible = [name for name in ("cat", "dog") if expected.probabilities[name] >= 0.4]
+    assert answer == f"{label} dog: {probability:.4f}\nset: {possible}\n"  # the other one by 0.5
     text = result.card.read_text()
     assert "recall=0.95" in text
     assert "no pretrained weights" in text
@@ -466,6 +523,9 @@ def test_the_lines_of_a_card_answer_as_predict_does(
 
 @pytest.mark.parametrize("run", ["multiclass", "multilabel", "regression", "targets"], indirect=True)
 def test_the_lines_of_a_card_run_for_every_task(run: RunFolder, answer_of: Answer) -> None:
+    has_range = run.decision.task == "regression" and len(run.decision.names) <= 1
+    if has_range:
+        run.write_decision(replace(run.decision, conformal={**SETS, "quantile": 2.0}))
     result = export_run(run, spec_of(run), "tflite")
     x = spec_of(run).dataset().test.x[:1].astype(np.float32)
     np.save(run.path.parent / "one.npy", x)
@@ -481,17 +541,20 @@ def test_the_lines_of_a_card_run_for_every_task(run: RunFolder, answer_of: Answe
         for one in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", answer_of(result, run.path.parent / "one.npy"))
     ]
     wanted = outputs.max() if run.decision.task == "multiclass" else outputs
+    if has_range:
+        assert "ranges that hold the value of 90 in 100 examples" in text
+        wanted = outputs[0] + np.array([0, -2, 2])
     assert numbers == pytest.approx(np.ravel(wanted), rel=1e-3, abs=1e-3)
 
 
 def test_a_card_names_the_licence_of_a_backbone_and_what_was_tried(run: RunFolder) -> None:
     about = json.loads(export_run(run, spec_of(run), "tflite", quantize="int8").record.read_text())
     about["backbone"] = {"name": "EfficientNetLite0", "weights": "ImageNet", "licence": "Apache-2.0"}
-    about["decision"] = {**about["decision"], "temperature": 1.5, "conformal": {"coverage": 0.9}}
+    about["decision"] = {**about["decision"], "temperature": 1.5, "conformal": {"coverage": 0.995}}
     text = card(about)
     assert "backbone: EfficientNetLite0, weights: ImageNet, licence: Apache-2.0" in text
     assert "the logits are divided by 1.5" in text
-    assert "90%" in text
+    assert "sets that hold the true class of 99.5 in 100 examples" in text
     assert "| weights and activations in 8 bits |" in text
     for split in ("accuracy", "c0" if "c0" in about["decision"]["names"] else about["decision"]["names"][0]):
         assert f"| {split} | " in text

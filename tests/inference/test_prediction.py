@@ -17,7 +17,15 @@ from inspection_runs import spec_of, trained
 from PIL import Image
 
 from cnnbench.inference import prediction
-from cnnbench.inference.prediction import Item, Lines, Prediction, answer, batches, predict
+from cnnbench.inference.prediction import (
+    Item,
+    Lines,
+    Prediction,
+    answer,
+    batches,
+    predict,
+    prediction_as_json,
+)
 from cnnbench.nn import checkpoints
 from cnnbench.runs import Decision
 
@@ -309,6 +317,24 @@ def test_columns_stay_aligned_with_korean_names() -> None:
     assert heading.split() == ["file", "class", "probability", "then"]
     assert latin.index("dog") == korean.index("dog") + 2  # each of two letters is two columns wide
     assert lines.of(said[:1]) == [korean]  # later batches have no heading
+
+
+def test_what_is_decided_stands_beside_the_most_probable_others() -> None:
+    two = Decision("binary", ("cat", "dog"), (0.3,))
+    said = answer("a", two, np.array([0.4]))
+    assert Lines("binary", two.names, 3).of([said])[1].split() == ["a", "dog", "40.00%", "cat", "60.00%"]
+    many = Decision("multilabel", ("A", "B", "C"), (0.8, 0.2, 0.5))
+    said = answer("a", many, np.array([0.7, 0.4, 0.1]))
+    assert Lines("multilabel", many.names, 2).of([said])[1].split() == ["a", "B", "40.00%", "A", "70.00%"]
+
+
+def test_a_set_of_the_class_that_a_threshold_decides_against_abstains() -> None:
+    conformal = {"coverage": 0.9, "score": "1 - probability", "quantile": 0.42, "examples": 38}
+    two = Decision("binary", ("cat", "dog"), (0.4,), conformal=conformal)
+    rows: Any = [prediction_as_json(answer("a", two, np.array([one]))) for one in (0.41, 0.7, 0.5)]
+    assert [row["class"] for row in rows] == ["dog", "dog", "dog"]
+    assert [row["set"] for row in rows] == [["cat"], ["dog"], []]
+    assert [row["abstains"] for row in rows] == [True, False, True]
 
 
 def test_an_output_that_is_no_number_is_an_error() -> None:

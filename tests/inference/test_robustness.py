@@ -32,6 +32,8 @@ def test_a_line_names_kinds_and_severities() -> None:
         (["corruption=fog", "severity="], "none from 1 to 5"),
         (["corruption="], "names none"),
         (["severity=3"], "none is named"),
+        (["corruption=fog", "corruption=snow"], "corruption= is typed twice"),
+        (["corruption=fog", "severity=1", "severity=2"], "severity= is typed twice"),
     ],
 )
 def test_what_cannot_be_is_refused(line: list[str], message: str) -> None:
@@ -63,6 +65,16 @@ def test_the_figures_are_those_of_the_corrupted_pictures(run_cli: Any) -> None:
     table = run_cli("evaluate", str(folder.path), "corruption=contrast").out
     assert "contrast" in table
     assert "with the pictures as they are" in table
+
+
+def test_the_mean_over_one_severity_has_the_interval_of_its_figure() -> None:
+    folder = trained("multiclass")
+    test, model = spec_of(folder).dataset().test, load_checkpoint(folder.best_model)
+    found = measure_robustness(
+        lambda x: model.predict(x, verbose=0), test, folder.decision, Asked(["fog", "snow"], [2]), 0.5, 64
+    )
+    assert [one.interval for one in found.kinds] == [one.interval for one in found.each]
+    assert found.mean.interval not in [one.interval for one in found.each]
 
 
 def test_what_is_no_picture_is_refused(run_cli: Any) -> None:

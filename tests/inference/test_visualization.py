@@ -16,8 +16,11 @@ from PIL import Image
 
 from cnnbench.errors import CnnbenchError
 from cnnbench.inference import layers as layers_module
-from cnnbench.inference.visualization import visualize
+from cnnbench.inference.prediction import answer
+from cnnbench.inference.visualization import Examples, _caption, visualize
+from cnnbench.reporting import INK, ORANGE
 from cnnbench.reporting.figures import canvas, inside
+from cnnbench.runs import Decision
 from cnnbench.runs.folder import RunFolder
 
 LAYERS = ("conv_1", "pool_1", "conv_2", "pool_2")
@@ -146,6 +149,27 @@ def test_what_speaks_against_the_class_is_cold() -> None:
     (negative,), outputs = layers_module.class_activation(model, model.get_layer("conv"), bright, "binary")
     assert outputs[0, 0] < 0.5
     assert negative.max() == 0
+
+
+def test_heat_and_caption_are_of_the_class_that_is_decided_for() -> None:
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(1, 1, name="conv", kernel_initializer="ones")(inputs)
+    raw = layers.Dense(1, name="outputs")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, layers.Activation("sigmoid", name="predictions")(raw))
+    model.get_layer("outputs").set_weights([np.array([[0.001]]), np.array([-0.5])])  # sigmoid: 0.38
+    conv = model.get_layer("conv")
+    of_one, outputs = layers_module.class_activation(model, conv, spot(1, 1), "binary", threshold=0.3)
+    of_zero, _ = layers_module.class_activation(model, conv, spot(1, 1), "binary")
+    assert (of_one.max(), of_zero.max()) == (pytest.approx(1), 0)
+    examples, two = Examples(spot(1, 1), ["dog"], True), Decision("binary", ("cat", "dog"), (0.3,))
+    (_, (text, colour)) = _caption(examples, 0, answer("", two, outputs[0]), True, "")
+    assert text.startswith("→ dog  3")
+    assert colour == INK
+    labels = Decision("multilabel", ("a", "dog"), (0.8, 0.1))
+    (_, (text, colour)) = _caption(examples, 0, answer("", labels, np.array([0.7, 0.2])), True, "")
+    assert (text, colour) == ("→ a  70.0%, not given", INK)
+    (_, (_, colour)) = _caption(examples, 0, answer("", labels, np.array([0.9, 0.2])), True, "")
+    assert colour == ORANGE
 
 
 def test_heat_does_not_need_trainable_layers() -> None:

@@ -161,6 +161,32 @@ def test_a_temperature_that_one_mistake_would_undo_is_not_taken() -> None:
     assert fit_temperature("binary", y, logits) is None
 
 
+def test_a_temperature_that_pays_less_than_a_standard_error_is_not_taken() -> None:
+    right = [drawn("binary", np.random.default_rng(seed), 100) for seed in range(20)]  # as they are
+    assert sum(fit_temperature("binary", *one) is not None for one in right) <= 4
+
+
+def test_equal_examples_of_a_group_are_no_proof_for_a_temperature() -> None:
+    """Of 20 videos of 20 equal frames each: fitted and tested on the same video, any number seems to pay."""
+    taken: dict[bool, int] = {True: 0, False: 0}
+    for seed in range(20):
+        y, logits = (np.repeat(one, 20, axis=0) for one in drawn("binary", np.random.default_rng(seed), 20))
+        for has_groups in taken:
+            groups = np.repeat(np.arange(20), 20) if has_groups else None
+            taken[has_groups] += fit_temperature("binary", y, logits, groups) is not None
+    assert taken[True] <= 4
+    assert taken[False] >= 10
+    y, logits = drawn("binary", np.random.default_rng(0), 400, 3)
+    assert fit_temperature("binary", y, logits, np.arange(400) % 4) is None  # fewer groups than parts
+    assert fit_temperature("binary", y, logits, np.arange(400) % 100) is not None
+
+
+def test_a_temperature_at_the_end_of_what_is_looked_for_is_not_taken() -> None:
+    rng = np.random.default_rng(0)
+    y, logits = rng.integers(0, 2, 2000), 100 * rng.normal(size=(2000, 1))  # that say nothing
+    assert fit_temperature("binary", y, logits) is None
+
+
 # -- Threshold -------------------------------------------------------------------------------------
 
 

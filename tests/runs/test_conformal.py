@@ -19,7 +19,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from cnnbench import data
 from cnnbench.config.composition import compose, plain_config, spec_from
 from cnnbench.errors import CnnbenchError
+from cnnbench.inference.evaluation import evaluate_checkpoint
 from cnnbench.nn import load_checkpoint
+from cnnbench.reporting import sets_in_words
 from cnnbench.runs import Predictions, RunFolder, conformal
 
 SIMULATIONS = int(os.environ.get("CNNBENCH_SIMULATIONS", "50"))
@@ -86,11 +88,14 @@ def test_ranges_are_those_of_mapie() -> None:
     np.testing.assert_allclose(conformal.ranges(ours, model.predict(x[250:])[:, None]), ends)
 
 
-@pytest.mark.parametrize(("coverage", "least"), [(0.5, 1), (0.9, 9), (0.95, 19), (0.99, 99)])
+@pytest.mark.parametrize(("coverage", "least"), [(1e-11, 1), (0.5, 1), (0.9, 9), (0.95, 19), (0.99, 99)])
 def test_the_least_number_of_examples_gives_a_finite_quantile(coverage: float, least: int) -> None:
     assert conformal.least_examples(coverage) == least
     y, outputs = classes(np.random.default_rng(0), least)
     assert conformal.calibrated("multiclass", y, outputs, coverage)["quantile"] < 1
+    y, outputs = classes(np.random.default_rng(0), 30)
+    smallest = conformal.calibrated("multiclass", y, outputs, 1e-11)["quantile"]
+    assert smallest == conformal.calibrated("multiclass", y, outputs, 0.03)["quantile"]
 
 
 def test_a_set_may_hold_none_or_several() -> None:
@@ -103,6 +108,22 @@ def test_a_set_may_hold_none_or_several() -> None:
     assert conformal.sets(stored, np.array([[0.7], [0.2]])).tolist() == [[False, True], [True, False]]
     rows = Predictions("multiclass", np.array([0, 0, 1]), outputs, "abc", conformal=stored)._columns()[:2]
     assert dict(zip(*rows, strict=True))["set"] == ["a; b", "", "a"]
+
+
+def test_a_set_of_the_class_that_a_threshold_decides_against_is_no_answer() -> None:
+    stored = {"coverage": 0.9, "score": "1 - probability", "quantile": 0.42, "examples": 9}
+    y, outputs = np.array([1, 1, 0]), np.array([[0.41], [0.7], [0.8]])
+    found = conformal.coverage_of(stored, "binary", y, outputs, None, (0.4,))
+    assert (found["sizes"], found["answers"], found["accuracy_of_single"]) == ([0, 3], 2, 0.5)
+    assert sets_in_words(found)[1:] == [
+        "2 with one class (50 % of them right), 0 with several, 0 with none",
+        "1 with one class, which the threshold decides against: no answers",
+    ]
+    found = conformal.coverage_of(stored, "binary", y[:2], outputs[:2], None, (0.6,))
+    assert (found["answers"], found["accuracy_of_single"]) == (2, 0.5)
+    assert "1 with one class (all right)" in "".join(
+        sets_in_words(conformal.coverage_of(stored, "binary", y[1:2], outputs[1:2]))
+    )
 
 
 def test_groups_have_no_verdict() -> None:
@@ -230,3 +251,17 @@ def test_evaluate_checks_the_promise(run_with_sets: RunFolder, run_cli: Any) -> 
     of_val = run_cli("evaluate", str(run_with_sets.path), "--split", "val", "--json")
     assert json.loads(of_val.out)["sets"] is None
     assert run_cli("verify", str(run_with_sets.path)).exit_code == 0
+
+
+def test_the_validation_split_of_other_data_is_whole_and_has_sets(run_with_sets: RunFolder) -> None:
+    own = spec_from(run_with_sets.config, run_with_sets.path)
+    other = replace(own, config={**own.config, "dataset": {**own.config["dataset"], "root": "elsewhere"}})
+    whole = data.with_validation(other.dataset(), 0.3, None, other.seed)
+    found = evaluate_checkpoint(run_with_sets, other, "val")
+    assert whole.val is not None
+    assert found.examples == len(whole.val)
+    assert found.sets is not None
+    for split, has_sets in (("val", False), ("test", True)):
+        found = evaluate_checkpoint(run_with_sets, own, split)  # dataset=digits, typed again
+        assert found.metrics == pytest.approx(found.recorded, rel=1e-4)
+        assert (found.sets is not None) == has_sets

@@ -148,7 +148,7 @@ def test_a_temperature_is_fitted_on_the_features_that_are_kept(
 ) -> None:
     monkeypatch.setattr(features, "CHECKED", 1)
     monkeypatch.setattr(measure, "measure_latency", lambda *_: 1.0)
-    monkeypatch.setattr(measure, "fit_temperature", lambda task, y, logits: float(np.abs(logits).mean()))
+    monkeypatch.setattr(measure, "fit_temperature", lambda _, y, z, groups: float(np.abs(z).mean()))
     training = spec.training.model_copy(update={"calibration": Calibration(temperature=True)})
     run.run(replace(spec, training=training))
     computed = len(seen)
