@@ -82,7 +82,7 @@ def test_pictures_of_one_group_are_in_one_fold(shy: tuple[str, ...], monkeypatch
         return real(axes, y, task, fold, weights)
 
     monkeypatch.setattr(sweeps.probe.analysis, "cross_validate", kept)
-    cnnbench.probe(*shy, "dataset.grouped=true", config_dir="mine", backbones=[])
+    cnnbench.probe(*shy, "dataset.grouped=true", config_dir="mine", backbones=["pixels"])
     assert (folds[0][::2] == folds[0][1::2]).all()
 
 
@@ -133,7 +133,7 @@ def test_features_are_computed_once(monkeypatch: pytest.MonkeyPatch, folder: Pat
 
 
 def test_more_pictures_than_wanted_are_drawn_evenly_and_it_is_said(folder: Path) -> None:
-    found = cnnbench.probe(*SYNTHETIC, backbones=[], examples=60)
+    found = cnnbench.probe(*SYNTHETIC, backbones=["pixels"], examples=60)
     assert (found.examples, found.of) == (60, 120)
     assert found.notes[-1] == "60 of 120 pictures, drawn evenly; examples=120 takes all"
     assert found.outlook is not None
@@ -165,7 +165,7 @@ def test_more_pictures_hardly_help_where_no_error_is_left(folder: Path) -> None:
     rng, y = np.random.default_rng(0), np.arange(100) % 2
     images = (rng.integers(0, 40, (100, 8, 8, 1)) + 150 * y[:, None, None, None]).astype(np.uint8)
     np.savez(folder / "easy.npz", images=images, labels=y)
-    found = cnnbench.probe("dataset=arrays", "dataset.file=easy.npz", "device=cpu", backbones=[])
+    found = cnnbench.probe("dataset=arrays", "dataset.file=easy.npz", "device=cpu", backbones=["pixels"])
     assert found.ranked[0].score == 1
     assert "would hardly help" in found.answer
 
