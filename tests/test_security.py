@@ -588,7 +588,7 @@ def test_names_do_not_steer_the_terminal(
         {"task": "multiclass", "names": 3},
         {"task": "anything", "names": ["a", "b", "c"]},
         {"task": "binary", "names": ["a", "b"], "thresholds": [0.1, 0.2]},
-        {"task": "binary", "names": ["a", "b"], "thresholds": [7.0]},
+        {"task": "binary", "names": ["a", "b"], "thresholds": [float("nan")]},
         {"task": "multilabel", "names": ["a", "b", "c"], "thresholds": ["a", {}, None]},
         {"task": "multiclass", "names": ["a", "b", "c"], "conformal": "x"},
         {"task": "multiclass", "names": ["only", "two"]},

@@ -71,15 +71,15 @@ class Decision:
         """Refuse what decides nothing.
 
         Raises:
-            ValueError: there is no such task, or not as many thresholds between 0 and 1 as it needs.
+            ValueError: there is no such task, or not as many finite thresholds as it needs.
         """
         if self.task not in metrics.FINAL:
             raise ValueError(f"there is no task {self.task!r}")
         if self.thresholds is None:
             return
         wanted = {"binary": 1, "multilabel": len(self.names)}.get(self.task, 0)
-        if len(self.thresholds) != wanted or not all(0 <= one <= 1 for one in self.thresholds):
-            raise ValueError(f"{len(self.thresholds)} thresholds where {wanted} between 0 and 1 belong")
+        if len(self.thresholds) != wanted or not np.isfinite(self.thresholds).all():
+            raise ValueError(f"{len(self.thresholds)} thresholds where {wanted} finite ones belong")
 
     def classes(self, outputs: np.ndarray) -> np.ndarray:
         """Return the class ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for."""
