@@ -77,7 +77,7 @@ import json, sys
 import keras, numpy as np
 import cnnbench.nn
 sys.path.append(sys.argv[1])
-import mine
+import own_losses
 found = {}
 for place in sys.argv[2:]:
     model = keras.models.load_model(place + "/best.keras")
@@ -94,7 +94,7 @@ def run_alone(name: str, line: tuple[str, ...], place: Path) -> RunFolder:
     """Make a run, and keep the examples that it is measured on beside it."""
     overrides = [key for key in line if key != "--plugin"]
     if "--plugin" in line:
-        overrides.append(f"plugins=[{place / 'mine.py'}]")
+        overrides.append(f"plugins=[{place / 'own_losses.py'}]")
         config = plain_config(compose(overrides, str(place / "conf")))
     else:
         config = plain_config(compose(overrides))
@@ -115,10 +115,10 @@ def run_alone(name: str, line: tuple[str, ...], place: Path) -> RunFolder:
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[RunFolder, dict[str, float]]]:
     """Each run's folder, and what Keras says of it."""
     place = tmp_path_factory.mktemp("measured")
-    (place / "mine.py").write_text(PLUGIN)
+    (place / "own_losses.py").write_text(PLUGIN)
     (place / "conf" / "loss").mkdir(parents=True)
     for name in ("rooted", "summed"):
-        (place / "conf" / "loss" / f"{name}.yaml").write_text(f"# ours\n_target_: mine.{name}\n")
+        (place / "conf" / "loss" / f"{name}.yaml").write_text(f"# ours\n_target_: own_losses.{name}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "figures_of_run", lambda *_: iter(()))
         folders = {name: run_alone(name, line, place) for name, line in RUNS.items()}
