@@ -67,6 +67,12 @@ class Decision:
         """Return plain values, of the schema that the file names."""
         return {"schema": SCHEMA, **asdict(self)}
 
+    @property
+    def thresholds_by_name(self) -> dict[str, float]:
+        """The threshold of class 1, or of each label, by its name; empty where none was chosen."""
+        chosen = self.thresholds or ()
+        return dict(zip(self.names[-len(chosen) :], chosen, strict=True)) if chosen else {}
+
     def check(self) -> None:
         """Refuse what decides nothing.
 

@@ -201,9 +201,13 @@ class RunFolder:
         system.save_whole(self.best_model, save)
         system.write_json(self.path / "best.json", {**info, "sha256": system.sha256(self.best_model)})
 
+    def replace_best(self, save: Callable[[Path], object]) -> None:
+        """Replace the file of the best checkpoint; whatever else is known of that stays."""
+        self.write_best(save, {key: value for key, value in self.best.items() if key != "sha256"})
+
     def write_decision(self, decision: Decision) -> None:
         """Store in the best checkpoint how its outputs become answers."""
-        self.write_best(partial(save_decision, self.best_model, decision), self._info_of_best)
+        self.replace_best(partial(save_decision, self.best_model, decision))
 
     @property
     def decision(self) -> Decision:
@@ -224,10 +228,6 @@ class RunFolder:
                 "the file is not this run's: restore it, or run again",
             )
         return found
-
-    @property
-    def _info_of_best(self) -> dict[str, Any]:
-        return {key: value for key, value in self.best.items() if key != "sha256"}
 
     def write_predictions(self, **arrays: Any) -> None:
         with system.atomic(self.path / "predictions.npz", "wb") as file:

@@ -228,17 +228,24 @@ def _averaged(
     if reliabilities := {name: one.row() for name, one in reliable.items() if one is not None}:
         result["calibration"] = reliabilities
     if decision.thresholds is not None:
-        chosen_for = dict(zip(names[-len(decision.thresholds) :], decision.thresholds, strict=True))
         result["decision"] = {
             "temperature": None,
             "aim": decision.aim,
-            "thresholds": chosen_for,
-            "uncalibrated": {},
+            "thresholds": decision.thresholds_by_name,
+            "uncalibrated": {
+                name: runs.metrics.compute(dataset.task, split.y, measured[name].outputs, chosen)
+                for name, split in held_out.items()
+            },
             "remarks": notes,
         }
     if decision.conformal:
         result["sets"] = runs.conformal.coverage_of(
-            decision.conformal, dataset.task, dataset.test.y, measured["test"].outputs, dataset.test.groups
+            decision.conformal,
+            dataset.task,
+            dataset.test.y,
+            measured["test"].outputs,
+            dataset.test.groups,
+            decision.thresholds,
         )
     result["average_of"] = [one.path.name for one in members]
     result["members"] = rows

@@ -386,17 +386,14 @@ def decide(job: Job, prepared: Prepared) -> runs.DecisionRow | None:
             logits_of,
         )
         if found.model is not None:
-            folder.write_best(
-                found.model.save, {key: folder.best[key] for key in folder.best if key != "sha256"}
-            )
+            folder.replace_best(found.model.save)
         folder.write_decision(found.decision)
     for remark in found.remarks:
         log.warning(remark)
-    chosen = found.decision.thresholds or ()
     return {
         "temperature": found.decision.temperature,
         "aim": found.decision.aim,
-        "thresholds": dict(zip(names[-len(chosen) :], chosen, strict=True)) if chosen else {},
+        "thresholds": found.decision.thresholds_by_name,
         "uncalibrated": found.uncalibrated,
         "remarks": found.remarks,
     }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ import cnnbench
 from cnnbench import api
 from cnnbench.errors import CnnbenchError
 from cnnbench.reporting.tables import members_table
-from cnnbench.runs import Decision
+from cnnbench.runs import Decision, RunFolder
 from cnnbench.sweeps import average
 
 Cli = Callable[..., Outcome]
@@ -264,6 +265,22 @@ def test_thresholds_are_those_of_all_members_or_none(
     found = average.common_decision(members, dataset, notes)
     assert (found.thresholds, found.aim, found.temperature) == (*decided, None)
     assert len(notes) == told
+
+
+def test_an_ensemble_by_the_threshold_of_all_says_what_that_changes(folder: Path, run_cli: Any) -> None:
+    line = ("dataset=synthetic", "dataset.classes=2", "dataset.size=8", "dataset.examples=120", "device=cpu")
+    for seed in (0, 1):
+        own = ("model=mlp", "model.units=[4]", "training=smoke", f"seed={seed}", f"run_dir=m{seed}")
+        assert run_cli(*line, *own).exit_code == 0
+        member = RunFolder(folder / f"m{seed}")
+        member.write_decision(replace(member.decision, thresholds=(0.25,), aim="f1"))
+    outcome = run_cli("ensemble", "m0", "m1", "--output", "both")
+    assert outcome.exit_code == 0, outcome.err
+    assert "threshold 0.25 of class_1 from val, for f1" in outcome.out
+    result = RunFolder(folder / "both").metrics
+    before, now = result["decision"]["uncalibrated"]["test"], result["metrics"]["test"]
+    assert before["roc_auc"] == now["roc_auc"]
+    assert before["recall"] < now["recall"]
 
 
 def test_a_member_that_is_gone_is_one_line_for_whoever_builds_the_model(tmp_path: Path) -> None:
