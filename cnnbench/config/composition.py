@@ -604,12 +604,13 @@ class DatasetFactory(Factory):
     """A factory of a data set, corrected by the table that its `fixes` names."""
 
     def __call__(self, **given_by_run: Any) -> Any:
-        fixes = self.node.get("fixes")
-        if fixes is None:
+        if self.node.get("fixes") is None:
             return super().__call__(**given_by_run)
-        with data.sharing(data.excluded(Path(fixes))):
+        path = Path(self.node["fixes"])
+        rows = data.read_fixes(path)
+        with data.sharing(data.excluded(rows)):
             made = super().__call__(**given_by_run)
-        return data.fixed(made, Path(fixes))
+        return data.fixed(made, path, rows)
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,9 @@ def read_fixes(path: Path) -> list[Fix]:
     return fixes
 
 
-def excluded(path: Path) -> set[tuple[str, str]]:
-    """Return split, as the table has it, and name of each example that a table of fixes leaves out.
-
-    Raises:
-        CnnbenchError: as of `read_fixes`.
-    """
-    rows = [fix for fix in read_fixes(path) if fix.action == "exclude"]
+def excluded(fixes: Sequence[Fix]) -> set[tuple[str, str]]:
+    """Return split, as the table has it, and name of each example that a table of fixes leaves out."""
+    rows = [fix for fix in fixes if fix.action == "exclude"]
     return {(fix.split, name) for fix in rows for name in (fix.example, fix.example.strip())}
 
 
@@ -117,15 +113,20 @@ def write_fixes(fixes: Sequence[Fix]) -> str:
     return file.getvalue()
 
 
-def fixed(dataset: Dataset, path: Path) -> Dataset:
+def fixed(dataset: Dataset, path: Path, rows: Sequence[Fix] | None = None) -> Dataset:
     """Return a data set as a table of fixes corrects it.
+
+    Args:
+        dataset: as it came.
+        path: of the table.
+        rows: of it, if they have been read.
 
     Raises:
         CnnbenchError: a row names nothing, the data say otherwise than it, or two rows contradict each other.
     """
     if not isinstance(dataset, Dataset):  # of a user's own function; `with_validation` says so
         return dataset
-    fixes = _Fixes(dataset, path, read_fixes(path))
+    fixes = _Fixes(dataset, path, read_fixes(path) if rows is None else rows)
     groups = fixes.groups
     splits, left_out = {}, set[str]()
     for name, split in dataset.splits.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -33,17 +33,17 @@ def perceptual_hashes(pictures: Pictures) -> np.ndarray:
     return np.concatenate([_hashes(small) for small in _pieces(pictures)])
 
 
-def saved_again(first: Pictures, second: Pictures) -> np.ndarray:
+def saved_again(first: Sequence[Pictures], second: Pictures) -> np.ndarray:
     """Return the rows of the second pictures that show the same as one of the first, near pixel for pixel."""
-    both = [np.concatenate([*_pieces(pictures)]) for pictures in (first, second)]
-    hashes = np.concatenate([_hashes(small) for small in both])
-    small = np.concatenate(both).astype(np.float32)
+    pieces = [piece for pictures in (*first, second) for piece in _pieces(pictures)]
+    hashes = np.concatenate([_hashes(piece) for piece in pieces])
+    small, known = np.concatenate(pieces).astype(np.float32), sum(map(len, first))
     has_content = small.std(axis=(1, 2)) > BLANK
     return np.unique(
         [
-            row - len(first)
+            row - known
             for other, row in alike(hashes, SAME_BITS)
-            if other < len(first) <= row
+            if other < known <= row
             and has_content[[other, row]].all()
             and np.abs(small[other] - small[row]).mean() < SAME_GREY
         ]

@@ -255,7 +255,7 @@ def _resaved(dataset: Dataset) -> list[str]:
     count = sum(len(split) for split in dataset.splits.values())
     if is_small or dataset.train.x.dtype != np.uint8 or count > HASHED:
         return []
-    rows = np.unique(np.concatenate([saved_again(split.x, dataset.test.x) for split in learnt]))
+    rows = saved_again([split.x for split in learnt], dataset.test.x)
     known = {digest for split in learnt for digest in split.digests or ()}
     digests = dataset.test.digests or []
     again = [row for row in rows if not digests or digests[row] not in known]  # those are told already

@@ -131,10 +131,9 @@ class EvaluationOnFeatures(Evaluation):
         model: keras.Model,
         task: str,
         chosen: Sequence[str] = (),
-        head: keras.Model | None = None,
         thresholds: metrics.Thresholds = None,
     ) -> None:
-        super().__init__(model, task, chosen, head, thresholds)
+        super().__init__(model, task, chosen, thresholds=thresholds)
         self._extractor, head = split_at_features(model)
         self._on_features = Evaluation(model, task, chosen, head)
         self._forward = forward_graph(model)
