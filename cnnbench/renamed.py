@@ -97,7 +97,7 @@ NAMES = {
     "files.new_sweep_folder": "runs.folder.new_sweep_folder",
     "run_files.RunFiles": "runs.folder.RunFolder",
     "trackers.core.flat": "runs.keys.flatten",
-    "trained.measure": "inference.load.measure_split",
+    "trained.measure": "training.measure.measure_split",
 }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnbench.analysis.linear_probe import SMALLEST, Axes
+from cnnbench.runs import metrics
 
 MOST_AXES = 256  # of features; more cost time and tell a linear model little
 FAR = 6.0  # robust deviations of a residual
@@ -62,10 +63,8 @@ def find_label_issues(y: np.ndarray, task: str, outputs: np.ndarray) -> list[Lab
 
 def of_classes(outputs: np.ndarray) -> np.ndarray:
     """Return probabilities ``(n, classes)`` float64 that add up to 1, also for one output of class 1."""
-    found = outputs.astype(np.float64)
-    if found.shape[1] == 1:
-        return np.hstack([1 - found, found])
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+    found = metrics.class_probabilities(outputs)
+    return found if outputs.shape[1] == 1 else np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def _pruned(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

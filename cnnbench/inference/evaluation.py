@@ -12,7 +12,7 @@ import numpy as np
 from cnnbench.config import with_values
 from cnnbench.data import Dataset, Split, Trained, listed
 from cnnbench.errors import CnnbenchError
-from cnnbench.inference.load import differences, load_dataset, load_model, measure_split, require_finished
+from cnnbench.inference.load import differences, load_dataset, load_model, require_finished
 from cnnbench.inference.robustness import Asked, Robustness, measure_robustness
 from cnnbench.inference.tables import columns_of, recoded
 from cnnbench.renamed import current_name
@@ -138,6 +138,8 @@ def evaluate_checkpoint(
     model = model or load_model(folder, spec)
     names, decision, measured = dataset.class_names or dataset.targets, folder.decision, dataset.splits[split]
     thresholds = decision.thresholds
+    from cnnbench.training import measure_split
+
     outputs, figures, intervals = measure_split(model, dataset, split, spec.training, thresholds)
     reliable = reliability(dataset.task, measured.y, outputs)
     sets = None

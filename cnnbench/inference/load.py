@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnbench import data, reporting
 from cnnbench.config import (
     refuse_links,
@@ -24,15 +22,12 @@ from cnnbench.renamed import current_name
 from cnnbench.runs import (
     CONFIG,
     DONE,
-    Interval,
     RunFolder,
     RunSpec,
-    Training,
     config_changes,
     file_changes,
     flatten,
     is_place,
-    metrics,
     places_in,
     split_changes,
     with_absolute_places,
@@ -79,23 +74,6 @@ def load_model(folder: RunFolder, spec: RunSpec, *, anywhere: bool = True) -> An
     device = "auto" if anywhere and spec.device == "gpu" else spec.device
     prepare_machine(spec.seed, spec.deterministic, device, spec.training.precision)
     return load_checkpoint(folder.best_model)
-
-
-def measure_split(
-    model: Any,
-    dataset: data.Dataset,
-    split: str,
-    training: Training,
-    thresholds: metrics.Thresholds = None,
-) -> tuple[np.ndarray, dict[str, float], dict[str, Interval]]:
-    """Return outputs ``(n, outputs)`` of every example of a split, loss and metrics, and their intervals."""
-    from cnnbench.training import Evaluation, loss_batch
-
-    size, column = loss_batch(model, model.loss, training.examples_per_step), dataset.outputs == 1
-    evaluation = Evaluation(model, dataset.task, training.metrics or (), thresholds=thresholds)
-    measured = dataset.splits[split]
-    outputs, figures = evaluation(data.Feed(measured, size, column=column))
-    return outputs, figures, evaluation.intervals(measured, outputs, figures)
 
 
 def stored_spec(

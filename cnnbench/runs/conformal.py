@@ -71,7 +71,7 @@ def sets(conformal: Mapping[str, Any], outputs: np.ndarray) -> np.ndarray:
         conformal: of a `Decision`.
         outputs: ``(n, classes)`` probabilities, or ``(n, 1)`` of class 1.
     """
-    return np.asarray(1 - _of_classes(outputs) <= conformal["quantile"])
+    return np.asarray(1 - metrics.class_probabilities(outputs) <= conformal["quantile"])
 
 
 def ranges(conformal: Mapping[str, Any], outputs: np.ndarray) -> np.ndarray:
@@ -151,10 +151,4 @@ def _scores(task: str, y_true: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     if task == "regression":
         return np.asarray(np.abs(y_true.reshape(-1).astype(np.float64) - outputs.reshape(-1)))
     rows = np.arange(len(y_true))
-    return np.asarray(1 - _of_classes(outputs)[rows, y_true.reshape(-1).astype(np.intp)])
-
-
-def _of_classes(outputs: np.ndarray) -> np.ndarray:
-    """Return the probabilities ``(n, classes)`` float64."""
-    flat = outputs.reshape(len(outputs), -1).astype(np.float64)
-    return flat if flat.shape[1] > 1 else np.hstack([1 - flat, flat])
+    return np.asarray(1 - metrics.class_probabilities(outputs)[rows, y_true.reshape(-1).astype(np.intp)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -13,8 +14,9 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from cnnbench.errors import CnnbenchError, first_line
-from cnnbench.runs import metrics
+from cnnbench.runs import conformal, metrics
 
+log = logging.getLogger("cnnbench")
 METADATA, KEY = "metadata.json", "cnnbench"  # of a .keras file; Keras writes it, and reads it never
 SCHEMA = 1
 MOST_BYTES = 2**26  # of the metadata: a thousand names take some hundred thousand
@@ -86,6 +88,19 @@ class Decision:
         wanted = {"binary": 1, "multilabel": len(self.names)}.get(self.task, 0)
         if len(self.thresholds) != wanted or not np.isfinite(self.thresholds).all():
             raise ValueError(f"{len(self.thresholds)} thresholds where {wanted} finite ones belong")
+
+    def with_sets(self, y_true: np.ndarray, outputs: np.ndarray, coverage: float) -> Decision:
+        """Return it with sets, or ranges, as large as examples say that have chosen nothing.
+
+        Args:
+            y_true: of these examples, as of `metrics.compute`.
+            outputs: of the model for them; where one is not finite, no sets are made, and a warning says so.
+            coverage: that is promised.
+        """
+        if not np.isfinite(outputs).all():
+            log.warning("no sets are made: the model gives NaN or infinity for calibration examples")
+            return self
+        return replace(self, conformal=conformal.calibrated(self.task, y_true, outputs, coverage))
 
     def classes(self, outputs: np.ndarray) -> np.ndarray:
         """Return the class ``(n,)`` that outputs ``(n, classes)``, or ``(n, 1)`` of class 1, decide for."""

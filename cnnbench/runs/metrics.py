@@ -353,6 +353,12 @@ def predicted_classes(outputs: np.ndarray, thresholds: Thresholds = None) -> np.
     )
 
 
+def class_probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Return ``(n, classes)`` float64 for outputs ``(n, classes)``, or ``(n, 1)`` of class 1."""
+    flat = outputs.reshape(len(outputs), -1).astype(np.float64)
+    return flat if flat.shape[1] > 1 else np.hstack([1 - flat, flat])
+
+
 def by_split_and_name(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the final metrics of all splits in one mapping, such as `test_accuracy`."""
     return {f"{split}_{name}": value for split, found in figures.items() for name, value in found.items()}

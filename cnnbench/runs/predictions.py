@@ -64,9 +64,7 @@ class Predictions:
         return self._of_labels() if self.task == "multilabel" else self._of_classes()
 
     def _of_classes(self) -> tuple[list[str], list[list[str]], np.ndarray]:
-        outputs = self.outputs.astype(np.float64)
-        if outputs.shape[1] == 1:
-            outputs = np.hstack([1 - outputs, outputs])
+        outputs = metrics.class_probabilities(self.outputs)
         truth, said = (
             self.y_true.reshape(-1).astype(int),
             metrics.predicted_classes(self.outputs, self.thresholds),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -173,22 +173,26 @@ def _averaged(
         log.warning(note)
     with phases("evaluate"), system.shortage_explained(spec.training.examples_per_step):
         chosen, train = spec.training.metrics or (), source.train
-        decision = _promised(model, dataset.calibration, spec, dataset, decision)
+        measure = partial(training.measure_split, training=spec.training, thresholds=decision.thresholds)
+        coverage = spec.training.calibration.coverage
+        if dataset.calibration is not None and coverage is not None:
+            outputs = measure(model, dataset, data.CALIBRATION)[0]
+            decision = decision.with_sets(dataset.calibration.y, outputs, coverage)
         folder.write_decision(decision)
         unmeasured = ("train", data.CALIBRATION)
         held_out = {name: split for name, split in dataset.splits.items() if name not in unmeasured}
-        measure = partial(_measured, spec=spec, dataset=dataset, thresholds=decision.thresholds)
-        measured = {name: measure(model, split) for name, split in held_out.items()}
+        measured = {name: measure(model, dataset, name) for name in held_out}
+        said = {name: (split.y, measured[name][0]) for name, split in held_out.items()}
         checked = np.linspace(0, len(dataset.test) - 1, min(CHECKED, len(dataset.test))).astype(np.intp)
         examples, expected, rows = dataset.test.x[checked], np.zeros(()), list[runs.MemberRow]()
         for one in members:  # one in memory at a time, beside the average
             member = load_checkpoint(one.best_model)
             outputs = training.forward_graph(member)(examples).numpy().astype(np.float64)
             expected = expected + outputs / len(members)
-            rows.append(_row(one, identity, partial(measure, member, dataset.test)))
+            rows.append(_row(one, identity, partial(measure, member, dataset, "test")))
         difference = check_average(training.forward_graph(model)(examples).numpy(), expected)
-        figures = {name: one.figures for name, one in measured.items()}
-        around = {name: one.intervals for name, one in measured.items()}
+        figures = {name: found[1] for name, found in measured.items()}
+        around = {name: found[2] for name, found in measured.items()}
         if folds is not None:
             unseen = runs.metrics.compute(dataset.task, train.y, folds.outputs, chosen, decision.thresholds)
             figures = {"fold": {"loss": folds.loss, **unseen}, **figures}
@@ -196,7 +200,7 @@ def _averaged(
                 dataset.task, train.y, folds.outputs, figures["fold"], None, train.groups, decision.thresholds
             )
             folder.write_out_of_fold(y_true=train.y, outputs=folds.outputs, fold=folds.number)
-        folder.write_predictions(y_true=dataset.test.y, outputs=measured["test"].outputs)
+        folder.write_predictions(y_true=dataset.test.y, outputs=said["test"][1])
         costs = [one.metrics["cost"] for one in members]
         cost: Any = {
             "parameters": model.count_params(),
@@ -212,19 +216,15 @@ def _averaged(
     result = training.run.result_of(job, dataset, identity, figures, objective, cost)
     names = dataset.class_names or dataset.targets
     each = {
-        name: runs.metrics.by_output(
-            dataset.task, split.y, measured[name].outputs, names, decision.thresholds
-        )
-        for name, split in held_out.items()
+        name: runs.metrics.by_output(dataset.task, *pair, names, decision.thresholds)
+        for name, pair in said.items()
     }
     if by_output := {name: found for name, found in each.items() if found}:
         result["by_output"] = by_output
     if plain := training.run.in_plain(around):
         result["intervals"] = plain
-    said = {name: (split.y, measured[name].outputs) for name, split in held_out.items()}
-    if folds is not None:
-        said["fold"] = (train.y, folds.outputs)
-    reliable = {name: runs.reliability(dataset.task, *pair) for name, pair in said.items()}
+    events = said if folds is None else {**said, "fold": (train.y, folds.outputs)}
+    reliable = {name: runs.reliability(dataset.task, *pair) for name, pair in events.items()}
     if reliabilities := {name: one.row() for name, one in reliable.items() if one is not None}:
         result["calibration"] = reliabilities
     if decision.thresholds is not None:
@@ -233,8 +233,7 @@ def _averaged(
             "aim": decision.aim,
             "thresholds": decision.thresholds_by_name,
             "uncalibrated": {
-                name: runs.metrics.compute(dataset.task, split.y, measured[name].outputs, chosen)
-                for name, split in held_out.items()
+                name: runs.metrics.compute(dataset.task, *pair, chosen) for name, pair in said.items()
             },
             "remarks": notes,
         }
@@ -242,15 +241,14 @@ def _averaged(
         result["sets"] = runs.conformal.coverage_of(
             decision.conformal,
             dataset.task,
-            dataset.test.y,
-            measured["test"].outputs,
+            *said["test"],
             dataset.test.groups,
             decision.thresholds,
         )
     result["average_of"] = [one.path.name for one in members]
     result["members"] = rows
     result["largest_difference"] = difference
-    tested = measured["test"].outputs
+    tested = said["test"][1]
     predictions = training.run.predictions_of(dataset, tested, decision)
     draw = partial(figures_of_run, dataset, [], 0, tested, decision=decision)
     done = training.run.written(job, result, predictions, draw)
@@ -298,75 +296,27 @@ def _promise_notes(members: Sequence[runs.RunFolder], spec: runs.RunSpec, datase
     return [f"members promise a coverage of {told}: {here}"] if others else []
 
 
-def _promised(
-    model: keras.Model,
-    split: data.Split | None,
-    spec: runs.RunSpec,
-    dataset: data.Dataset,
-    decision: runs.Decision,
-) -> runs.Decision:
-    """Return a decision with the size of the sets of the average, if its members have made sets."""
-    coverage = spec.training.calibration.coverage
-    if split is None or coverage is None:
-        return decision
-    outputs = _measured(model, split, spec, dataset, decision.thresholds).outputs
-    if not np.isfinite(outputs).all():
-        log.warning("no sets are made: the model gives NaN or infinity for calibration examples")
-        return decision
-    found = runs.conformal.calibrated(dataset.task, split.y, outputs, coverage)
-    return replace(decision, conformal=found)
-
-
 def _precision(members: Sequence[runs.RunFolder]) -> str:
     """Return the precision that all members have; float32 where they differ."""
     found = {str(one.environment.get("precision", "float32")) for one in members}
     return found.pop() if len(found) == 1 else "float32"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A model on one split.
-
-    Attributes:
-        outputs: ``(n, outputs)`` of every example.
-        figures: loss and final metrics.
-        intervals: of the figures.
-    """
-
-    outputs: np.ndarray
-    figures: dict[str, float]
-    intervals: dict[str, runs.Interval]
-
-
-def _measured(
-    model: keras.Model,
-    split: data.Split,
-    spec: runs.RunSpec,
-    dataset: data.Dataset,
-    thresholds: runs.metrics.Thresholds,
-) -> Measured:
-    size = training.loss_batch(model, model.loss, spec.training.examples_per_step)
-    evaluation = training.Evaluation(model, dataset.task, spec.training.metrics or (), thresholds=thresholds)
-    outputs, figures = evaluation(data.Feed(split, size, column=dataset.outputs == 1))
-    return Measured(outputs, figures, evaluation.intervals(split, outputs, figures))
-
-
-def _row(member: runs.RunFolder, identity: runs.Identity, measure: Callable[[], Measured]) -> runs.MemberRow:
+def _row(member: runs.RunFolder, identity: runs.Identity, measure: Callable[[], Any]) -> runs.MemberRow:
     """Return what `metrics.json` says of a member: as it was recorded, but for a fold, tested on others.
 
     Args:
         member: a finished run.
         identity: of the average.
-        measure: gives its figures on the test split of the average.
+        measure: as `training.measure_split` on the test split of the average.
     """
     own = member.identity
     if own is not None and own.drawn.get("test") == identity.drawn["test"]:
         figures = member.metrics["metrics"]["test"]
         intervals = member.metrics.get("intervals", {}).get("test", {})
     else:
-        found = measure()
-        figures = found.figures
-        intervals = training.run.in_plain({"test": found.intervals}).get("test", {})
+        _, figures, around = measure()
+        intervals = training.run.in_plain({"test": around}).get("test", {})
     return {
         "run": str(member.path.absolute()),
         "name": str(member.metrics["name"]),

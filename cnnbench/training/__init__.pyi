@@ -13,6 +13,7 @@ from .measure import (
     forward_graph,
     loss_batch,
     measure_latency,
+    measure_split,
     predict_outputs,
 )
 from .model import can_cache
@@ -36,6 +37,7 @@ __all__ = [
     "forward_graph",
     "loss_batch",
     "measure_latency",
+    "measure_split",
     "network",
     "predict_outputs",
     "prepare_machine",

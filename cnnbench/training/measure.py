@@ -22,6 +22,7 @@ from cnnbench.runs import (
     Interval,
     Reliability,
     RunFolder,
+    Training,
     fit_temperature,
     intervals_of,
     metrics,
@@ -164,6 +165,21 @@ class Evaluation:
     ) -> dict[str, Interval]:
         """Return the intervals of the figures of the split that was evaluated last."""
         return intervals_of(self.task, split.y, outputs, figures, self.losses, split.groups, self.thresholds)
+
+
+def measure_split(
+    model: keras.Model,
+    dataset: Dataset,
+    split: str,
+    training: Training,
+    thresholds: metrics.Thresholds = None,
+) -> tuple[np.ndarray, dict[str, float], dict[str, Interval]]:
+    """Return outputs ``(n, outputs)`` of every example of a split, loss and metrics, and their intervals."""
+    size, column = loss_batch(model, model.loss, training.examples_per_step), dataset.outputs == 1
+    evaluation = Evaluation(model, dataset.task, training.metrics or (), thresholds=thresholds)
+    measured = dataset.splits[split]
+    outputs, figures = evaluation(Feed(measured, size, column=column))
+    return outputs, figures, evaluation.intervals(measured, outputs, figures)
 
 
 def _loss_of_each(loss: Any, y: Any, outputs: Any) -> Any:

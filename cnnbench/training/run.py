@@ -433,11 +433,7 @@ def promise(job: Job, prepared: Prepared) -> None:
     with job.phases("sets"), system.shortage_explained(job.spec.training.examples_per_step):
         evaluate = evaluation(load_checkpoint(folder.best_model), task)
         outputs, _ = evaluate(prepared.built.held_out[data.CALIBRATION])
-        if not np.isfinite(outputs).all():
-            log.warning("no sets are made: the model gives NaN or infinity for calibration examples")
-            return
-        found = runs.conformal.calibrated(task, split.y, outputs, coverage)
-        folder.write_decision(replace(folder.decision, conformal=found))
+        folder.write_decision(folder.decision.with_sets(split.y, outputs, coverage))
 
 
 def measure(job: Job, prepared: Prepared) -> Measured:
