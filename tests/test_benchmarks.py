@@ -172,3 +172,47 @@ def test_what_the_doctor_is_measured_by_is_planted(tmp_path: Path) -> None:
     assert len([*(tmp_path / "one").glob("test/*/again_*.jpg")]) == 4
     again = doctor.plant(tmp_path / "all", tmp_path / "two", 3, pictures=30, flips=6)
     assert again == planted
+
+
+def test_the_order_of_the_probe_is_compared_with_that_of_fine_tuning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from types import SimpleNamespace
+
+    import numpy as np
+    import probe
+
+    from cnnbench.data import Dataset, Split
+
+    def pictures() -> Dataset:
+        split = Split(np.zeros((1600, 4, 4, 3), np.uint8), np.arange(1600) % 10)
+        return Dataset("drawn", "multiclass", split, split, class_names=list("abcdefghij"))
+
+    seen: list[list[str]] = []
+
+    def ranked(*line: str, backbones: list[str]) -> SimpleNamespace:
+        with np.load(line[1].partition("=")[2]) as arrays:
+            assert len(arrays["x_train"]) == len(arrays["y_train"]) in (1000, 1500)
+            assert len(arrays["x_test"]) == len(arrays["y_test"]) == probe.TESTED
+        scores = [*zip(backbones, (0.7, 0.8, 0.9), strict=True), ("pixels", 0.3)]
+        return SimpleNamespace(ranked=[SimpleNamespace(name=name, score=score) for name, score in scores])
+
+    def run(*line: str) -> SimpleNamespace:
+        seen.append(list(line))
+        accuracy = {"A": 0.8, "B": 0.75, "C": 0.9}[line[4].removeprefix("model.backbone=")]
+        return SimpleNamespace(metrics={"test_accuracy": accuracy})
+
+    monkeypatch.setattr(probe, "cifar10", pictures)
+    monkeypatch.setattr(probe, "fashion_mnist", pictures)
+    monkeypatch.setattr(probe.api, "probe", ranked)
+    monkeypatch.setattr(probe.api, "run", run)
+    output = tmp_path / "probe.json"
+    monkeypatch.setattr(
+        sys, "argv", ["probe", "--backbones", "A", "B", "C", "--seeds", "2", "--output", str(output)]
+    )
+    probe.main()
+    told = capsys.readouterr().out
+    assert told.count("Kendall's tau 0.33") == 2  # one of three pairs is the other way round
+    assert len(seen) == 2 * 3 * 2
+    assert "training.fine_tuning={from_layer: all, epochs: 4," in seen[0][5]
+    assert json.loads(output.read_text())["cifar10"]["fine_tuned"] == {"A": 0.8, "B": 0.75, "C": 0.9}
