@@ -13,7 +13,6 @@ NEIGHBOURS = 10
 # features, in usual ones to a tenth neighbour: saved again, and more and more cut or changed.
 ALIKE = ((2, 2.0), (4, 1.0), (8, 0.5), (12, 0.35))
 OUT = 5.0  # robust deviations of the logarithm of the distance to neighbours
-NORMAL = 1.4826
 NEIGHBOUR_AXES = 64  # of features, in which neighbours are looked for
 
 
@@ -44,10 +43,11 @@ class Neighbours:
 
 def outliers(neighbours: Neighbours) -> list[tuple[int, float]]:
     """Return the rows that lie far from all others, and by how many robust deviations, the farthest first."""
+    from scipy.stats import median_abs_deviation
+
     distance = np.log(np.maximum(neighbours.distances.mean(axis=1), 1e-12))
-    middle = np.median(distance)
-    spread = NORMAL * np.median(np.abs(distance - middle))
-    far = (distance - middle) / max(float(spread), 1e-12)
+    spread = float(median_abs_deviation(distance, scale="normal"))
+    far = (distance - np.median(distance)) / max(spread, 1e-12)
     rows = np.flatnonzero(far > OUT)
     return [(int(row), float(far[row])) for row in rows[np.argsort(-far[rows], kind="stable")]]
 

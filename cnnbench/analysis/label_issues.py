@@ -16,7 +16,6 @@ from cnnbench.runs import metrics
 
 MOST_AXES = 256  # of features; more cost time and tell a linear model little
 FAR = 6.0  # robust deviations of a residual
-NORMAL = 1.4826  # of a normal distribution, the deviation for each median absolute deviation
 OVERLAP = 0.05  # of the examples of two classes, from which on they are said to overlap
 
 
@@ -99,10 +98,11 @@ def _labels(y: np.ndarray, outputs: np.ndarray) -> list[LabelIssue]:
 
 def _far_out(y: np.ndarray, outputs: np.ndarray) -> list[LabelIssue]:
     from scipy.special import erfc
+    from scipy.stats import median_abs_deviation
 
     residuals = y - outputs
     residuals -= np.median(residuals, axis=0)
-    spread = NORMAL * np.median(np.abs(residuals), axis=0)
+    spread = median_abs_deviation(residuals, axis=0, scale="normal")
     far = (np.abs(residuals) / np.where(spread > 0, spread, np.inf)).max(axis=1)
     rows = np.flatnonzero(far > FAR)
     return [

@@ -512,10 +512,13 @@ class Looks:
                     yield pool.finding(kind, int(row), float(values[row]), why.format(values[row]), action)
 
     def _blurred(self) -> np.ndarray:
+        from scipy.stats import median_abs_deviation
+
         known = np.log(np.maximum(self.sharpness, 1e-3))
-        middle = np.median(known)
-        spread = 1.4826 * np.median(np.abs(known - middle))
-        blurred: np.ndarray = (self.sharpness < BLURRED) & (known < middle - BLUR_DEVIATIONS * spread)
+        spread = median_abs_deviation(known, scale="normal")
+        blurred: np.ndarray = (self.sharpness < BLURRED) & (
+            known < np.median(known) - BLUR_DEVIATIONS * spread
+        )
         return blurred
 
 
