@@ -185,7 +185,7 @@ def test_the_order_of_the_probe_is_compared_with_that_of_fine_tuning(
     from cnnbench.data import Dataset, Split
 
     def pictures() -> Dataset:
-        split = Split(np.zeros((1600, 4, 4, 3), np.uint8), np.arange(1600) % 10)
+        split = Split(np.zeros((2100, 4, 4, 3), np.uint8), np.arange(2100) % 10)
         return Dataset("drawn", "multiclass", split, split, class_names=list("abcdefghij"))
 
     seen: list[list[str]] = []
@@ -195,7 +195,9 @@ def test_the_order_of_the_probe_is_compared_with_that_of_fine_tuning(
             assert len(arrays["x_train"]) == len(arrays["y_train"]) in (1000, 1500)
             assert len(arrays["x_test"]) == len(arrays["y_test"]) == probe.TESTED
         scores = [*zip(backbones, (0.7, 0.8, 0.9), strict=True), ("pixels", 0.3)]
-        return SimpleNamespace(ranked=[SimpleNamespace(name=name, score=score) for name, score in scores])
+        return SimpleNamespace(
+            ranked=[SimpleNamespace(name=name, score=score, is_worse=score < 0.75) for name, score in scores]
+        )
 
     def run(*line: str) -> SimpleNamespace:
         seen.append(list(line))
@@ -204,6 +206,7 @@ def test_the_order_of_the_probe_is_compared_with_that_of_fine_tuning(
 
     monkeypatch.setattr(probe, "cifar10", pictures)
     monkeypatch.setattr(probe, "fashion_mnist", pictures)
+    monkeypatch.setattr(probe, "first_layer", lambda backbone: f"first of {backbone}")
     monkeypatch.setattr(probe.api, "probe", ranked)
     monkeypatch.setattr(probe.api, "run", run)
     output = tmp_path / "probe.json"
@@ -213,6 +216,8 @@ def test_the_order_of_the_probe_is_compared_with_that_of_fine_tuning(
     probe.main()
     told = capsys.readouterr().out
     assert told.count("Kendall's tau 0.33") == 2  # one of three pairs is the other way round
+    assert told.count("really behind C by the probe: A\n") == 2
+    assert told.count("of these 1 of 1 are behind it when fine-tuned") == 2
     assert len(seen) == 2 * 3 * 2
-    assert "training.fine_tuning={from_layer: all, epochs: 4," in seen[0][5]
+    assert "training.fine_tuning={from_layer: first of A, epochs: 5," in seen[0][5]
     assert json.loads(output.read_text())["cifar10"]["fine_tuned"] == {"A": 0.8, "B": 0.75, "C": 0.9}

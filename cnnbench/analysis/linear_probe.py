@@ -27,6 +27,7 @@ MOST_BLOCKS = 50
 # By which the variance of a cross-validated score is larger than that of its examples alone. 1.0 to 1.6 was
 # found by simulation and on disjoint parts of CIFAR-10; `make simulate` tells how often intervals are right.
 OVERLAP = 1.5
+OVERLAP_OF_ERRORS = 2.0  # of a regression, where each column has but a few examples
 # An upper bound of the curvature of each loss in its linear outputs.
 CURVATURE = {"multiclass": 0.5, "binary": 0.25, "multilabel": 0.25, "regression": 1.0}
 
@@ -322,6 +323,7 @@ def interval(score: float, values: np.ndarray, examples: int, is_share: bool) ->
     times = float(stdtrit(len(values) - 1, 1 - LEVEL / 2))
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     if not is_share:
+        error *= math.sqrt(OVERLAP_OF_ERRORS / OVERLAP)
         factor = math.exp(times * error / score) if score > 0 else 1.0
         return score / factor, score * factor
     worth = examples / OVERLAP

@@ -113,7 +113,7 @@ def test_blocks_are_of_whole_units_and_alike_large() -> None:
 
 CASES: list[tuple[Task, int, int]] = [("binary", 120, 300), ("regression", 100, 20)]
 if SIMULATIONS >= 1000:
-    CASES += [("binary", 100, 20), ("multiclass", 150, 20), ("multilabel", 150, 20)]
+    CASES += [("binary", 100, 20), ("multiclass", 150, 20), ("multilabel", 150, 20), ("regression", 100, 40)]
 
 
 def of_one(task: Task, n: int, columns: int, seed: int) -> tuple[float, np.ndarray]:
