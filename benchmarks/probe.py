@@ -23,7 +23,7 @@ from cnnbench.data.sources.mnist import fashion_mnist
 from cnnbench.models.transfer import transfer
 
 TESTED = 2000  # pictures of the test split
-SIZES = {"cifar10": 96, "fashion_mnist": 96, "pictures": 128}  # pixels a side that backbones see
+SIZES = {"cifar10": 96, "fashion_mnist": 96, "pictures": 112}  # pixels a side that backbones see
 FINE_TUNING = (
     "{{from_layer: {first}, epochs: {epochs}, learning_rate: 3e-4, "
     "schedule: cosine, warmup_epochs: 1, layer_decay: 0.8}}"
