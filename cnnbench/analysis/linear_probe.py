@@ -286,21 +286,25 @@ def blocks_of(units: np.ndarray, seed: int) -> np.ndarray:
     return block[unit]
 
 
-def values_of_blocks(score_of: Callable[[np.ndarray], float], block: np.ndarray) -> np.ndarray:
+def values_of_blocks(
+    score_of: Callable[[np.ndarray], float], block: np.ndarray, is_share: bool = True
+) -> np.ndarray:
     """Return what each block of examples makes of a score, ``(blocks,)``.
 
     Their mean is the score, and their spread tells its error: pseudo-values of a jackknife that leaves blocks
     out (Efron and Stein 1981, Annals of Statistics 9, 586–596), so that any score will do. That the models of
-    a cross-validation come from examples, too, which most of them share, adds to the error by `OVERLAP`.
+    a cross-validation come from examples, too, which most of them share, adds to the error by the overlap.
 
     Args:
         score_of: the score of some rows.
         block: ``(n,)`` of each example.
+        is_share: whether the score lies between 0 and 1.
     """
+    overlap = OVERLAP if is_share else OVERLAP_OF_ERRORS
     rows = np.arange(len(block))
     score, count = score_of(rows), int(block.max()) + 1
     without = np.array([score_of(rows[block != number]) for number in range(count)])
-    found: np.ndarray = score - math.sqrt(OVERLAP) * (count - 1) * (without - without.mean())
+    found: np.ndarray = score - math.sqrt(overlap) * (count - 1) * (without - without.mean())
     return found
 
 
@@ -323,7 +327,6 @@ def interval(score: float, values: np.ndarray, examples: int, is_share: bool) ->
     times = float(stdtrit(len(values) - 1, 1 - LEVEL / 2))
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     if not is_share:
-        error *= math.sqrt(OVERLAP_OF_ERRORS / OVERLAP)
         factor = math.exp(times * error / score) if score > 0 else 1.0
         return score / factor, score * factor
     worth = examples / OVERLAP

@@ -295,7 +295,8 @@ def _judged(
         axes = analysis.Axes.of(one.features)
         outputs = analysis.cross_validate(axes, y, task, fold, split.weights)
         of_rows = partial(_score_of, task, y, outputs)
-        return axes, outputs, analysis.score(task, y, outputs), analysis.values_of_blocks(of_rows, block)
+        values = analysis.values_of_blocks(of_rows, block, is_share)
+        return axes, outputs, analysis.score(task, y, outputs), values
 
     # One thread a fit, and a fit a core: small matrices are no work for all cores together.
     with threadpool_limits(1), ThreadPoolExecutor(system.usable_cores()) as pool:

@@ -120,7 +120,10 @@ def of_one(task: Task, n: int, columns: int, seed: int) -> tuple[float, np.ndarr
     x, y = drawn(task, n, columns, seed)
     outputs = cross_validate(Axes.of(x), y, task, folds(y, task, 5, seed))
     block = blocks_of(np.arange(n), seed)
-    return score(task, y, outputs), values_of_blocks(lambda rows: score(task, y[rows], outputs[rows]), block)
+    values = values_of_blocks(
+        lambda rows: score(task, y[rows], outputs[rows]), block, is_share=task != "regression"
+    )
+    return score(task, y, outputs), values
 
 
 def truth(task: Task, n: int, columns: int) -> float:
@@ -160,6 +163,26 @@ def test_features_that_are_alike_are_seldom_told_apart() -> None:
                 dict(enumerate(values_of_blocks(lambda rows, one=is_right: one[rows].mean(), block)))
             )
         alarms += any(one.worse for one in judge(samples, True, with_p=False).verdicts)
+    assert alarms <= MOST_WRONG
+
+
+def test_features_that_predict_a_number_alike_are_seldom_told_apart() -> None:
+    """The same columns with other noise, three times: none is better."""
+    alarms = 0
+    for seed in range(SIMULATIONS):
+        rng = np.random.default_rng(seed)
+        columns = rng.normal(size=(100, 20))
+        y = (columns @ rng.normal(size=20) / 20**0.5 + rng.normal(size=100))[:, None]
+        fold, block, samples = folds(y, "regression", 5, seed), blocks_of(np.arange(100), seed), []
+        for _ in range(3):
+            x = (columns + rng.normal(size=columns.shape)).astype(np.float32)
+            outputs = cross_validate(Axes.of(x), y, "regression", fold)
+
+            def error(rows: np.ndarray, one: np.ndarray = outputs, y: np.ndarray = y) -> float:
+                return score("regression", y[rows], one[rows])
+
+            samples.append(dict(enumerate(values_of_blocks(error, block, is_share=False))))
+        alarms += any(one.worse for one in judge(samples, False, with_p=False).verdicts)
     assert alarms <= MOST_WRONG
 
 
